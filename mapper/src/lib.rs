@@ -1,0 +1,24 @@
+//! Mappings, the one analytic cost model, search, residency and schedules.
+//!
+//! ```text
+//! Graph + Chip --schedule--> Schedule: for each op its engine, where its operands start and end, its mapping, its Cost
+//! ```
+//!
+//! - [`problem`]: what has to be mapped: one MAC einsum on one array, given where its operands start and what
+//!   capacity is left;
+//! - [`mapping`]: a LoopTree: storage nodes, temporal and spatial loops;
+//! - [`analysis`]: exact counts of a mapping (convention `physical`); [`oracle`]: the same by brute force;
+//! - [`cost`]: time and energy from counts;
+//! - [`search`]: the best mapping of a problem;
+//! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
+//! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
+//!
+//! This crate knows no model file, no chip file and no report.
+
+pub mod cost;
+pub mod mapping;
+pub mod problem;
+
+pub use cost::{Cost, EnergyEntry, MemoryCount, Resource};
+pub use mapping::{Mapping, MappingError, Step};
+pub use problem::Problem;

@@ -1,0 +1,30 @@
+//! Units, number formats, quantization and lane primitives of presil.
+//!
+//! This crate holds the values that every other crate speaks in. It knows no graph and no chip:
+//!
+//! - [`units`]: newtypes for every physical quantity, with checked parsing ("512 KiB") and printing;
+//! - [`time`]: clock domains and integer femtoseconds;
+//! - [`format`]: one element's encoding ([`Format`]);
+//! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;
+//! - [`precision`]: what a user asks for ("w4a16kv8");
+//! - [`lanes`]: the primitives that vector units are made of ([`LanePrimitive`]);
+//! - [`diagnostic`]: the one form of every message about a user's input;
+//! - [`ids`]: dense typed ids and the vectors that they index.
+
+pub mod diagnostic;
+pub mod format;
+pub mod ids;
+pub mod lanes;
+pub mod precision;
+pub mod quantization;
+pub mod time;
+pub mod units;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use format::Format;
+pub use ids::IdVec;
+pub use lanes::LanePrimitive;
+pub use precision::Precision;
+pub use quantization::{Quantization, Storage};
+pub use time::{ClockDomain, Cycles, Femtoseconds};
+pub use units::{Bits, Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Seconds, SquareMm, Watts};

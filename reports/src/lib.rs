@@ -1,0 +1,1 @@
+//! Tables, plots, HTML and validation reports of presil Runs.

@@ -1,0 +1,8 @@
+//! What a model on a chip takes: the [`Run`].
+//!
+//! - [`run`]: the noun, the only value that reports read;
+//! - [`analytic`]: from a schedule to a Run by the analytic model.
+
+pub mod run;
+
+pub use run::Run;

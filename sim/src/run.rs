@@ -1,0 +1,199 @@
+//! The Run: what a model on a chip takes, per op and in total, with what the figures rest on.
+//!
+//! Everything is for one inference (one forward pass; for LLMs one prefill or one decode step) unless a field
+//! says otherwise. Accounting closes: for each op the parts of `time` sum to its total, and the ops' totals and
+//! the energy entries sum to those of the phase.
+
+use presil_hwmodels::Provenance;
+use presil_numerics::{Bytes, Joules, Seconds, SquareMm, Watts};
+use serde::Serialize;
+
+/// How a figure was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fidelity {
+    /// Closed forms.
+    Analytic,
+    /// Tile-level events.
+    Simulated,
+}
+
+/// Where an op's time goes. The parts sum to `total`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct TimeParts {
+    /// Wall time that this op adds to the phase.
+    pub total_s: f64,
+    /// Arrays or lanes compute at the rate that the mapping allows (the ideal time of its executed work at the
+    /// peak of its engine is part of this; see `utilization`).
+    pub compute_s: f64,
+    /// Waiting for each memory beyond the compute time, by name.
+    pub memory_s: Vec<(String, f64)>,
+    /// Vector work that is not hidden behind the array.
+    pub vector_s: f64,
+    /// Launch, fill, drain, handover.
+    pub latency_s: f64,
+}
+
+/// Traffic of one memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Memory name.
+    pub memory: String,
+    /// Bytes read.
+    pub read_bytes: f64,
+    /// Bytes written.
+    pub write_bytes: f64,
+}
+
+/// Energy of one component and action.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Energy {
+    /// Component name as in the chip file.
+    pub component: String,
+    /// "read", "write", "mac", "hop", "lane", "static" ...
+    pub action: String,
+    /// Energy.
+    pub energy_j: f64,
+}
+
+/// One op (all its repetitions together, as `repeat` says).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OpRun {
+    /// Name as in the graph.
+    pub name: String,
+    /// Class name ("conv", "linear").
+    pub class: String,
+    /// Dimensions and sizes ("n1 k64 c3 p112 q112 r7 s7").
+    pub shape: String,
+    /// Times it runs; every figure below is the sum over them.
+    pub repeat: u64,
+    /// Engine name.
+    pub engine: String,
+    /// MACs by the counting rules.
+    pub macs: u128,
+    /// MACs inside the mask.
+    pub executed_macs: u128,
+    /// Where the time goes.
+    pub time: TimeParts,
+    /// What limits it: "compute", a memory's name, "vector", "host", "latency".
+    pub bottleneck: String,
+    /// Executed MACs over the engine's peak MACs in `total_s`; lanes likewise. 0..=1.
+    pub utilization: f64,
+    /// MACs per byte of root memory traffic; infinite is written as null.
+    pub intensity: Option<f64>,
+    /// Dynamic energy by component and action.
+    pub energy: Vec<Energy>,
+    /// Bytes by memory.
+    pub traffic: Vec<Traffic>,
+    /// The mapping as a loop nest, one line a step; empty for ops without one.
+    pub mapping: Vec<String>,
+    /// What a reader must know: fused into another op, ran on the host and why, expected counts.
+    pub notes: Vec<String>,
+}
+
+/// One phase: a forward pass, a prefill, a decode step.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Phase {
+    /// "forward", "prefill", "decode".
+    pub name: String,
+    /// How the phase enters the run's totals (decode steps: --generate).
+    pub steps: u64,
+    /// Wall time of one pass, weights already where the steady state keeps them.
+    pub latency_s: f64,
+    /// Wall time of the first pass, with cold weights.
+    pub cold_latency_s: f64,
+    /// The bound that nothing beats: the busiest resource's time at peak rate.
+    pub lower_bound_s: f64,
+    /// The resource of that bound.
+    pub lower_bound_by: String,
+    /// Energy of one pass, static energy included.
+    pub energy_j: f64,
+    /// MACs by the counting rules.
+    pub macs: u128,
+    /// MACs inside the masks.
+    pub executed_macs: u128,
+    /// Executed MACs over peak MACs in the latency.
+    pub utilization: f64,
+    /// Bytes by memory.
+    pub traffic: Vec<Traffic>,
+    /// Energy by component and action, static entries included.
+    pub energy: Vec<Energy>,
+    /// Stored bytes of weights and of caches.
+    pub weight_bytes: u64,
+    /// Stored bytes of caches.
+    pub cache_bytes: u64,
+    /// Largest bytes of activations alive at once.
+    pub peak_activation_bytes: u64,
+    /// The ops.
+    pub ops: Vec<OpRun>,
+}
+
+/// What a model on a chip takes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Run {
+    /// Model name.
+    pub model: String,
+    /// Chip name.
+    pub chip: String,
+    /// Hash of the resolved chip file.
+    pub chip_hash: String,
+    /// Precision in the one-line form.
+    pub precision: String,
+    /// "latency", "energy", "edp".
+    pub objective: String,
+    /// How the figures were made.
+    pub fidelity: Fidelity,
+    /// Sequences or images of one pass.
+    pub batch: u64,
+    /// Tokens of the prompt, for LLMs.
+    pub prompt: Option<u64>,
+    /// Tokens generated, for LLMs.
+    pub generate: Option<u64>,
+    /// Phases in order.
+    pub phases: Vec<Phase>,
+    /// Parameters of the model.
+    pub parameters: u128,
+    /// Peak dense MACs per second of the chip in this precision.
+    pub peak_macs_per_s: f64,
+    /// Root memory rate in bytes per second, at peak and with the streaming efficiency.
+    pub dram_peak_bytes_per_s: f64,
+    /// Root memory rate that long streams reach.
+    pub dram_streaming_bytes_per_s: f64,
+    /// Die area by component.
+    pub area: Vec<(String, f64)>,
+    /// Static power by component.
+    pub static_power: Vec<(String, f64)>,
+    /// Assumptions of model, schedule and chip that the figures rest on.
+    pub assumptions: Vec<String>,
+    /// Ops that presil has no model of, or that the chip cannot run, with the reason.
+    pub unmodelled: Vec<String>,
+    /// Constants of the chip and their sources.
+    pub provenance: Vec<Provenance>,
+}
+
+impl Run {
+    /// Time to first token: one prefill pass.
+    pub fn ttft(&self) -> Option<Seconds> {
+        self.phases.iter().find(|p| p.name == "prefill").map(|p| Seconds(p.latency_s))
+    }
+    /// Time per output token: mean decode step.
+    pub fn tpot(&self) -> Option<Seconds> {
+        self.phases.iter().find(|p| p.name == "decode").map(|p| Seconds(p.latency_s))
+    }
+    /// Die area.
+    pub fn area_total(&self) -> SquareMm {
+        SquareMm(self.area.iter().map(|a| a.1).sum())
+    }
+    /// Static power.
+    pub fn static_total(&self) -> Watts {
+        Watts(self.static_power.iter().map(|a| a.1).sum())
+    }
+    /// Energy of all phases with their steps.
+    pub fn energy_total(&self) -> Joules {
+        Joules(self.phases.iter().map(|p| p.energy_j * p.steps as f64).sum())
+    }
+    /// Stored weights.
+    pub fn weight_bytes(&self) -> Bytes {
+        Bytes(self.phases.iter().map(|p| p.weight_bytes).max().unwrap_or(0))
+    }
+}

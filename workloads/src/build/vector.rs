@@ -1,0 +1,408 @@
+//! What runs on vector units: activations, arithmetic, softmax, norms, pooling. Each is a cascade of einsums
+//! whose map operator is a program of lane primitives.
+
+use presil_numerics::LanePrimitive::{self as L, *};
+
+use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
+use crate::graph::GraphError;
+use crate::op::{OpClass, OpKind};
+use crate::tensor::TensorId;
+
+use super::{Builder, dims, plain, single};
+
+/// A function of one element. The lane programs evaluate exp and log in base 2 (one multiplication by log2 e
+/// folded in) and sigmoid, tanh and SiLU through exp2 and a reciprocal, as vector units do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// max(x, 0).
+    Relu,
+    /// min(max(x, low), high).
+    Clip,
+    /// x where positive, a multiple of x elsewhere.
+    LeakyRelu,
+    /// 1 / (1 + 2^(-x log2 e)).
+    Sigmoid,
+    /// 2 sigmoid(2x) - 1.
+    Tanh,
+    /// x sigmoid(x).
+    Silu,
+    /// x/2 (1 + erf(x / sqrt 2)), erf by table.
+    Gelu,
+    /// The tanh form of GELU.
+    GeluTanh,
+    /// x sigmoid(1.702 x).
+    QuickGelu,
+    /// clip(x/6 + 1/2, 0, 1).
+    HardSigmoid,
+    /// x hardsigmoid(x).
+    HardSwish,
+    /// exp x.
+    Exp,
+    /// ln x.
+    Log,
+    /// sqrt x.
+    Sqrt,
+    /// 1/sqrt(x).
+    Rsqrt,
+    /// 1/x.
+    Reciprocal,
+    /// erf x.
+    Erf,
+    /// ln(1 + e^x).
+    Softplus,
+    /// x max(x, 0)^2-like squares: x^2.
+    Square,
+    /// |x|, -x, sign and the like.
+    Sign,
+    /// x^y.
+    Power,
+    /// sin x or cos x.
+    Trigonometric,
+    /// Rounding or conversion.
+    Convert,
+    /// Comparison or selection.
+    Compare,
+}
+
+impl Function {
+    /// Its lane program for one element.
+    pub fn program(self) -> &'static [L] {
+        match self {
+            Self::Relu | Self::Sign => &[Max],
+            Self::Clip => &[Max, Max],
+            Self::LeakyRelu => &[Mul, Max],
+            Self::Sigmoid => &[Mul, Exp2, Add, Reciprocal],
+            Self::Tanh => &[Mul, Exp2, Add, Reciprocal, Fma],
+            Self::Silu | Self::QuickGelu => &[Mul, Exp2, Add, Reciprocal, Mul],
+            Self::Gelu => &[Mul, Lookup, Fma, Mul],
+            Self::GeluTanh => &[Mul, Fma, Mul, Exp2, Add, Reciprocal, Mul],
+            Self::HardSigmoid => &[Fma, Max, Max],
+            Self::HardSwish => &[Fma, Max, Max, Mul],
+            Self::Exp => &[Mul, Exp2],
+            Self::Log => &[Log2, Mul],
+            Self::Sqrt => &[Rsqrt, Mul],
+            Self::Rsqrt => &[Rsqrt],
+            Self::Reciprocal => &[Reciprocal],
+            Self::Erf | Self::Trigonometric => &[Lookup],
+            Self::Softplus => &[Mul, Exp2, Add, Log2, Mul],
+            Self::Square => &[Mul],
+            Self::Power => &[Log2, Mul, Exp2],
+            Self::Convert => &[Convert],
+            Self::Compare => &[Compare],
+        }
+    }
+}
+
+/// A norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Mean and variance over the normalized ranks.
+    Layer,
+    /// Mean square over the normalized ranks.
+    Rms,
+}
+
+/// A pooling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Largest of the window.
+    Max,
+    /// Mean of the window.
+    Average,
+}
+
+/// An einsum of lane primitives.
+fn lanes(inputs: Vec<Access>, output: Access, all: &[crate::Dim], program: &[L], reduce: ReduceOperator) -> Einsum {
+    let map = MapOperator::Lanes(program.to_vec());
+    Einsum { dims: all.to_vec(), inputs, output, map, reduce, domain: Domain::Dense }
+}
+
+impl Builder {
+    /// A function of each element of `x`.
+    pub fn function(&mut self, name: &str, x: TensorId, f: Function) -> Result<TensorId, GraphError> {
+        let class = match f {
+            Function::Convert => OpClass::Quantize,
+            Function::Square | Function::Sign | Function::Power | Function::Compare | Function::Sqrt
+            | Function::Rsqrt | Function::Reciprocal => OpClass::Elementwise,
+            _ => OpClass::Activation,
+        };
+        self.elementwise(name, class, &[x], f.program())
+    }
+
+    /// A lane program over each element of the inputs, which may broadcast (each rank equal to the output's or
+    /// 1, missing outer ranks are 1). The output has the broadcast shape.
+    pub fn elementwise(
+        &mut self,
+        name: &str,
+        class: OpClass,
+        inputs: &[TensorId],
+        program: &[L],
+    ) -> Result<TensorId, GraphError> {
+        let rank = inputs.iter().map(|t| self.shape(*t).len()).max().unwrap_or(0);
+        let mut shape = vec![1u64; rank];
+        for t in inputs {
+            let own = self.shape(*t);
+            for (out, &d) in shape[rank - own.len()..].iter_mut().zip(own) {
+                if *out != d && d != 1 && *out != 1 {
+                    let shapes: Vec<_> = inputs.iter().map(|t| self.shape(*t).to_vec()).collect();
+                    return Err(Self::shape_error(name, format!("shapes {shapes:?} do not broadcast")));
+                }
+                // 1 against 0 broadcasts to 0, as everywhere.
+                *out = if *out == 1 { d } else { *out };
+            }
+        }
+        let sizes: Vec<(String, u64)> = shape.iter().enumerate().map(|(i, d)| (format!("x{i}"), *d)).collect();
+        let named: Vec<(&str, u64)> = sizes.iter().map(|(n, d)| (n.as_str(), *d)).collect();
+        let all = dims(&named);
+        let accesses = inputs.iter().enumerate().map(|(i, t)| {
+            let own = self.shape(*t);
+            let ranks = own.iter().enumerate().map(|(r, d)| match (*d, rank - own.len() + r) {
+                (1, _) => Affine::zero(),
+                (_, dim) => Affine::dim(DimId(dim as u32)),
+            });
+            Access { place: Place::Input(i as u8), ranks: ranks.collect(), extents: own.to_vec() }
+        });
+        let accesses: Vec<Access> = accesses.collect();
+        let every: Vec<u32> = (0..rank as u32).collect();
+        let einsum = lanes(accesses, plain(Place::Output(0), &all, &every), &all, program, ReduceOperator::Sum);
+        Ok(self.push(name, class, single(einsum), inputs, &shape))
+    }
+
+    /// The sum of two tensors.
+    pub fn add(&mut self, name: &str, a: TensorId, b: TensorId) -> Result<TensorId, GraphError> {
+        self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Add])
+    }
+
+    /// The product of two tensors.
+    pub fn mul(&mut self, name: &str, a: TensorId, b: TensorId) -> Result<TensorId, GraphError> {
+        self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Mul])
+    }
+
+    /// Batch norm at inference: one multiply-add for each element, with scale and shift made as weights.
+    pub fn batch_norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, GraphError> {
+        let channels = self.shape(x).get(1).copied().unwrap_or(1);
+        let scale = self.weight(format!("{name}.weight"), &[channels, 1, 1]);
+        let shift = self.weight(format!("{name}.bias"), &[channels, 1, 1]);
+        self.elementwise(name, OpClass::Norm, &[x, scale, shift], &[L::Fma])
+    }
+
+    /// Softmax over an axis.
+    pub fn softmax(&mut self, name: &str, x: TensorId, axis: usize) -> Result<TensorId, GraphError> {
+        let shape = self.shape(x).to_vec();
+        let [outer, k, inner] = self.around(name, &shape, axis, axis + 1)?;
+        let all = dims(&[("x", outer), ("k", k), ("y", inner)]);
+        let row = |place| plain(place, &all, &[0, 2]);
+        let full = |place| plain(place, &all, &[0, 1, 2]);
+        let rows = dims(&[("x", outer), ("y", inner)]);
+        let each = |place| plain(place, &rows, &[0, 1]);
+        let cascade = vec![
+            lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[], ReduceOperator::Max),
+            lanes(vec![full(Place::Input(0)), row(Place::Local(0))], full(Place::Local(1)), &all, &[L::Fma, L::Exp2], ReduceOperator::Sum),
+            lanes(vec![full(Place::Local(1))], row(Place::Local(2)), &all, &[], ReduceOperator::Sum),
+            lanes(vec![each(Place::Local(2))], each(Place::Local(3)), &rows, &[L::Reciprocal], ReduceOperator::Sum),
+            lanes(vec![full(Place::Local(1)), row(Place::Local(3))], full(Place::Output(0)), &all, &[L::Mul], ReduceOperator::Sum),
+        ];
+        Ok(self.push(name, OpClass::Softmax, OpKind::Cascade(cascade), &[x], &shape))
+    }
+
+    /// A layer or RMS norm over the last rank, with scale (and shift for `bias`) made as weights if `affine`.
+    pub fn norm(&mut self, name: &str, x: TensorId, kind: NormKind, affine: bool, bias: bool) -> Result<TensorId, GraphError> {
+        let rank = self.shape(x).len();
+        let width = self.shape(x).last().copied().unwrap_or(1);
+        let mut inputs = vec![x];
+        if affine {
+            inputs.push(self.weight(format!("{name}.weight"), &[width]));
+        }
+        if bias {
+            inputs.push(self.weight(format!("{name}.bias"), &[width]));
+        }
+        self.norm_with(name, &inputs, kind, rank.saturating_sub(1)..rank)
+    }
+
+    /// A norm of `inputs[0]` over a range of ranks, with scale and shift as further inputs (whole or broadcast
+    /// along the normalized ranks; their reads are counted, their arithmetic is in the program).
+    pub fn norm_with(
+        &mut self,
+        name: &str,
+        inputs: &[TensorId],
+        kind: NormKind,
+        over: std::ops::Range<usize>,
+    ) -> Result<TensorId, GraphError> {
+        let shape = self.shape(inputs[0]).to_vec();
+        let [outer, k, inner] = self.around(name, &shape, over.start, over.end)?;
+        let all = dims(&[("x", outer), ("k", k), ("y", inner)]);
+        let rows = dims(&[("x", outer), ("y", inner)]);
+        let row = |place| plain(place, &all, &[0, 2]);
+        let full = |place| plain(place, &all, &[0, 1, 2]);
+        let each = |place| plain(place, &rows, &[0, 1]);
+        let sum = ReduceOperator::Sum;
+        // Scale and shift: one multiplication and one addition where they exist, fused into the last step.
+        let apply: &[L] = match (kind, inputs.len()) {
+            (NormKind::Rms, 1) => &[L::Mul],
+            (NormKind::Rms, _) => &[L::Mul, L::Mul],
+            (NormKind::Layer, 1) => &[L::Add, L::Mul],
+            (NormKind::Layer, 2) => &[L::Add, L::Mul, L::Mul],
+            (NormKind::Layer, _) => &[L::Add, L::Mul, L::Fma],
+        };
+        let cascade = match kind {
+            NormKind::Rms => vec![
+                lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[L::Mul], sum),
+                lanes(vec![each(Place::Local(0))], each(Place::Local(1)), &rows, &[L::Fma, L::Rsqrt], sum),
+                lanes(vec![full(Place::Input(0)), row(Place::Local(1))], full(Place::Output(0)), &all, apply, sum),
+            ],
+            NormKind::Layer => vec![
+                lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[], sum),
+                lanes(vec![each(Place::Local(0))], each(Place::Local(1)), &rows, &[L::Mul], sum),
+                lanes(vec![full(Place::Input(0)), row(Place::Local(1))], row(Place::Local(2)), &all, &[L::Add, L::Mul], sum),
+                lanes(vec![each(Place::Local(2))], each(Place::Local(3)), &rows, &[L::Fma, L::Rsqrt], sum),
+                lanes(vec![full(Place::Input(0)), row(Place::Local(1)), row(Place::Local(3))], full(Place::Output(0)), &all, apply, sum),
+            ],
+        };
+        Ok(self.push(name, OpClass::Norm, OpKind::Cascade(cascade), inputs, &shape))
+    }
+
+    /// A group norm of `x` [n, c, ..] in `groups`, with scale and shift made as weights. Groups normalize
+    /// contiguous runs, so the cascade is a layer norm over [n x groups, c/groups x rest].
+    pub fn group_norm(&mut self, name: &str, x: TensorId, groups: u64) -> Result<TensorId, GraphError> {
+        let shape = self.shape(x).to_vec();
+        let (Some(&n), Some(&c)) = (shape.first(), shape.get(1)) else {
+            return Err(Self::shape_error(name, format!("a group norm needs two ranks or more, not {shape:?}")));
+        };
+        if groups == 0 || c % groups != 0 {
+            return Err(Self::shape_error(name, format!("{c} channels must be divisible by {groups} groups")));
+        }
+        let scale = self.weight(format!("{name}.weight"), &[c]);
+        let shift = self.weight(format!("{name}.bias"), &[c]);
+        let all = shape.iter().product::<u64>();
+        let view = [n * groups, all / (n * groups).max(1)];
+        // Build over the view, then give the output its real shape.
+        let seen = self.graph.tensors[x].shape.clone();
+        self.graph.tensors[x].shape = view.to_vec();
+        let out = self.norm_with(name, &[x, scale, shift], NormKind::Layer, 1..2);
+        self.graph.tensors[x].shape = seen;
+        let out = out?;
+        self.graph.tensors[out].shape = shape;
+        Ok(out)
+    }
+
+    /// A 2-D pooling over [n, c, h, w] with padding (top, left, bottom, right); padding elements are not read.
+    /// `ceil` rounds the output size up.
+    pub fn pool2d(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        kind: PoolKind,
+        kernel: [u64; 2],
+        stride: [u64; 2],
+        padding: [u64; 4],
+        ceil: bool,
+    ) -> Result<TensorId, GraphError> {
+        let &[n, c, h, w] = self.shape(x) else {
+            return Err(Self::shape_error(name, format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x))));
+        };
+        let out = |size: u64, before: u64, after: u64, kernel: u64, stride: u64| {
+            let room = size.checked_add(before)?.checked_add(after)?.checked_sub(kernel)?;
+            let steps = if ceil { room.div_ceil(stride) } else { room / stride };
+            // A window that would start in the far padding is dropped.
+            let steps = if ceil && steps * stride >= size + before { steps - 1 } else { steps };
+            Some(steps + 1)
+        };
+        if stride.contains(&0) || kernel.contains(&0) {
+            return Err(Self::shape_error(name, "window and stride must be at least 1"));
+        }
+        let p = out(h, padding[0], padding[2], kernel[0], stride[0]);
+        let q = out(w, padding[1], padding[3], kernel[1], stride[1]);
+        let (Some(p), Some(q)) = (p, q) else {
+            return Err(Self::shape_error(name, format!("the window {kernel:?} is larger than the padded input {h}x{w}")));
+        };
+        let all = dims(&[("n", n), ("c", c), ("p", p), ("q", q), ("r", kernel[0]), ("s", kernel[1])]);
+        let rank = |out: u32, tap: u32, axis: usize| Affine {
+            terms: vec![(DimId(out), stride[axis] as i64), (DimId(tap), 1)],
+            offset: -(padding[axis] as i64),
+        };
+        let mut input = plain(Place::Input(0), &all, &[0, 1]);
+        input.ranks.extend([rank(2, 4, 0), rank(3, 5, 1)]);
+        input.extents.extend([h, w]);
+        let shape = [n, c, p, q];
+        let cascade = match kind {
+            PoolKind::Max => vec![lanes(vec![input], plain(Place::Output(0), &all, &[0, 1, 2, 3]), &all, &[], ReduceOperator::Max)],
+            PoolKind::Average => {
+                let rows = dims(&[("n", n), ("c", c), ("p", p), ("q", q)]);
+                let every = [0, 1, 2, 3];
+                let sums = plain(Place::Local(0), &all, &every);
+                vec![
+                    lanes(vec![input], sums, &all, &[], ReduceOperator::Sum),
+                    lanes(vec![plain(Place::Local(0), &rows, &every)], plain(Place::Output(0), &rows, &every), &rows, &[L::Mul], ReduceOperator::Sum),
+                ]
+            }
+        };
+        Ok(self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &shape))
+    }
+
+    /// A reduction over a range of ranks, which stay with extent 1 if `keep`. `mean` adds the division.
+    pub fn reduce(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        over: std::ops::Range<usize>,
+        operator: ReduceOperator,
+        mean: bool,
+        keep: bool,
+    ) -> Result<TensorId, GraphError> {
+        let shape = self.shape(x).to_vec();
+        let [outer, k, inner] = self.around(name, &shape, over.start, over.end)?;
+        let all = dims(&[("x", outer), ("k", k), ("y", inner)]);
+        let input = plain(Place::Input(0), &all, &[0, 1, 2]);
+        let cascade = if mean {
+            let rows = dims(&[("x", outer), ("y", inner)]);
+            vec![
+                lanes(vec![input], plain(Place::Local(0), &all, &[0, 2]), &all, &[], operator),
+                lanes(vec![plain(Place::Local(0), &rows, &[0, 1])], plain(Place::Output(0), &rows, &[0, 1]), &rows, &[L::Mul], operator),
+            ]
+        } else {
+            vec![lanes(vec![input], plain(Place::Output(0), &all, &[0, 2]), &all, &[], operator)]
+        };
+        let mut out = shape[..over.start].to_vec();
+        if keep {
+            out.extend(over.clone().map(|_| 1));
+        }
+        out.extend_from_slice(&shape[over.end..]);
+        Ok(self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &out))
+    }
+
+    /// Products of the extents before, within and after a range of ranks.
+    fn around(&self, name: &str, shape: &[u64], start: usize, end: usize) -> Result<[u64; 3], GraphError> {
+        if start > end || end > shape.len() {
+            return Err(Self::shape_error(name, format!("axis out of range for shape {shape:?}")));
+        }
+        let product = |part: &[u64]| part.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|n| *n > 0);
+        match (product(&shape[..start]), product(&shape[start..end]), product(&shape[end..])) {
+            (Some(a), Some(b), Some(c)) => Ok([a, b, c]),
+            _ => Err(Self::shape_error(name, format!("shape {shape:?} is empty or too large"))),
+        }
+    }
+}
+
+/// Splits dimension 0 ("x", rows x queries) of a row-wise cascade into rows and queries, so that a mask over
+/// (query, key) applies: dims become x, m (query), k (key), y.
+pub(super) fn split_rows(einsums: &mut [Einsum], rows: u64, queries: u64, domain: Domain) {
+    for e in einsums {
+        let with_keys = e.dims.iter().any(|d| d.name == "k");
+        let shift = |d: DimId| if d.0 == 0 { d } else { DimId(d.0 + 1) };
+        for a in e.inputs.iter_mut().chain(std::iter::once(&mut e.output)) {
+            for r in &mut a.ranks {
+                for (d, _) in &mut r.terms {
+                    *d = shift(*d);
+                }
+            }
+            a.ranks.insert(1, Affine::dim(DimId(1)));
+            a.extents[0] = rows;
+            a.extents.insert(1, queries);
+        }
+        e.dims[0].size = rows;
+        e.dims.insert(1, crate::Dim { name: "m".into(), size: queries });
+        if with_keys {
+            e.domain = domain.clone();
+        }
+    }
+}

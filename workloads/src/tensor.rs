@@ -1,0 +1,53 @@
+//! Tensors: shape, storage and role.
+
+use presil_numerics::{Bits, Quantization, define_ids};
+
+define_ids! {
+    /// A tensor of a graph.
+    TensorId,
+}
+
+/// What a tensor is to the graph; decides who stores it and how often it moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Given from outside for each inference.
+    Input,
+    /// Given back for each inference.
+    Output,
+    /// Learned and constant over inferences. Counted as parameters.
+    Weight,
+    /// A constant that is no parameter (tables, masks, shape values).
+    Constant,
+    /// Made and used within one inference.
+    Activation,
+    /// Kept between steps (KV cache, recurrent state).
+    Cache,
+}
+
+/// A tensor of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Unique within the graph; hierarchical, dot-separated where the model is.
+    pub name: String,
+    /// Extents, outermost first. A scalar has none.
+    pub shape: Vec<u64>,
+    /// How the elements are stored.
+    pub quantization: Quantization,
+    /// What it is to the graph.
+    pub role: Role,
+    /// For weights inside a repeated block: whether all repetitions use the same one
+    /// (false: each repetition has its own of this shape).
+    pub shared: bool,
+}
+
+impl Tensor {
+    /// Number of elements. Checked when the tensor enters a graph.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Stored bits including scales and metadata. Checked when the tensor enters a graph.
+    pub fn bits(&self) -> Bits {
+        self.quantization.storage(&self.shape).map_or(Bits(u64::MAX), |s| s.total())
+    }
+}
