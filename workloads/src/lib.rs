@@ -8,6 +8,7 @@
 //! - [`tensor`], [`einsum`], [`op`], [`graph`]: the nouns;
 //! - [`count`]: MACs, parameters and bytes by the counting rules that it states;
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
+//! - [`model`]: from a name or a file to a graph;
 //! - [`zoo`]: models by name; [`llm`]: decoder-only language models by configuration;
 //! - [`onnx`]: the ONNX importer; [`file`]: presil's own graph TOML.
 //!
@@ -19,6 +20,7 @@ pub mod einsum;
 pub mod file;
 pub mod graph;
 pub mod llm;
+pub mod model;
 pub mod onnx;
 pub mod op;
 pub mod tensor;
@@ -26,5 +28,6 @@ pub mod zoo;
 
 pub use einsum::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 pub use graph::{Block, Graph, GraphError};
+pub use model::{Model, ModelError, Pass, Request, Routing};
 pub use op::{Op, OpClass, OpId, OpKind};
 pub use tensor::{Role, Tensor, TensorId};
