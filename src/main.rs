@@ -1,1 +1,9 @@
-fn main() {}
+//! The `presil` program.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -129,6 +129,8 @@ pub enum Model {
     Onnx(PathBuf),
     /// A presil graph file.
     File(PathBuf),
+    /// A graph that was made before.
+    Graph(Box<Graph>),
 }
 
 impl Model {
@@ -180,6 +182,7 @@ impl Model {
             Self::Llm(config) => crate::llm::build(config, request),
             Self::Onnx(path) => crate::onnx::import(path, request),
             Self::File(path) => crate::file::read(path),
+            Self::Graph(graph) => Ok((**graph).clone()),
         }
     }
 }

@@ -1,0 +1,186 @@
+//! The main job: a model on a chip.
+
+use presil_hwmodels::{Chip, ChipError};
+use presil_mapper::schedule::{ScheduleError, ScheduleOptions, schedule};
+use presil_numerics::{Format, Precision, Quantization};
+use presil_sim::{Run, analytic};
+use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
+use thiserror::Error;
+
+pub use presil_mapper::search::Objective;
+
+/// Which phases of an LLM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhaseChoice {
+    /// The prompt only.
+    Prefill,
+    /// Token generation only.
+    Decode,
+    /// Both.
+    Both,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Zoo name or file.
+    pub model: String,
+    /// Chip name or file.
+    pub chip: String,
+    /// Images or sequences at once.
+    pub batch: u64,
+    /// LLMs: tokens of the prompt.
+    pub prompt: u64,
+    /// LLMs: tokens to generate.
+    pub generate: u64,
+    /// LLMs: which phases.
+    pub phase: PhaseChoice,
+    /// LLMs: decode at this context instead of the mean over `generate` tokens.
+    pub context: Option<u64>,
+    /// Shapes of inputs that a file leaves open.
+    pub shapes: Vec<(String, Vec<u64>)>,
+    /// Formats; `None`: the file's own, else the chip's default.
+    pub precision: Option<Precision>,
+    /// Weights alone.
+    pub weights: Option<Quantization>,
+    /// Activations alone.
+    pub activations: Option<Quantization>,
+    /// KV cache alone.
+    pub kv: Option<Quantization>,
+    /// Partial sums; `None`: the chip's own.
+    pub accumulate: Option<Format>,
+    /// What the mapping minimizes.
+    pub objective: Objective,
+    /// How tokens spread over experts.
+    pub routing: Routing,
+    /// Whether latent attention absorbs its projections.
+    pub absorb_mla: bool,
+    /// Cost unknown ops as data movement.
+    pub allow_unknown: bool,
+    /// Overrides of chip fields: path and value.
+    pub sets: Vec<(String, String)>,
+}
+
+impl Options {
+    /// A model on a chip with everything else at its default.
+    pub fn new(model: impl Into<String>, chip: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            chip: chip.into(),
+            batch: 1,
+            prompt: 512,
+            generate: 128,
+            phase: PhaseChoice::Both,
+            context: None,
+            shapes: Vec::new(),
+            precision: None,
+            weights: None,
+            activations: None,
+            kv: None,
+            accumulate: None,
+            objective: Objective::Latency,
+            routing: Routing::Uniform,
+            absorb_mla: true,
+            allow_unknown: false,
+            sets: Vec::new(),
+        }
+    }
+}
+
+/// Why there is no Run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The chip.
+    #[error("{0}")]
+    Chip(#[from] ChipError),
+    /// The model.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// The schedule.
+    #[error("{0}")]
+    Schedule(#[from] ScheduleError),
+}
+
+/// Runs a model on a chip by the analytic model.
+pub fn run(options: &Options) -> Result<Run, RunError> {
+    let chip = presil_hwmodels::load(&options.chip, &options.sets)?;
+    let model = Model::find(&options.model)?;
+    run_on(&model, &chip, options)
+}
+
+/// Runs a model that was found on a chip that was loaded; `options` names neither again.
+pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunError> {
+    let precision = precision(model, chip, options);
+    let plan = ScheduleOptions { objective: options.objective, accumulate: options.accumulate };
+    let phase = |name: &str, steps: u64, pass: Pass| -> Result<(Graph, presil_sim::run::Phase), RunError> {
+        let mut graph = model.graph(&request(options, pass))?;
+        if let Some(p) = precision {
+            graph.set_precision(p.weights, p.activations, p.kv);
+        }
+        let plan = schedule(&graph, chip, &plan)?;
+        let phase = analytic::phase(name, steps, &graph, chip, &plan);
+        Ok((graph, phase))
+    };
+    let mut graphs = Vec::new();
+    let mut phases = Vec::new();
+    if model.is_llm() {
+        if options.phase != PhaseChoice::Decode {
+            let (graph, prefill) = phase("prefill", 1, Pass::Prefill { prompt: options.prompt })?;
+            graphs.push(graph);
+            phases.push(prefill);
+        }
+        if options.phase != PhaseChoice::Prefill {
+            let contexts = match options.context {
+                Some(context) => vec![(context, 1.0)],
+                None => analytic::decode_contexts(options.prompt, options.generate),
+            };
+            let mut steps = Vec::with_capacity(contexts.len());
+            for (context, weight) in contexts {
+                let (graph, step) = phase("decode", options.generate, Pass::Decode { context })?;
+                graphs.push(graph);
+                steps.push((step, weight));
+            }
+            phases.push(analytic::mean_phase(steps));
+        }
+    } else {
+        let (graph, forward) = phase("forward", 1, Pass::Forward)?;
+        graphs.push(graph);
+        phases.push(forward);
+    }
+    let context = analytic::RunContext {
+        model: options.model.clone(),
+        precision: precision.map_or_else(|| "as in the file".into(), |p| p.to_string()),
+        objective: options.objective,
+        batch: options.batch,
+        prompt: model.is_llm().then_some(options.prompt),
+        generate: (model.is_llm() && options.phase != PhaseChoice::Prefill).then_some(options.generate),
+    };
+    Ok(analytic::assemble(context, chip, &graphs, phases))
+}
+
+fn request(options: &Options, pass: Pass) -> Request {
+    Request {
+        batch: options.batch,
+        pass,
+        shapes: options.shapes.clone(),
+        routing: options.routing.clone(),
+        absorb_mla: options.absorb_mla,
+        allow_unknown: options.allow_unknown,
+    }
+}
+
+/// The formats of a run: what the user gave, over the file's own (`None`, for files that state formats), over
+/// the chip's default, over bf16.
+fn precision(model: &Model, chip: &Chip, options: &Options) -> Option<Precision> {
+    let given = options.precision.is_some() || options.weights.is_some() || options.activations.is_some() || options.kv.is_some();
+    if !given && matches!(model, Model::Onnx(_) | Model::File(_) | Model::Graph(_)) {
+        return None;
+    }
+    let base = options.precision.or(chip.numerics.precision).unwrap_or_else(|| Precision::uniform(Format::BF16));
+    Some(Precision {
+        weights: options.weights.unwrap_or(base.weights),
+        activations: options.activations.unwrap_or(base.activations),
+        kv: options.kv.unwrap_or(base.kv),
+        accumulate: options.accumulate.or(base.accumulate),
+    })
+}
