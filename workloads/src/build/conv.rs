@@ -5,7 +5,7 @@ use crate::graph::GraphError;
 use crate::op::OpClass;
 use crate::tensor::TensorId;
 
-use super::{Builder, dims, plain, single};
+use super::{Builder, dims, plain, signed, single};
 
 /// Parameters of a 2-D convolution over [batch, channels, height, width]. 1-D convolutions have height 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +99,8 @@ impl Builder {
         };
         let dims = dims(&[("n", n), ("g", g), ("k", k / g), ("c", c / g), ("p", p), ("q", q), ("r", r), ("s", s)]);
         let rank = |out: u32, tap: u32, axis: usize, pad: u64| Affine {
-            terms: vec![(DimId(out), conv.stride[axis] as i64), (DimId(tap), conv.dilation[axis] as i64)],
-            offset: -(pad as i64),
+            terms: vec![(DimId(out), signed(conv.stride[axis])), (DimId(tap), signed(conv.dilation[axis]))],
+            offset: -signed(pad),
         };
         let mut input = plain(Place::Input(0), &dims, &[0, 1, 3]);
         input.ranks.extend([rank(4, 6, 0, top), rank(5, 7, 1, left)]);
@@ -157,8 +157,8 @@ impl Builder {
         // Dimensions p and q run over the input, so that points = input elements x k/g x r x s.
         let dims = dims(&[("n", n), ("g", g), ("k", k / g), ("c", c / g), ("p", h), ("q", w), ("r", r), ("s", s)]);
         let rank = |from: u32, tap: u32, axis: usize, pad: u64| Affine {
-            terms: vec![(DimId(from), conv.stride[axis] as i64), (DimId(tap), conv.dilation[axis] as i64)],
-            offset: -(pad as i64),
+            terms: vec![(DimId(from), signed(conv.stride[axis])), (DimId(tap), signed(conv.dilation[axis]))],
+            offset: -signed(pad),
         };
         let output = Access {
             place: Place::Output(0),

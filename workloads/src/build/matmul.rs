@@ -5,7 +5,7 @@ use crate::graph::GraphError;
 use crate::op::OpClass;
 use crate::tensor::TensorId;
 
-use super::{Builder, dims, plain, single};
+use super::{Builder, dims, plain, signed, single};
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Builder {
             return Err(Self::shape_error(name, "a batched matmul needs operands of three ranks"));
         };
         let (kb, n) = if transposed { (b2, b1) } else { (b1, b2) };
-        if k != kb || (bb != ba && bb != 1) || ba * m * n * k == 0 {
+        if k != kb || (bb != ba && bb != 1) || [ba, m, n, k].contains(&0) {
             let reason = format!("operands {:?} and {:?} do not fit", self.shape(a), self.shape(b));
             return Err(Self::shape_error(name, reason));
         }
@@ -164,21 +164,41 @@ impl Builder {
             map: MapOperator::MultiplyAccumulate,
             reduce: ReduceOperator::Sum,
         };
-        let shape = [a.batch, a.query_length, a.heads * a.value_width];
+        let shape = [a.batch, a.query_length, a.heads.saturating_mul(a.value_width)];
         Ok(self.push(name, OpClass::AttentionPv, single(einsum), &[p, v], &shape))
     }
 
     /// Softmax over the keys of attention scores, over the executed pairs only.
     pub fn attention_softmax(&mut self, name: &str, scores: TensorId, a: &Attention) -> Result<TensorId, GraphError> {
+        let expected = [a.batch, a.heads, a.query_length, a.key_length];
+        if self.shape(scores) != expected {
+            let reason = format!("scores must be {expected:?}, not {:?}", self.shape(scores));
+            return Err(Self::shape_error(name, reason));
+        }
+        // `frame` checks the heads; it must not fail once the op is pushed.
+        let domain = a.frame(name, 1)?.1;
         let out = self.softmax(name, scores, 3)?;
-        // Rows are merged to (x, k): the mask stays exact where one row set has one mask.
-        let (rows, domain) = (a.batch * a.heads, a.frame(name, 1)?.1);
+        // A softmax has rows x = batch x heads x queries; the mask needs the queries on their own.
+        let rows = a.batch.saturating_mul(a.heads);
         if let Some(op) = self.last_op()
             && let crate::op::OpKind::Cascade(einsums) = &mut op.kind
         {
             super::vector::split_rows(einsums, rows, a.query_length, domain(1, 2));
         }
         Ok(out)
+    }
+
+    /// Scaled-dot-product attention as three ops: `name.scores`, `name.softmax` and `name.values` (the scale
+    /// 1/sqrt(width) is folded into the softmax). The output is [batch, query_length, heads x value_width].
+    pub fn attention(
+        &mut self,
+        name: &str,
+        [q, k, v]: [TensorId; 3],
+        a: &Attention,
+    ) -> Result<TensorId, GraphError> {
+        let scores = self.attention_scores(&format!("{name}.scores"), q, k, a)?;
+        let p = self.attention_softmax(&format!("{name}.softmax"), scores, a)?;
+        self.attention_values(&format!("{name}.values"), p, v, a)
     }
 
     /// An expert linear: `x` holds `rows` rows, `weight` [experts, out, in].
@@ -189,11 +209,11 @@ impl Builder {
         let mut input = plain(Place::Input(0), &dims, &[0, 1, 3]);
         // Rows are ragged: the operand holds e.rows of them, each read in its own expert's place.
         let mut output = plain(Place::Output(0), &dims, &[0, 1, 2]);
-        let ragged = touched * per_expert != e.rows;
+        let ragged = touched.checked_mul(per_expert) != Some(e.rows);
         if ragged {
             for a in [&mut input, &mut output] {
                 a.ranks = vec![
-                    crate::Affine { terms: vec![(DimId(0), per_expert as i64), (DimId(1), 1)], offset: 0 },
+                    crate::Affine { terms: vec![(DimId(0), signed(per_expert)), (DimId(1), 1)], offset: 0 },
                     a.ranks[2].clone(),
                 ];
                 a.extents = vec![e.rows, a.extents[2]];
@@ -233,8 +253,8 @@ impl Attention {
             let (query, key) = (DimId(query), DimId(key));
             match mask {
                 Mask::Full => Domain::Dense,
-                Mask::Causal { past } => Domain::Causal { query, key, offset: past as i64 },
-                Mask::Sliding { past, window } => Domain::Banded { query, key, offset: past as i64, window },
+                Mask::Causal { past } => Domain::Causal { query, key, offset: signed(past) },
+                Mask::Sliding { past, window } => Domain::Banded { query, key, offset: signed(past), window },
             }
         };
         Ok((dims, Box::new(domain)))

@@ -6,12 +6,17 @@
 //!
 //! - `conv`: convolutions; `matmul`: linears and matmuls; `vector`: what runs on vector units;
 //!   `movement`: look-ups, views and moves; `check`: the rules that [`Graph::check`] enforces.
+//!
+//! Sizes may come from files: products of extents are checked or saturate, so that a hostile size gives an
+//! error here or in [`Graph::check`], never a wrap.
 
 mod check;
 mod conv;
 mod matmul;
 mod movement;
 mod vector;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use check::check_cascade;
 pub use conv::Conv;
@@ -64,10 +69,10 @@ impl Builder {
         &self.graph.tensors[tensor].shape
     }
 
-    /// Ends a block: every op since the last block's end runs `repeat` times.
+    /// Ends a block: every op since the last block's end runs `repeat` times. Does nothing if there is none.
     pub fn end_block(&mut self, name: impl Into<String>, repeat: u64) {
         let start = self.graph.blocks.last().map_or(0, |b| b.ops.end);
-        let end = self.graph.ops.len() as u32;
+        let end = u32::try_from(self.graph.ops.len()).unwrap_or(u32::MAX);
         if end > start {
             self.graph.blocks.push(Block { name: name.into(), ops: start..end, repeat });
         }
@@ -123,6 +128,16 @@ pub(crate) fn plain(place: Place, all: &[Dim], ranks: &[u32]) -> Access {
         ranks: ranks.iter().map(|d| Affine::dim(DimId(*d))).collect(),
         extents: ranks.iter().map(|d| all[*d as usize].size).collect(),
     }
+}
+
+/// Number of elements of a shape, 2^64 - 1 if there are more; [`Graph::check`] rejects tensors of that size.
+pub(crate) fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |n: u64, &d| n.saturating_mul(d))
+}
+
+/// A stride, dilation or padding as a coefficient.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// A cascade of one einsum.

@@ -4,7 +4,7 @@ use crate::graph::GraphError;
 use crate::op::{Op, OpClass, OpKind};
 use crate::tensor::TensorId;
 
-use super::Builder;
+use super::{Builder, elements};
 
 impl Builder {
     /// Rows of `table` [entries, width] looked up by `indices`.
@@ -13,7 +13,7 @@ impl Builder {
             return Err(Self::shape_error(name, "a look-up table needs two ranks"));
         };
         let mut shape = self.shape(indices).to_vec();
-        let rows = shape.iter().product();
+        let rows = elements(&shape);
         shape.push(width);
         let kind = OpKind::Gather { rows, row_elements: width };
         Ok(self.push(name, OpClass::Gather, kind, &[table, indices], &shape))
@@ -21,8 +21,9 @@ impl Builder {
 
     /// The same elements in another shape; nothing moves.
     pub fn reshape(&mut self, name: &str, x: TensorId, shape: &[u64]) -> Result<TensorId, GraphError> {
-        let (have, want) = (self.shape(x).iter().product::<u64>(), shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)));
-        if Some(have) != want {
+        let count = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        let (have, want) = (count(self.shape(x)), count(shape));
+        if have != want || want.is_none() {
             return Err(Self::shape_error(name, format!("{:?} does not reshape to {shape:?}", self.shape(x))));
         }
         Ok(self.push(name, OpClass::Move, OpKind::View, &[x], shape))
@@ -35,14 +36,54 @@ impl Builder {
 
     /// Elements moved without arithmetic into a new tensor (transposition, concatenation, padding).
     pub fn copy(&mut self, name: &str, inputs: &[TensorId], shape: &[u64]) -> TensorId {
-        let elements = shape.iter().product();
-        self.push(name, OpClass::Move, OpKind::Move { elements }, inputs, shape)
+        self.push(name, OpClass::Move, OpKind::Move { elements: elements(shape) }, inputs, shape)
+    }
+
+    /// The inputs one after the other along an axis, copied into a new tensor.
+    pub fn concat(&mut self, name: &str, inputs: &[TensorId], axis: usize) -> Result<TensorId, GraphError> {
+        let Some(mut shape) = inputs.first().map(|t| self.shape(*t).to_vec()).filter(|s| axis < s.len()) else {
+            return Err(Self::shape_error(name, format!("a concatenation needs inputs that have an axis {axis}")));
+        };
+        for t in &inputs[1..] {
+            let own = self.shape(*t);
+            let fits = own.len() == shape.len() && own.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == axis || a == b);
+            let Some(sum) = fits.then(|| shape[axis].checked_add(own[axis])).flatten() else {
+                let reason = format!("{own:?} does not continue {shape:?} along axis {axis}");
+                return Err(Self::shape_error(name, reason));
+            };
+            shape[axis] = sum;
+        }
+        Ok(self.copy(name, inputs, &shape))
+    }
+
+    /// A transposition, copied: rank `i` of the output is rank `order[i]` of `x`.
+    pub fn transpose(&mut self, name: &str, x: TensorId, order: &[usize]) -> Result<TensorId, GraphError> {
+        let own = self.shape(x);
+        let mut seen = vec![false; own.len()];
+        for axis in order {
+            if let Some(s) = seen.get_mut(*axis) {
+                *s = true;
+            }
+        }
+        if order.len() != own.len() || seen.contains(&false) {
+            return Err(Self::shape_error(name, format!("{order:?} is no order of the ranks of {own:?}")));
+        }
+        let shape: Vec<u64> = order.iter().map(|axis| own[*axis]).collect();
+        Ok(self.copy(name, &[x], &shape))
+    }
+
+    /// [n, c, h, w] enlarged by whole factors (height, width), each element repeated.
+    pub fn upsample_nearest(&mut self, name: &str, x: TensorId, factors: [u64; 2]) -> Result<TensorId, GraphError> {
+        let &[n, c, h, w] = self.shape(x) else {
+            return Err(Self::shape_error(name, format!("enlarging needs four ranks, not {:?}", self.shape(x))));
+        };
+        let shape = [n, c, h.saturating_mul(factors[0]), w.saturating_mul(factors[1])];
+        Ok(self.copy(name, &[x], &shape))
     }
 
     /// Appends `x` to a cache.
     pub fn cache_write(&mut self, name: &str, x: TensorId, cache: TensorId) {
-        let elements = self.graph.tensors[x].elements();
-        let kind = OpKind::Move { elements };
+        let kind = OpKind::Move { elements: elements(self.shape(x)) };
         let op = Op { name: name.into(), class: OpClass::CacheWrite, kind, inputs: vec![x], outputs: vec![cache], steps: 1 };
         self.push_op(op);
     }

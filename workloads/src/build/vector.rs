@@ -8,7 +8,7 @@ use crate::graph::GraphError;
 use crate::op::{OpClass, OpKind};
 use crate::tensor::TensorId;
 
-use super::{Builder, dims, plain, single};
+use super::{Builder, dims, elements, plain, signed, single};
 
 /// A function of one element. The lane programs evaluate exp and log in base 2 (one multiplication by log2 e
 /// folded in) and sigmoid, tanh and SiLU through exp2 and a reciprocal, as vector units do.
@@ -50,9 +50,9 @@ pub enum Function {
     Erf,
     /// ln(1 + e^x).
     Softplus,
-    /// x max(x, 0)^2-like squares: x^2.
+    /// x^2.
     Square,
-    /// |x|, -x, sign and the like.
+    /// |x|, -x, sign and the like: one step each.
     Sign,
     /// x^y.
     Power,
@@ -138,6 +138,9 @@ impl Builder {
         inputs: &[TensorId],
         program: &[L],
     ) -> Result<TensorId, GraphError> {
+        if inputs.len() > usize::from(u8::MAX) {
+            return Err(Self::shape_error(name, format!("{} inputs are more than an op can have", inputs.len())));
+        }
         let rank = inputs.iter().map(|t| self.shape(*t).len()).max().unwrap_or(0);
         let mut shape = vec![1u64; rank];
         for t in inputs {
@@ -178,11 +181,14 @@ impl Builder {
         self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Mul])
     }
 
-    /// Batch norm at inference: one multiply-add for each element, with scale and shift made as weights.
+    /// Batch norm of `x` [n, c, ..] at inference: one multiply-add for each element, with scale and shift made as
+    /// weights (the running statistics are folded into them and are no parameters).
     pub fn batch_norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, GraphError> {
         let channels = self.shape(x).get(1).copied().unwrap_or(1);
-        let scale = self.weight(format!("{name}.weight"), &[channels, 1, 1]);
-        let shift = self.weight(format!("{name}.bias"), &[channels, 1, 1]);
+        let mut shape = vec![1; self.shape(x).len().saturating_sub(1).max(1)];
+        shape[0] = channels;
+        let scale = self.weight(format!("{name}.weight"), &shape);
+        let shift = self.weight(format!("{name}.bias"), &shape);
         self.elementwise(name, OpClass::Norm, &[x, scale, shift], &[L::Fma])
     }
 
@@ -228,7 +234,9 @@ impl Builder {
         kind: NormKind,
         over: std::ops::Range<usize>,
     ) -> Result<TensorId, GraphError> {
-        let shape = self.shape(inputs[0]).to_vec();
+        let Some(shape) = inputs.first().map(|x| self.shape(*x).to_vec()) else {
+            return Err(Self::shape_error(name, "a norm needs an input"));
+        };
         let [outer, k, inner] = self.around(name, &shape, over.start, over.end)?;
         let all = dims(&[("x", outer), ("k", k), ("y", inner)]);
         let rows = dims(&[("x", outer), ("y", inner)]);
@@ -273,8 +281,8 @@ impl Builder {
         }
         let scale = self.weight(format!("{name}.weight"), &[c]);
         let shift = self.weight(format!("{name}.bias"), &[c]);
-        let all = shape.iter().product::<u64>();
-        let view = [n * groups, all / (n * groups).max(1)];
+        let rows = n.saturating_mul(groups);
+        let view = [rows, elements(&shape) / rows.max(1)];
         // Build over the view, then give the output its real shape.
         let seen = self.graph.tensors[x].shape.clone();
         self.graph.tensors[x].shape = view.to_vec();
@@ -287,6 +295,7 @@ impl Builder {
 
     /// A 2-D pooling over [n, c, h, w] with padding (top, left, bottom, right); padding elements are not read.
     /// `ceil` rounds the output size up.
+    #[expect(clippy::too_many_arguments, reason = "the parameters of a pooling, in the order that frameworks have")]
     pub fn pool2d(
         &mut self,
         name: &str,
@@ -304,8 +313,8 @@ impl Builder {
             let room = size.checked_add(before)?.checked_add(after)?.checked_sub(kernel)?;
             let steps = if ceil { room.div_ceil(stride) } else { room / stride };
             // A window that would start in the far padding is dropped.
-            let steps = if ceil && steps * stride >= size + before { steps - 1 } else { steps };
-            Some(steps + 1)
+            let steps = if ceil && steps.saturating_mul(stride) >= size.saturating_add(before) { steps - 1 } else { steps };
+            steps.checked_add(1)
         };
         if stride.contains(&0) || kernel.contains(&0) {
             return Err(Self::shape_error(name, "window and stride must be at least 1"));
@@ -317,8 +326,8 @@ impl Builder {
         };
         let all = dims(&[("n", n), ("c", c), ("p", p), ("q", q), ("r", kernel[0]), ("s", kernel[1])]);
         let rank = |out: u32, tap: u32, axis: usize| Affine {
-            terms: vec![(DimId(out), stride[axis] as i64), (DimId(tap), 1)],
-            offset: -(padding[axis] as i64),
+            terms: vec![(DimId(out), signed(stride[axis])), (DimId(tap), 1)],
+            offset: -signed(padding[axis]),
         };
         let mut input = plain(Place::Input(0), &all, &[0, 1]);
         input.ranks.extend([rank(2, 4, 0), rank(3, 5, 1)]);
@@ -337,6 +346,22 @@ impl Builder {
             }
         };
         Ok(self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &shape))
+    }
+
+    /// An average pooling of `x` [n, c, h, w] to a given output size with equal windows that cover the input:
+    /// stride floor(in / out), window in - (out - 1) x stride. Where `out` divides `in` this is the adaptive
+    /// pooling of frameworks; elsewhere theirs has windows of slightly differing sizes.
+    pub fn adaptive_average_pool2d(&mut self, name: &str, x: TensorId, out: [u64; 2]) -> Result<TensorId, GraphError> {
+        let &[_, _, h, w] = self.shape(x) else {
+            return Err(Self::shape_error(name, format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x))));
+        };
+        if out.contains(&0) || h < out[0] || w < out[1] {
+            let reason = format!("its {h}x{w} input is smaller than its {}x{} output", out[0], out[1]);
+            return Err(Self::shape_error(name, reason));
+        }
+        let stride = [h / out[0], w / out[1]];
+        let kernel = [h - (out[0] - 1) * stride[0], w - (out[1] - 1) * stride[1]];
+        self.pool2d(name, x, PoolKind::Average, kernel, stride, [0; 4], false)
     }
 
     /// A reduction over a range of ranks, which stay with extent 1 if `keep`. `mean` adds the division.
