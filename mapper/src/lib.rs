@@ -15,10 +15,12 @@
 //!
 //! This crate knows no model file, no chip file and no report.
 
+pub mod analysis;
 pub mod cost;
 pub mod mapping;
 pub mod problem;
 
+pub use analysis::{AnalysisError, evaluate};
 pub use cost::{Cost, EnergyEntry, MemoryCount, Resource};
 pub use mapping::{Mapping, MappingError, Step};
 pub use problem::Problem;

@@ -1,0 +1,262 @@
+//! Words that cross between each storage node and the next one inside it.
+
+use presil_hwmodels::{NodeId, Operand, Overlap};
+use presil_numerics::ids::Id;
+use presil_workloads::{Access, DimId, Domain, Einsum};
+
+use super::bounds::touched_elements;
+use super::flow::{Retain, Role, entering};
+use super::nest::{Nest, access, scatters};
+use super::pattern::Pattern;
+use super::region::Region;
+use crate::cost::MemoryCount;
+use crate::problem::Problem;
+
+/// Expected over possible groups of a ragged operand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale(f64);
+
+impl Scale {
+    /// The scaled count, rounded.
+    pub(crate) fn apply(self, count: u128) -> u128 {
+        if self.0 == 1.0 { count } else { (count as f64 * self.0).round() as u128 }
+    }
+}
+
+/// The scale of an operand: of those with the group of a ragged domain but not its row.
+pub(crate) fn ragged_scale(einsum: &Einsum, access: &Access) -> Scale {
+    match einsum.domain {
+        Domain::Ragged { group, row, distinct, .. } if Einsum::names(access, group) && !Einsum::names(access, row) => {
+            Scale((distinct / einsum.dim(group).size as f64).clamp(0.0, 1.0))
+        }
+        _ => Scale(1.0),
+    }
+}
+
+/// Traffic between a storage node and the next one of the operand inside it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Edge {
+    pub(crate) operand: Operand,
+    pub(crate) parent: NodeId,
+    /// Loops above the parent.
+    pub(crate) from: usize,
+    /// None: the compute.
+    pub(crate) child: Option<NodeId>,
+    /// Loops above the child.
+    pub(crate) to: usize,
+    /// Elements that enter the child's instances (or the compute), or leave them: `D`.
+    pub(crate) entering: u128,
+    /// Elements that the parent's instances read for them, or receive from them: `G`.
+    pub(crate) served: u128,
+    /// Outputs: elements of `served` that add to a value at the parent.
+    pub(crate) again: u128,
+    /// Outputs: old values that go down into the child.
+    pub(crate) returned: u128,
+    /// Outputs: elements of `served` that are final.
+    pub(crate) finals: u128,
+    /// Whether the child may hold partial sums.
+    pub(crate) child_partial: bool,
+    /// Share of the busiest instance of the parent in `served`.
+    pub(crate) parent_share: f64,
+    /// Share of the busiest instance of the child in `entering`.
+    pub(crate) child_share: f64,
+}
+
+/// The traffic of a mapping.
+pub(crate) struct Counts<'a> {
+    pub(crate) edges: Vec<Edge>,
+    /// Temporal iterations in which at least one compute instance works.
+    pub(crate) iterations: u128,
+    pub(crate) patterns: [Pattern; 3],
+    nest: &'a Nest,
+    sizes: Vec<u64>,
+    region: Option<Region>,
+}
+
+impl<'a> Counts<'a> {
+    /// Counts the traffic of a nest.
+    pub(crate) fn new(problem: &Problem, nest: &'a Nest) -> Self {
+        let einsum = problem.einsum;
+        let region = Region::of(einsum);
+        let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
+        let patterns = Operand::ALL.map(|o| Pattern::of(einsum, access(einsum, o), region));
+        let everything = Pattern::of(einsum, None, region);
+        let roles: Vec<Role> =
+            nest.loops.iter().map(|l| if l.network.is_some() { Role::Merged } else { Role::Time }).collect();
+        let ones = vec![1; sizes.len()];
+        let iterations = entering(&everything, &sizes, &ones, &nest.loops, &roles, Retain::Nothing);
+        let mut counts = Self { edges: Vec::with_capacity(9), iterations, patterns, nest, sizes, region };
+        for operand in Operand::ALL {
+            counts.operand(problem, operand);
+        }
+        counts
+    }
+
+    fn operand(&mut self, problem: &Problem, operand: Operand) {
+        let chain = &self.nest.chains[operand.index()];
+        let einsum = problem.einsum;
+        let touched = touched_elements(einsum, operand);
+        // Entries of the parent's buffer that started without a value.
+        let mut fresh = touched;
+        for (order, parent) in chain.iter().enumerate() {
+            let next = chain.get(order + 1);
+            let mut edge = Edge {
+                operand,
+                parent: parent.memory,
+                from: parent.above,
+                child: next.map(|s| s.memory),
+                to: next.map_or(self.nest.loops.len(), |s| s.above),
+                entering: 0,
+                served: 0,
+                again: 0,
+                returned: 0,
+                finals: 0,
+                child_partial: operand == Operand::Output && self.nest.holds_partial(einsum, order + 1),
+                parent_share: 1.0,
+                child_share: 1.0,
+            };
+            let between = |i: usize| i >= edge.from;
+            edge.entering = self.flow(problem, &edge, |_| Role::Space);
+            let merged = |i: usize| if between(i) && self.merges(einsum, operand, i) { Role::Merged } else { Role::Space };
+            edge.served = self.flow(problem, &edge, merged);
+            let shared = |from: usize, to: usize| {
+                (from..to).any(|i| {
+                    let l = &self.nest.loops[i];
+                    l.network.is_some() && scatters(einsum, l.dim) && !(between(i) && self.merges(einsum, operand, i))
+                })
+            };
+            if operand == Operand::Output {
+                edge.again = edge.served.saturating_sub(fresh);
+                edge.returned = if shared(edge.from, edge.to) { 0 } else { edge.again };
+                edge.finals = if shared(0, edge.to) { 0 } else { touched.min(edge.served) };
+                fresh = edge.entering.saturating_sub(edge.returned);
+            }
+            let fixed = |i: usize| Role::Fixed(self.busiest(i));
+            let share = |some: u128, all: u128, to: usize| {
+                let instances: f64 = self.spatial(0, to).map(|i| self.nest.loops[i].trips as f64).product();
+                if all == 0 { 1.0 } else { (some as f64 / all as f64).max(1.0 / instances) }
+            };
+            if self.spatial(0, edge.from).next().is_some() {
+                let one = self.flow(problem, &edge, |i| if between(i) { merged(i) } else { fixed(i) });
+                edge.parent_share = share(one, edge.served, edge.from);
+            }
+            if edge.child.is_some() && self.spatial(0, edge.to).next().is_some() {
+                edge.child_share = share(self.flow(problem, &edge, fixed), edge.entering, edge.to);
+            }
+            self.edges.push(edge);
+        }
+    }
+
+    /// Indices of spatial loops.
+    fn spatial(&self, from: usize, to: usize) -> impl Iterator<Item = usize> + use<'_> {
+        (from..to).filter(|i| self.nest.loops[*i].network.is_some())
+    }
+
+    /// The iteration of a spatial loop whose instance has most work: the first; the last for causal queries.
+    fn busiest(&self, i: usize) -> u64 {
+        let l = &self.nest.loops[i];
+        match self.region {
+            Some(r) if r.a == l.dim && !r.is_stairs() => l.trips - 1,
+            _ => 0,
+        }
+    }
+
+    /// Whether one word serves all iterations of a spatial loop.
+    fn merges(&self, einsum: &Einsum, operand: Operand, i: usize) -> bool {
+        let l = &self.nest.loops[i];
+        let named = access(einsum, operand).is_some_and(|a| Einsum::names(a, DimId::new(l.dim)));
+        !named && l.network.is_some_and(|n| if operand == Operand::Output { n.reduces } else { n.multicast.has(operand) })
+    }
+
+    /// Elements that enter the child of an edge, with given roles of spatial loops.
+    fn flow(&self, problem: &Problem, edge: &Edge, spatial: impl Fn(usize) -> Role) -> u128 {
+        let loops = &self.nest.loops[..edge.to];
+        let role = |(i, l): (usize, &super::nest::Loop)| if l.network.is_some() { spatial(i) } else { Role::Time };
+        let roles: Vec<Role> = loops.iter().enumerate().map(role).collect();
+        let retain = match edge.child.and_then(|c| problem.chip.nodes[c].memory()) {
+            None => Retain::Nothing,
+            Some(m) if m.overlap == Overlap::Keep => Retain::Keep,
+            Some(_) => Retain::Refetch,
+        };
+        let tiles = self.nest.tiles(problem.einsum, edge.to);
+        let count = entering(&self.patterns[edge.operand.index()], &self.sizes, &tiles, loops, &roles, retain);
+        access(problem.einsum, edge.operand).map_or(count, |a| ragged_scale(problem.einsum, a).apply(count))
+    }
+
+    /// Reads and writes of each memory.
+    pub(crate) fn by_memory(&self, problem: &Problem) -> Vec<MemoryCount> {
+        let mut counts: Vec<MemoryCount> = Vec::with_capacity(self.edges.len());
+        for edge in &self.edges {
+            for access in edge.accesses(problem) {
+                let found = counts.iter_mut().find(|c| c.memory == access.memory && c.operand == edge.operand);
+                match found {
+                    Some(c) => {
+                        c.reads += access.reads;
+                        c.writes += access.writes;
+                        c.read_bits += access.read_bits;
+                        c.write_bits += access.write_bits;
+                    }
+                    None => counts.push(access),
+                }
+            }
+        }
+        counts
+    }
+
+    /// Bits that cross the fanout at a place of the path, in both directions, once for each instance reached.
+    pub(crate) fn hop_bits(&self, problem: &Problem, place: usize) -> f64 {
+        let place_of = |n: NodeId| problem.path.iter().position(|p| *p == n).unwrap_or(usize::MAX);
+        let mut bits = 0.0;
+        for edge in &self.edges {
+            if place < place_of(edge.parent) || edge.child.is_some_and(|c| place > place_of(c)) {
+                continue;
+            }
+            let below = |i: usize| self.nest.loops[i].network.is_some_and(|n| place_of(n.fanout) > place);
+            let role = |i: usize| {
+                let merged = i >= edge.from && below(i) && self.merges(problem.einsum, edge.operand, i);
+                if merged { Role::Merged } else { Role::Space }
+            };
+            let words = self.flow(problem, edge, role);
+            bits += if edge.operand == Operand::Output {
+                let finals = if words == edge.served { edge.finals } else { 0 };
+                finals as f64 * problem.bits[2]
+                    + (words - finals + edge.returned) as f64 * problem.accumulate.bits() as f64
+            } else {
+                words as f64 * problem.bits[edge.operand.index()]
+            };
+        }
+        bits
+    }
+}
+
+impl Edge {
+    /// Accesses of the parent, then of the child if it is a memory.
+    pub(crate) fn accesses(&self, problem: &Problem) -> Vec<MemoryCount> {
+        let count = |memory, reads: u128, writes: u128, read_bits, write_bits| MemoryCount {
+            memory,
+            operand: self.operand,
+            reads,
+            writes,
+            read_bits,
+            write_bits,
+        };
+        let width = problem.bits[self.operand.index()];
+        let mut accesses = Vec::with_capacity(2);
+        if self.operand == Operand::Output {
+            let wide = problem.accumulate.bits() as f64;
+            let written = self.finals as f64 * width + (self.served - self.finals) as f64 * wide;
+            accesses.push(count(self.parent, self.again, self.served, self.again as f64 * wide, written));
+            if let Some(child) = self.child {
+                let held = if self.child_partial { wide } else { width };
+                let drained = self.entering as f64 * held;
+                accesses.push(count(child, self.entering, self.returned, drained, self.returned as f64 * wide));
+            }
+        } else {
+            accesses.push(count(self.parent, self.served, 0, self.served as f64 * width, 0.0));
+            if let Some(child) = self.child {
+                accesses.push(count(child, 0, self.entering, 0.0, self.entering as f64 * width));
+            }
+        }
+        accesses
+    }
+}

@@ -1,0 +1,221 @@
+//! How many elements of an operand enter a buffer while a loop nest runs.
+//!
+//! A buffer holds the current tile. The state of a buffer is the digits of the loops above it; the states that
+//! have work are visited in lexicographic order. Going from state `s` to the next one `s'`, the elements
+//! `tile(s') - tile(s)` enter. So
+//!
+//! ```text
+//! entering = sum over visited states |tile(s)|  -  sum over successions |tile(s) & tile(s')|
+//! ```
+//!
+//! Both sums factorize over the groups of the operand ([`super::pattern`]): the states are a product of each
+//! group's states, the tiles a product of each group's sets. A succession at temporal loop `j` takes one step
+//! of `j`, and all temporal loops inside it go from their last digits back to their first. With, for each group,
+//!
+//! ```text
+//! reset[k]  sum over prefixes of its first k temporal loops  of |set(last state) & set(first state)|
+//! step[k]   sum over steps of its temporal loop k            of |set(last before) & set(first after)|
+//! ```
+//!
+//! the second sum is `sum over j of step_g[j] * product over other groups h of reset_h[loops of h outside j]`,
+//! and the first is the product of `reset[all]`. Groups of one plain or absent dimension have closed forms; the
+//! others walk their own states.
+//!
+//! Spatial loops are instances: each has states of its own, and the sums run over instances. Instances that one
+//! transfer serves (multicast; reduced outputs) are merged: seen from above they are one buffer that holds the
+//! union of their tiles, and has work when one of them has.
+
+use super::digits::Digits;
+use super::nest::Loop;
+use super::pattern::{Group, Pattern, Shape};
+use super::region::Span;
+use super::set::Set;
+
+/// What a loop is to a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Iterations follow each other.
+    Time,
+    /// Iterations are buffers of their own.
+    Space,
+    /// Iterations are one buffer; the operand does not have the dimension.
+    Merged,
+    /// Only the iteration of this digit is looked at.
+    Fixed(u64),
+}
+
+/// What a buffer does with what the next tile needs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retain {
+    /// Nothing is held: each state fetches its tile (compute nodes).
+    Nothing,
+    /// Elements of the next tile stay.
+    Keep,
+    /// An unchanged tile stays; a changed one is fetched whole.
+    Refetch,
+}
+
+/// Sums of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Profile {
+    reset: Vec<u128>,
+    step: Vec<u128>,
+}
+
+/// Elements that enter, over all buffers that the roles leave apart. `loops` are those above the buffer, `tiles`
+/// the tile of each dimension under them, `sizes` the extents.
+pub(crate) fn entering(
+    pattern: &Pattern,
+    sizes: &[u64],
+    tiles: &[u64],
+    loops: &[Loop],
+    roles: &[Role],
+    retain: Retain,
+) -> u128 {
+    if pattern.nothing {
+        return 0;
+    }
+    let profiles: Vec<Profile> =
+        pattern.groups.iter().map(|g| profile(g, sizes, tiles, loops, roles, retain)).collect();
+    let visits: u128 = profiles.iter().map(|p| p.reset.last().copied().unwrap_or(0)).product();
+    if retain == Retain::Nothing || visits == 0 {
+        return visits;
+    }
+    let owner = |dim: usize| pattern.groups.iter().position(|g| g.dims.contains(&dim));
+    let mut outside = vec![0usize; profiles.len()];
+    let mut kept = 0;
+    for (l, _) in loops.iter().zip(roles).filter(|(_, r)| **r == Role::Time) {
+        let Some(g) = owner(l.dim) else { continue };
+        let others = profiles.iter().zip(&outside).enumerate().filter(|(h, _)| *h != g);
+        let reset = others.map(|(_, (p, k))| p.reset[*k]).product::<u128>();
+        kept += profiles[g].step[outside[g]] * reset;
+        outside[g] += 1;
+    }
+    visits - kept
+}
+
+fn profile(g: &Group, sizes: &[u64], tiles: &[u64], loops: &[Loop], roles: &[Role], retain: Retain) -> Profile {
+    let own: Vec<(Loop, Role)> = loops
+        .iter()
+        .zip(roles)
+        .filter(|(l, _)| g.dims.contains(&l.dim))
+        .map(|(l, r)| (*l, *r))
+        .collect();
+    match g.shape {
+        Shape::Free => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), false),
+        Shape::Plain => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), true),
+        _ => walk(g, sizes, tiles, &own, retain),
+    }
+}
+
+/// Closed form of one dimension: tiles of a plain one are equal or disjoint, an absent one is the unit.
+fn closed(digits: &Digits, plain: bool) -> Profile {
+    let count = digits.inner_loops();
+    if plain {
+        let reset = (0..=count).map(|k| digits.single_states(k)).collect();
+        return Profile { reset, step: vec![0; count] };
+    }
+    let reset: Vec<u128> = (0..=count).map(|k| digits.prefixes(k)).collect();
+    let step = reset.windows(2).map(|w| w[1] - w[0]).collect();
+    Profile { reset, step }
+}
+
+fn overlap(x: &Set, y: &Set, retain: Retain) -> u128 {
+    let shared = x.shared(y);
+    let whole = shared == x.len() && shared == y.len();
+    match retain {
+        Retain::Keep => shared,
+        Retain::Refetch if whole => shared,
+        Retain::Refetch | Retain::Nothing => 0,
+    }
+}
+
+/// An odometer over some loops of the group.
+struct Odometer {
+    loops: Vec<(usize, i64, u64)>,
+    at: Vec<u64>,
+}
+
+impl Odometer {
+    fn new(own: &[(Loop, Role)], role: Role) -> Self {
+        let loops: Vec<_> =
+            own.iter().filter(|(_, r)| *r == role).map(|(l, _)| (l.dim, l.tile as i64, l.trips)).collect();
+        Self { at: vec![0; loops.len()], loops }
+    }
+
+    /// Advances, moving the start of tiles; false after the last.
+    fn next(&mut self, start: &mut [i64]) -> bool {
+        for (i, (dim, tile, trips)) in self.loops.iter().enumerate().rev() {
+            self.at[i] += 1;
+            start[*dim] += tile;
+            if self.at[i] < *trips {
+                return true;
+            }
+            start[*dim] -= tile * *trips as i64;
+            self.at[i] = 0;
+        }
+        false
+    }
+}
+
+/// Sums of a group by a walk over its states.
+fn walk(g: &Group, sizes: &[u64], tiles: &[u64], own: &[(Loop, Role)], retain: Retain) -> Profile {
+    let mut start = vec![0i64; sizes.len()];
+    for (l, r) in own {
+        if let Role::Fixed(digit) = r {
+            start[l.dim] += l.tile as i64 * *digit as i64;
+        }
+    }
+    let mut space = Odometer::new(own, Role::Space);
+    let mut time = Odometer::new(own, Role::Time);
+    let mut merged = Odometer::new(own, Role::Merged);
+    let count = time.loops.len();
+    let mut profile = Profile { reset: vec![0; count + 1], step: vec![0; count] };
+    let mut boxes: Vec<Vec<Span>> = Vec::new();
+    loop {
+        let mut last: Option<(Vec<u64>, Set)> = None;
+        let mut firsts: Vec<Set> = Vec::with_capacity(count);
+        loop {
+            boxes.clear();
+            loop {
+                let inside = g.dims.iter().all(|d| start[*d] < sizes[*d] as i64);
+                if inside {
+                    let spans = start.iter().zip(tiles).zip(sizes);
+                    boxes.push(spans.map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64))).collect());
+                }
+                if !merged.next(&mut start) {
+                    break;
+                }
+            }
+            if let Some(set) = g.touched(&boxes) {
+                profile.reset[count] += set.len();
+                if retain != Retain::Nothing && count > 0 {
+                    match &last {
+                        None => firsts = vec![set.clone(); count],
+                        Some((digits, before)) => {
+                            let k = digits.iter().zip(&time.at).position(|(x, y)| x != y).unwrap_or(count - 1);
+                            profile.step[k] += overlap(before, &set, retain);
+                            for (inner, first) in firsts.iter_mut().enumerate().skip(k + 1) {
+                                profile.reset[inner] += overlap(before, first, retain);
+                                *first = set.clone();
+                            }
+                        }
+                    }
+                    last = Some((time.at.clone(), set));
+                }
+            }
+            if !time.next(&mut start) {
+                break;
+            }
+        }
+        if let Some((_, set)) = &last {
+            for (k, first) in firsts.iter().enumerate() {
+                profile.reset[k] += overlap(set, first, retain);
+            }
+        }
+        if !space.next(&mut start) {
+            break;
+        }
+    }
+    profile
+}

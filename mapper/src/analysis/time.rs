@@ -1,0 +1,126 @@
+//! Time of a mapping from its counts.
+//!
+//! ```text
+//! T = launch + array fill and drain + first tiles in + last tiles out + max over resources (busy - exposed)
+//! busy(compute)  = iterations / (MACs per cycle x clock) + transfers of single-buffered memories
+//! busy(memory)   = bits / (rate x streaming efficiency) + set-up x transfers, of the busiest instance;
+//!                  the larger of reads and writes, their sum where the port is shared
+//! ```
+//!
+//! *Iterations* are those of the temporal loops in which at least one instance has a point of the domain: the
+//! array runs in lockstep and skips what none executes.
+//!
+//! *First tiles in*: before the first MAC, each storage of an input or weight below its home takes its first
+//! (full) tile, one after the other: the slower of parent and child, plus set-up; and each memory that is read
+//! answers after its latency. *Last tiles out*: each storage of the output below its home drains its last tile.
+//! That time of a memory is `exposed`: it is part of its busy time, and not counted twice.
+//!
+//! A memory with `buffering == 1` cannot take a tile while the old one is in use: all its transfers but the
+//! exposed ones add to the compute time.
+//!
+//! The busiest instance is the first along each spatial loop (the last along the queries of a causal or banded
+//! domain), or an average one if that has more. Transfers are counted as the iterations of the temporal loops
+//! above a storage, without the innermost ones whose dimension the operand does not have. Bursts, rows and banks
+//! are not modelled here: [`presil_hwmodels::Memory::streaming_efficiency`] stands for them.
+//!
+//! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
+
+use presil_hwmodels::{Compute, EngineKind, NodeId, Operand};
+use presil_numerics::Seconds;
+use presil_numerics::ids::Id;
+use presil_workloads::{DimId, Einsum};
+
+use super::counts::{Counts, Edge};
+use super::nest::{Nest, access};
+use crate::cost::{Cost, Resource};
+use crate::problem::Problem;
+
+/// Seconds of a memory instance.
+#[derive(Debug, Clone, Copy, Default)]
+struct Port {
+    read: f64,
+    write: f64,
+    setup: f64,
+    exposed: f64,
+}
+
+/// Fills in busy times, latency and time.
+pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Compute, cost: &mut Cost) {
+    let mut ports = vec![Port::default(); problem.path.len()];
+    let place = |n: NodeId| problem.path.iter().position(|p| *p == n);
+    let (mut exposed, mut stalled) = (0.0, 0.0);
+    let mut answers = vec![false; problem.path.len()];
+    for edge in &counts.edges {
+        let Some(parent) = place(edge.parent) else { continue };
+        answers[parent] |= edge.operand != Operand::Output;
+        let mut busy = [(0.0, 0.0); 2];
+        for (i, a) in edge.accesses(problem).iter().enumerate() {
+            let Some(at) = place(a.memory) else { continue };
+            let share = if i == 0 { edge.parent_share } else { edge.child_share };
+            busy[i] = port_time(problem, a.memory, a.read_bits * share, a.write_bits * share);
+            ports[at].read += busy[i].0;
+            ports[at].write += busy[i].1;
+        }
+        let Some(child) = edge.child.and_then(place) else { continue };
+        let transfers = transfers(problem.einsum, nest, edge);
+        let setup = problem.chip.nodes[edge.parent].memory().map_or(0.0, |m| m.setup.0);
+        // One tile: the share of the whole traffic that the largest tile is.
+        let tiles = nest.tiles(problem.einsum, edge.to);
+        let elements = counts.patterns[edge.operand.index()].tile_elements(&tiles) as f64;
+        let instance = edge.entering as f64 * edge.child_share;
+        let part = if instance > 0.0 { (elements / instance).min(1.0) } else { 0.0 };
+        let output = edge.operand == Operand::Output;
+        let time = |b: (f64, f64), reads: bool| if reads { b.0 } else { b.1 };
+        let (above, here) = (time(busy[0], !output), time(busy[1], output));
+        let slower = above.max(here);
+        exposed += slower * part + setup;
+        stalled += if single_buffered(problem, edge) { slower * (1.0 - part) } else { 0.0 };
+        ports[parent].exposed += above * part + setup;
+        ports[parent].setup += setup * transfers;
+        ports[child].exposed += here * part;
+    }
+    let clock = problem.chip.clocks[compute.clock].domain;
+    let mut fixed = 0.0;
+    if let Some(engine) = problem.chip.engines.get(problem.engine) {
+        fixed += engine.launch.0;
+        if let EngineKind::Array { fill_cycles, drain_cycles, .. } = engine.kind {
+            fixed += clock.seconds((fill_cycles + drain_cycles) as f64).0;
+        }
+    }
+    let busy_compute = clock.seconds(cost.compute_cycles).0 + stalled;
+    let mut steady = busy_compute;
+    cost.busy.push((Resource::Compute, Seconds(busy_compute)));
+    for ((node, port), answers) in problem.path.iter().zip(&ports).zip(&answers) {
+        let Some(m) = problem.chip.nodes[*node].memory() else { continue };
+        if port.read + port.write == 0.0 {
+            continue;
+        }
+        let busy = if m.shared_port { port.read + port.write } else { port.read.max(port.write) } + port.setup;
+        fixed += if *answers { m.latency.0 } else { 0.0 };
+        steady = steady.max(busy - port.exposed);
+        cost.busy.push((Resource::Memory(*node), Seconds(busy)));
+    }
+    let longest = cost.busy.iter().fold(0.0, |t: f64, b| t.max(b.1.0));
+    let time = (fixed + exposed + steady).max(longest);
+    cost.time = Seconds(time);
+    cost.latency = Seconds(time - longest);
+}
+
+/// Seconds to read and to write some bits.
+fn port_time(problem: &Problem, memory: NodeId, read: f64, write: f64) -> (f64, f64) {
+    let Some(m) = problem.chip.nodes[memory].memory() else { return (0.0, 0.0) };
+    let at = |bits: f64, rate: f64| if bits > 0.0 { bits / 8.0 / (rate * m.streaming_efficiency) } else { 0.0 };
+    (at(read, m.read_rate.0), at(write, m.write_rate.0))
+}
+
+fn single_buffered(problem: &Problem, edge: &Edge) -> bool {
+    edge.child.and_then(|c| problem.chip.nodes[c].memory()).is_some_and(|m| m.buffering == 1)
+}
+
+/// Tiles that the child of an edge takes, one after the other.
+fn transfers(einsum: &Einsum, nest: &Nest, edge: &Edge) -> f64 {
+    let Some(access) = access(einsum, edge.operand) else { return 0.0 };
+    let temporal = nest.loops[..edge.to].iter().filter(|l| l.network.is_none());
+    let relevant = |d: usize| Einsum::names(access, DimId::new(d));
+    temporal.rev().skip_while(|l| !relevant(l.dim)).map(|l| l.trips as f64).product()
+}
