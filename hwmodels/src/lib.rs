@@ -1,18 +1,33 @@
 //! Chips, systems and technology models.
 //!
-//! A chip is a file. [`spec`] is exactly what the file says (serde, with spans and defaults); [`load`] reads it,
-//! follows `extends`, applies `--set` overrides, checks everything and resolves it into a [`Chip`]: a validated
-//! tree of memories, fanouts and compute with every rate, energy and area filled in from the file or from the
-//! [`technology`] models. Later stages see only the `Chip`.
+//! A chip is a file. [`spec`] is exactly what the file says; [`load()`] reads it, follows `extends`, applies `--set`
+//! overrides, checks everything and resolves it into a [`Chip`]: a validated tree of memories, fanouts and compute
+//! with every rate, energy and area filled in from the file or from the [`technology`] models. Later stages see
+//! only the `Chip`.
+//!
+//! ```text
+//! text --document--> merged items with places --decode--> ChipSpec --resolve--> Chip
+//!                                                              technology models --^
+//! ```
 //!
 //! - [`chip`]: the noun; [`sourced`]: constants with provenance;
-//! - [`spec`], [`load`], [`resolve`]: from text to chip; [`library`]: the chips that ship;
+//! - [`document`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
+//! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
 //! - [`technology`]: energy, area and leakage of SRAM, MACs, lane primitives, wires and DRAM over nodes.
 //!
 //! This crate knows no workload and no mapping.
 
 pub mod chip;
+pub mod decode;
+pub mod document;
+pub mod library;
+pub mod load;
+pub mod resolve;
+pub mod schema;
 pub mod sourced;
+pub mod spec;
+pub mod technology;
 
 pub use chip::*;
+pub use load::{ChipError, load};
 pub use sourced::{Provenance, Sourced, Status};

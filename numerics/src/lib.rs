@@ -27,4 +27,6 @@ pub use lanes::LanePrimitive;
 pub use precision::Precision;
 pub use quantization::{Quantization, Storage};
 pub use time::{ClockDomain, Cycles, Femtoseconds};
-pub use units::{Bits, Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Seconds, SquareMm, Watts};
+pub use units::{
+    Bits, Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Nanometres, Seconds, SquareMm, Volts, Watts,
+};

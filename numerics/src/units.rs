@@ -218,6 +218,19 @@ real_unit!(
     ]
 );
 
+real_unit!(
+    /// A supply voltage in volts.
+    Volts, "voltage", "0.8 V",
+    print &[("V", 1.0)],
+    [("V", 1.0), ("mV", 1e-3)]
+);
+real_unit!(
+    /// A process node or another length on the die, in nanometres.
+    Nanometres, "length", "7 nm",
+    print &[("nm", 1.0)],
+    [("nm", 1.0), ("um", 1e3), ("mm", 1e6)]
+);
+
 macro_rules! count_unit {
     ($(#[$doc:meta])* $name:ident, $quantity:literal, $example:literal, print $print:expr, [$(($u:literal, $f:expr)),+ $(,)?]) => {
         $(#[$doc])*

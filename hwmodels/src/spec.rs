@@ -1,0 +1,430 @@
+//! What a chip file says: the tables and keys of `configs/chips/*.toml`.
+//!
+//! ```toml
+//! name = "tiny"
+//! description = "A 4x4 array over one buffer."
+//! status = "assumed"                       # of every constant below that says nothing else
+//! source = "example"
+//!
+//! [technology]
+//! node = "22 nm"
+//!
+//! [[clock]]
+//! name = "core"
+//! frequency = "500 MHz"
+//!
+//! [[memory]]                               # the root: it has no parent
+//! name = "dram"
+//! kind = "dram"
+//! part = "LPDDR4-4266"
+//! channels = 2
+//! capacity = "1 GiB"
+//!
+//! [[memory]]
+//! name = "sram"
+//! parent = "dram"
+//! kind = "sram"
+//! capacity = "256 KiB"
+//! word = "16 B"                            # bandwidth = word x ports x clock
+//! clock = "core"
+//!
+//! [[fanout]]
+//! name = "pes"
+//! parent = "sram"
+//! [[fanout.dim]]
+//! name = "rows"
+//! size = 4
+//! multicast = ["output"]
+//! reduces = true
+//! accepts = ["reduction"]
+//!
+//! [[compute]]
+//! name = "mac"
+//! parent = "pes"
+//! clock = "core"
+//! mode = [{ input = "int8", weight = "int8", accumulate = "int32", macs_per_cycle = 1 }]
+//!
+//! [[array]]
+//! name = "array"
+//! compute = "mac"
+//! ```
+//!
+//! Nodes name their `parent`, so that a file that `extends` another can change one node by its name. A constant is
+//! written plainly or as `{ value, range = [lowest, highest], status, source, group }`. Energies, areas and leakage
+//! that a file leaves out come from the technology models. Nothing here is checked beyond the type of each key;
+//! [`crate::resolve`] does that.
+
+use std::str::FromStr;
+
+use presil_numerics::{
+    Bytes, BytesPerSecond, Format, Hertz, Joules, JoulesPerBit, Nanometres, Precision, Seconds, SquareMm, Volts, Watts,
+};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::chip::{DimSelector, MemoryKind, Operand, Overlap};
+use crate::decode::{At, Constant, Decode, Entries, decode_names, one_of, spec_tables};
+use crate::document::{Item, Problems};
+use crate::sourced::Status;
+use crate::technology::{DeviceClass, Scaling};
+
+spec_tables! {
+    /// A chip: a tree of memories, fanouts and compute, the engines that attach to it, and what its compiler and
+    /// its arithmetic can do.
+    pub struct ChipSpec {
+        /// Name.
+        pub name: At<String>,
+        /// One sentence.
+        pub description: String,
+        /// A chip that this one starts from: a name of the library or a path beside this file.
+        pub extends: Option<At<String>>,
+        /// Status of the constants of this file that state none.
+        pub status: Option<Status>,
+        /// Source of the constants of this file that state none.
+        pub source: Option<String>,
+        /// Process.
+        pub technology: TechnologySpec,
+        /// Clock domains.
+        pub clock: Vec<ClockSpec>,
+        /// Memories.
+        pub memory: Vec<MemorySpec>,
+        /// Spatial fanouts.
+        pub fanout: Vec<FanoutSpec>,
+        /// Compute nodes: the leaves.
+        pub compute: Vec<ComputeSpec>,
+        /// MAC array engines.
+        pub array: Vec<ArraySpec>,
+        /// Vector engines.
+        pub vector: Vec<VectorSpec>,
+        /// A general processor for what the other engines cannot run.
+        pub host: Option<HostSpec>,
+        /// Everything else on the chip.
+        pub other: Option<OtherSpec>,
+        /// What its compiler can do.
+        pub mapspace: Option<MapspaceSpec>,
+        /// Its arithmetic.
+        pub numerics: Option<NumericsSpec>,
+    }
+
+    /// The process that a chip is made in, and which models speak of it.
+    pub struct TechnologySpec {
+        /// Process node, such as 7 nm.
+        pub node: Constant<Nanometres>,
+        /// Transistor class of logic and SRAM; decides leakage above all. Default itrs-lstp.
+        pub device: Option<DeviceClass>,
+        /// Supply voltage; energies scale with its square. Default: the node's nominal one.
+        pub voltage: Option<Constant<Volts>>,
+        /// Which source scales energies between nodes. Default jouppi; the other gives the range.
+        pub scaling: Option<Scaling>,
+    }
+
+    /// A clock domain.
+    pub struct ClockSpec {
+        /// Name, for the `clock` keys.
+        pub name: At<String>,
+        /// Frequency.
+        pub frequency: Constant<Hertz>,
+    }
+
+    /// A memory. All figures are of one instance.
+    pub struct MemorySpec {
+        /// Unique name.
+        pub name: At<String>,
+        /// The node above; the root memory has none.
+        pub parent: Option<At<String>>,
+        /// Technology.
+        pub kind: MemoryKind,
+        /// Transistor class, where it is not the chip's.
+        pub device: Option<DeviceClass>,
+        /// DRAM part of the technology table, such as LPDDR5-6400: gives rates, burst, energies and background.
+        pub part: Option<At<String>>,
+        /// Channels of the part.
+        pub channels: Option<Constant<u64>>,
+        /// Capacity.
+        pub capacity: Constant<Bytes>,
+        /// Bytes of one port access. SRAM and registers: default 8 B.
+        pub word: Option<Constant<Bytes>>,
+        /// Ports: "1rw" (shared by reads and writes), "1r1w", "2r1w". Default 1rw off chip, 1r1w on chip.
+        pub ports: Option<At<Ports>>,
+        /// Clock of the ports, where no bandwidth is given.
+        pub clock: Option<At<String>>,
+        /// Rate of reads and of writes. Default: word x ports x clock, or the part's.
+        pub bandwidth: Option<Constant<BytesPerSecond>>,
+        /// Rate of reads.
+        pub read_bandwidth: Option<Constant<BytesPerSecond>>,
+        /// Rate of writes.
+        pub write_bandwidth: Option<Constant<BytesPerSecond>>,
+        /// Fraction of the rate that long streams reach. Default 1, or the part's.
+        pub streaming_efficiency: Option<Constant<f64>>,
+        /// Banks that the capacity is split into. Default: as many as banks of the technology's size.
+        pub banks: Option<Constant<u64>>,
+        /// Energy of moving a bit in or out. Default: the technology model or the part's.
+        pub energy: Option<Constant<JoulesPerBit>>,
+        /// Energy of reading a bit.
+        pub read_energy: Option<Constant<JoulesPerBit>>,
+        /// Energy of writing a bit.
+        pub write_energy: Option<Constant<JoulesPerBit>>,
+        /// Leakage or background power. Default: the technology model or the part's.
+        pub static_power: Option<Constant<Watts>>,
+        /// Area on the die. Default: the technology model; zero off chip.
+        pub area: Option<Constant<SquareMm>>,
+        /// Operands that may be kept here. Default all.
+        pub keeps: Option<Vec<Operand>>,
+        /// Operands that every mapping must keep here (a systolic array's stationary operand).
+        pub must_keep: Vec<Operand>,
+        /// Tiles held for each kept one: 2 for double buffering. Default 1.
+        pub buffering: Option<At<u64>>,
+        /// Whether tensors may stay here between ops. Default: only off chip.
+        pub resident: Option<bool>,
+        /// What happens to halos of sliding windows. Default keep.
+        pub overlap: Option<Overlap>,
+        /// Time from a request to its first word. Default: the part's, else zero.
+        pub latency: Option<Constant<Seconds>>,
+        /// Time to set up one transfer into this memory's children. Default zero.
+        pub setup: Option<Constant<Seconds>>,
+        /// Smallest efficient transfer. Default: the part's burst, else the word.
+        pub burst: Option<Constant<Bytes>>,
+    }
+
+    /// A spatial fanout: everything below exists once for each instance.
+    pub struct FanoutSpec {
+        /// Unique name.
+        pub name: At<String>,
+        /// The node above.
+        pub parent: At<String>,
+        /// Dimensions.
+        pub dim: Vec<FanoutDimSpec>,
+        /// Energy of moving a bit to one instance. Default: the technology's wire over the pitch of an instance.
+        pub hop_energy: Option<Constant<JoulesPerBit>>,
+    }
+
+    /// One dimension of a fanout.
+    pub struct FanoutDimSpec {
+        /// Name ("rows").
+        pub name: At<String>,
+        /// Instances along it.
+        pub size: Constant<u64>,
+        /// Operands that one read above delivers to all instances that need the same.
+        pub multicast: Vec<Operand>,
+        /// Whether partial outputs are summed on the way up. Default false.
+        pub reduces: Option<bool>,
+        /// Dimensions of an einsum that may be laid along it, in order of preference: classes or names.
+        pub accepts: Vec<DimSelector>,
+    }
+
+    /// A compute node: multipliers below everything else.
+    pub struct ComputeSpec {
+        /// Unique name.
+        pub name: At<String>,
+        /// The node above.
+        pub parent: At<String>,
+        /// Clock.
+        pub clock: At<String>,
+        /// Format pairs that it multiplies.
+        pub mode: Vec<ModeSpec>,
+        /// Area of one instance. Default: the technology model.
+        pub area: Option<Constant<SquareMm>>,
+        /// Leakage of one instance. Default: the technology model.
+        pub static_power: Option<Constant<Watts>>,
+    }
+
+    /// A pair of formats that a compute node multiplies.
+    pub struct ModeSpec {
+        /// Format of the first input.
+        pub input: Format,
+        /// Format of the second input.
+        pub weight: Format,
+        /// Format of partial sums.
+        pub accumulate: Format,
+        /// MACs per cycle of one instance.
+        pub macs_per_cycle: Constant<f64>,
+        /// Energy of one MAC. Default: the technology model.
+        pub energy: Option<Constant<Joules>>,
+    }
+
+    /// An engine that runs MAC einsums: the path from the root to a compute node.
+    pub struct ArraySpec {
+        /// Unique name.
+        pub name: At<String>,
+        /// Its compute node.
+        pub compute: At<String>,
+        /// Cycles for the first result to leave after the first operands enter. Default 0.
+        pub fill_cycles: Option<Constant<u64>>,
+        /// Cycles to drain after the last operands. Default 0.
+        pub drain_cycles: Option<Constant<u64>>,
+        /// Time to start an op that is not hidden. Default 0.
+        pub launch: Option<Constant<Seconds>>,
+    }
+
+    /// A vector engine working on a memory.
+    pub struct VectorSpec {
+        /// Unique name.
+        pub name: At<String>,
+        /// The memory it reads and writes.
+        pub memory: At<String>,
+        /// Lanes, in all.
+        pub lanes: Constant<u64>,
+        /// Clock.
+        pub clock: At<String>,
+        /// Whether it takes the array's outputs as they drain (bias, activation, requantization, residual add).
+        pub inline: Option<bool>,
+        /// Time to start an op that is not hidden. Default 0.
+        pub launch: Option<Constant<Seconds>>,
+        /// Formats and rates.
+        pub mode: Vec<VectorModeSpec>,
+        /// Area of all lanes. Default: the technology model.
+        pub area: Option<Constant<SquareMm>>,
+        /// Leakage of all lanes. Default: the technology model.
+        pub static_power: Option<Constant<Watts>>,
+    }
+
+    /// What a vector engine does in some formats.
+    pub struct VectorModeSpec {
+        /// Element formats.
+        pub formats: Vec<Format>,
+        /// Operations per cycle and lane of every primitive that `rates` does not name. Without it those are missing.
+        pub rate: Option<Constant<f64>>,
+        /// Operations per cycle and lane by primitive; 0: the engine can't.
+        pub rates: Entries<Constant<f64>>,
+        /// Cycles from operand to result by primitive. Default: the technology table.
+        pub latencies: Entries<Constant<f64>>,
+        /// Energy of an operation by primitive. Default: the technology model.
+        pub energies: Entries<Constant<Joules>>,
+    }
+
+    /// A general processor on the root memory.
+    pub struct HostSpec {
+        /// Name. Default host.
+        pub name: Option<At<String>>,
+        /// Cores.
+        pub cores: Constant<u64>,
+        /// Clock.
+        pub frequency: Constant<Hertz>,
+        /// Operations per cycle of one core (a MAC counts two).
+        pub operations_per_cycle: Constant<f64>,
+        /// Fraction of the peak that compiled kernels reach.
+        pub efficiency: Constant<f64>,
+        /// Rate at which it moves data to and from the root memory.
+        pub bandwidth: Constant<BytesPerSecond>,
+        /// Energy of one operation. Default: the technology table's.
+        pub energy: Option<Constant<Joules>>,
+        /// Time to hand an op over and back. Default 0.
+        pub handover: Option<Constant<Seconds>>,
+        /// Area, where it is on this die. Default 0.
+        pub area: Option<Constant<SquareMm>>,
+        /// Leakage. Default 0.
+        pub static_power: Option<Constant<Watts>>,
+    }
+
+    /// Everything else on the chip.
+    pub struct OtherSpec {
+        /// Power whenever it is on: clock tree, IO, control.
+        pub power: Option<Constant<Watts>>,
+        /// Area: IO, PHY, control.
+        pub area: Option<Constant<SquareMm>>,
+    }
+
+    /// What the chip's compiler can do.
+    pub struct MapspaceSpec {
+        /// Whether weights of the next op are fetched while this one runs. Default true.
+        pub prefetch_weights: Option<bool>,
+        /// Whether activations may stay in resident memories between ops. Default true.
+        pub keep_activations: Option<bool>,
+        /// Whether weights may stay in resident memories between inferences. Default true.
+        pub keep_weights: Option<bool>,
+        /// Whether softmax and norms stay on chip between their passes. Default true.
+        pub fuse_cascades: Option<bool>,
+    }
+
+    /// The chip's arithmetic.
+    pub struct NumericsSpec {
+        /// Format of activations between ops unless the user says otherwise.
+        pub activations: Option<Format>,
+        /// Default precision of a run.
+        pub precision: Option<Precision>,
+        /// The arithmetic in words, key by key: rounding, saturation, requantization, function tables.
+        pub arithmetic: Entries<String>,
+    }
+}
+
+/// Keys of the root that hold one table each.
+pub const SECTIONS: [&str; 5] = ["technology", "host", "other", "mapspace", "numerics"];
+
+decode_names! {
+    MemoryKind: "kind of memory" [
+        "dram" => MemoryKind::Dram,
+        "sram" => MemoryKind::Sram,
+        "register" => MemoryKind::Register,
+        "flash" => MemoryKind::Flash,
+    ],
+    Operand: "operand" [
+        "input" => Operand::Input,
+        "weight" => Operand::Weight,
+        "output" => Operand::Output,
+    ],
+    Overlap: "treatment of halos" ["keep" => Overlap::Keep, "refetch" => Overlap::Refetch],
+    DeviceClass: "device class" [
+        "itrs-hp" => DeviceClass::Hp,
+        "itrs-lop" => DeviceClass::Lop,
+        "itrs-lstp" => DeviceClass::Lstp,
+    ],
+    Scaling: "scaling source" ["jouppi" => Scaling::Jouppi, "stillmaker" => Scaling::Stillmaker],
+}
+
+/// Names of einsum dimensions that a fanout may ask for; workloads define them.
+const DIMENSIONS: [&str; 13] = ["n", "g", "k", "c", "p", "q", "r", "s", "o", "t", "b", "m", "d"];
+
+impl Decode for DimSelector {
+    fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
+        let mut known = vec![
+            ("reduction", Self::Reduction),
+            ("output_channel", Self::OutputChannel),
+            ("pixel", Self::Pixel),
+            ("group", Self::Group),
+        ];
+        known.extend(DIMENSIONS.map(|name| (name, Self::Named(name.into()))));
+        one_of(item, problems, "dimension", &known)
+    }
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        let mut names = vec!["reduction", "output_channel", "pixel", "group"];
+        names.extend(DIMENSIONS);
+        json_schema!({ "enum": names })
+    }
+}
+
+/// Ports of a memory: "1rw", "1r1w", "2r1w".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Accesses per cycle that may be reads.
+    pub read: u64,
+    /// Accesses per cycle that may be writes.
+    pub write: u64,
+    /// Whether they are the same ports.
+    pub shared: bool,
+}
+
+impl FromStr for Ports {
+    type Err = ();
+    fn from_str(s: &str) -> Result<Self, ()> {
+        let count = |digits: &str| digits.parse::<u64>().ok().filter(|n| (1..=64).contains(n)).ok_or(());
+        if let Some(digits) = s.strip_suffix("rw") {
+            let n = count(digits)?;
+            return Ok(Self { read: n, write: n, shared: true });
+        }
+        let (read, write) = s.strip_suffix('w').and_then(|s| s.split_once('r')).ok_or(())?;
+        Ok(Self { read: count(read)?, write: count(write)?, shared: false })
+    }
+}
+
+impl Decode for Ports {
+    fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
+        let ports = item.text().and_then(|t| t.parse().ok());
+        if ports.is_none() {
+            let help = "write `1rw` for one port that reads and writes share, `1r1w` for one of each";
+            problems.at(&item.place, "expected the ports of a memory", help);
+        }
+        ports
+    }
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(rw|r[0-9]+w)$" })
+    }
+}
