@@ -210,7 +210,12 @@ impl Activation {
     /// Its lane program for one element.
     pub fn program(self, gated: bool) -> Vec<L> {
         match self {
-            Self::Function(f) => f.program().iter().copied().chain(gated.then_some(Mul)).collect(),
+            Self::Function(f) => f
+                .program()
+                .iter()
+                .copied()
+                .chain(gated.then_some(Mul))
+                .collect(),
             Self::ClampedSwiglu => vec![Max, Max, Max, Mul, Exp2, Add, Reciprocal, Mul, Fma],
         }
     }
@@ -265,12 +270,12 @@ impl Layer {
         }
     }
 
-    /// Elements that the layer keeps whatever the context is.
+    /// Elements that a decode step reads whatever the context is, its own included.
     pub fn state_elements(&self) -> u64 {
         match &self.mixer {
             Mixer::Delta(d) => {
                 d.value_heads * d.key_dim * d.value_dim
-                    + (2 * d.key_heads * d.key_dim + d.value_heads * d.value_dim) * d.kernel.saturating_sub(1)
+                    + (2 * d.key_heads * d.key_dim + d.value_heads * d.value_dim) * d.kernel
             }
             Mixer::Attention(_) | Mixer::Mla(_) => 0,
         }
@@ -288,17 +293,17 @@ impl Layer {
 impl Config {
     /// All layers in order.
     pub fn layers(&self) -> impl Iterator<Item = &Layer> {
-        self.runs.iter().flat_map(|r| (0..r.repeat).flat_map(|_| &r.period))
+        self.runs
+            .iter()
+            .flat_map(|r| (0..r.repeat).flat_map(|_| &r.period))
     }
 
     /// Number of layers.
     pub fn layer_count(&self) -> u64 {
-        self.runs.iter().map(|r| r.period.len() as u64 * r.repeat).sum()
-    }
-
-    /// Tokens that the model was made for.
-    pub fn max_context(&self) -> u64 {
-        self.max_context
+        self.runs
+            .iter()
+            .map(|r| r.period.len() as u64 * r.repeat)
+            .sum()
     }
 
     /// Cache elements that one more token adds over all layers while no sliding window is full: latents for
@@ -310,11 +315,21 @@ impl Config {
     /// Cache elements of one sequence that a decode step with `context` tokens reads, its own included. Sliding
     /// windows hold no more than the window; matrix states count as they are.
     pub fn kv_elements(&self, context: u64) -> u64 {
-        self.sum(|l| l.keys(context).saturating_mul(l.cache_elements_per_token()).saturating_add(l.state_elements()))
+        self.sum(|l| {
+            l.keys(context)
+                .saturating_mul(l.cache_elements_per_token())
+                .saturating_add(l.state_elements())
+        })
     }
 
     fn sum(&self, of: impl Fn(&Layer) -> u64) -> u64 {
-        let run = |r: &Run| r.period.iter().map(&of).fold(0, u64::saturating_add).saturating_mul(r.repeat);
+        let run = |r: &Run| {
+            r.period
+                .iter()
+                .map(&of)
+                .fold(0, u64::saturating_add)
+                .saturating_mul(r.repeat)
+        };
         self.runs.iter().map(run).fold(0, u64::saturating_add)
     }
 }
@@ -330,13 +345,19 @@ pub(super) fn runs(layers: &[Layer]) -> Vec<Run> {
     while !rest.is_empty() {
         let mut best = (1, 1);
         for period in 1..=LONGEST_PERIOD.min(rest.len()) {
-            let repeat = rest.chunks_exact(period).take_while(|c| *c == &rest[..period]).count();
+            let repeat = rest
+                .chunks_exact(period)
+                .take_while(|c| *c == &rest[..period])
+                .count();
             if repeat * period > best.0 * best.1 && (repeat > 1 || period == 1) {
                 best = (period, repeat);
             }
         }
         let (period, repeat) = best;
-        runs.push(Run { period: rest[..period].to_vec(), repeat: repeat as u64 });
+        runs.push(Run {
+            period: rest[..period].to_vec(),
+            repeat: repeat as u64,
+        });
         rest = &rest[period * repeat..];
     }
     runs

@@ -28,10 +28,22 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Parses an object.
     pub fn parse(origin: &'a str, text: &'a str) -> Result<Self, ModelError> {
-        let fields = Self { origin, text, values: Map::new(), places: BTreeMap::new(), problems: Vec::new() };
+        let fields = Self {
+            origin,
+            text,
+            values: Map::new(),
+            places: BTreeMap::new(),
+            problems: Vec::new(),
+        };
         match serde_json::from_str(text) {
-            Ok(Value::Object(values)) => Ok(Self { values, places: places(text), ..fields }),
-            Ok(_) => Err(fields.failed(Diagnostic::new("a model's configuration must be a JSON object"))),
+            Ok(Value::Object(values)) => Ok(Self {
+                values,
+                places: places(text),
+                ..fields
+            }),
+            Ok(_) => Err(fields.failed(Diagnostic::new(
+                "a model's configuration must be a JSON object",
+            ))),
             Err(e) => {
                 let at = offset(text, e.line(), e.column());
                 Err(fields.failed(Diagnostic::at(at, format!("not JSON: {e}"))))
@@ -46,18 +58,34 @@ impl<'a> Fields<'a> {
 
     fn into_error(self) -> ModelError {
         let (origin, source) = (self.origin.into(), self.text.into());
-        ModelError::Text(Box::new(Diagnostics { origin, source, problems: self.problems }))
+        ModelError::Text(Box::new(Diagnostics {
+            origin,
+            source,
+            problems: self.problems,
+        }))
     }
 
     /// The result, if there were no problems.
     pub fn finish<T>(self, result: T) -> Result<T, ModelError> {
-        if self.problems.is_empty() { Ok(result) } else { Err(self.into_error()) }
+        if self.problems.is_empty() {
+            Ok(result)
+        } else {
+            Err(self.into_error())
+        }
     }
 
     /// Notes a problem at a field.
     pub fn problem(&mut self, key: &str, message: impl Into<String>, help: &str) {
-        let problem = Diagnostic { message: message.into(), span: self.places.get(key).cloned(), ..Diagnostic::default() };
-        self.problems.push(if help.is_empty() { problem } else { problem.help(help) });
+        let problem = Diagnostic {
+            message: message.into(),
+            span: self.places.get(key).cloned(),
+            ..Diagnostic::default()
+        };
+        self.problems.push(if help.is_empty() {
+            problem
+        } else {
+            problem.help(help)
+        });
     }
 
     /// Whether a field is given and not null.
@@ -70,16 +98,33 @@ impl<'a> Fields<'a> {
         self.values.get(key).is_some_and(Value::is_null)
     }
 
+    /// Whether the model is of one of some families.
+    pub fn is_family(&self, families: &[&str]) -> bool {
+        self.values
+            .get("model_type")
+            .and_then(Value::as_str)
+            .is_some_and(|t| families.contains(&t))
+    }
+
     /// The first of several spellings of a field that is given and not null.
     fn get(&self, keys: &[&'static str]) -> Option<(&'static str, Value)> {
-        keys.iter().find_map(|k| self.values.get(*k).filter(|v| !v.is_null()).map(|v| (*k, v.clone())))
+        keys.iter().find_map(|k| {
+            self.values
+                .get(*k)
+                .filter(|v| !v.is_null())
+                .map(|v| (*k, v.clone()))
+        })
     }
 
     /// A size that must be given, under any of several spellings; 1 after a problem.
     pub fn size(&mut self, keys: &[&'static str]) -> u64 {
         self.size_if(keys).unwrap_or_else(|| {
             let first = keys.first().copied().unwrap_or_default();
-            self.problem(first, format!("`{first}` is missing"), "a size is due here; it has no default");
+            self.problem(
+                first,
+                format!("`{first}` is missing"),
+                "a size is due here; it has no default",
+            );
             1
         })
     }
@@ -101,7 +146,9 @@ impl<'a> Fields<'a> {
 
     fn number(&mut self, keys: &[&'static str], least: u64) -> Option<u64> {
         let (key, value) = self.get(keys)?;
-        let number = value.as_u64().filter(|n| (least..=LARGEST_SIZE).contains(n));
+        let number = value
+            .as_u64()
+            .filter(|n| (least..=LARGEST_SIZE).contains(n));
         if number.is_none() {
             let help = format!("a whole number from {least} to {LARGEST_SIZE}");
             self.problem(key, format!("`{key}` cannot be {value}"), &help);
@@ -125,14 +172,20 @@ impl<'a> Fields<'a> {
         let n = self.size(keys);
         if n > most {
             let key = self.get(keys).map_or("", |(k, _)| k);
-            self.problem(key, format!("{n} {what} are too many"), &format!("at most {most}"));
+            self.problem(
+                key,
+                format!("{n} {what} are too many"),
+                &format!("at most {most}"),
+            );
         }
         n.min(most)
     }
 
     /// A flag with a default.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let Some((_, value)) = self.get(&[key]) else { return default };
+        let Some((_, value)) = self.get(&[key]) else {
+            return default;
+        };
         value.as_bool().unwrap_or_else(|| {
             self.problem(key, format!("`{key}` cannot be {value}"), "true or false");
             default
@@ -151,21 +204,32 @@ impl<'a> Fields<'a> {
 
     /// One of several words, as its value.
     pub fn choice<T: Copy>(&mut self, keys: &[&'static str], words: &[(&str, T)], default: T) -> T {
-        let Some(word) = self.text(keys) else { return default };
+        let Some(word) = self.text(keys) else {
+            return default;
+        };
         if let Some((_, value)) = words.iter().find(|(w, _)| *w == word) {
             return *value;
         }
         let key = self.get(keys).map_or("", |(k, _)| k);
         let known: Vec<&str> = words.iter().map(|(w, _)| *w).collect();
-        let near = nearest(&word, known.iter().copied()).map_or(String::new(), |n| format!("did you mean `{n}`? "));
-        self.problem(key, format!("`{key}` is `{word}`, which is not known"), &format!("{near}known: {}", known.join(", ")));
+        let near = nearest(&word, known.iter().copied())
+            .map_or(String::new(), |n| format!("did you mean `{n}`? "));
+        self.problem(
+            key,
+            format!("`{key}` is `{word}`, which is not known"),
+            &format!("{near}known: {}", known.join(", ")),
+        );
         default
     }
 
     /// A list of texts that may be absent or null.
     pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
         let (_, value) = self.get(&[key])?;
-        let list = value.as_array().map(|l| l.iter().map(|v| v.as_str().map(str::to_string)).collect::<Option<Vec<_>>>());
+        let list = value.as_array().map(|l| {
+            l.iter()
+                .map(|v| v.as_str().map(str::to_string))
+                .collect::<Option<Vec<_>>>()
+        });
         let list = list.flatten();
         if list.is_none() {
             self.problem(key, format!("`{key}` must be a list of texts"), "");
@@ -175,8 +239,12 @@ impl<'a> Fields<'a> {
 
     /// A list of counts; empty if absent or null.
     pub fn counts(&mut self, key: &'static str) -> Vec<u64> {
-        let Some((_, value)) = self.get(&[key]) else { return Vec::new() };
-        let list = value.as_array().map(|l| l.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
+        let Some((_, value)) = self.get(&[key]) else {
+            return Vec::new();
+        };
+        let list = value
+            .as_array()
+            .map(|l| l.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
         list.flatten().unwrap_or_else(|| {
             self.problem(key, format!("`{key}` must be a list of whole numbers"), "");
             Vec::new()
@@ -186,7 +254,11 @@ impl<'a> Fields<'a> {
     /// Notes a problem at `key` unless `parts` divides `whole`; the quotient, at least 1.
     pub fn divide(&mut self, key: &str, whole: u64, parts: u64, what: &str) -> u64 {
         if parts == 0 || !whole.is_multiple_of(parts) {
-            self.problem(key, format!("{whole} is not divisible by {parts}: {what}"), "");
+            self.problem(
+                key,
+                format!("{whole} is not divisible by {parts}: {what}"),
+                "",
+            );
         }
         whole.checked_div(parts).unwrap_or(1).max(1)
     }
@@ -194,7 +266,11 @@ impl<'a> Fields<'a> {
 
 /// Byte range of a line and column, both from 1.
 fn offset(text: &str, line: usize, column: usize) -> Range<usize> {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let start: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     let mut at = (start + column.saturating_sub(1)).min(text.len());
     while !text.is_char_boundary(at) {
         at -= 1;
@@ -252,8 +328,16 @@ mod tests {
     #[test]
     fn places_are_those_of_the_values() {
         let text = r#"{"a": 1, "b" : [1, {"a": 2}], "c": "x, \"y\": }", "d":{"e":3} }"#;
-        let found: Vec<(String, &str)> = places(text).into_iter().map(|(k, r)| (k, &text[r])).collect();
-        let want = [("a", "1"), ("b", r#"[1, {"a": 2}]"#), ("c", r#""x, \"y\": }""#), ("d", r#"{"e":3}"#)];
+        let found: Vec<(String, &str)> = places(text)
+            .into_iter()
+            .map(|(k, r)| (k, &text[r]))
+            .collect();
+        let want = [
+            ("a", "1"),
+            ("b", r#"[1, {"a": 2}]"#),
+            ("c", r#""x, \"y\": }""#),
+            ("d", r#"{"e":3}"#),
+        ];
         assert_eq!(found, want.map(|(k, v)| (k.to_string(), v)));
     }
 }

@@ -1,14 +1,14 @@
-//! Attention, latent attention and the gated delta rule.
+//! Attention and latent attention.
 
-use presil_numerics::LanePrimitive::{Add, Exp2, Fma, Log2, Mul, Reciprocal};
+use presil_numerics::LanePrimitive::{Add, Exp2, Fma, Mul, Reciprocal};
 
-use super::config::{Attention, Delta, Mla};
+use super::config::{Attention, Mla};
 use super::pass::Maker;
 use crate::build::{self, Function, Mask, NormKind, dims, plain, single};
-use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
+use crate::einsum::{Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::graph::GraphError;
-use crate::op::{Op, OpClass, OpKind};
-use crate::tensor::{Role, TensorId};
+use crate::op::{OpClass, OpKind};
+use crate::tensor::TensorId;
 
 /// Keys that the new tokens attend to and rows that the cache keeps.
 struct Reach {
@@ -24,33 +24,63 @@ impl Maker<'_> {
         let window = window.filter(|w| *w <= self.context);
         if self.decode {
             let keys = window.unwrap_or(self.context);
-            return Reach { keys, cached: keys, mask: Mask::Full };
+            return Reach {
+                keys,
+                cached: keys,
+                mask: Mask::Full,
+            };
         }
         let keys = self.tokens;
         match window {
-            None => Reach { keys, cached: keys, mask: Mask::Causal { past: 0 } },
-            Some(w) => Reach { keys, cached: (w - 1).max(1), mask: Mask::Sliding { past: 0, window: w } },
+            None => Reach {
+                keys,
+                cached: keys,
+                mask: Mask::Causal { past: 0 },
+            },
+            Some(w) => Reach {
+                keys,
+                cached: (w - 1).max(1),
+                mask: Mask::Sliding { past: 0, window: w },
+            },
         }
     }
 
     /// Attention over heads.
-    pub fn attention(&mut self, p: &str, x: TensorId, a: &Attention) -> Result<TensorId, GraphError> {
+    pub fn attention(
+        &mut self,
+        p: &str,
+        x: TensorId,
+        a: &Attention,
+    ) -> Result<TensorId, GraphError> {
         let name = |part: &str| format!("{p}.{part}");
         let (q_width, kv_width) = (a.heads * a.head_dim, a.kv_heads * a.head_dim);
         let q_made = if a.output_gate { 2 * q_width } else { q_width };
         let (mut q, k, v) = if a.fused_qkv {
-            let qkv = self.b.linear(&name("qkv_proj"), x, q_made + 2 * kv_width, a.qkv_bias)?;
+            let qkv = self
+                .b
+                .linear(&name("qkv_proj"), x, q_made + 2 * kv_width, a.qkv_bias)?;
             let part = |m: &mut Self, part: &str, width: u64| {
                 let shape = m.shape(&[width]);
                 m.b.view(&name(part), qkv, &shape)
             };
-            (part(self, "q", q_made), part(self, "k", kv_width), part(self, "v", kv_width))
+            (
+                part(self, "q", q_made),
+                part(self, "k", kv_width),
+                part(self, "v", kv_width),
+            )
         } else {
             let q = self.b.linear(&name("q_proj"), x, q_made, a.qkv_bias)?;
             let k = self.b.linear(&name("k_proj"), x, kv_width, a.qkv_bias)?;
-            (q, k, self.b.linear(&name("v_proj"), x, kv_width, a.qkv_bias)?)
+            (
+                q,
+                k,
+                self.b.linear(&name("v_proj"), x, kv_width, a.qkv_bias)?,
+            )
         };
-        let (q_shape, kv_shape) = (self.shape(&[a.heads, a.head_dim]), self.shape(&[a.kv_heads, a.head_dim]));
+        let (q_shape, kv_shape) = (
+            self.shape(&[a.heads, a.head_dim]),
+            self.shape(&[a.kv_heads, a.head_dim]),
+        );
         let gate = a.output_gate.then(|| {
             let shape = self.shape(&[q_width]);
             let gate = self.b.view(&name("gate"), q, &shape);
@@ -60,9 +90,13 @@ impl Maker<'_> {
         let mut k = k;
         if a.qk_norm {
             let heads = self.b.view(&name("q_heads"), q, &q_shape);
-            q = self.b.norm(&name("q_norm"), heads, NormKind::Rms, true, false)?;
+            q = self
+                .b
+                .norm(&name("q_norm"), heads, NormKind::Rms, true, false)?;
             let heads = self.b.view(&name("k_heads"), k, &kv_shape);
-            k = self.b.norm(&name("k_norm"), heads, NormKind::Rms, true, false)?;
+            k = self
+                .b
+                .norm(&name("k_norm"), heads, NormKind::Rms, true, false)?;
         }
         if self.config.position == super::Position::Rotary {
             q = self.rotate(&name("q_rope"), q, a.heads, a.head_dim)?;
@@ -73,7 +107,11 @@ impl Maker<'_> {
         let cache_v = self.cache(name("cache.v"), reach.cached, &[a.kv_heads, a.head_dim]);
         self.write(&name("cache_k"), k, reach.cached, cache_k);
         self.write(&name("cache_v"), v, reach.cached, cache_v);
-        let (k, v) = if self.decode { (cache_k, cache_v) } else { (k, v) };
+        let (k, v) = if self.decode {
+            (cache_k, cache_v)
+        } else {
+            (k, v)
+        };
         let shape = build::Attention {
             batch: self.batch,
             heads: a.heads,
@@ -87,10 +125,21 @@ impl Maker<'_> {
         let sinks = a.sinks.then(|| self.b.weight(name("sinks"), &[a.heads]));
         let mut out = self.attend(p, [q, k, v], &shape, a.softcap, sinks)?;
         if let Some(gate) = gate {
-            let program: Vec<_> = Function::Sigmoid.program().iter().copied().chain([Mul]).collect();
-            out = self.b.elementwise(&name("output_gate"), OpClass::Activation, &[out, gate], &program)?;
+            let program: Vec<_> = Function::Sigmoid
+                .program()
+                .iter()
+                .copied()
+                .chain([Mul])
+                .collect();
+            out = self.b.elementwise(
+                &name("output_gate"),
+                OpClass::Activation,
+                &[out, gate],
+                &program,
+            )?;
         }
-        self.b.linear(&name("o_proj"), out, self.config.hidden, a.out_bias)
+        self.b
+            .linear(&name("o_proj"), out, self.config.hidden, a.out_bias)
     }
 
     /// Adds a sink for each head to the softmax that was pushed last: the denominator of each row gains
@@ -115,7 +164,9 @@ impl Maker<'_> {
             None => self.b.linear(&name("q_proj"), x, h * q_dim, false)?,
             Some(rank) => {
                 let latent = self.b.linear(&name("q_a_proj"), x, rank, m.bias)?;
-                let latent = self.b.norm(&name("q_a_layernorm"), latent, NormKind::Rms, true, false)?;
+                let latent =
+                    self.b
+                        .norm(&name("q_a_layernorm"), latent, NormKind::Rms, true, false)?;
                 self.b.linear(&name("q_b_proj"), latent, h * q_dim, false)?
             }
         };
@@ -126,14 +177,25 @@ impl Maker<'_> {
         let q_nope = part(self, "q_nope", q, &[h, m.nope_dim]);
         let q_rope = part(self, "q_pe", q, &[h, m.rope_dim]);
         let q_rope = self.rotate(&name("q_rope"), q_rope, h, m.rope_dim)?;
-        let kv = self.b.linear(&name("kv_a_proj_with_mqa"), x, m.kv_rank + m.rope_dim, m.bias)?;
+        let kv = self.b.linear(
+            &name("kv_a_proj_with_mqa"),
+            x,
+            m.kv_rank + m.rope_dim,
+            m.bias,
+        )?;
         let latent = part(self, "latent", kv, &[m.kv_rank]);
-        let latent = self.b.norm(&name("kv_a_layernorm"), latent, NormKind::Rms, true, false)?;
+        let latent = self
+            .b
+            .norm(&name("kv_a_layernorm"), latent, NormKind::Rms, true, false)?;
         let k_rope = part(self, "k_pe", kv, &[1, m.rope_dim]);
         let k_rope = self.rotate(&name("k_rope"), k_rope, 1, m.rope_dim)?;
         // The up-projection is held as its key and its value half.
-        let up_k = self.b.weight(name("kv_b_proj.k.weight"), &[h * m.nope_dim, m.kv_rank]);
-        let up_v = self.b.weight(name("kv_b_proj.v.weight"), &[h * m.value_dim, m.kv_rank]);
+        let up_k = self
+            .b
+            .weight(name("kv_b_proj.k.weight"), &[h * m.nope_dim, m.kv_rank]);
+        let up_v = self
+            .b
+            .weight(name("kv_b_proj.v.weight"), &[h * m.value_dim, m.kv_rank]);
         let reach = self.reach(None);
         let mut shape = build::Attention {
             batch: self.batch,
@@ -150,28 +212,55 @@ impl Maker<'_> {
             let cache = self.cache(name("cache.latent"), reach.cached, &[width]);
             self.write(&name("cache_latent"), latent, reach.cached, cache);
             self.write(&name("cache_rope"), k_rope, reach.cached, cache);
-            let absorbed = self.per_head(&name("kv_b_proj.k"), q_nope, up_k, [h, m.nope_dim, m.kv_rank], false);
+            let absorbed = self.per_head(
+                &name("kv_b_proj.k"),
+                q_nope,
+                up_k,
+                [h, m.nope_dim, m.kv_rank],
+                false,
+            );
             let q_shape = self.shape(&[h, width]);
-            let q = self.b.copy(&name("q_concat"), &[absorbed, q_rope], &q_shape);
+            let q = self
+                .b
+                .copy(&name("q_concat"), &[absorbed, q_rope], &q_shape);
             shape.kv_heads = 1;
             (shape.key_width, shape.value_width) = (width, m.kv_rank);
             let out = self.attend(p, [q, cache, cache], &shape, false, None)?;
             self.widen_values(width);
-            self.per_head(&name("kv_b_proj.v"), out, up_v, [h, m.kv_rank, m.value_dim], true)
+            self.per_head(
+                &name("kv_b_proj.v"),
+                out,
+                up_v,
+                [h, m.kv_rank, m.value_dim],
+                true,
+            )
         } else {
             let cache_latent = self.cache(name("cache.latent"), reach.cached, &[m.kv_rank]);
             let cache_rope = self.cache(name("cache.rope"), reach.cached, &[m.rope_dim]);
             self.write(&name("cache_latent"), latent, reach.cached, cache_latent);
             self.write(&name("cache_rope"), k_rope, reach.cached, cache_rope);
-            let (latents, ropes) = if self.decode { (cache_latent, cache_rope) } else { (latent, k_rope) };
-            let k = self.b.linear_with(&name("kv_b_proj.k"), latents, up_k, None)?;
-            let v = self.b.linear_with(&name("kv_b_proj.v"), latents, up_v, None)?;
-            let k = self.b.copy(&name("k_concat"), &[k, ropes], &[self.batch, reach.keys, h, q_dim]);
+            let (latents, ropes) = if self.decode {
+                (cache_latent, cache_rope)
+            } else {
+                (latent, k_rope)
+            };
+            let k = self
+                .b
+                .linear_with(&name("kv_b_proj.k"), latents, up_k, None)?;
+            let v = self
+                .b
+                .linear_with(&name("kv_b_proj.v"), latents, up_v, None)?;
+            let k = self.b.copy(
+                &name("k_concat"),
+                &[k, ropes],
+                &[self.batch, reach.keys, h, q_dim],
+            );
             let q_shape = self.shape(&[h, q_dim]);
             let q = self.b.copy(&name("q_concat"), &[q_nope, q_rope], &q_shape);
             self.attend(p, [q, k, v], &shape, false, None)?
         };
-        self.b.linear(&name("o_proj"), out, self.config.hidden, m.bias)
+        self.b
+            .linear(&name("o_proj"), out, self.config.hidden, m.bias)
     }
 
     /// The values that were read last are a prefix of rows of `width` elements.
@@ -179,7 +268,10 @@ impl Maker<'_> {
         if let Some(op) = self.b.last_op()
             && let OpKind::Cascade(einsums) = &mut op.kind
         {
-            for extent in einsums.iter_mut().filter_map(|e| e.inputs.get_mut(1)?.extents.last_mut()) {
+            for extent in einsums
+                .iter_mut()
+                .filter_map(|e| e.inputs.get_mut(1)?.extents.last_mut())
+            {
                 *extent = width;
             }
         }
@@ -195,10 +287,18 @@ impl Maker<'_> {
         [heads, k, n]: [u64; 3],
         transposed: bool,
     ) -> TensorId {
-        let dims = dims(&[("g", heads), ("m", self.batch * self.tokens), ("n", n), ("k", k)]);
+        let dims = dims(&[
+            ("g", heads),
+            ("m", self.batch * self.tokens),
+            ("n", n),
+            ("k", k),
+        ]);
         let ranks: &[u32] = if transposed { &[0, 2, 3] } else { &[0, 3, 2] };
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[1, 0, 3]), plain(Place::Input(1), &dims, ranks)],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[1, 0, 3]),
+                plain(Place::Input(1), &dims, ranks),
+            ],
             output: plain(Place::Output(0), &dims, &[1, 0, 2]),
             dims,
             map: MapOperator::MultiplyAccumulate,
@@ -206,139 +306,7 @@ impl Maker<'_> {
             domain: Domain::Dense,
         };
         let shape = self.shape(&[heads * n]);
-        self.b.push(name, OpClass::Linear, single(einsum), &[x, weight], &shape)
-    }
-
-    /// Gated delta rule (arXiv 2412.06464, eq. 10). With state `S` [key, value], gate `a` in (0, 1) and strength
-    /// `b` of each value head, each token does
-    ///
-    /// ```text
-    /// m = S^T k;  d = b (v - a m);  S = a S + k d^T;  o = S^T q
-    /// ```
-    pub fn delta(&mut self, p: &str, x: TensorId, d: &Delta) -> Result<TensorId, GraphError> {
-        let name = |part: &str| format!("{p}.{part}");
-        let (heads, key, value) = (d.value_heads, d.key_dim, d.value_dim);
-        let (k_width, v_width) = (d.key_heads * key, heads * value);
-        let mixed = 2 * k_width + v_width;
-        let view = |maker: &mut Self, part: &str, of: TensorId, width: &[u64]| {
-            let shape = maker.shape(width);
-            maker.b.view(&name(part), of, &shape)
-        };
-        let qkvz = self.b.linear(&name("in_proj_qkvz"), x, mixed + v_width, false)?;
-        let ba = self.b.linear(&name("in_proj_ba"), x, 2 * heads, false)?;
-        let qkv = view(self, "qkv", qkvz, &[mixed]);
-        let qkv = self.causal_conv(p, qkv, mixed, d.kernel);
-        let qkv = self.b.function(&name("conv_act"), qkv, Function::Silu)?;
-        let q = view(self, "q", qkv, &[d.key_heads, key]);
-        let q = self.b.norm(&name("q_norm"), q, NormKind::Rms, false, false)?;
-        let k = view(self, "k", qkv, &[d.key_heads, key]);
-        let k = self.b.norm(&name("k_norm"), k, NormKind::Rms, false, false)?;
-        let v = view(self, "v", qkv, &[heads, value]);
-        let strength = view(self, "b", ba, &[heads]);
-        let strength = self.b.function(&name("beta"), strength, Function::Sigmoid)?;
-        // exp(-exp(A) softplus(a + dt)), exp(A) known beforehand.
-        let a = view(self, "a", ba, &[heads]);
-        let decay = self.b.weight(name("A_log"), &[heads]);
-        let dt = self.b.weight(name("dt_bias"), &[heads]);
-        let program = [Add, Mul, Exp2, Add, Log2, Mul, Exp2];
-        let gate = self.b.elementwise(&name("decay"), OpClass::Activation, &[a, decay, dt], &program)?;
-
-        let state = self.b.tensor(name("cache.state"), &[self.batch, heads, key, value], Role::Cache);
-        // Dimensions: batch, key head, value heads of it, key width, value width. One step each.
-        let dims = dims(&[
-            ("b", self.batch),
-            ("g", d.key_heads),
-            ("u", heads / d.key_heads),
-            ("k", key),
-            ("n", value),
-        ]);
-        let of_key = |place| plain(place, &dims, &[0, 1, 3]);
-        let of_value = |place| plain(place, &dims, &[0, 1, 2, 4]);
-        let of_head = |place| plain(place, &dims, &[0, 1, 2]);
-        let of_state = |place| plain(place, &dims, &[0, 1, 2, 3, 4]);
-        let step = |inputs, output, map| {
-            let (dims, reduce, domain) = (dims.clone(), ReduceOperator::Sum, Domain::Dense);
-            Einsum { dims, inputs, output, map, reduce, domain }
-        };
-        let read = |place| step(vec![of_key(Place::Input(0)), of_state(Place::Input(1))], place, MapOperator::MultiplyAccumulate);
-        let out_shape = self.shape(&[v_width]);
-        let each = |maker: &mut Self, part: &str, class, einsum: Einsum, inputs: &[TensorId]| {
-            let out = maker.b.push(&name(part), class, single(einsum), inputs, &out_shape);
-            maker.per_token();
-            out
-        };
-        let memory = each(self, "recall", OpClass::Recurrent, read(of_value(Place::Output(0))), &[k, state]);
-        let value_dims = crate::build::dims(&[("b", self.batch), ("h", heads), ("n", value)]);
-        let each_value = |place| plain(place, &value_dims, &[0, 1, 2]);
-        let each_head = |place| plain(place, &value_dims, &[0, 1]);
-        let change = Einsum {
-            inputs: vec![
-                each_value(Place::Input(0)),
-                each_value(Place::Input(1)),
-                each_head(Place::Input(2)),
-                each_head(Place::Input(3)),
-            ],
-            output: each_value(Place::Output(0)),
-            dims: value_dims.clone(),
-            map: MapOperator::Lanes(vec![Fma, Mul]),
-            reduce: ReduceOperator::Sum,
-            domain: Domain::Dense,
-        };
-        let change = each(self, "change", OpClass::Elementwise, change, &[memory, v, gate, strength]);
-        let update = step(
-            vec![of_state(Place::Input(0)), of_key(Place::Input(1)), of_value(Place::Input(2)), of_head(Place::Input(3))],
-            of_state(Place::Output(0)),
-            MapOperator::Lanes(vec![Mul, Fma]),
-        );
-        self.b.push_op(Op {
-            name: name("update"),
-            class: OpClass::Elementwise,
-            kind: single(update),
-            inputs: vec![state, k, change, gate],
-            outputs: vec![state],
-            steps: self.tokens,
-        });
-        let out = each(self, "read", OpClass::Recurrent, read(of_value(Place::Output(0))), &[q, state]);
-        let out = view(self, "out_heads", out, &[heads, value]);
-        let out = self.b.norm(&name("norm"), out, NormKind::Rms, true, false)?;
-        let z = view(self, "z", qkvz, &[heads, value]);
-        let program: Vec<_> = Function::Silu.program().iter().copied().chain([Mul]).collect();
-        let out = self.b.elementwise(&name("gate"), OpClass::Activation, &[z, out], &program)?;
-        let out = view(self, "out", out, &[v_width]);
-        self.b.linear(&name("out_proj"), out, self.config.hidden, false)
-    }
-
-    /// The last op runs once for each new token.
-    fn per_token(&mut self) {
-        let tokens = self.tokens;
-        if let Some(op) = self.b.last_op() {
-            op.steps = tokens;
-        }
-    }
-
-    /// A depthwise convolution over each token and the `kernel - 1` before it, which a cache holds in decode.
-    fn causal_conv(&mut self, p: &str, x: TensorId, channels: u64, kernel: u64) -> TensorId {
-        let weight = self.b.weight(format!("{p}.conv1d.weight"), &[channels, 1, kernel]);
-        let rows = if self.decode { kernel } else { kernel.min(self.tokens) };
-        let cache = self.cache(format!("{p}.cache.conv"), rows, &[channels]);
-        self.write(&format!("{p}.cache_conv"), x, rows, cache);
-        let dims = dims(&[("n", self.batch), ("g", channels), ("p", self.tokens), ("r", kernel)]);
-        let (source, length, padding) = if self.decode { (cache, rows, 0) } else { (x, self.tokens, kernel as i64 - 1) };
-        let row = Affine { terms: vec![(DimId(2), 1), (DimId(3), 1)], offset: -padding };
-        let input = Access {
-            place: Place::Input(0),
-            ranks: vec![Affine::dim(DimId(0)), row, Affine::dim(DimId(1))],
-            extents: vec![self.batch, length, channels],
-        };
-        let einsum = Einsum {
-            inputs: vec![input, plain(Place::Input(1), &dims, &[1, 3])],
-            output: plain(Place::Output(0), &dims, &[0, 2, 1]),
-            dims,
-            map: MapOperator::MultiplyAccumulate,
-            reduce: ReduceOperator::Sum,
-            domain: Domain::Dense,
-        };
-        let shape = self.shape(&[channels]);
-        self.b.push(&format!("{p}.conv1d"), OpClass::Conv, single(einsum), &[source, weight], &shape)
+        self.b
+            .push(name, OpClass::Linear, single(einsum), &[x, weight], &shape)
     }
 }

@@ -28,6 +28,7 @@
 //!   linears over `tokens x top_k` rows, and the weighted sum. See [`routing`] for the experts touched.
 
 mod config;
+mod delta;
 mod families;
 mod feed;
 mod fields;
@@ -38,7 +39,8 @@ pub mod routing;
 mod tests;
 
 pub use config::{
-    Activation, Attention, Config, Delta, Feed, Layer, Mixer, Mla, Mlp, Moe, Norm, Placement, Position, Run, Scoring,
+    Activation, Attention, Config, Delta, Feed, Layer, Mixer, Mla, Mlp, Moe, Norm, Placement,
+    Position, Run, Scoring,
 };
 pub use pass::build;
 
@@ -53,13 +55,51 @@ macro_rules! shipped {
 
 /// Configurations that ship, sorted by name. Their sources are in `configs/models/SOURCES.toml`.
 const SHIPPED: &[(&str, &str)] = shipped![
-    "bloom-560m", "bloom-7b1", "deepseek-v2-lite", "deepseek-v3", "falcon-7b", "gemma-2b", "gemma2-2b",
-    "gemma2-9b", "gemma3-1b", "gpt-oss-20b", "gpt2", "gpt2-large", "gpt2-medium", "gpt2-xl", "llama1-13b",
-    "llama1-65b", "llama1-7b", "llama2-13b", "llama2-70b", "llama2-7b", "llama3-70b", "llama3-8b",
-    "llama3.2-1b", "llama3.2-3b", "mistral-7b-v0.1", "mistral-7b-v0.3", "mixtral-8x7b", "opt-1.3b", "opt-125m",
-    "opt-13b", "opt-2.7b", "opt-350m", "opt-6.7b", "phi-3-mini-4k", "phi-3.5-mini", "qwen2.5-0.5b",
-    "qwen2.5-3b", "qwen2.5-7b", "qwen3-0.6b", "qwen3-235b-a22b", "qwen3-30b-a3b", "qwen3-8b",
-    "qwen3-next-80b-a3b", "smollm2-135m", "tinyllama-1.1b",
+    "bloom-560m",
+    "bloom-7b1",
+    "deepseek-v2-lite",
+    "deepseek-v3",
+    "falcon-7b",
+    "gemma-2b",
+    "gemma2-2b",
+    "gemma2-9b",
+    "gemma3-1b",
+    "gpt-oss-20b",
+    "gpt2",
+    "gpt2-large",
+    "gpt2-medium",
+    "gpt2-xl",
+    "llama1-13b",
+    "llama1-65b",
+    "llama1-7b",
+    "llama2-13b",
+    "llama2-70b",
+    "llama2-7b",
+    "llama3-70b",
+    "llama3-8b",
+    "llama3.2-1b",
+    "llama3.2-3b",
+    "mistral-7b-v0.1",
+    "mistral-7b-v0.3",
+    "mixtral-8x7b",
+    "opt-1.3b",
+    "opt-125m",
+    "opt-13b",
+    "opt-2.7b",
+    "opt-350m",
+    "opt-6.7b",
+    "phi-3-mini-4k",
+    "phi-3.5-mini",
+    "qwen2.5-0.5b",
+    "qwen2.5-3b",
+    "qwen2.5-7b",
+    "qwen3-0.6b",
+    "qwen3-235b-a22b",
+    "qwen3-30b-a3b",
+    "qwen3-8b",
+    "qwen3-next-80b-a3b",
+    "smollm2-135m",
+    "tinyllama-1.1b",
 ];
 
 /// Names that ship, sorted.
@@ -69,5 +109,8 @@ pub fn names() -> Vec<&'static str> {
 
 /// The configuration that ships under a name.
 pub fn named(name: &str) -> Option<Result<Config, ModelError>> {
-    SHIPPED.iter().find(|(n, _)| *n == name).map(|(name, text)| Config::read(name, text))
+    SHIPPED
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(name, text)| Config::read(name, text))
 }

@@ -35,7 +35,12 @@ pub(super) struct Maker<'a> {
 /// Errors: a [`Pass::Forward`], a batch or context of 0 or beyond learned positions, a routing that does not fit
 /// the experts, sizes that do not fit 64 bits.
 pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
-    let fail = |reason: String| Err(ModelError::Unsupported { model: config.name.clone(), reason });
+    let fail = |reason: String| {
+        Err(ModelError::Unsupported {
+            model: config.name.clone(),
+            reason,
+        })
+    };
     let (tokens, context, decode) = match request.pass {
         Pass::Prefill { prompt } => (prompt, prompt, false),
         Pass::Decode { context } => (1, context, true),
@@ -51,7 +56,9 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
         && context > config.max_context
     {
         let most = config.max_context;
-        return fail(format!("it has learned positions for {most} tokens, so a context of {context} is not possible"));
+        return fail(format!(
+            "it has learned positions for {most} tokens, so a context of {context} is not possible"
+        ));
     }
     if let Err(reason) = check_sizes(config, request.batch, tokens, context) {
         return fail(reason);
@@ -78,13 +85,19 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     };
     maker.b.graph.assumptions = assumptions;
     let made = maker.model().and_then(|()| maker.b.finish());
-    made.map_err(|error| ModelError::Graph { model: config.name.clone(), error })
+    made.map_err(|error| ModelError::Graph {
+        model: config.name.clone(),
+        error,
+    })
 }
 
 /// Refuses sizes whose products, as the builder forms them, would not fit; so that it can multiply freely.
 fn check_sizes(config: &Config, batch: u64, tokens: u64, context: u64) -> Result<(), String> {
     let product = |factors: &[u64]| {
-        let all = factors.iter().try_fold(1u64, |n, f| n.checked_mul(*f)).filter(|n| *n <= i64::MAX as u64);
+        let all = factors
+            .iter()
+            .try_fold(1u64, |n, f| n.checked_mul(*f))
+            .filter(|n| *n <= i64::MAX as u64);
         all.ok_or_else(|| format!("its tensors do not fit 64 bits ({factors:?})"))
     };
     let some = |sizes: &[u64]| match sizes.contains(&0) {
@@ -93,7 +106,10 @@ fn check_sizes(config: &Config, batch: u64, tokens: u64, context: u64) -> Result
     };
     let rows = product(&[batch, context])?;
     some(&[config.vocab, config.hidden, config.embedding_width])?;
-    product(&[rows, config.vocab.max(config.hidden).max(config.embedding_width)])?;
+    product(&[
+        rows,
+        config.vocab.max(config.hidden).max(config.embedding_width),
+    ])?;
     for layer in config.runs.iter().flat_map(|r| &r.period) {
         match &layer.mixer {
             Mixer::Attention(a) => {
@@ -103,7 +119,13 @@ fn check_sizes(config: &Config, batch: u64, tokens: u64, context: u64) -> Result
                 product(&[batch, a.heads, tokens, context])?;
             }
             Mixer::Mla(m) => {
-                let widths = [m.q_rank.unwrap_or(1), m.kv_rank, m.nope_dim, m.rope_dim, m.value_dim];
+                let widths = [
+                    m.q_rank.unwrap_or(1),
+                    m.kv_rank,
+                    m.nope_dim,
+                    m.rope_dim,
+                    m.value_dim,
+                ];
                 some(&widths)?;
                 some(&[m.heads])?;
                 let width = widths.iter().fold(0u64, |a, w| a.saturating_add(*w));
@@ -113,12 +135,24 @@ fn check_sizes(config: &Config, batch: u64, tokens: u64, context: u64) -> Result
             Mixer::Delta(d) => {
                 some(&[d.key_heads, d.value_heads, d.key_dim, d.value_dim, d.kernel])?;
                 if d.value_heads % d.key_heads != 0 {
-                    return Err(format!("{} value heads are no multiple of {} key heads", d.value_heads, d.key_heads));
+                    return Err(format!(
+                        "{} value heads are no multiple of {} key heads",
+                        d.value_heads, d.key_heads
+                    ));
                 }
-                product(&[rows, d.value_heads.max(d.key_heads), d.key_dim, d.value_dim, 8, d.kernel])?;
+                product(&[
+                    rows,
+                    d.value_heads.max(d.key_heads),
+                    d.key_dim,
+                    d.value_dim,
+                    8,
+                    d.kernel,
+                ])?;
             }
         }
-        let mlp = |m: &Mlp, rows: u64| some(&[m.intermediate]).and(product(&[rows, 2, m.intermediate]).map(|_| ()));
+        let mlp = |m: &Mlp, rows: u64| {
+            some(&[m.intermediate]).and(product(&[rows, 2, m.intermediate]).map(|_| ()))
+        };
         match &layer.feed {
             Feed::Dense(m) => mlp(m, rows)?,
             Feed::Experts(m) => {
@@ -152,7 +186,10 @@ fn assumptions(
         facts.push("the head runs on the last token of each prompt only".to_string());
     }
     if config.position == Position::Rotary && context > config.max_context {
-        facts.push(format!("the context {context} exceeds the {} tokens that the model was made for", config.max_context));
+        facts.push(format!(
+            "the context {context} exceeds the {} tokens that the model was made for",
+            config.max_context
+        ));
     }
     let layers = || config.runs.iter().flat_map(|r| &r.period);
     let slides = |l: &Layer| matches!(&l.mixer, Mixer::Attention(a) if a.window.is_some_and(|w| w < context));
@@ -162,9 +199,16 @@ fn assumptions(
     }
     if layers().any(|l| matches!(l.mixer, Mixer::Mla(_))) {
         facts.push(match (decode, request.absorb_mla) {
-            (true, true) => "MLA absorbed: up-projections multiply queries and outputs, attention reads latents".into(),
-            (true, false) => "MLA expanded: keys and values are made from all cached latents at each step".into(),
-            (false, _) => "MLA expanded in prefill: keys and values are made from the latents".to_string(),
+            (true, true) => {
+                "MLA absorbed: up-projections multiply queries and outputs, attention reads latents"
+                    .into()
+            }
+            (true, false) => {
+                "MLA expanded: keys and values are made from all cached latents at each step".into()
+            }
+            (false, _) => {
+                "MLA expanded in prefill: keys and values are made from the latents".to_string()
+            }
         });
     }
     if layers().any(|l| matches!(l.mixer, Mixer::Delta(_))) {
@@ -192,25 +236,38 @@ fn assumptions(
 impl Maker<'_> {
     /// The shape [batch, tokens, ..] of new tokens.
     pub fn shape(&self, rest: &[u64]) -> Vec<u64> {
-        [self.batch, self.tokens].iter().chain(rest).copied().collect()
+        [self.batch, self.tokens]
+            .iter()
+            .chain(rest)
+            .copied()
+            .collect()
     }
 
     /// Expected number of distinct experts.
     pub fn distinct(&self, m: &Moe) -> Result<f64, GraphError> {
-        routing::distinct(&self.request.routing, m.experts, m.top_k, self.batch * self.tokens)
-            .map_err(|e| Builder::shape_error("router", e.to_string()))
+        routing::distinct(
+            &self.request.routing,
+            m.experts,
+            m.top_k,
+            self.batch * self.tokens,
+        )
+        .map_err(|e| Builder::shape_error("router", e.to_string()))
     }
 
     fn model(&mut self) -> Result<(), GraphError> {
         let c = self.config;
         let tokens = self.b.input("tokens", &[self.batch, self.tokens]);
-        let table = self.b.weight("embed_tokens.weight", &[c.vocab, c.embedding_width]);
+        let table = self
+            .b
+            .weight("embed_tokens.weight", &[c.vocab, c.embedding_width]);
         let mut x = self.b.gather("embed_tokens", table, tokens)?;
         if c.embedding_width != c.hidden {
             x = self.b.linear("project_in", x, c.hidden, false)?;
         }
         if c.embedding_scale {
-            x = self.b.elementwise("embed_scale", OpClass::Elementwise, &[x], &[Mul])?;
+            x = self
+                .b
+                .elementwise("embed_scale", OpClass::Elementwise, &[x], &[Mul])?;
         }
         if let Position::Learned { rows } = c.position {
             let table = self.b.weight("embed_positions.weight", &[rows, c.hidden]);
@@ -243,12 +300,21 @@ impl Maker<'_> {
             x = self.b.linear("project_out", x, c.embedding_width, false)?;
         }
         if self.tokens > 1 {
-            x = self.b.view("last_token", x, &[self.batch, 1, c.embedding_width]);
+            x = self
+                .b
+                .view("last_token", x, &[self.batch, 1, c.embedding_width]);
         }
-        let head = if c.tied { table } else { self.b.weight("lm_head.weight", &[c.vocab, c.embedding_width]) };
+        let head = if c.tied {
+            table
+        } else {
+            self.b
+                .weight("lm_head.weight", &[c.vocab, c.embedding_width])
+        };
         let mut logits = self.b.linear_with("lm_head", x, head, None)?;
         if c.logit_softcap {
-            logits = self.b.elementwise("logit_softcap", OpClass::Activation, &[logits], &softcap())?;
+            logits =
+                self.b
+                    .elementwise("logit_softcap", OpClass::Activation, &[logits], &softcap())?;
         }
         self.b.output(logits);
         self.b.end_block("head", 1);
@@ -286,7 +352,11 @@ impl Maker<'_> {
             }
             Placement::Parallel { separate } => {
                 let h = self.norm(&name("input_layernorm"), x)?;
-                let to_feed = if separate { self.norm(&name("mlp_layernorm"), x)? } else { h };
+                let to_feed = if separate {
+                    self.norm(&name("mlp_layernorm"), x)?
+                } else {
+                    h
+                };
                 let a = self.mix(p, h, layer)?;
                 let m = self.feed(p, to_feed, layer)?;
                 let both = self.b.add(&name("branch_add"), a, m)?;
@@ -316,20 +386,38 @@ impl Maker<'_> {
     }
 
     /// Rotates `x`, seen as [batch, tokens, heads, width].
-    pub fn rotate(&mut self, name: &str, x: TensorId, heads: u64, width: u64) -> Result<TensorId, GraphError> {
+    pub fn rotate(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        heads: u64,
+        width: u64,
+    ) -> Result<TensorId, GraphError> {
         let table = match self.tables.iter().find(|(w, _)| *w == width) {
             Some((_, table)) => *table,
             None => {
-                let table = self.b.tensor(format!("rope.{width}"), &[self.tokens, width], Role::Constant);
+                let table = self.b.tensor(
+                    format!("rope.{width}"),
+                    &[self.tokens, width],
+                    Role::Constant,
+                );
                 self.b.graph.tensors[table].shared = true;
                 self.tables.push((width, table));
                 table
             }
         };
-        let dims = dims(&[("b", self.batch), ("m", self.tokens), ("h", heads), ("k", width)]);
+        let dims = dims(&[
+            ("b", self.batch),
+            ("m", self.tokens),
+            ("h", heads),
+            ("k", width),
+        ]);
         let every = [0, 1, 2, 3];
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &every), plain(Place::Input(1), &dims, &[1, 3])],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &every),
+                plain(Place::Input(1), &dims, &[1, 3]),
+            ],
             output: plain(Place::Output(0), &dims, &every),
             dims,
             map: MapOperator::Lanes(vec![Shuffle, Mul, Fma]),
@@ -337,7 +425,9 @@ impl Maker<'_> {
             domain: Domain::Dense,
         };
         let shape = self.shape(&[heads, width]);
-        Ok(self.b.push(name, OpClass::Position, single(einsum), &[x, table], &shape))
+        Ok(self
+            .b
+            .push(name, OpClass::Position, single(einsum), &[x, table], &shape))
     }
 
     /// Limits the last op, elementwise over [batch, heads, queries, keys], to the pairs inside the mask.
@@ -345,8 +435,17 @@ impl Maker<'_> {
         let (query, key) = (DimId(2), DimId(3));
         let domain = match mask {
             Mask::Full => Domain::Dense,
-            Mask::Causal { past } => Domain::Causal { query, key, offset: past as i64 },
-            Mask::Sliding { past, window } => Domain::Banded { query, key, offset: past as i64, window },
+            Mask::Causal { past } => Domain::Causal {
+                query,
+                key,
+                offset: past as i64,
+            },
+            Mask::Sliding { past, window } => Domain::Banded {
+                query,
+                key,
+                offset: past as i64,
+                window,
+            },
         };
         if let Some(op) = self.b.last_op()
             && let OpKind::Cascade(einsums) = &mut op.kind
@@ -387,24 +486,46 @@ impl Maker<'_> {
     ) -> Result<TensorId, GraphError> {
         let mut scores = self.b.attention_scores(&format!("{p}.scores"), q, k, a)?;
         if self.config.position == Position::Alibi {
-            let biases = self.b.tensor(format!("{p}.alibi_biases"), &[a.heads, 1, a.key_length], Role::Constant);
+            let biases = self.b.tensor(
+                format!("{p}.alibi_biases"),
+                &[a.heads, 1, a.key_length],
+                Role::Constant,
+            );
             self.b.graph.tensors[biases].shared = true;
-            scores = self.b.elementwise(&format!("{p}.alibi"), OpClass::Position, &[scores, biases], &[Fma])?;
+            scores = self.b.elementwise(
+                &format!("{p}.alibi"),
+                OpClass::Position,
+                &[scores, biases],
+                &[Fma],
+            )?;
             self.within(a.mask);
         }
         if softcapped {
-            scores = self.b.elementwise(&format!("{p}.softcap"), OpClass::Activation, &[scores], &softcap())?;
+            scores = self.b.elementwise(
+                &format!("{p}.softcap"),
+                OpClass::Activation,
+                &[scores],
+                &softcap(),
+            )?;
             self.within(a.mask);
         }
-        let weights = self.b.attention_softmax(&format!("{p}.softmax"), scores, a)?;
+        let weights = self
+            .b
+            .attention_softmax(&format!("{p}.softmax"), scores, a)?;
         if let Some(sinks) = sinks {
             self.add_sinks(sinks);
         }
-        self.b.attention_values(&format!("{p}.values"), weights, v, a)
+        self.b
+            .attention_values(&format!("{p}.values"), weights, v, a)
     }
 }
 
 /// `c tanh(x / c)`.
 fn softcap() -> Vec<presil_numerics::LanePrimitive> {
-    [Mul].iter().chain(Function::Tanh.program()).chain(&[Mul]).copied().collect()
+    [Mul]
+        .iter()
+        .chain(Function::Tanh.program())
+        .chain(&[Mul])
+        .copied()
+        .collect()
 }
