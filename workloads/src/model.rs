@@ -181,7 +181,7 @@ impl Model {
             Self::Zoo(name) => crate::zoo::build(name, request),
             Self::Llm(config) => crate::llm::build(config, request),
             Self::Onnx(path) => crate::onnx::import(path, request),
-            Self::File(path) => crate::file::read(path),
+            Self::File(path) => crate::file::build(path, request),
             Self::Graph(graph) => Ok((**graph).clone()),
         }
     }

@@ -66,7 +66,7 @@ fn check_domain(op: &Op, e: &Einsum) -> Result<(), GraphError> {
         return fail("its domain names one dimension twice".into());
     }
     if let Domain::Ragged { rows, distinct, .. } = e.domain
-        && (u128::from(rows) > u128::from(groups) * u128::from(rows_of_each) || !(distinct >= 0.0))
+        && (u128::from(rows) > u128::from(groups) * u128::from(rows_of_each) || distinct.is_nan() || distinct < 0.0)
     {
         return fail(format!("{rows} rows do not fit {groups} groups of {rows_of_each}"));
     }

@@ -236,7 +236,7 @@ type DomainOf = Box<dyn Fn(u32, u32) -> Domain>;
 impl Attention {
     /// Dimensions b, g, u, m, n, k and the domain as a function of the query and key dimension.
     fn frame(&self, name: &str, width: u64) -> Result<(Vec<crate::Dim>, DomainOf), GraphError> {
-        if self.kv_heads == 0 || self.heads % self.kv_heads != 0 {
+        if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
             let reason = format!("{} query heads must be a multiple of {} key-value heads", self.heads, self.kv_heads);
             return Err(Builder::shape_error(name, reason));
         }

@@ -370,7 +370,8 @@ fn broken(change: impl FnOnce(&mut Einsum)) -> Result<Graph, GraphError> {
 #[test]
 fn broken_cascades_are_refused() {
     assert!(broken(|_| {}).is_ok());
-    let refused: [(&str, fn(&mut Einsum)); 12] = [
+    type Change = fn(&mut Einsum);
+    let refused: [(&str, Change); 12] = [
         ("size 0", |e| e.dims[0].size = 0),
         ("needs two inputs", |e| e.inputs.truncate(1)),
         ("dimension that does not exist", |e| e.inputs[0].ranks[0] = Affine::dim(DimId(9))),

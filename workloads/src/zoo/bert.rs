@@ -34,7 +34,7 @@ pub fn build(b: &mut Builder, inputs: &Inputs, text: &str) -> Built {
         let reason = format!("reads at most {} tokens, not {tokens}", c.max_position_embeddings);
         return Err(Fault::Unsupported(reason));
     }
-    if c.hidden_act != "gelu" || c.num_attention_heads == 0 || c.hidden_size % c.num_attention_heads != 0 {
+    if c.hidden_act != "gelu" || c.num_attention_heads == 0 || !c.hidden_size.is_multiple_of(c.num_attention_heads) {
         return Err(Fault::Unsupported("needs GELU and heads that divide its width".into()));
     }
     let hidden = c.hidden_size;
