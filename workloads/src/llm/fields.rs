@@ -56,7 +56,8 @@ impl<'a> Fields<'a> {
         self.into_error()
     }
 
-    fn into_error(self) -> ModelError {
+    /// All problems so far, as one error.
+    pub fn into_error(self) -> ModelError {
         let (origin, source) = (self.origin.into(), self.text.into());
         ModelError::Text(Box::new(Diagnostics {
             origin,

@@ -475,6 +475,46 @@ fn weights_are_second_operands() {
 }
 
 #[test]
+fn precision_follows_roles() {
+    use presil_numerics::{Format, Quantization};
+    let [int4, bf16, int8] = [
+        Format::Int {
+            bits: 4,
+            signed: true,
+        },
+        Format::BF16,
+        Format::INT8,
+    ]
+    .map(Quantization::from);
+    let mut llama = decode("llama3-8b", 512);
+    llama.set_precision(int4, bf16, int8);
+    let counts = count(&llama);
+    // Linears and head in half a byte, embedding and norms in two; keys and values in one.
+    let linear = 7_504_658_432;
+    assert_eq!(
+        counts.weight_bytes,
+        linear / 2 + 2 * (counts.parameters - linear)
+    );
+    assert_eq!(counts.cache_bytes, 512 * 32 * 2 * 8 * 128);
+    for name in ["gpt-oss-20b", "deepseek-v2-lite", "gpt2"] {
+        let mut graph = graph(name, Pass::Decode { context: 64 }, 1, true);
+        graph.set_precision(int4, bf16, int8);
+        for t in graph.tensors.iter() {
+            let linear = t.name.ends_with(".weight")
+                && (t.name.contains("_proj") || t.name.contains("router"));
+            let head =
+                t.name == "lm_head.weight" || t.name == "embed_tokens.weight" && name == "gpt2";
+            let want = match t.role {
+                Role::Weight if linear || head => int4,
+                Role::Cache => int8,
+                _ => bf16,
+            };
+            assert_eq!(t.quantization, want, "{name} {}", t.name);
+        }
+    }
+}
+
+#[test]
 fn experts_touched_follow_the_routing() {
     let distinct = |tokens: u64, routing: Routing| {
         let pass = Pass::Decode { context: 64 };
