@@ -92,7 +92,7 @@ pub struct OpRun {
 }
 
 /// One phase: a forward pass, a prefill, a decode step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
     /// "forward", "prefill", "decode".
     pub name: String,
@@ -126,6 +126,10 @@ pub struct Phase {
     pub peak_activation_bytes: u64,
     /// The ops.
     pub ops: Vec<OpRun>,
+    /// Assumptions of the schedule.
+    pub assumptions: Vec<String>,
+    /// Ops without a model, or that no engine runs, with the reason.
+    pub unmodelled: Vec<String>,
 }
 
 /// What a model on a chip takes.

@@ -1,0 +1,250 @@
+//! From a schedule to a Run by the analytic model.
+//!
+//! [`phase`] times one graph on one chip: ops in order with weights prefetched ([`timing`]), energy by component
+//! and action with static power over the whole time, traffic by memory, the bound that nothing beats
+//! ([`bound`]). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
+//! Run.
+//!
+//! Accounting closes by construction: the parts of an op's time sum to its total, ops sum to the phase, and the
+//! phase's energy is the sum of its entries.
+
+mod bound;
+mod decode;
+mod text;
+mod timing;
+
+use presil_hwmodels::{Chip, EngineId, NodeId};
+use presil_mapper::cost::Resource;
+use presil_mapper::schedule::{Execution, Schedule, ScheduledOp, array_rate, peak_macs_per_second};
+use presil_mapper::search::Objective;
+use presil_workloads::count::{count, op_macs};
+use presil_workloads::{Graph, OpId};
+
+use crate::run::{Energy, Fidelity, OpRun, Phase, Run, TimeParts, Traffic};
+use timing::OpTime;
+
+pub use decode::{decode_contexts, mean_phase};
+
+/// One pass of a graph by its schedule. `steps`: how often the pass counts in the run's totals.
+pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
+    let times = timing::times(graph, chip, schedule, false);
+    let cold = timing::times(graph, chip, schedule, true);
+    let latency: f64 = times.iter().map(|t| t.total).sum();
+    let repeats = graph.repeats();
+    let ops: Vec<OpRun> = graph
+        .ops
+        .ids()
+        .zip(&times)
+        .zip(&repeats)
+        .map(|((id, time), repeat)| op_run(graph, chip, id, &schedule.ops[id], time, *repeat))
+        .collect();
+
+    let mut energy: Vec<Energy> = Vec::new();
+    let mut traffic: Vec<Traffic> = Vec::new();
+    for op in &ops {
+        for e in &op.energy {
+            add_energy(&mut energy, &e.component, &e.action, e.energy_j);
+        }
+        for t in &op.traffic {
+            add_traffic(&mut traffic, &t.memory, t.read_bytes, t.write_bytes);
+        }
+    }
+    for (component, power) in chip.static_power() {
+        add_energy(&mut energy, &component, "static", power.0 * latency);
+    }
+    let counts = count(graph);
+    let peak = peak_macs_per_second(graph, chip);
+    let mapped = |id: &OpId| matches!(schedule.ops[*id].execution, Execution::Mapped { .. });
+    let on_arrays: f64 =
+        graph.ops.ids().filter(mapped).map(|id| op_macs(graph, id).1 as f64 * repeats[id.0 as usize] as f64).sum();
+    let (lower_bound_s, lower_bound_by) = bound::lower(graph, chip, schedule);
+    let small = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
+    Phase {
+        name: name.into(),
+        steps,
+        latency_s: latency,
+        cold_latency_s: cold.iter().map(|t| t.total).sum::<f64>().max(latency),
+        lower_bound_s,
+        lower_bound_by,
+        energy_j: energy.iter().map(|e| e.energy_j).sum(),
+        macs: counts.macs,
+        executed_macs: counts.executed_macs,
+        utilization: ratio(on_arrays, peak * latency),
+        traffic,
+        energy,
+        weight_bytes: small(counts.weight_bytes),
+        cache_bytes: small(counts.cache_bytes),
+        peak_activation_bytes: schedule.peak_activation.0,
+        ops,
+        assumptions: schedule.assumptions.clone(),
+        unmodelled: schedule.unmodelled.clone(),
+    }
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+fn add_energy(list: &mut Vec<Energy>, component: &str, action: &str, energy_j: f64) {
+    match list.iter_mut().find(|e| e.component == component && e.action == action) {
+        Some(e) => e.energy_j += energy_j,
+        None => list.push(Energy { component: component.into(), action: action.into(), energy_j }),
+    }
+}
+
+fn add_traffic(list: &mut Vec<Traffic>, memory: &str, read_bytes: f64, write_bytes: f64) {
+    match list.iter_mut().find(|t| t.memory == memory) {
+        Some(t) => {
+            t.read_bytes += read_bytes;
+            t.write_bytes += write_bytes;
+        }
+        None => list.push(Traffic { memory: memory.into(), read_bytes, write_bytes }),
+    }
+}
+
+fn op_run(graph: &Graph, chip: &Chip, id: OpId, scheduled: &ScheduledOp, time: &OpTime, repeat: u64) -> OpRun {
+    let op = &graph.ops[id];
+    let n = repeat as f64;
+    let (macs, executed) = op_macs(graph, id);
+    let (macs, executed) = (macs * u128::from(repeat), executed * u128::from(repeat));
+    let mut traffic = Vec::new();
+    for c in &scheduled.cost.counts {
+        let name = &chip.nodes[c.memory].name;
+        add_traffic(&mut traffic, name, c.read_bits / 8.0 * n, c.write_bits / 8.0 * n);
+    }
+    let energy = scheduled.cost.energy.iter().map(|e| Energy {
+        component: e.component.clone(),
+        action: e.action.into(),
+        energy_j: e.energy.0 * n,
+    });
+    let root = &chip.nodes[chip.root()].name;
+    let root_bytes: f64 = traffic.iter().filter(|t| t.memory == *root).map(|t| t.read_bytes + t.write_bytes).sum();
+    let mapping = match (&scheduled.execution, op.contraction()) {
+        (Execution::Mapped { mapping, .. }, Some(einsum)) => text::loop_nest(chip, einsum, mapping),
+        _ => Vec::new(),
+    };
+    OpRun {
+        name: op.name.clone(),
+        class: op.class.name().into(),
+        shape: text::shape(graph, op),
+        repeat,
+        engine: engine_name(chip, scheduled),
+        macs,
+        executed_macs: executed,
+        bottleneck: bottleneck(chip, time),
+        utilization: utilization(chip, scheduled, executed as f64, time),
+        intensity: (root_bytes > 0.0 && executed > 0).then(|| executed as f64 / root_bytes),
+        time: TimeParts {
+            total_s: time.total,
+            compute_s: time.compute,
+            memory_s: time.memory.iter().map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t)).collect(),
+            vector_s: time.vector,
+            latency_s: time.latency,
+        },
+        energy: energy.collect(),
+        traffic,
+        mapping,
+        notes: scheduled.notes.clone(),
+    }
+}
+
+fn engine_name(chip: &Chip, op: &ScheduledOp) -> String {
+    match (&op.execution, op.engine) {
+        (_, Some(EngineId(e))) => chip.engines[EngineId(e)].name.clone(),
+        (Execution::Movement, None) => "memory".into(),
+        (Execution::Unsupported { .. }, None) => "unsupported".into(),
+        _ => "none".into(),
+    }
+}
+
+/// What is busy longest; what overlaps with nothing if that is longer.
+fn bottleneck(chip: &Chip, time: &OpTime) -> String {
+    let busiest = time.busy.iter().fold(None::<&(Resource, f64)>, |best, b| match best {
+        Some(x) if x.1 >= b.1 => Some(x),
+        _ if b.1 > 0.0 => Some(b),
+        _ => best,
+    });
+    match busiest {
+        Some((resource, t)) if *t >= time.latency => match resource {
+            Resource::Compute => "compute".into(),
+            Resource::Memory(m) => chip.nodes[*m].name.clone(),
+            Resource::Vector => "vector".into(),
+            Resource::Host => "host".into(),
+            Resource::Latency => "latency".into(),
+        },
+        _ if time.latency > 0.0 => "latency".into(),
+        _ => "none".into(),
+    }
+}
+
+/// Executed MACs over what the array's mode could do in the op's time; for others the busy share of their lanes.
+fn utilization(chip: &Chip, op: &ScheduledOp, executed: f64, time: &OpTime) -> f64 {
+    match (&op.execution, op.engine) {
+        (Execution::Mapped { mode, .. }, Some(engine)) => {
+            ratio(executed, array_rate(chip, engine, *mode).unwrap_or(0.0) * time.total)
+        }
+        _ => ratio(time.compute, time.total),
+    }
+}
+
+/// What a Run says of itself beside its phases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunContext {
+    /// Model name.
+    pub model: String,
+    /// Precision in the one-line form.
+    pub precision: String,
+    /// What mappings minimize.
+    pub objective: Objective,
+    /// Sequences or images of one pass.
+    pub batch: u64,
+    /// Tokens of the prompt, for LLMs.
+    pub prompt: Option<u64>,
+    /// Tokens generated, for LLMs.
+    pub generate: Option<u64>,
+}
+
+/// The Run of some phases; `graphs` are those that the phases were made of, in any number and order.
+pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<Phase>) -> Run {
+    let mut assumptions: Vec<String> = Vec::new();
+    let mut unmodelled: Vec<String> = Vec::new();
+    let stated = graphs.iter().flat_map(|g| &g.assumptions).chain(phases.iter().flat_map(|p| &p.assumptions));
+    for a in stated {
+        push_new(&mut assumptions, a);
+    }
+    for u in phases.iter().flat_map(|p| &p.unmodelled) {
+        push_new(&mut unmodelled, u);
+    }
+    let root = chip.nodes[chip.root()].memory();
+    let peak = root.map_or(0.0, |m| m.read_rate.0);
+    Run {
+        model: context.model,
+        chip: chip.name.clone(),
+        chip_hash: chip.hash.clone(),
+        precision: context.precision,
+        objective: context.objective.name().into(),
+        fidelity: Fidelity::Analytic,
+        batch: context.batch,
+        prompt: context.prompt,
+        generate: context.generate,
+        parameters: graphs.iter().map(|g| count(g).parameters).max().unwrap_or(0),
+        peak_macs_per_s: graphs.iter().map(|g| peak_macs_per_second(g, chip)).fold(0.0, f64::max),
+        dram_peak_bytes_per_s: peak,
+        dram_streaming_bytes_per_s: peak * root.map_or(1.0, |m| m.streaming_efficiency),
+        area: chip.area().into_iter().map(|(name, a)| (name, a.0)).collect(),
+        static_power: chip.static_power().into_iter().map(|(name, p)| (name, p.0)).collect(),
+        assumptions,
+        unmodelled,
+        provenance: chip.provenance.clone(),
+        phases,
+    }
+}
+
+fn push_new(list: &mut Vec<String>, text: &str) {
+    if !list.iter().any(|x| x == text) {
+        list.push(text.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;
