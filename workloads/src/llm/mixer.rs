@@ -89,11 +89,11 @@ impl Maker<'_> {
         });
         let mut k = k;
         if a.qk_norm {
-            let heads = self.b.view(&name("q_heads"), q, &q_shape);
+            let heads = self.seen_as(&name("q_heads"), q, &q_shape);
             q = self
                 .b
                 .norm(&name("q_norm"), heads, NormKind::Rms, true, false)?;
-            let heads = self.b.view(&name("k_heads"), k, &kv_shape);
+            let heads = self.seen_as(&name("k_heads"), k, &kv_shape);
             k = self
                 .b
                 .norm(&name("k_norm"), heads, NormKind::Rms, true, false)?;
@@ -140,6 +140,15 @@ impl Maker<'_> {
         }
         self.b
             .linear(&name("o_proj"), out, self.config.hidden, a.out_bias)
+    }
+
+    /// `x`, or a view of it if its shape is another.
+    fn seen_as(&mut self, name: &str, x: TensorId, shape: &[u64]) -> TensorId {
+        if self.b.shape(x) == shape {
+            x
+        } else {
+            self.b.view(name, x, shape)
+        }
     }
 
     /// Adds a sink for each head to the softmax that was pushed last: the denominator of each row gains

@@ -194,8 +194,10 @@ fn assumptions(
     let layers = || config.runs.iter().flat_map(|r| &r.period);
     let slides = |l: &Layer| matches!(&l.mixer, Mixer::Attention(a) if a.window.is_some_and(|w| w < context));
     if layers().any(slides) {
-        let what = "sliding-window layers cache the window's earlier tokens only; their prefill executes the pairs inside the window";
-        facts.push(what.to_string());
+        facts.push(match decode {
+            true => "sliding-window layers read no more keys than their window from the cache".into(),
+            false => "sliding-window layers execute the pairs inside the window and cache its earlier tokens only".to_string(),
+        });
     }
     if layers().any(|l| matches!(l.mixer, Mixer::Mla(_))) {
         facts.push(match (decode, request.absorb_mla) {
