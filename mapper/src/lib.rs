@@ -7,9 +7,10 @@
 //! - [`problem`]: what has to be mapped: one MAC einsum on one array, given where its operands start and what
 //!   capacity is left;
 //! - [`mapping`]: a LoopTree: storage nodes, temporal and spatial loops;
-//! - [`analysis`]: exact counts of a mapping (convention `physical`); [`oracle`]: the same by brute force;
+//! - [`analysis`]: exact counts of a mapping (convention `physical`); `oracle` (in the tests): the same by brute force;
 //! - [`cost`]: time and energy from counts;
 //! - [`search`]: the best mapping of a problem;
+//! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
 //!
@@ -17,8 +18,15 @@
 
 pub mod analysis;
 pub mod cost;
+pub mod formats;
+pub mod ledger;
 pub mod mapping;
+#[cfg(test)]
+mod oracle;
 pub mod problem;
+pub mod schedule;
+pub mod search;
+pub mod vector;
 
 pub use analysis::{AnalysisError, evaluate};
 pub use cost::{Cost, EnergyEntry, MemoryCount, Resource};

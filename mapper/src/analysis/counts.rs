@@ -175,8 +175,8 @@ impl<'a> Counts<'a> {
         let roles: Vec<Role> = loops.iter().enumerate().map(role).collect();
         let retain = match edge.child.and_then(|c| problem.chip.nodes[c].memory()) {
             None => Retain::Nothing,
-            Some(m) if m.overlap == Overlap::Keep => Retain::Keep,
-            Some(_) => Retain::Refetch,
+            Some(m) if m.overlap == Overlap::Refetch && edge.operand != Operand::Output => Retain::Refetch,
+            Some(_) => Retain::Keep,
         };
         let tiles = self.nest.tiles(problem.einsum, edge.to);
         let count = entering(&self.patterns[edge.operand.index()], &self.sizes, &tiles, loops, &roles, retain);
