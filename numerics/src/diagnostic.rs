@@ -21,11 +21,18 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem with a place.
     pub fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span: Some(span), ..Self::default() }
+        Self {
+            message: message.into(),
+            span: Some(span),
+            ..Self::default()
+        }
     }
     /// A problem of the whole input.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), ..Self::default() }
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
     }
     /// Adds a remedy.
     pub fn help(mut self, help: impl Into<String>) -> Self {
@@ -61,7 +68,10 @@ impl fmt::Display for Diagnostics {
             }
             let title = Level::ERROR.primary_title(&d.message);
             let mut groups: Vec<Group<'_>> = Vec::new();
-            let span = d.span.clone().filter(|s| s.start <= s.end && s.end <= self.source.len());
+            let span = d
+                .span
+                .clone()
+                .filter(|s| s.start <= s.end && s.end <= self.source.len());
             let mut group = match span {
                 Some(span) => title.element(
                     Snippet::source(&self.source)
@@ -99,7 +109,10 @@ pub fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -
         })
         .collect();
     near.sort();
-    near.into_iter().take(3).map(|(_, k)| k.to_string()).collect()
+    near.into_iter()
+        .take(3)
+        .map(|(_, k)| k.to_string())
+        .collect()
 }
 
 /// Levenshtein distance in characters.
@@ -134,9 +147,18 @@ mod tests {
         let d = Diagnostics {
             origin: "chip.toml".into(),
             source: "a = 1\nsize = 512\n".into(),
-            problems: vec![Diagnostic::at(13..16, "`512` has no unit").label("expected a size").help("write \"512 KiB\"")],
+            problems: vec![
+                Diagnostic::at(13..16, "`512` has no unit")
+                    .label("expected a size")
+                    .help("write \"512 KiB\""),
+            ],
         };
         let text = d.to_string();
-        assert!(text.contains("chip.toml:2:8") && text.contains("expected a size") && text.contains("help:"), "{text}");
+        assert!(
+            text.contains("chip.toml:2:8")
+                && text.contains("expected a size")
+                && text.contains("help:"),
+            "{text}"
+        );
     }
 }

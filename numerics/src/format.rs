@@ -63,7 +63,12 @@ pub struct UnknownFormat {
 }
 
 const fn float(exponent: u8, mantissa: u8, specials: Specials) -> Format {
-    Format::Float { exponent, mantissa, bias: (1 << (exponent - 1)) - 1, specials }
+    Format::Float {
+        exponent,
+        mantissa,
+        bias: (1 << (exponent - 1)) - 1,
+        specials,
+    }
 }
 
 /// Named float formats: every name stands once.
@@ -75,8 +80,24 @@ const FLOATS: [(&str, Format); 12] = [
     ("fp16", float(5, 10, Specials::Ieee)),
     ("fp8_e5m2", float(5, 2, Specials::Ieee)),
     ("fp8_e4m3fn", float(4, 3, Specials::NanOnly)),
-    ("fp8_e4m3fnuz", Format::Float { exponent: 4, mantissa: 3, bias: 8, specials: Specials::NanAtNegativeZero }),
-    ("fp8_e5m2fnuz", Format::Float { exponent: 5, mantissa: 2, bias: 16, specials: Specials::NanAtNegativeZero }),
+    (
+        "fp8_e4m3fnuz",
+        Format::Float {
+            exponent: 4,
+            mantissa: 3,
+            bias: 8,
+            specials: Specials::NanAtNegativeZero,
+        },
+    ),
+    (
+        "fp8_e5m2fnuz",
+        Format::Float {
+            exponent: 5,
+            mantissa: 2,
+            bias: 16,
+            specials: Specials::NanAtNegativeZero,
+        },
+    ),
     ("fp6_e3m2fn", float(3, 2, Specials::Finite)),
     ("fp6_e2m3fn", float(2, 3, Specials::Finite)),
     ("fp4_e2m1fn", float(2, 1, Specials::Finite)),
@@ -84,9 +105,15 @@ const FLOATS: [(&str, Format); 12] = [
 
 impl Format {
     /// 8-bit two's complement.
-    pub const INT8: Self = Self::Int { bits: 8, signed: true };
+    pub const INT8: Self = Self::Int {
+        bits: 8,
+        signed: true,
+    };
     /// 32-bit two's complement.
-    pub const INT32: Self = Self::Int { bits: 32, signed: true };
+    pub const INT32: Self = Self::Int {
+        bits: 32,
+        signed: true,
+    };
     /// IEEE binary32.
     pub const FP32: Self = float(8, 23, Specials::Ieee);
     /// IEEE binary16.
@@ -100,8 +127,14 @@ impl Format {
     pub fn bits(self) -> u64 {
         match self {
             Self::Int { bits, .. } | Self::Palette { bits } => u64::from(bits),
-            Self::Float { exponent: 8, mantissa: 10, .. } => 32,
-            Self::Float { exponent, mantissa, .. } => 1 + u64::from(exponent) + u64::from(mantissa),
+            Self::Float {
+                exponent: 8,
+                mantissa: 10,
+                ..
+            } => 32,
+            Self::Float {
+                exponent, mantissa, ..
+            } => 1 + u64::from(exponent) + u64::from(mantissa),
             Self::E8m0 => 8,
             Self::Nf4 => 4,
         }
@@ -122,26 +155,36 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match *self {
             Self::Int { bits, signed: true } => format!("int{bits}"),
-            Self::Int { bits, signed: false } => format!("uint{bits}"),
+            Self::Int {
+                bits,
+                signed: false,
+            } => format!("uint{bits}"),
             Self::E8m0 => "e8m0".into(),
             Self::Nf4 => "nf4".into(),
             Self::Palette { bits } => format!("palette{bits}"),
-            Self::Float { exponent, mantissa, bias, specials } => {
-                match FLOATS.iter().find(|(_, x)| x == self) {
-                    Some((name, _)) => (*name).into(),
-                    None => {
-                        let kind = match specials {
-                            Specials::Ieee => "",
-                            Specials::NanOnly => "fn",
-                            Specials::NanAtNegativeZero => "fnuz",
-                            Specials::Finite => "finite",
-                        };
-                        let usual = (1i16 << (exponent - 1)) - 1;
-                        let bias = if bias == usual { String::new() } else { format!("_b{bias}") };
-                        format!("fp_e{exponent}m{mantissa}{kind}{bias}")
-                    }
+            Self::Float {
+                exponent,
+                mantissa,
+                bias,
+                specials,
+            } => match FLOATS.iter().find(|(_, x)| x == self) {
+                Some((name, _)) => (*name).into(),
+                None => {
+                    let kind = match specials {
+                        Specials::Ieee => "",
+                        Specials::NanOnly => "fn",
+                        Specials::NanAtNegativeZero => "fnuz",
+                        Specials::Finite => "finite",
+                    };
+                    let usual = (1i16 << (exponent - 1)) - 1;
+                    let bias = if bias == usual {
+                        String::new()
+                    } else {
+                        format!("_b{bias}")
+                    };
+                    format!("fp_e{exponent}m{mantissa}{kind}{bias}")
                 }
-            }
+            },
         };
         f.pad(&text)
     }
@@ -156,10 +199,16 @@ impl FromStr for Format {
         let width = |prefix: &str, range: std::ops::RangeInclusive<u8>| {
             let digits = s.strip_prefix(prefix)?;
             let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-            digits.parse::<u8>().ok().filter(|b| plain && range.contains(b))
+            digits
+                .parse::<u8>()
+                .ok()
+                .filter(|b| plain && range.contains(b))
         };
         if let Some(bits) = width("uint", 1..=64) {
-            return Ok(Self::Int { bits, signed: false });
+            return Ok(Self::Int {
+                bits,
+                signed: false,
+            });
         }
         if let Some(bits) = width("int", 1..=64) {
             return Ok(Self::Int { bits, signed: true });
@@ -183,7 +232,9 @@ fn parametric_float(s: &str) -> Option<Format> {
     let rest = s.strip_prefix("fp_e")?;
     let (exponent, rest) = rest.split_once('m')?;
     let exponent: u8 = exponent.parse().ok().filter(|e| (1..=15).contains(e))?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let mantissa: u8 = rest[..end].parse().ok().filter(|m| *m <= 112)?;
     let (kind, bias) = match rest[end..].split_once("_b") {
         Some((kind, bias)) => (kind, Some(bias.parse::<i16>().ok()?)),
@@ -197,7 +248,12 @@ fn parametric_float(s: &str) -> Option<Format> {
         _ => return None,
     };
     let usual = (1i16 << (exponent - 1)) - 1;
-    Some(Format::Float { exponent, mantissa, bias: bias.unwrap_or(usual), specials })
+    Some(Format::Float {
+        exponent,
+        mantissa,
+        bias: bias.unwrap_or(usual),
+        specials,
+    })
 }
 
 impl Format {

@@ -34,7 +34,10 @@ pub struct IdVec<I, T> {
 
 impl<I, T> Default for IdVec<I, T> {
     fn default() -> Self {
-        Self { items: Vec::new(), id: PhantomData }
+        Self {
+            items: Vec::new(),
+            id: PhantomData,
+        }
     }
 }
 
@@ -93,6 +96,9 @@ impl<I: Id, T> IndexMut<I> for IdVec<I, T> {
 
 impl<I: Id, T> FromIterator<T> for IdVec<I, T> {
     fn from_iter<X: IntoIterator<Item = T>>(items: X) -> Self {
-        Self { items: items.into_iter().collect(), id: PhantomData }
+        Self {
+            items: items.into_iter().collect(),
+            id: PhantomData,
+        }
     }
 }

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One primitive operation of a vector lane, applied to one element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum LanePrimitive {
     /// Addition or subtraction.
@@ -42,8 +44,19 @@ pub enum LanePrimitive {
 impl LanePrimitive {
     /// All primitives, in declaration order.
     pub const ALL: [Self; 13] = [
-        Self::Add, Self::Mul, Self::Fma, Self::Max, Self::Exp2, Self::Log2, Self::Rsqrt, Self::Reciprocal,
-        Self::Convert, Self::Compare, Self::Reduce, Self::Shuffle, Self::Lookup,
+        Self::Add,
+        Self::Mul,
+        Self::Fma,
+        Self::Max,
+        Self::Exp2,
+        Self::Log2,
+        Self::Rsqrt,
+        Self::Reciprocal,
+        Self::Convert,
+        Self::Compare,
+        Self::Reduce,
+        Self::Shuffle,
+        Self::Lookup,
     ];
 
     /// The name in chip files and reports.

@@ -28,5 +28,9 @@ pub use precision::Precision;
 pub use quantization::{Quantization, Storage};
 pub use time::{ClockDomain, Cycles, Femtoseconds};
 pub use units::{
-    Bits, Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Nanometres, Seconds, SquareMm, Volts, Watts,
+    Bits, Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Nanometres, Seconds, SquareMm, Volts,
+    Watts,
 };
+
+#[cfg(test)]
+mod properties;

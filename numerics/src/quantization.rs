@@ -98,13 +98,23 @@ pub struct Storage {
 impl Storage {
     /// All bits.
     pub fn total(&self) -> Bits {
-        Bits(self.payload.0.saturating_add(self.scales.0).saturating_add(self.zero_points.0).saturating_add(self.metadata.0))
+        Bits(
+            self.payload
+                .0
+                .saturating_add(self.scales.0)
+                .saturating_add(self.zero_points.0)
+                .saturating_add(self.metadata.0),
+        )
     }
 }
 
 impl From<Format> for Quantization {
     fn from(format: Format) -> Self {
-        Self { format, scaling: None, sparsity: Sparsity::Dense }
+        Self {
+            format,
+            scaling: None,
+            sparsity: Sparsity::Dense,
+        }
     }
 }
 
@@ -118,11 +128,23 @@ fn named(name: &str) -> Option<Quantization> {
     let fp = |n: &str| n.parse::<Format>().ok();
     let block = |format, size, scale, zero_point, outer| {
         let granularity = Granularity::Block { axis: -1, size };
-        let scaling = Some(Scaling { granularity, scale, zero_point, outer });
-        Some(Quantization { format, scaling, sparsity: Sparsity::Dense })
+        let scaling = Some(Scaling {
+            granularity,
+            scale,
+            zero_point,
+            outer,
+        });
+        Some(Quantization {
+            format,
+            scaling,
+            sparsity: Sparsity::Dense,
+        })
     };
     let outer = |blocks, bits| Some(OuterScale { blocks, bits });
-    let six = Format::Int { bits: 6, signed: false };
+    let six = Format::Int {
+        bits: 6,
+        signed: false,
+    };
     match name {
         "mxfp8_e4m3" | "mxfp8" => block(fp("fp8_e4m3fn")?, 32, Format::E8m0, None, None),
         "mxfp8_e5m2" => block(fp("fp8_e5m2")?, 32, Format::E8m0, None, None),
@@ -151,8 +173,27 @@ fn named(name: &str) -> Option<Quantization> {
 impl Quantization {
     /// The well-known scheme names (format names aside).
     pub const NAMES: [&'static str; 21] = [
-        "mxfp8", "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4", "mxint8", "nvfp4", "nf4", "nf4_dq", "q4_0",
-        "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "int4_g128",
+        "mxfp8",
+        "mxfp8_e4m3",
+        "mxfp8_e5m2",
+        "mxfp6_e3m2",
+        "mxfp6_e2m3",
+        "mxfp4",
+        "mxint8",
+        "nvfp4",
+        "nf4",
+        "nf4_dq",
+        "q4_0",
+        "q4_1",
+        "q5_0",
+        "q5_1",
+        "q8_0",
+        "q2_k",
+        "q3_k",
+        "q4_k",
+        "q5_k",
+        "q6_k",
+        "int4_g128",
     ];
 
     /// The exact storage of a tensor of a shape, or `None` where it overflows 64 bits.
@@ -163,19 +204,30 @@ impl Quantization {
             Sparsity::Dense => (elements.checked_mul(width)?, 0),
             Sparsity::NOfM { kept, group } => {
                 let last = shape.last().copied().unwrap_or(1).max(1);
-                let groups = (elements / last).checked_mul(last.div_ceil(u64::from(group.max(1))))?;
+                let groups =
+                    (elements / last).checked_mul(last.div_ceil(u64::from(group.max(1))))?;
                 let stored = groups.checked_mul(u64::from(kept))?;
                 let index = u64::from(group.max(2)).next_power_of_two().ilog2();
-                (stored.checked_mul(width)?, stored.checked_mul(u64::from(index))?)
+                (
+                    stored.checked_mul(width)?,
+                    stored.checked_mul(u64::from(index))?,
+                )
             }
         };
-        let mut storage = Storage { payload: Bits(payload), ..Storage::default() };
+        let mut storage = Storage {
+            payload: Bits(payload),
+            ..Storage::default()
+        };
         let mut blocks = 1u64;
         if let Some(s) = self.scaling {
             blocks = s.granularity.blocks(shape)?;
             let mut scales = blocks.checked_mul(s.scale.bits())?;
             if let Some(o) = s.outer {
-                let groups = if o.blocks == 0 { 1 } else { blocks.div_ceil(u64::from(o.blocks)) };
+                let groups = if o.blocks == 0 {
+                    1
+                } else {
+                    blocks.div_ceil(u64::from(o.blocks))
+                };
                 scales = scales.checked_add(groups.checked_mul(u64::from(o.bits))?)?;
             }
             storage.scales = Bits(scales);
@@ -189,14 +241,20 @@ impl Quantization {
             metadata = metadata.checked_add(blocks.checked_mul((1u64 << bits) * 16)?)?;
         }
         storage.metadata = Bits(metadata);
-        storage.payload.0.checked_add(storage.scales.0)?.checked_add(storage.zero_points.0)?.checked_add(metadata)?;
+        storage
+            .payload
+            .0
+            .checked_add(storage.scales.0)?
+            .checked_add(storage.zero_points.0)?
+            .checked_add(metadata)?;
         Some(storage)
     }
 
     /// Mean bits of an element of a large tensor, scales and metadata included.
     pub fn bits_per_element(&self) -> f64 {
         let shape = [4096, 4096];
-        self.storage(&shape).map_or(f64::NAN, |s| s.total().0 as f64 / (4096.0 * 4096.0))
+        self.storage(&shape)
+            .map_or(f64::NAN, |s| s.total().0 as f64 / (4096.0 * 4096.0))
     }
 }
 
@@ -205,14 +263,20 @@ impl Granularity {
     fn blocks(self, shape: &[u64]) -> Option<u64> {
         let axis_of = |axis: i8| {
             let rank = shape.len() as i64;
-            let at = if axis < 0 { rank + i64::from(axis) } else { i64::from(axis) };
+            let at = if axis < 0 {
+                rank + i64::from(axis)
+            } else {
+                i64::from(axis)
+            };
             usize::try_from(at).ok().filter(|a| *a < shape.len())
         };
         match self {
             Self::Tensor => Some(1),
             Self::Channel { axis } => Some(axis_of(axis).map_or(1, |a| shape[a])),
             Self::Block { axis, size } => {
-                let Some(at) = axis_of(axis) else { return Some(1) };
+                let Some(at) = axis_of(axis) else {
+                    return Some(1);
+                };
                 let others = shape.iter().enumerate().filter(|(i, _)| *i != at);
                 let rest = others.map(|(_, d)| *d).try_fold(1u64, u64::checked_mul)?;
                 rest.checked_mul(shape[at].div_ceil(u64::from(size.max(1))))
@@ -235,29 +299,51 @@ impl FromStr for Quantization {
                 && kept > 0
                 && kept <= group
             {
-                return Ok(Self { sparsity: Sparsity::NOfM { kept, group }, ..head.parse()? });
+                return Ok(Self {
+                    sparsity: Sparsity::NOfM { kept, group },
+                    ..head.parse()?
+                });
             }
-            let granularity = match tail.strip_prefix('g').and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0) {
+            let granularity = match tail
+                .strip_prefix('g')
+                .and_then(|n| n.parse::<u32>().ok())
+                .filter(|n| *n > 0)
+            {
                 Some(size) => Some(Granularity::Block { axis: -1, size }),
                 None if tail == "pc" => Some(Granularity::Channel { axis: 0 }),
                 None => None,
             };
             if let (Some(granularity), Ok(format)) = (granularity, head.parse::<Format>()) {
-                let scaling = Some(Scaling { granularity, scale: Format::FP16, zero_point: None, outer: None });
-                return Ok(Self { format, scaling, sparsity: Sparsity::Dense });
+                let scaling = Some(Scaling {
+                    granularity,
+                    scale: Format::FP16,
+                    zero_point: None,
+                    outer: None,
+                });
+                return Ok(Self {
+                    format,
+                    scaling,
+                    sparsity: Sparsity::Dense,
+                });
             }
         }
         s.parse::<Format>().map(Self::from).map_err(|_| {
             let formats = Format::names();
             let names = formats.iter().map(String::as_str).chain(Self::NAMES);
-            UnknownFormat { name: s.into(), nearest: crate::diagnostic::nearest(s, names) }
+            UnknownFormat {
+                name: s.into(),
+                nearest: crate::diagnostic::nearest(s, names),
+            }
         })
     }
 }
 
 impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dense = Self { sparsity: Sparsity::Dense, ..*self };
+        let dense = Self {
+            sparsity: Sparsity::Dense,
+            ..*self
+        };
         let head = match self.scaling {
             None => self.format.to_string(),
             Some(s) => match Self::NAMES.iter().find(|n| named(n) == Some(dense)) {
@@ -278,18 +364,34 @@ impl fmt::Display for Quantization {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     /// Bits of one element, as the schemes' own documents give them.
     #[test]
     fn schemes_take_their_published_bits() {
         let cases = [
-            ("q4_0", 4.5), ("q4_1", 5.0), ("q5_0", 5.5), ("q5_1", 6.0), ("q8_0", 8.5), ("q2_k", 2.625), ("q3_k", 3.4375),
-            ("q4_k", 4.5), ("q5_k", 5.5), ("q6_k", 6.5625), ("mxfp4", 4.25), ("mxfp8", 8.25), ("mxfp6_e3m2", 6.25),
-            ("int4_g128", 4.125), ("nf4", 4.5), ("int8", 8.0), ("int8_2:4", 5.0),
+            ("q4_0", 4.5),
+            ("q4_1", 5.0),
+            ("q5_0", 5.5),
+            ("q5_1", 6.0),
+            ("q8_0", 8.5),
+            ("q2_k", 2.625),
+            ("q3_k", 3.4375),
+            ("q4_k", 4.5),
+            ("q5_k", 5.5),
+            ("q6_k", 6.5625),
+            ("mxfp4", 4.25),
+            ("mxfp8", 8.25),
+            ("mxfp6_e3m2", 6.25),
+            ("int4_g128", 4.125),
+            ("nf4", 4.5),
+            ("int8", 8.0),
+            ("int8_2:4", 5.0),
         ];
         for (name, bits) in cases {
-            let q: Quantization = name.parse().unwrap_or_else(|e| panic!("{e}"));
+            let q: Quantization = name.parse().unwrap();
             assert_eq!(q.bits_per_element(), bits, "{name}");
             assert_eq!(q.to_string(), name);
         }
@@ -297,7 +399,7 @@ mod tests {
 
     #[test]
     fn storage_counts_partial_blocks() {
-        let q: Quantization = "int4_g128".parse().unwrap_or_else(|e| panic!("{e}"));
+        let q: Quantization = "int4_g128".parse().unwrap();
         let s = q.storage(&[3, 130]).unwrap_or_default();
         assert_eq!((s.payload, s.scales), (Bits(3 * 130 * 4), Bits(3 * 2 * 16)));
         assert_eq!(q.storage(&[u64::MAX, 2]), None);

@@ -60,8 +60,10 @@ impl ClockDomain {
     /// The domain of a frequency, or `None` where the period is not between 1 fs and 1 s.
     pub fn new(frequency: Hertz) -> Option<Self> {
         let period = 1e15 / frequency.0;
-        (period.is_finite() && (1.0..=1e15).contains(&period))
-            .then(|| Self { frequency, period: Femtoseconds(period.round_ties_even() as u64) })
+        (period.is_finite() && (1.0..=1e15).contains(&period)).then(|| Self {
+            frequency,
+            period: Femtoseconds(period.round_ties_even() as u64),
+        })
     }
     /// The exact time of a number of cycles, or `None` after five hours.
     pub fn time(&self, cycles: Cycles) -> Option<Femtoseconds> {

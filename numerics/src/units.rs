@@ -17,17 +17,45 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnitError {
     /// No number at the start of the text.
-    #[error("`{text}` does not start with a number; write a number and a unit, such as `{example}`")]
-    NoNumber { text: String, example: &'static str },
+    #[error(
+        "`{text}` does not start with a number; write a number and a unit, such as `{example}`"
+    )]
+    NoNumber {
+        /// As written.
+        text: String,
+        /// What would do.
+        example: &'static str,
+    },
     /// A number stands where a unit is due.
     #[error("`{text}` has no unit; write one of {units}, such as `{example}`")]
-    NoUnit { text: String, units: String, example: &'static str },
+    NoUnit {
+        /// As written.
+        text: String,
+        /// Units that would do.
+        units: String,
+        /// A quantity that would do.
+        example: &'static str,
+    },
     /// The unit is none of this quantity's.
     #[error("`{unit}` is not a unit of {quantity}; write one of {units}")]
-    UnknownUnit { unit: String, quantity: &'static str, units: String },
+    UnknownUnit {
+        /// The unit as written.
+        unit: String,
+        /// What the quantity is.
+        quantity: &'static str,
+        /// Units that would do.
+        units: String,
+    },
     /// The value cannot be held: negative, not finite, fractional where a count is due, or too large.
     #[error("`{text}` is not a valid {quantity}: {reason}")]
-    OutOfRange { text: String, quantity: &'static str, reason: &'static str },
+    OutOfRange {
+        /// As written.
+        text: String,
+        /// What the quantity is.
+        quantity: &'static str,
+        /// Why it can't be held.
+        reason: &'static str,
+    },
 }
 
 /// Splits "34.1 GB/s" into its number and its unit.
@@ -51,7 +79,11 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 fn list(units: &[(&str, f64)]) -> String {
-    units.iter().map(|(u, _)| format!("`{u}`")).collect::<Vec<_>>().join(", ")
+    units
+        .iter()
+        .map(|(u, _)| format!("`{u}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn parse(
@@ -64,17 +96,34 @@ fn parse(
     let number: f64 = number
         .replace('_', "")
         .parse()
-        .map_err(|_| UnitError::NoNumber { text: text.into(), example })?;
+        .map_err(|_| UnitError::NoNumber {
+            text: text.into(),
+            example,
+        })?;
     if unit.is_empty() {
-        return Err(UnitError::NoUnit { text: text.into(), units: list(units), example });
+        return Err(UnitError::NoUnit {
+            text: text.into(),
+            units: list(units),
+            example,
+        });
     }
-    let factor = units.iter().find(|(u, _)| *u == unit).map(|(_, f)| *f).ok_or_else(|| {
-        UnitError::UnknownUnit { unit: unit.into(), quantity, units: list(units) }
-    })?;
+    let factor = units
+        .iter()
+        .find(|(u, _)| *u == unit)
+        .map(|(_, f)| *f)
+        .ok_or_else(|| UnitError::UnknownUnit {
+            unit: unit.into(),
+            quantity,
+            units: list(units),
+        })?;
     let value = number * factor;
     if !value.is_finite() || value < 0.0 {
         let reason = "it must be finite and not negative";
-        return Err(UnitError::OutOfRange { text: text.into(), quantity, reason });
+        return Err(UnitError::OutOfRange {
+            text: text.into(),
+            quantity,
+            reason,
+        });
     }
     Ok(value)
 }
@@ -83,7 +132,11 @@ fn parse(
 fn print(f: &mut fmt::Formatter<'_>, value: f64, units: &[(&str, f64)]) -> fmt::Result {
     let mut best = units[0];
     for &(unit, factor) in units {
-        let better = if value.abs() >= factor { factor > best.1 || value.abs() < best.1 } else { false };
+        let better = if value.abs() >= factor {
+            factor > best.1 || value.abs() < best.1
+        } else {
+            false
+        };
         if better || (value.abs() < best.1 && factor < best.1) {
             best = (unit, factor);
         }
@@ -92,7 +145,11 @@ fn print(f: &mut fmt::Formatter<'_>, value: f64, units: &[(&str, f64)]) -> fmt::
         best = units[0];
     }
     let scaled = value / best.1;
-    let digits = if scaled == 0.0 { 0 } else { (3 - scaled.abs().log10().floor() as i32).clamp(0, 6) };
+    let digits = if scaled == 0.0 {
+        0
+    } else {
+        (3 - scaled.abs().log10().floor() as i32).clamp(0, 6)
+    };
     let mut text = format!("{scaled:.*}", digits as usize);
     if text.contains('.') {
         text = text.trim_end_matches('0').trim_end_matches('.').to_string();
@@ -319,8 +376,14 @@ mod tests {
     fn quantities_read_and_print() {
         assert_eq!("512 KiB".parse(), Ok(Bytes(524_288)));
         assert_eq!("1.2 GHz".parse::<Hertz>().map(|h| h.0), Ok(1.2e9));
-        assert_eq!("34.1 GB/s".parse::<BytesPerSecond>().map(|b| b.to_string()), Ok("34.1 GB/s".into()));
-        assert_eq!("3.8 pJ/bit".parse::<JoulesPerBit>().map(|b| b.to_string()), Ok("3.8 pJ/bit".into()));
+        assert_eq!(
+            "34.1 GB/s".parse::<BytesPerSecond>().map(|b| b.to_string()),
+            Ok("34.1 GB/s".into())
+        );
+        assert_eq!(
+            "3.8 pJ/bit".parse::<JoulesPerBit>().map(|b| b.to_string()),
+            Ok("3.8 pJ/bit".into())
+        );
         assert_eq!(Seconds(0.00231).to_string(), "2.31 ms");
         assert_eq!(Seconds(0.0).to_string(), "0 s");
         assert_eq!(Bytes(1000).to_string(), "1000 B");

@@ -139,7 +139,7 @@ impl Graph {
                 return Err(GraphError::Duplicate(t.name.clone()));
             }
             let elements = t.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-            if elements.is_none() || t.quantization.storage(&t.shape).is_none() {
+            if elements.is_none() || t.storage().is_none() {
                 return Err(GraphError::TooLarge { name: t.name.clone(), shape: t.shape.clone() });
             }
         }

@@ -1,6 +1,6 @@
 //! Tensors: shape, storage and role.
 
-use presil_numerics::{Bits, Quantization, define_ids};
+use presil_numerics::{Bits, Quantization, Storage, define_ids};
 
 define_ids! {
     /// A tensor of a graph.
@@ -48,6 +48,19 @@ impl Tensor {
 
     /// Stored bits including scales and metadata. Checked when the tensor enters a graph.
     pub fn bits(&self) -> Bits {
-        self.quantization.storage(&self.shape).map_or(Bits(u64::MAX), |s| s.total())
+        self.storage().map_or(Bits(u64::MAX), |s| s.total())
+    }
+
+    /// What is stored. Blocks of a convolution's weights [k, c, r, s] run over its taps and channels flattened,
+    /// as the reduction does; those of other tensors along the axis that the quantization names. `None` where
+    /// the size does not fit 64 bits.
+    pub fn storage(&self) -> Option<Storage> {
+        match (self.role, self.shape.as_slice()) {
+            (Role::Weight, [k, taps @ ..]) if taps.len() > 2 => {
+                let taps = taps.iter().try_fold(1u64, |n, &d| n.checked_mul(d))?;
+                self.quantization.storage(&[*k, taps])
+            }
+            _ => self.quantization.storage(&self.shape),
+        }
     }
 }
