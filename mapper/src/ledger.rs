@@ -24,6 +24,8 @@ pub struct Stored {
     pub home: NodeId,
     /// Element format.
     pub format: presil_numerics::Format,
+    /// Elements of the whole tensor.
+    pub elements: u64,
     /// Mean stored bits of an element, scales included.
     pub bits: f64,
     /// The role that its traffic is booked under.

@@ -15,7 +15,7 @@
 //! Lanes read and write the unit's own memory at every einsum. Operands at home elsewhere move between their
 //! home and the unit's memory: once a cascade if the chip's compiler fuses cascades and a row (the reduced
 //! dimensions) of input and local fits the unit's memory, so that locals never leave it; otherwise once a pass,
-//! locals included.
+//! locals included. Operands that no einsum indexes (a norm's scale and shift) are read whole, once.
 //!
 //! Moves, look-ups and choices are traffic between the homes of their operands (choices add comparisons). A
 //! host op costs `handover + max(operations / rate, bytes / host rate)` beside the traffic at the operands'
@@ -299,6 +299,12 @@ pub fn cascade(
             ledger.transfer(from, to, role, u128::from(missing), bits);
             away = away.max(start_of(chip, home));
         }
+    }
+    // Scales and shifts that programs use without indexing them.
+    let indexed = |i: usize| einsums.iter().flat_map(|e| &e.inputs).any(|a| a.place == Place::Input(i as u8));
+    for (_, s) in operands.inputs.iter().enumerate().filter(|(i, _)| !indexed(*i)) {
+        ledger.transfer(s.home, unit.memory, s.role, u128::from(s.elements), s.bits);
+        ledger.read(unit.memory, s.role, u128::from(s.elements), s.bits);
     }
     latency += away;
     let mut energy = Vec::new();

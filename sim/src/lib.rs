@@ -3,6 +3,7 @@
 //! - [`run`]: the noun, the only value that reports read;
 //! - [`analytic`]: from a schedule to a Run by the analytic model.
 
+pub mod analytic;
 pub mod run;
 
 pub use run::Run;

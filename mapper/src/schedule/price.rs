@@ -71,8 +71,9 @@ fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
         Role::Weight | Role::Constant => Operand::Weight,
         _ => Operand::Input,
     };
-    let bits = tensor.bits().0 as f64 / tensor.elements().max(1) as f64;
-    Stored { home, format: tensor.quantization.format, bits, role }
+    let elements = tensor.elements();
+    let bits = tensor.bits().0 as f64 / elements.max(1) as f64;
+    Stored { home, format: tensor.quantization.format, elements, bits, role }
 }
 
 fn stored_operands(graph: &Graph, op: &Op, home: impl Fn(TensorId) -> NodeId) -> [Vec<Stored>; 2] {

@@ -255,6 +255,9 @@ fn views_alias_and_cost_nothing() {
     assert_eq!(op(&graph, &s, "v").cost.time.0, 0.0);
     assert_eq!(op(&graph, &s, "r").execution, Execution::Fused { into: OpId(0) });
     assert_eq!(s.homes[l], s.homes[v]);
+    // The norm's scale is fetched, and its output written.
+    assert_eq!(op(&graph, &s, "n").weights.streamed, 8.0 * 8.0);
+    assert_eq!(dram_bytes(op(&graph, &s, "n")), 8.0 + 512.0);
 }
 
 #[test]
