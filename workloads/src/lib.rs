@@ -10,7 +10,7 @@
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
 //! - [`model`]: from a name or a file to a graph;
 //! - [`zoo`]: models by name; [`llm`]: decoder-only language models by configuration;
-//! - [`onnx`]: the ONNX importer; [`file`]: presil's own graph TOML.
+//! - [`onnx`]: the ONNX importer; [`mod@file`]: presil's own graph TOML.
 //!
 //! This crate knows no chip: nothing here has a time or an energy.
 

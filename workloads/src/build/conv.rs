@@ -58,7 +58,9 @@ impl Builder {
         let per_group = c.checked_div(conv.groups).unwrap_or(0);
         let shape = [conv.out_channels, per_group, conv.kernel[0], conv.kernel[1]];
         let weight = self.weight(format!("{name}.weight"), &shape);
-        let bias = conv.bias.then(|| self.weight(format!("{name}.bias"), &[conv.out_channels]));
+        let bias = conv
+            .bias
+            .then(|| self.weight(format!("{name}.bias"), &[conv.out_channels]));
         self.conv2d_with(name, x, weight, bias, conv)
     }
 
@@ -73,15 +75,24 @@ impl Builder {
     ) -> Result<TensorId, GraphError> {
         let fail = |reason: String| Err(Self::shape_error(name, reason));
         let &[n, c, h, w] = self.shape(x) else {
-            return fail(format!("a 2-D convolution needs an input of four ranks, not {:?}", self.shape(x)));
+            return fail(format!(
+                "a 2-D convolution needs an input of four ranks, not {:?}",
+                self.shape(x)
+            ));
         };
         let (g, k) = (conv.groups, conv.out_channels);
         if g == 0 || c % g != 0 || k % g != 0 || c == 0 || k == 0 {
-            return fail(format!("{c} input and {k} output channels must be divisible by {g} groups"));
+            return fail(format!(
+                "{c} input and {k} output channels must be divisible by {g} groups"
+            ));
         }
         let [r, s] = conv.kernel;
         if self.shape(weight) != [k, c / g, r, s] {
-            return fail(format!("weights must be {:?}, not {:?}", [k, c / g, r, s], self.shape(weight)));
+            return fail(format!(
+                "weights must be {:?}, not {:?}",
+                [k, c / g, r, s],
+                self.shape(weight)
+            ));
         }
         if conv.stride.contains(&0) || conv.dilation.contains(&0) || r == 0 || s == 0 {
             return fail("strides, dilations and filter sizes must be at least 1".into());
@@ -95,15 +106,31 @@ impl Builder {
         let p = out(h, top, bottom, r, conv.stride[0], conv.dilation[0]);
         let q = out(w, left, right, s, conv.stride[1], conv.dilation[1]);
         let (Some(p), Some(q)) = (p, q) else {
-            return fail(format!("the {r}x{s} filter is larger than the padded {h}x{w} input"));
+            return fail(format!(
+                "the {r}x{s} filter is larger than the padded {h}x{w} input"
+            ));
         };
-        let dims = dims(&[("n", n), ("g", g), ("k", k / g), ("c", c / g), ("p", p), ("q", q), ("r", r), ("s", s)]);
+        let dims = dims(&[
+            ("n", n),
+            ("g", g),
+            ("k", k / g),
+            ("c", c / g),
+            ("p", p),
+            ("q", q),
+            ("r", r),
+            ("s", s),
+        ]);
         let rank = |out: u32, tap: u32, axis: usize, pad: u64| Affine {
-            terms: vec![(DimId(out), signed(conv.stride[axis])), (DimId(tap), signed(conv.dilation[axis]))],
+            terms: vec![
+                (DimId(out), signed(conv.stride[axis])),
+                (DimId(tap), signed(conv.dilation[axis])),
+            ],
             offset: -signed(pad),
         };
         let mut input = plain(Place::Input(0), &dims, &[0, 1, 3]);
-        input.ranks.extend([rank(4, 6, 0, top), rank(5, 7, 1, left)]);
+        input
+            .ranks
+            .extend([rank(4, 6, 0, top), rank(5, 7, 1, left)]);
         input.extents.extend([h, w]);
         let einsum = Einsum {
             inputs: vec![input, plain(Place::Input(1), &dims, &[1, 2, 3, 6, 7])],
@@ -130,34 +157,73 @@ impl Builder {
     ) -> Result<TensorId, GraphError> {
         let fail = |reason: String| Err(Self::shape_error(name, reason));
         let &[n, c, h, w] = self.shape(x) else {
-            return fail(format!("a 2-D transposed convolution needs an input of four ranks, not {:?}", self.shape(x)));
+            return fail(format!(
+                "a 2-D transposed convolution needs an input of four ranks, not {:?}",
+                self.shape(x)
+            ));
         };
         let (g, k) = (conv.groups, conv.out_channels);
         if g == 0 || c % g != 0 || k % g != 0 || c == 0 || k == 0 || h == 0 || w == 0 {
-            return fail(format!("{c} input and {k} output channels must be divisible by {g} groups"));
+            return fail(format!(
+                "{c} input and {k} output channels must be divisible by {g} groups"
+            ));
         }
         let [r, s] = conv.kernel;
         if self.shape(weight) != [c, k / g, r, s] {
-            return fail(format!("weights must be {:?}, not {:?}", [c, k / g, r, s], self.shape(weight)));
+            return fail(format!(
+                "weights must be {:?}, not {:?}",
+                [c, k / g, r, s],
+                self.shape(weight)
+            ));
         }
         if conv.stride.contains(&0) || conv.dilation.contains(&0) || r == 0 || s == 0 {
             return fail("strides, dilations and filter sizes must be at least 1".into());
         }
         let [top, left, bottom, right] = conv.padding;
-        let out = |size: u64, pads: [u64; 2], filter: u64, stride: u64, dilation: u64, extra: u64| {
-            let reach = (size - 1).checked_mul(stride)?.checked_add(dilation.checked_mul(filter - 1)?)?;
-            let full = reach.checked_add(1)?.checked_add(extra)?;
-            full.checked_sub(pads[0].checked_add(pads[1])?).filter(|o| *o > 0)
-        };
-        let p = out(h, [top, bottom], r, conv.stride[0], conv.dilation[0], output_padding[0]);
-        let q = out(w, [left, right], s, conv.stride[1], conv.dilation[1], output_padding[1]);
+        let out =
+            |size: u64, pads: [u64; 2], filter: u64, stride: u64, dilation: u64, extra: u64| {
+                let reach = (size - 1)
+                    .checked_mul(stride)?
+                    .checked_add(dilation.checked_mul(filter - 1)?)?;
+                let full = reach.checked_add(1)?.checked_add(extra)?;
+                full.checked_sub(pads[0].checked_add(pads[1])?)
+                    .filter(|o| *o > 0)
+            };
+        let p = out(
+            h,
+            [top, bottom],
+            r,
+            conv.stride[0],
+            conv.dilation[0],
+            output_padding[0],
+        );
+        let q = out(
+            w,
+            [left, right],
+            s,
+            conv.stride[1],
+            conv.dilation[1],
+            output_padding[1],
+        );
         let (Some(p), Some(q)) = (p, q) else {
             return fail("its padding leaves no output".into());
         };
         // Dimensions p and q run over the input, so that points = input elements x k/g x r x s.
-        let dims = dims(&[("n", n), ("g", g), ("k", k / g), ("c", c / g), ("p", h), ("q", w), ("r", r), ("s", s)]);
+        let dims = dims(&[
+            ("n", n),
+            ("g", g),
+            ("k", k / g),
+            ("c", c / g),
+            ("p", h),
+            ("q", w),
+            ("r", r),
+            ("s", s),
+        ]);
         let rank = |from: u32, tap: u32, axis: usize, pad: u64| Affine {
-            terms: vec![(DimId(from), signed(conv.stride[axis])), (DimId(tap), signed(conv.dilation[axis]))],
+            terms: vec![
+                (DimId(from), signed(conv.stride[axis])),
+                (DimId(tap), signed(conv.dilation[axis])),
+            ],
             offset: -signed(pad),
         };
         let output = Access {
@@ -172,7 +238,10 @@ impl Builder {
             extents: vec![n, g, k / g, p, q],
         };
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[0, 1, 3, 4, 5]), plain(Place::Input(1), &dims, &[1, 3, 2, 6, 7])],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[0, 1, 3, 4, 5]),
+                plain(Place::Input(1), &dims, &[1, 3, 2, 6, 7]),
+            ],
             output,
             dims,
             map: MapOperator::MultiplyAccumulate,
@@ -180,6 +249,12 @@ impl Builder {
             domain: Domain::Dense,
         };
         let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).collect();
-        Ok(self.push(name, OpClass::ConvTranspose, single(einsum), &inputs, &[n, k, p, q]))
+        Ok(self.push(
+            name,
+            OpClass::ConvTranspose,
+            single(einsum),
+            &inputs,
+            &[n, k, p, q],
+        ))
     }
 }

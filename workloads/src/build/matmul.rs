@@ -66,7 +66,13 @@ pub struct Experts {
 impl Builder {
     /// A linear of `x` [.., features] with weights of its own [out, features], made as `name.weight`
     /// (and `name.bias`).
-    pub fn linear(&mut self, name: &str, x: TensorId, out: u64, bias: bool) -> Result<TensorId, GraphError> {
+    pub fn linear(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        out: u64,
+        bias: bool,
+    ) -> Result<TensorId, GraphError> {
         let features = self.shape(x).last().copied().unwrap_or(0);
         let weight = self.weight(format!("{name}.weight"), &[out, features]);
         let bias = bias.then(|| self.weight(format!("{name}.bias"), &[out]));
@@ -83,16 +89,30 @@ impl Builder {
     ) -> Result<TensorId, GraphError> {
         let shape = self.shape(x).to_vec();
         let (Some((&k, outer)), &[n, wk]) = (shape.split_last(), self.shape(weight)) else {
-            return Err(Self::shape_error(name, "a linear needs an input of one or more ranks and a weight of two"));
+            return Err(Self::shape_error(
+                name,
+                "a linear needs an input of one or more ranks and a weight of two",
+            ));
         };
         if k != wk || k == 0 || n == 0 {
-            return Err(Self::shape_error(name, format!("inputs of width {k} do not fit weights of width {wk}")));
+            return Err(Self::shape_error(
+                name,
+                format!("inputs of width {k} do not fit weights of width {wk}"),
+            ));
         }
-        let rows = outer.iter().try_fold(1u64, |a, &d| a.checked_mul(d)).filter(|r| *r > 0);
-        let rows = rows.ok_or_else(|| Self::shape_error(name, format!("input shape {shape:?} is empty or too large")))?;
+        let rows = outer
+            .iter()
+            .try_fold(1u64, |a, &d| a.checked_mul(d))
+            .filter(|r| *r > 0);
+        let rows = rows.ok_or_else(|| {
+            Self::shape_error(name, format!("input shape {shape:?} is empty or too large"))
+        })?;
         let dims = dims(&[("m", rows), ("n", n), ("k", k)]);
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[0, 2]), plain(Place::Input(1), &dims, &[1, 2])],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[0, 2]),
+                plain(Place::Input(1), &dims, &[1, 2]),
+            ],
             output: plain(Place::Output(0), &dims, &[0, 1]),
             dims,
             map: MapOperator::MultiplyAccumulate,
@@ -115,18 +135,32 @@ impl Builder {
         transposed: bool,
     ) -> Result<TensorId, GraphError> {
         let (&[ba, m, k], &[bb, b1, b2]) = (self.shape(a), self.shape(b)) else {
-            return Err(Self::shape_error(name, "a batched matmul needs operands of three ranks"));
+            return Err(Self::shape_error(
+                name,
+                "a batched matmul needs operands of three ranks",
+            ));
         };
         let (kb, n) = if transposed { (b2, b1) } else { (b1, b2) };
         if k != kb || (bb != ba && bb != 1) || [ba, m, n, k].contains(&0) {
-            let reason = format!("operands {:?} and {:?} do not fit", self.shape(a), self.shape(b));
+            let reason = format!(
+                "operands {:?} and {:?} do not fit",
+                self.shape(a),
+                self.shape(b)
+            );
             return Err(Self::shape_error(name, reason));
         }
         let dims = dims(&[("b", ba), ("m", m), ("n", n), ("k", k)]);
         let inner: &[u32] = if transposed { &[2, 3] } else { &[3, 2] };
-        let ranks: Vec<u32> = (bb == ba).then_some(0).into_iter().chain(inner.iter().copied()).collect();
+        let ranks: Vec<u32> = (bb == ba)
+            .then_some(0)
+            .into_iter()
+            .chain(inner.iter().copied())
+            .collect();
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[0, 1, 3]), plain(Place::Input(1), &dims, &ranks)],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[0, 1, 3]),
+                plain(Place::Input(1), &dims, &ranks),
+            ],
             output: plain(Place::Output(0), &dims, &[0, 1, 2]),
             dims,
             map: MapOperator::MultiplyAccumulate,
@@ -137,11 +171,20 @@ impl Builder {
     }
 
     /// Attention scores [batch, heads, query_length, key_length] of queries and keys. Keys may be a cache.
-    pub fn attention_scores(&mut self, name: &str, q: TensorId, k: TensorId, a: &Attention) -> Result<TensorId, GraphError> {
+    pub fn attention_scores(
+        &mut self,
+        name: &str,
+        q: TensorId,
+        k: TensorId,
+        a: &Attention,
+    ) -> Result<TensorId, GraphError> {
         let (dims, domain) = a.frame(name, a.key_width)?;
         // b, g (kv head), u (query head of it), m (query), n (key), k (width)
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[0, 3, 1, 2, 5]), plain(Place::Input(1), &dims, &[0, 4, 1, 5])],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[0, 3, 1, 2, 5]),
+                plain(Place::Input(1), &dims, &[0, 4, 1, 5]),
+            ],
             output: plain(Place::Output(0), &dims, &[0, 1, 2, 3, 4]),
             domain: domain(3, 4),
             dims,
@@ -153,23 +196,41 @@ impl Builder {
     }
 
     /// Attention output [batch, query_length, heads x value_width] of probabilities and values.
-    pub fn attention_values(&mut self, name: &str, p: TensorId, v: TensorId, a: &Attention) -> Result<TensorId, GraphError> {
+    pub fn attention_values(
+        &mut self,
+        name: &str,
+        p: TensorId,
+        v: TensorId,
+        a: &Attention,
+    ) -> Result<TensorId, GraphError> {
         let (dims, domain) = a.frame(name, a.value_width)?;
         // Here the width is an output dimension and the keys are reduced.
         let einsum = Einsum {
-            inputs: vec![plain(Place::Input(0), &dims, &[0, 1, 2, 3, 4]), plain(Place::Input(1), &dims, &[0, 4, 1, 5])],
+            inputs: vec![
+                plain(Place::Input(0), &dims, &[0, 1, 2, 3, 4]),
+                plain(Place::Input(1), &dims, &[0, 4, 1, 5]),
+            ],
             output: plain(Place::Output(0), &dims, &[0, 3, 1, 2, 5]),
             domain: domain(3, 4),
             dims,
             map: MapOperator::MultiplyAccumulate,
             reduce: ReduceOperator::Sum,
         };
-        let shape = [a.batch, a.query_length, a.heads.saturating_mul(a.value_width)];
+        let shape = [
+            a.batch,
+            a.query_length,
+            a.heads.saturating_mul(a.value_width),
+        ];
         Ok(self.push(name, OpClass::AttentionPv, single(einsum), &[p, v], &shape))
     }
 
     /// Softmax over the keys of attention scores, over the executed pairs only.
-    pub fn attention_softmax(&mut self, name: &str, scores: TensorId, a: &Attention) -> Result<TensorId, GraphError> {
+    pub fn attention_softmax(
+        &mut self,
+        name: &str,
+        scores: TensorId,
+        a: &Attention,
+    ) -> Result<TensorId, GraphError> {
         let expected = [a.batch, a.heads, a.query_length, a.key_length];
         if self.shape(scores) != expected {
             let reason = format!("scores must be {expected:?}, not {:?}", self.shape(scores));
@@ -202,10 +263,21 @@ impl Builder {
     }
 
     /// An expert linear: `x` holds `rows` rows, `weight` [experts, out, in].
-    pub fn experts_with(&mut self, name: &str, x: TensorId, weight: TensorId, e: &Experts) -> Result<TensorId, GraphError> {
+    pub fn experts_with(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        weight: TensorId,
+        e: &Experts,
+    ) -> Result<TensorId, GraphError> {
         let touched = (e.distinct.ceil() as u64).clamp(1, e.experts.max(1));
         let per_expert = e.rows.div_ceil(touched);
-        let dims = dims(&[("e", touched), ("m", per_expert), ("n", e.out_features), ("k", e.in_features)]);
+        let dims = dims(&[
+            ("e", touched),
+            ("m", per_expert),
+            ("n", e.out_features),
+            ("k", e.in_features),
+        ]);
         let mut input = plain(Place::Input(0), &dims, &[0, 1, 3]);
         // Rows are ragged: the operand holds e.rows of them, each read in its own expert's place.
         let mut output = plain(Place::Output(0), &dims, &[0, 1, 2]);
@@ -213,7 +285,10 @@ impl Builder {
         if ragged {
             for a in [&mut input, &mut output] {
                 a.ranks = vec![
-                    crate::Affine { terms: vec![(DimId(0), signed(per_expert)), (DimId(1), 1)], offset: 0 },
+                    crate::Affine {
+                        terms: vec![(DimId(0), signed(per_expert)), (DimId(1), 1)],
+                        offset: 0,
+                    },
                     a.ranks[2].clone(),
                 ];
                 a.extents = vec![e.rows, a.extents[2]];
@@ -222,12 +297,23 @@ impl Builder {
         let einsum = Einsum {
             inputs: vec![input, plain(Place::Input(1), &dims, &[0, 2, 3])],
             output,
-            domain: Domain::Ragged { group: DimId(0), row: DimId(1), rows: e.rows, distinct: e.distinct },
+            domain: Domain::Ragged {
+                group: DimId(0),
+                row: DimId(1),
+                rows: e.rows,
+                distinct: e.distinct,
+            },
             dims,
             map: MapOperator::MultiplyAccumulate,
             reduce: ReduceOperator::Sum,
         };
-        Ok(self.push(name, OpClass::MoeExpert, single(einsum), &[x, weight], &[e.rows, e.out_features]))
+        Ok(self.push(
+            name,
+            OpClass::MoeExpert,
+            single(einsum),
+            &[x, weight],
+            &[e.rows, e.out_features],
+        ))
     }
 }
 
@@ -237,7 +323,10 @@ impl Attention {
     /// Dimensions b, g, u, m, n, k and the domain as a function of the query and key dimension.
     fn frame(&self, name: &str, width: u64) -> Result<(Vec<crate::Dim>, DomainOf), GraphError> {
         if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            let reason = format!("{} query heads must be a multiple of {} key-value heads", self.heads, self.kv_heads);
+            let reason = format!(
+                "{} query heads must be a multiple of {} key-value heads",
+                self.heads, self.kv_heads
+            );
             return Err(Builder::shape_error(name, reason));
         }
         let dims = dims(&[
@@ -253,8 +342,17 @@ impl Attention {
             let (query, key) = (DimId(query), DimId(key));
             match mask {
                 Mask::Full => Domain::Dense,
-                Mask::Causal { past } => Domain::Causal { query, key, offset: signed(past) },
-                Mask::Sliding { past, window } => Domain::Banded { query, key, offset: signed(past), window },
+                Mask::Causal { past } => Domain::Causal {
+                    query,
+                    key,
+                    offset: signed(past),
+                },
+                Mask::Sliding { past, window } => Domain::Banded {
+                    query,
+                    key,
+                    offset: signed(past),
+                    window,
+                },
             }
         };
         Ok((dims, Box::new(domain)))

@@ -14,9 +14,9 @@ mod check;
 mod conv;
 mod matmul;
 mod movement;
-mod vector;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 pub(crate) use check::check_cascade;
 pub use conv::Conv;
@@ -40,13 +40,24 @@ pub struct Builder {
 impl Builder {
     /// An empty graph of a name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { graph: Graph { name: name.into(), ..Graph::default() } }
+        Self {
+            graph: Graph {
+                name: name.into(),
+                ..Graph::default()
+            },
+        }
     }
 
     /// Adds a tensor in bf16; [`Graph::set_precision`] gives it its final storage.
     pub fn tensor(&mut self, name: impl Into<String>, shape: &[u64], role: Role) -> TensorId {
         let quantization = Quantization::from(Format::BF16);
-        self.graph.tensors.push(Tensor { name: name.into(), shape: shape.to_vec(), quantization, role, shared: false })
+        self.graph.tensors.push(Tensor {
+            name: name.into(),
+            shape: shape.to_vec(),
+            quantization,
+            role,
+            shared: false,
+        })
     }
 
     /// Adds an input of the graph.
@@ -74,13 +85,21 @@ impl Builder {
         let start = self.graph.blocks.last().map_or(0, |b| b.ops.end);
         let end = u32::try_from(self.graph.ops.len()).unwrap_or(u32::MAX);
         if end > start {
-            self.graph.blocks.push(Block { name: name.into(), ops: start..end, repeat });
+            self.graph.blocks.push(Block {
+                name: name.into(),
+                ops: start..end,
+                repeat,
+            });
         }
     }
 
     /// Ends the last block and checks the whole graph.
     pub fn finish(mut self) -> Result<Graph, GraphError> {
-        let name = if self.graph.blocks.is_empty() { "graph" } else { "end" };
+        let name = if self.graph.blocks.is_empty() {
+            "graph"
+        } else {
+            "end"
+        };
         self.end_block(name, 1);
         self.graph.check()?;
         Ok(self.graph)
@@ -96,7 +115,14 @@ impl Builder {
         shape: &[u64],
     ) -> TensorId {
         let out = self.tensor(name, shape, Role::Activation);
-        self.push_op(Op { name: name.into(), class, kind, inputs: inputs.to_vec(), outputs: vec![out], steps: 1 });
+        self.push_op(Op {
+            name: name.into(),
+            class,
+            kind,
+            inputs: inputs.to_vec(),
+            outputs: vec![out],
+            steps: 1,
+        });
         out
     }
 
@@ -112,13 +138,21 @@ impl Builder {
 
     /// An error of an op's shapes.
     pub(crate) fn shape_error(op: &str, reason: impl Into<String>) -> GraphError {
-        GraphError::Shape { op: op.into(), reason: reason.into() }
+        GraphError::Shape {
+            op: op.into(),
+            reason: reason.into(),
+        }
     }
 }
 
 /// Dimensions of an einsum by name and size.
 pub(crate) fn dims(list: &[(&str, u64)]) -> Vec<Dim> {
-    list.iter().map(|(name, size)| Dim { name: (*name).into(), size: *size }).collect()
+    list.iter()
+        .map(|(name, size)| Dim {
+            name: (*name).into(),
+            size: *size,
+        })
+        .collect()
 }
 
 /// An access whose ranks are plain dimensions of `all`, by index.

@@ -8,23 +8,39 @@ use super::{Builder, elements};
 
 impl Builder {
     /// Rows of `table` [entries, width] looked up by `indices`.
-    pub fn gather(&mut self, name: &str, table: TensorId, indices: TensorId) -> Result<TensorId, GraphError> {
+    pub fn gather(
+        &mut self,
+        name: &str,
+        table: TensorId,
+        indices: TensorId,
+    ) -> Result<TensorId, GraphError> {
         let &[_, width] = self.shape(table) else {
             return Err(Self::shape_error(name, "a look-up table needs two ranks"));
         };
         let mut shape = self.shape(indices).to_vec();
         let rows = elements(&shape);
         shape.push(width);
-        let kind = OpKind::Gather { rows, row_elements: width };
+        let kind = OpKind::Gather {
+            rows,
+            row_elements: width,
+        };
         Ok(self.push(name, OpClass::Gather, kind, &[table, indices], &shape))
     }
 
     /// The same elements in another shape; nothing moves.
-    pub fn reshape(&mut self, name: &str, x: TensorId, shape: &[u64]) -> Result<TensorId, GraphError> {
+    pub fn reshape(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        shape: &[u64],
+    ) -> Result<TensorId, GraphError> {
         let count = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         let (have, want) = (count(self.shape(x)), count(shape));
         if have != want || want.is_none() {
-            return Err(Self::shape_error(name, format!("{:?} does not reshape to {shape:?}", self.shape(x))));
+            return Err(Self::shape_error(
+                name,
+                format!("{:?} does not reshape to {shape:?}", self.shape(x)),
+            ));
         }
         Ok(self.push(name, OpClass::Move, OpKind::View, &[x], shape))
     }
@@ -36,17 +52,42 @@ impl Builder {
 
     /// Elements moved without arithmetic into a new tensor (transposition, concatenation, padding).
     pub fn copy(&mut self, name: &str, inputs: &[TensorId], shape: &[u64]) -> TensorId {
-        self.push(name, OpClass::Move, OpKind::Move { elements: elements(shape) }, inputs, shape)
+        self.push(
+            name,
+            OpClass::Move,
+            OpKind::Move {
+                elements: elements(shape),
+            },
+            inputs,
+            shape,
+        )
     }
 
     /// The inputs one after the other along an axis, copied into a new tensor.
-    pub fn concat(&mut self, name: &str, inputs: &[TensorId], axis: usize) -> Result<TensorId, GraphError> {
-        let Some(mut shape) = inputs.first().map(|t| self.shape(*t).to_vec()).filter(|s| axis < s.len()) else {
-            return Err(Self::shape_error(name, format!("a concatenation needs inputs that have an axis {axis}")));
+    pub fn concat(
+        &mut self,
+        name: &str,
+        inputs: &[TensorId],
+        axis: usize,
+    ) -> Result<TensorId, GraphError> {
+        let Some(mut shape) = inputs
+            .first()
+            .map(|t| self.shape(*t).to_vec())
+            .filter(|s| axis < s.len())
+        else {
+            return Err(Self::shape_error(
+                name,
+                format!("a concatenation needs inputs that have an axis {axis}"),
+            ));
         };
         for t in &inputs[1..] {
             let own = self.shape(*t);
-            let fits = own.len() == shape.len() && own.iter().zip(&shape).enumerate().all(|(i, (a, b))| i == axis || a == b);
+            let fits = own.len() == shape.len()
+                && own
+                    .iter()
+                    .zip(&shape)
+                    .enumerate()
+                    .all(|(i, (a, b))| i == axis || a == b);
             let Some(sum) = fits.then(|| shape[axis].checked_add(own[axis])).flatten() else {
                 let reason = format!("{own:?} does not continue {shape:?} along axis {axis}");
                 return Err(Self::shape_error(name, reason));
@@ -57,7 +98,12 @@ impl Builder {
     }
 
     /// A transposition, copied: rank `i` of the output is rank `order[i]` of `x`.
-    pub fn transpose(&mut self, name: &str, x: TensorId, order: &[usize]) -> Result<TensorId, GraphError> {
+    pub fn transpose(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        order: &[usize],
+    ) -> Result<TensorId, GraphError> {
         let own = self.shape(x);
         let mut seen = vec![false; own.len()];
         for axis in order {
@@ -66,25 +112,50 @@ impl Builder {
             }
         }
         if order.len() != own.len() || seen.contains(&false) {
-            return Err(Self::shape_error(name, format!("{order:?} is no order of the ranks of {own:?}")));
+            return Err(Self::shape_error(
+                name,
+                format!("{order:?} is no order of the ranks of {own:?}"),
+            ));
         }
         let shape: Vec<u64> = order.iter().map(|axis| own[*axis]).collect();
         Ok(self.copy(name, &[x], &shape))
     }
 
     /// [n, c, h, w] enlarged by whole factors (height, width), each element repeated.
-    pub fn upsample_nearest(&mut self, name: &str, x: TensorId, factors: [u64; 2]) -> Result<TensorId, GraphError> {
+    pub fn upsample_nearest(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        factors: [u64; 2],
+    ) -> Result<TensorId, GraphError> {
         let &[n, c, h, w] = self.shape(x) else {
-            return Err(Self::shape_error(name, format!("enlarging needs four ranks, not {:?}", self.shape(x))));
+            return Err(Self::shape_error(
+                name,
+                format!("enlarging needs four ranks, not {:?}", self.shape(x)),
+            ));
         };
-        let shape = [n, c, h.saturating_mul(factors[0]), w.saturating_mul(factors[1])];
+        let shape = [
+            n,
+            c,
+            h.saturating_mul(factors[0]),
+            w.saturating_mul(factors[1]),
+        ];
         Ok(self.copy(name, &[x], &shape))
     }
 
     /// Appends `x` to a cache.
     pub fn cache_write(&mut self, name: &str, x: TensorId, cache: TensorId) {
-        let kind = OpKind::Move { elements: elements(self.shape(x)) };
-        let op = Op { name: name.into(), class: OpClass::CacheWrite, kind, inputs: vec![x], outputs: vec![cache], steps: 1 };
+        let kind = OpKind::Move {
+            elements: elements(self.shape(x)),
+        };
+        let op = Op {
+            name: name.into(),
+            class: OpClass::CacheWrite,
+            kind,
+            inputs: vec![x],
+            outputs: vec![cache],
+            steps: 1,
+        };
         self.push_op(op);
     }
 }

@@ -21,7 +21,9 @@ fn walk(e: &Einsum, f: &mut impl FnMut(&[u64])) {
     let mut point = vec![0; sizes.len()];
     loop {
         f(&point);
-        let Some(axis) = (0..sizes.len()).rev().find(|a| point[*a] + 1 < sizes[*a]) else { return };
+        let Some(axis) = (0..sizes.len()).rev().find(|a| point[*a] + 1 < sizes[*a]) else {
+            return;
+        };
         point[axis] += 1;
         point[axis + 1..].fill(0);
     }
@@ -31,7 +33,12 @@ fn walk(e: &Einsum, f: &mut impl FnMut(&[u64])) {
 fn place(a: &Access, point: &[u64]) -> Option<usize> {
     let mut flat = 0;
     for (rank, extent) in a.ranks.iter().zip(&a.extents) {
-        let at = rank.offset + rank.terms.iter().map(|(d, c)| c * point[d.0 as usize] as i64).sum::<i64>();
+        let at = rank.offset
+            + rank
+                .terms
+                .iter()
+                .map(|(d, c)| c * point[d.0 as usize] as i64)
+                .sum::<i64>();
         let at = u64::try_from(at).ok().filter(|at| at < extent)?;
         flat = flat * extent + at;
     }
@@ -67,14 +74,30 @@ struct ConvCase {
 fn conv_case() -> impl Strategy<Value = ConvCase> {
     let pair = |r: std::ops::RangeInclusive<u64>| [r.clone(), r];
     let sizes = (1u64..=2, pair(1..=3), pair(1..=6), 1u64..=3);
-    let form = (pair(1..=3), pair(1..=3), prop::array::uniform4(0u64..=2), pair(1..=2), pair(0..=1));
-    (sizes, form).prop_map(|((n, per_group, size, groups), (kernel, stride, padding, dilation, extra))| ConvCase {
-        n,
-        per_group,
-        size,
-        extra,
-        conv: Conv { out_channels: per_group[1] * groups, kernel, stride, padding, dilation, groups, bias: false },
-    })
+    let form = (
+        pair(1..=3),
+        pair(1..=3),
+        prop::array::uniform4(0u64..=2),
+        pair(1..=2),
+        pair(0..=1),
+    );
+    (sizes, form).prop_map(
+        |((n, per_group, size, groups), (kernel, stride, padding, dilation, extra))| ConvCase {
+            n,
+            per_group,
+            size,
+            extra,
+            conv: Conv {
+                out_channels: per_group[1] * groups,
+                kernel,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bias: false,
+            },
+        },
+    )
 }
 
 proptest! {
@@ -286,7 +309,14 @@ fn a_batched_matmul_may_share_its_second_operand() {
     for (batch, transposed) in [(3, true), (3, false), (1, true), (1, false)] {
         let mut b = Builder::new("t");
         let x = b.input("x", &[3, 2, 4]);
-        let y = b.input("y", &if transposed { [batch, 5, 4] } else { [batch, 4, 5] });
+        let y = b.input(
+            "y",
+            &if transposed {
+                [batch, 5, 4]
+            } else {
+                [batch, 4, 5]
+            },
+        );
         b.matmul("o", OpClass::Matmul, x, y, transposed).unwrap();
         let (xs, ys) = (numbers(24, 1), numbers(batch * 20, 2));
         let out = multiply(&cascade(&b)[0], &xs, &ys);
@@ -294,7 +324,12 @@ fn a_batched_matmul_may_share_its_second_operand() {
             let (n, m, p) = (i % 5, i / 5 % 2, i / 10);
             let offset = if batch == 1 { 0 } else { p * 20 };
             let at = |k: usize| offset + if transposed { n * 4 + k } else { k * 5 + n };
-            assert_eq!(*value, (0..4).map(|k| xs[(p * 2 + m) * 4 + k] * ys[at(k)]).sum::<i64>());
+            assert_eq!(
+                *value,
+                (0..4)
+                    .map(|k| xs[(p * 2 + m) * 4 + k] * ys[at(k)])
+                    .sum::<i64>()
+            );
         }
         b.finish().unwrap();
     }
@@ -306,16 +341,31 @@ fn experts_execute_their_rows_only() {
         let mut b = Builder::new("t");
         let x = b.input("x", &[rows, 4]);
         let w = b.weight("w", &[4, 5, 4]);
-        let experts = Experts { experts: 4, rows, distinct, in_features: 4, out_features: 5 };
+        let experts = Experts {
+            experts: 4,
+            rows,
+            distinct,
+            in_features: 4,
+            out_features: 5,
+        };
         b.experts_with("y", x, w, &experts).unwrap();
         let g = b.finish().unwrap();
-        assert_eq!(op_macs(&g, OpId(0)), (u128::from(rows) * 20, u128::from(rows) * 20), "{rows} {distinct}");
+        assert_eq!(
+            op_macs(&g, OpId(0)),
+            (u128::from(rows) * 20, u128::from(rows) * 20),
+            "{rows} {distinct}"
+        );
     }
 }
 
 #[test]
 fn norms_and_softmax_pass_over_each_element_a_known_number_of_times() {
-    let passes = |b: &Builder| cascade(b).iter().map(|e| e.points().unwrap()).collect::<Vec<_>>();
+    let passes = |b: &Builder| {
+        cascade(b)
+            .iter()
+            .map(|e| e.points().unwrap())
+            .collect::<Vec<_>>()
+    };
     let mut b = Builder::new("t");
     let x = b.input("x", &[2, 3, 4]);
     b.softmax("s", x, 1).unwrap();
@@ -328,7 +378,10 @@ fn norms_and_softmax_pass_over_each_element_a_known_number_of_times() {
     let image = b.input("i", &[2, 6, 2, 2]);
     let y = b.group_norm("g", image, 3).unwrap();
     assert_eq!(passes(&b), [48, 6, 48, 6, 48]);
-    assert_eq!((b.shape(y), b.shape(image)), (&[2, 6, 2, 2][..], &[2, 6, 2, 2][..]));
+    assert_eq!(
+        (b.shape(y), b.shape(image)),
+        (&[2, 6, 2, 2][..], &[2, 6, 2, 2][..])
+    );
     b.batch_norm("b", image).unwrap();
     let flat = b.input("f", &[2, 6]);
     let y = b.batch_norm("bf", flat).unwrap();
@@ -350,7 +403,11 @@ fn moves_have_the_shapes_of_frameworks() {
     assert_eq!(shape(&b, t), [2, 3, 8, 15]);
     let t = b.reshape("r", x, &[6, 20]);
     assert_eq!(shape(&b, t), [6, 20]);
-    assert!(b.concat("c1", &[x, y], 2).is_err() && b.concat("c2", &[], 0).is_err() && b.concat("c3", &[x], 4).is_err());
+    assert!(
+        b.concat("c1", &[x, y], 2).is_err()
+            && b.concat("c2", &[], 0).is_err()
+            && b.concat("c3", &[x], 4).is_err()
+    );
     assert!(b.transpose("t1", x, &[0, 0, 1, 2]).is_err() && b.transpose("t2", x, &[0, 1]).is_err());
     assert!(b.transpose("t3", x, &[0, 1, 2, 9]).is_err() && b.reshape("r1", x, &[121]).is_err());
     b.finish().unwrap();
@@ -362,7 +419,9 @@ fn broken(change: impl FnOnce(&mut Einsum)) -> Result<Graph, GraphError> {
     let x = b.input("x", &[4, 3]);
     b.linear("y", x, 2, false).unwrap();
     let op = b.last_op().unwrap();
-    let OpKind::Cascade(einsums) = &mut op.kind else { panic!("a linear is a cascade") };
+    let OpKind::Cascade(einsums) = &mut op.kind else {
+        panic!("a linear is a cascade")
+    };
     change(&mut einsums[0]);
     b.finish()
 }
@@ -374,16 +433,35 @@ fn broken_cascades_are_refused() {
     let refused: [(&str, Change); 12] = [
         ("size 0", |e| e.dims[0].size = 0),
         ("needs two inputs", |e| e.inputs.truncate(1)),
-        ("dimension that does not exist", |e| e.inputs[0].ranks[0] = Affine::dim(DimId(9))),
-        ("operand that the op does not have", |e| e.inputs[0].place = Place::Input(7)),
+        ("dimension that does not exist", |e| {
+            e.inputs[0].ranks[0] = Affine::dim(DimId(9))
+        }),
+        ("operand that the op does not have", |e| {
+            e.inputs[0].place = Place::Input(7)
+        }),
         ("before it is made", |e| e.inputs[0].place = Place::Local(0)),
         ("makes the output", |e| e.output.place = Place::Local(0)),
         ("larger than tensor", |e| e.inputs[0].extents[0] = 5),
-        ("one extent for each rank", |e| e.inputs[0].extents = vec![12]),
+        ("one extent for each rank", |e| {
+            e.inputs[0].extents = vec![12]
+        }),
         ("outside its rank", |e| e.inputs[0].ranks[0].offset = 4),
         ("twice", |e| e.inputs[0].ranks[0].terms.push((DimId(0), 1))),
-        ("one dimension twice", |e| e.domain = Domain::Causal { query: DimId(0), key: DimId(0), offset: 0 }),
-        ("do not fit", |e| e.domain = Domain::Ragged { group: DimId(0), row: DimId(1), rows: 9, distinct: 1.0 }),
+        ("one dimension twice", |e| {
+            e.domain = Domain::Causal {
+                query: DimId(0),
+                key: DimId(0),
+                offset: 0,
+            }
+        }),
+        ("do not fit", |e| {
+            e.domain = Domain::Ragged {
+                group: DimId(0),
+                row: DimId(1),
+                rows: 9,
+                distinct: 1.0,
+            }
+        }),
     ];
     for (expected, change) in refused {
         let message = broken(change).unwrap_err().to_string();

@@ -112,18 +112,41 @@ pub enum PoolKind {
 }
 
 /// An einsum of lane primitives.
-fn lanes(inputs: Vec<Access>, output: Access, all: &[crate::Dim], program: &[L], reduce: ReduceOperator) -> Einsum {
+fn lanes(
+    inputs: Vec<Access>,
+    output: Access,
+    all: &[crate::Dim],
+    program: &[L],
+    reduce: ReduceOperator,
+) -> Einsum {
     let map = MapOperator::Lanes(program.to_vec());
-    Einsum { dims: all.to_vec(), inputs, output, map, reduce, domain: Domain::Dense }
+    Einsum {
+        dims: all.to_vec(),
+        inputs,
+        output,
+        map,
+        reduce,
+        domain: Domain::Dense,
+    }
 }
 
 impl Builder {
     /// A function of each element of `x`.
-    pub fn function(&mut self, name: &str, x: TensorId, f: Function) -> Result<TensorId, GraphError> {
+    pub fn function(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        f: Function,
+    ) -> Result<TensorId, GraphError> {
         let class = match f {
             Function::Convert => OpClass::Quantize,
-            Function::Square | Function::Sign | Function::Power | Function::Compare | Function::Sqrt
-            | Function::Rsqrt | Function::Reciprocal => OpClass::Elementwise,
+            Function::Square
+            | Function::Sign
+            | Function::Power
+            | Function::Compare
+            | Function::Sqrt
+            | Function::Rsqrt
+            | Function::Reciprocal => OpClass::Elementwise,
             _ => OpClass::Activation,
         };
         self.elementwise(name, class, &[x], f.program())
@@ -139,35 +162,62 @@ impl Builder {
         program: &[L],
     ) -> Result<TensorId, GraphError> {
         if inputs.len() > usize::from(u8::MAX) {
-            return Err(Self::shape_error(name, format!("{} inputs are more than an op can have", inputs.len())));
+            return Err(Self::shape_error(
+                name,
+                format!("{} inputs are more than an op can have", inputs.len()),
+            ));
         }
-        let rank = inputs.iter().map(|t| self.shape(*t).len()).max().unwrap_or(0);
+        let rank = inputs
+            .iter()
+            .map(|t| self.shape(*t).len())
+            .max()
+            .unwrap_or(0);
         let mut shape = vec![1u64; rank];
         for t in inputs {
             let own = self.shape(*t);
             for (out, &d) in shape[rank - own.len()..].iter_mut().zip(own) {
                 if *out != d && d != 1 && *out != 1 {
                     let shapes: Vec<_> = inputs.iter().map(|t| self.shape(*t).to_vec()).collect();
-                    return Err(Self::shape_error(name, format!("shapes {shapes:?} do not broadcast")));
+                    return Err(Self::shape_error(
+                        name,
+                        format!("shapes {shapes:?} do not broadcast"),
+                    ));
                 }
                 // 1 against 0 broadcasts to 0, as everywhere.
                 *out = if *out == 1 { d } else { *out };
             }
         }
-        let sizes: Vec<(String, u64)> = shape.iter().enumerate().map(|(i, d)| (format!("x{i}"), *d)).collect();
+        let sizes: Vec<(String, u64)> = shape
+            .iter()
+            .enumerate()
+            .map(|(i, d)| (format!("x{i}"), *d))
+            .collect();
         let named: Vec<(&str, u64)> = sizes.iter().map(|(n, d)| (n.as_str(), *d)).collect();
         let all = dims(&named);
         let accesses = inputs.iter().enumerate().map(|(i, t)| {
             let own = self.shape(*t);
-            let ranks = own.iter().enumerate().map(|(r, d)| match (*d, rank - own.len() + r) {
-                (1, _) => Affine::zero(),
-                (_, dim) => Affine::dim(DimId(dim as u32)),
-            });
-            Access { place: Place::Input(i as u8), ranks: ranks.collect(), extents: own.to_vec() }
+            let ranks = own
+                .iter()
+                .enumerate()
+                .map(|(r, d)| match (*d, rank - own.len() + r) {
+                    (1, _) => Affine::zero(),
+                    (_, dim) => Affine::dim(DimId(dim as u32)),
+                });
+            Access {
+                place: Place::Input(i as u8),
+                ranks: ranks.collect(),
+                extents: own.to_vec(),
+            }
         });
         let accesses: Vec<Access> = accesses.collect();
         let every: Vec<u32> = (0..rank as u32).collect();
-        let einsum = lanes(accesses, plain(Place::Output(0), &all, &every), &all, program, ReduceOperator::Sum);
+        let einsum = lanes(
+            accesses,
+            plain(Place::Output(0), &all, &every),
+            &all,
+            program,
+            ReduceOperator::Sum,
+        );
         Ok(self.push(name, class, single(einsum), inputs, &shape))
     }
 
@@ -193,7 +243,12 @@ impl Builder {
     }
 
     /// Softmax over an axis.
-    pub fn softmax(&mut self, name: &str, x: TensorId, axis: usize) -> Result<TensorId, GraphError> {
+    pub fn softmax(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        axis: usize,
+    ) -> Result<TensorId, GraphError> {
         let shape = self.shape(x).to_vec();
         let [outer, k, inner] = self.around(name, &shape, axis, axis + 1)?;
         let all = dims(&[("x", outer), ("k", k), ("y", inner)]);
@@ -202,17 +257,60 @@ impl Builder {
         let rows = dims(&[("x", outer), ("y", inner)]);
         let each = |place| plain(place, &rows, &[0, 1]);
         let cascade = vec![
-            lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[], ReduceOperator::Max),
-            lanes(vec![full(Place::Input(0)), row(Place::Local(0))], full(Place::Local(1)), &all, &[L::Fma, L::Exp2], ReduceOperator::Sum),
-            lanes(vec![full(Place::Local(1))], row(Place::Local(2)), &all, &[], ReduceOperator::Sum),
-            lanes(vec![each(Place::Local(2))], each(Place::Local(3)), &rows, &[L::Reciprocal], ReduceOperator::Sum),
-            lanes(vec![full(Place::Local(1)), row(Place::Local(3))], full(Place::Output(0)), &all, &[L::Mul], ReduceOperator::Sum),
+            lanes(
+                vec![full(Place::Input(0))],
+                row(Place::Local(0)),
+                &all,
+                &[],
+                ReduceOperator::Max,
+            ),
+            lanes(
+                vec![full(Place::Input(0)), row(Place::Local(0))],
+                full(Place::Local(1)),
+                &all,
+                &[L::Fma, L::Exp2],
+                ReduceOperator::Sum,
+            ),
+            lanes(
+                vec![full(Place::Local(1))],
+                row(Place::Local(2)),
+                &all,
+                &[],
+                ReduceOperator::Sum,
+            ),
+            lanes(
+                vec![each(Place::Local(2))],
+                each(Place::Local(3)),
+                &rows,
+                &[L::Reciprocal],
+                ReduceOperator::Sum,
+            ),
+            lanes(
+                vec![full(Place::Local(1)), row(Place::Local(3))],
+                full(Place::Output(0)),
+                &all,
+                &[L::Mul],
+                ReduceOperator::Sum,
+            ),
         ];
-        Ok(self.push(name, OpClass::Softmax, OpKind::Cascade(cascade), &[x], &shape))
+        Ok(self.push(
+            name,
+            OpClass::Softmax,
+            OpKind::Cascade(cascade),
+            &[x],
+            &shape,
+        ))
     }
 
     /// A layer or RMS norm over the last rank, with scale (and shift for `bias`) made as weights if `affine`.
-    pub fn norm(&mut self, name: &str, x: TensorId, kind: NormKind, affine: bool, bias: bool) -> Result<TensorId, GraphError> {
+    pub fn norm(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        kind: NormKind,
+        affine: bool,
+        bias: bool,
+    ) -> Result<TensorId, GraphError> {
         let rank = self.shape(x).len();
         let width = self.shape(x).last().copied().unwrap_or(1);
         let mut inputs = vec![x];
@@ -254,30 +352,99 @@ impl Builder {
         };
         let cascade = match kind {
             NormKind::Rms => vec![
-                lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[L::Mul], sum),
-                lanes(vec![each(Place::Local(0))], each(Place::Local(1)), &rows, &[L::Fma, L::Rsqrt], sum),
-                lanes(vec![full(Place::Input(0)), row(Place::Local(1))], full(Place::Output(0)), &all, apply, sum),
+                lanes(
+                    vec![full(Place::Input(0))],
+                    row(Place::Local(0)),
+                    &all,
+                    &[L::Mul],
+                    sum,
+                ),
+                lanes(
+                    vec![each(Place::Local(0))],
+                    each(Place::Local(1)),
+                    &rows,
+                    &[L::Fma, L::Rsqrt],
+                    sum,
+                ),
+                lanes(
+                    vec![full(Place::Input(0)), row(Place::Local(1))],
+                    full(Place::Output(0)),
+                    &all,
+                    apply,
+                    sum,
+                ),
             ],
             NormKind::Layer => vec![
-                lanes(vec![full(Place::Input(0))], row(Place::Local(0)), &all, &[], sum),
-                lanes(vec![each(Place::Local(0))], each(Place::Local(1)), &rows, &[L::Mul], sum),
-                lanes(vec![full(Place::Input(0)), row(Place::Local(1))], row(Place::Local(2)), &all, &[L::Add, L::Mul], sum),
-                lanes(vec![each(Place::Local(2))], each(Place::Local(3)), &rows, &[L::Fma, L::Rsqrt], sum),
-                lanes(vec![full(Place::Input(0)), row(Place::Local(1)), row(Place::Local(3))], full(Place::Output(0)), &all, apply, sum),
+                lanes(
+                    vec![full(Place::Input(0))],
+                    row(Place::Local(0)),
+                    &all,
+                    &[],
+                    sum,
+                ),
+                lanes(
+                    vec![each(Place::Local(0))],
+                    each(Place::Local(1)),
+                    &rows,
+                    &[L::Mul],
+                    sum,
+                ),
+                lanes(
+                    vec![full(Place::Input(0)), row(Place::Local(1))],
+                    row(Place::Local(2)),
+                    &all,
+                    &[L::Add, L::Mul],
+                    sum,
+                ),
+                lanes(
+                    vec![each(Place::Local(2))],
+                    each(Place::Local(3)),
+                    &rows,
+                    &[L::Fma, L::Rsqrt],
+                    sum,
+                ),
+                lanes(
+                    vec![
+                        full(Place::Input(0)),
+                        row(Place::Local(1)),
+                        row(Place::Local(3)),
+                    ],
+                    full(Place::Output(0)),
+                    &all,
+                    apply,
+                    sum,
+                ),
             ],
         };
-        Ok(self.push(name, OpClass::Norm, OpKind::Cascade(cascade), inputs, &shape))
+        Ok(self.push(
+            name,
+            OpClass::Norm,
+            OpKind::Cascade(cascade),
+            inputs,
+            &shape,
+        ))
     }
 
     /// A group norm of `x` [n, c, ..] in `groups`, with scale and shift made as weights. Groups normalize
     /// contiguous runs, so the cascade is a layer norm over [n x groups, c/groups x rest].
-    pub fn group_norm(&mut self, name: &str, x: TensorId, groups: u64) -> Result<TensorId, GraphError> {
+    pub fn group_norm(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        groups: u64,
+    ) -> Result<TensorId, GraphError> {
         let shape = self.shape(x).to_vec();
         let (Some(&n), Some(&c)) = (shape.first(), shape.get(1)) else {
-            return Err(Self::shape_error(name, format!("a group norm needs two ranks or more, not {shape:?}")));
+            return Err(Self::shape_error(
+                name,
+                format!("a group norm needs two ranks or more, not {shape:?}"),
+            ));
         };
         if groups == 0 || c % groups != 0 {
-            return Err(Self::shape_error(name, format!("{c} channels must be divisible by {groups} groups")));
+            return Err(Self::shape_error(
+                name,
+                format!("{c} channels must be divisible by {groups} groups"),
+            ));
         }
         let scale = self.weight(format!("{name}.weight"), &[c]);
         let shift = self.weight(format!("{name}.bias"), &[c]);
@@ -295,7 +462,10 @@ impl Builder {
 
     /// A 2-D pooling over [n, c, h, w] with padding (top, left, bottom, right); padding elements are not read.
     /// `ceil` rounds the output size up.
-    #[expect(clippy::too_many_arguments, reason = "the parameters of a pooling, in the order that frameworks have")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parameters of a pooling, in the order that frameworks have"
+    )]
     pub fn pool2d(
         &mut self,
         name: &str,
@@ -307,24 +477,51 @@ impl Builder {
         ceil: bool,
     ) -> Result<TensorId, GraphError> {
         let &[n, c, h, w] = self.shape(x) else {
-            return Err(Self::shape_error(name, format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x))));
+            return Err(Self::shape_error(
+                name,
+                format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x)),
+            ));
         };
         let out = |size: u64, before: u64, after: u64, kernel: u64, stride: u64| {
-            let room = size.checked_add(before)?.checked_add(after)?.checked_sub(kernel)?;
-            let steps = if ceil { room.div_ceil(stride) } else { room / stride };
+            let room = size
+                .checked_add(before)?
+                .checked_add(after)?
+                .checked_sub(kernel)?;
+            let steps = if ceil {
+                room.div_ceil(stride)
+            } else {
+                room / stride
+            };
             // A window that would start in the far padding is dropped.
-            let steps = if ceil && steps.saturating_mul(stride) >= size.saturating_add(before) { steps - 1 } else { steps };
+            let steps = if ceil && steps.saturating_mul(stride) >= size.saturating_add(before) {
+                steps - 1
+            } else {
+                steps
+            };
             steps.checked_add(1)
         };
         if stride.contains(&0) || kernel.contains(&0) {
-            return Err(Self::shape_error(name, "window and stride must be at least 1"));
+            return Err(Self::shape_error(
+                name,
+                "window and stride must be at least 1",
+            ));
         }
         let p = out(h, padding[0], padding[2], kernel[0], stride[0]);
         let q = out(w, padding[1], padding[3], kernel[1], stride[1]);
         let (Some(p), Some(q)) = (p, q) else {
-            return Err(Self::shape_error(name, format!("the window {kernel:?} is larger than the padded input {h}x{w}")));
+            return Err(Self::shape_error(
+                name,
+                format!("the window {kernel:?} is larger than the padded input {h}x{w}"),
+            ));
         };
-        let all = dims(&[("n", n), ("c", c), ("p", p), ("q", q), ("r", kernel[0]), ("s", kernel[1])]);
+        let all = dims(&[
+            ("n", n),
+            ("c", c),
+            ("p", p),
+            ("q", q),
+            ("r", kernel[0]),
+            ("s", kernel[1]),
+        ]);
         let rank = |out: u32, tap: u32, axis: usize| Affine {
             terms: vec![(DimId(out), signed(stride[axis])), (DimId(tap), 1)],
             offset: -signed(padding[axis]),
@@ -334,14 +531,26 @@ impl Builder {
         input.extents.extend([h, w]);
         let shape = [n, c, p, q];
         let cascade = match kind {
-            PoolKind::Max => vec![lanes(vec![input], plain(Place::Output(0), &all, &[0, 1, 2, 3]), &all, &[], ReduceOperator::Max)],
+            PoolKind::Max => vec![lanes(
+                vec![input],
+                plain(Place::Output(0), &all, &[0, 1, 2, 3]),
+                &all,
+                &[],
+                ReduceOperator::Max,
+            )],
             PoolKind::Average => {
                 let rows = dims(&[("n", n), ("c", c), ("p", p), ("q", q)]);
                 let every = [0, 1, 2, 3];
                 let sums = plain(Place::Local(0), &all, &every);
                 vec![
                     lanes(vec![input], sums, &all, &[], ReduceOperator::Sum),
-                    lanes(vec![plain(Place::Local(0), &rows, &every)], plain(Place::Output(0), &rows, &every), &rows, &[L::Mul], ReduceOperator::Sum),
+                    lanes(
+                        vec![plain(Place::Local(0), &rows, &every)],
+                        plain(Place::Output(0), &rows, &every),
+                        &rows,
+                        &[L::Mul],
+                        ReduceOperator::Sum,
+                    ),
                 ]
             }
         };
@@ -351,12 +560,23 @@ impl Builder {
     /// An average pooling of `x` [n, c, h, w] to a given output size with equal windows that cover the input:
     /// stride floor(in / out), window in - (out - 1) x stride. Where `out` divides `in` this is the adaptive
     /// pooling of frameworks; elsewhere theirs has windows of slightly differing sizes.
-    pub fn adaptive_average_pool2d(&mut self, name: &str, x: TensorId, out: [u64; 2]) -> Result<TensorId, GraphError> {
+    pub fn adaptive_average_pool2d(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        out: [u64; 2],
+    ) -> Result<TensorId, GraphError> {
         let &[_, _, h, w] = self.shape(x) else {
-            return Err(Self::shape_error(name, format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x))));
+            return Err(Self::shape_error(
+                name,
+                format!("a 2-D pooling needs four ranks, not {:?}", self.shape(x)),
+            ));
         };
         if out.contains(&0) || h < out[0] || w < out[1] {
-            let reason = format!("its {h}x{w} input is smaller than its {}x{} output", out[0], out[1]);
+            let reason = format!(
+                "its {h}x{w} input is smaller than its {}x{} output",
+                out[0], out[1]
+            );
             return Err(Self::shape_error(name, reason));
         }
         let stride = [h / out[0], w / out[1]];
@@ -381,11 +601,29 @@ impl Builder {
         let cascade = if mean {
             let rows = dims(&[("x", outer), ("y", inner)]);
             vec![
-                lanes(vec![input], plain(Place::Local(0), &all, &[0, 2]), &all, &[], operator),
-                lanes(vec![plain(Place::Local(0), &rows, &[0, 1])], plain(Place::Output(0), &rows, &[0, 1]), &rows, &[L::Mul], operator),
+                lanes(
+                    vec![input],
+                    plain(Place::Local(0), &all, &[0, 2]),
+                    &all,
+                    &[],
+                    operator,
+                ),
+                lanes(
+                    vec![plain(Place::Local(0), &rows, &[0, 1])],
+                    plain(Place::Output(0), &rows, &[0, 1]),
+                    &rows,
+                    &[L::Mul],
+                    operator,
+                ),
             ]
         } else {
-            vec![lanes(vec![input], plain(Place::Output(0), &all, &[0, 2]), &all, &[], operator)]
+            vec![lanes(
+                vec![input],
+                plain(Place::Output(0), &all, &[0, 2]),
+                &all,
+                &[],
+                operator,
+            )]
         };
         let mut out = shape[..over.start].to_vec();
         if keep {
@@ -396,14 +634,34 @@ impl Builder {
     }
 
     /// Products of the extents before, within and after a range of ranks.
-    fn around(&self, name: &str, shape: &[u64], start: usize, end: usize) -> Result<[u64; 3], GraphError> {
+    fn around(
+        &self,
+        name: &str,
+        shape: &[u64],
+        start: usize,
+        end: usize,
+    ) -> Result<[u64; 3], GraphError> {
         if start > end || end > shape.len() {
-            return Err(Self::shape_error(name, format!("axis out of range for shape {shape:?}")));
+            return Err(Self::shape_error(
+                name,
+                format!("axis out of range for shape {shape:?}"),
+            ));
         }
-        let product = |part: &[u64]| part.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|n| *n > 0);
-        match (product(&shape[..start]), product(&shape[start..end]), product(&shape[end..])) {
+        let product = |part: &[u64]| {
+            part.iter()
+                .try_fold(1u64, |n, &d| n.checked_mul(d))
+                .filter(|n| *n > 0)
+        };
+        match (
+            product(&shape[..start]),
+            product(&shape[start..end]),
+            product(&shape[end..]),
+        ) {
             (Some(a), Some(b), Some(c)) => Ok([a, b, c]),
-            _ => Err(Self::shape_error(name, format!("shape {shape:?} is empty or too large"))),
+            _ => Err(Self::shape_error(
+                name,
+                format!("shape {shape:?} is empty or too large"),
+            )),
         }
     }
 }
@@ -425,7 +683,13 @@ pub(super) fn split_rows(einsums: &mut [Einsum], rows: u64, queries: u64, domain
             a.extents.insert(1, queries);
         }
         e.dims[0].size = rows;
-        e.dims.insert(1, crate::Dim { name: "m".into(), size: queries });
+        e.dims.insert(
+            1,
+            crate::Dim {
+                name: "m".into(),
+                size: queries,
+            },
+        );
         if with_keys {
             e.domain = domain.clone();
         }

@@ -39,6 +39,13 @@ pub(super) struct Text<'t> {
     pub(super) joins: Vec<Join>,
 }
 
+impl<'t> Text<'t> {
+    /// The output, then the inputs.
+    pub(super) fn operands(&self) -> impl Iterator<Item = &Operand<'t>> {
+        std::iter::once(&self.output).chain(&self.inputs)
+    }
+}
+
 /// What is wrong with the text, and where.
 pub(super) type Wrong = (Range<usize>, String);
 
@@ -57,16 +64,23 @@ pub(super) fn parse(text: &str) -> Result<Text<'_>, Wrong> {
         ("=", None),
     ];
     let assign = assigns.into_iter().find(|(sign, _)| cursor.eat(sign));
-    let (_, assign) = assign.ok_or_else(|| cursor.wrong("expected `=`, `+=`, `max=`, `min=` or `*=`"))?;
+    let (_, assign) =
+        assign.ok_or_else(|| cursor.wrong("expected `=`, `+=`, `max=`, `min=` or `*=`"))?;
     let (mut inputs, mut joins) = (vec![cursor.operand()?], Vec::new());
     while !cursor.at_end() {
         let signs = [("*", Join::Times), ("+", Join::Plus), (",", Join::Comma)];
         let join = signs.into_iter().find(|(sign, _)| cursor.eat(sign));
-        let (_, join) = join.ok_or_else(|| cursor.wrong("expected `*`, `+` or `,` between operands"))?;
+        let (_, join) =
+            join.ok_or_else(|| cursor.wrong("expected `*`, `+` or `,` between operands"))?;
         joins.push(join);
         inputs.push(cursor.operand()?);
     }
-    Ok(Text { output, assign, inputs, joins })
+    Ok(Text {
+        output,
+        assign,
+        inputs,
+        joins,
+    })
 }
 
 struct Cursor<'t> {
@@ -135,7 +149,11 @@ impl<'t> Cursor<'t> {
                 }
             }
         }
-        Ok(Operand { tensor, span, ranks })
+        Ok(Operand {
+            tensor,
+            span,
+            ranks,
+        })
     }
 
     fn index(&mut self) -> Result<Index<'t>, Wrong> {
@@ -147,15 +165,27 @@ impl<'t> Cursor<'t> {
             let digits = self.run(|c| c.is_ascii_digit());
             let explicit = !digits.is_empty() && self.eat("*");
             self.skip_space();
-            let name = match self.rest().starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            let name = match self
+                .rest()
+                .starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            {
                 true => self.run(|c| c.is_ascii_alphanumeric() || c == '_'),
                 false => "",
             };
             if name.is_empty() && (digits.is_empty() || explicit) {
                 return Err(self.wrong("expected a dimension or a number"));
             }
-            let too_large = || (start..self.at, "this coefficient does not fit 64 bits".to_string());
-            let value: i64 = if digits.is_empty() { 1 } else { digits.parse().map_err(|_| too_large())? };
+            let too_large = || {
+                (
+                    start..self.at,
+                    "this coefficient does not fit 64 bits".to_string(),
+                )
+            };
+            let value: i64 = if digits.is_empty() {
+                1
+            } else {
+                digits.parse().map_err(|_| too_large())?
+            };
             let value = if negative { -value } else { value };
             if name.is_empty() {
                 index.offset = index.offset.checked_add(value).ok_or_else(too_large)?;
@@ -164,7 +194,10 @@ impl<'t> Cursor<'t> {
             } else if index.terms.len() < TERMS {
                 index.terms.push((name, value));
             } else {
-                return Err((start..self.at, format!("an index has at most {TERMS} dimensions")));
+                return Err((
+                    start..self.at,
+                    format!("an index has at most {TERMS} dimensions"),
+                ));
             }
             if self.eat("+") {
                 negative = false;
@@ -186,7 +219,10 @@ mod tests {
     #[test]
     fn indices_are_affine() {
         let t = parse("O[n,k,p] += I[ n , 2p + r-1, -q+3*s+i+i-2, 5, 0] * W.x[k]").unwrap();
-        let index = |terms: &[(&'static str, i64)], offset| Index { terms: terms.to_vec(), offset };
+        let index = |terms: &[(&'static str, i64)], offset| Index {
+            terms: terms.to_vec(),
+            offset,
+        };
         let expected = [
             index(&[("n", 1)], 0),
             index(&[("p", 2), ("r", 1)], -1),
@@ -195,21 +231,37 @@ mod tests {
             index(&[], 0),
         ];
         assert_eq!(t.inputs[0].ranks, expected);
-        assert_eq!((t.inputs[1].tensor, t.assign, t.joins.as_slice()), ("W.x", Some(ReduceOperator::Sum), &[Join::Times][..]));
-        assert_eq!(parse("M[] max= X[i]").unwrap().assign, Some(ReduceOperator::Max));
+        assert_eq!(
+            (t.inputs[1].tensor, t.assign, t.joins.as_slice()),
+            ("W.x", Some(ReduceOperator::Sum), &[Join::Times][..])
+        );
+        assert_eq!(
+            parse("M[] max= X[i]").unwrap().assign,
+            Some(ReduceOperator::Max)
+        );
         assert_eq!(parse("M[i] = X[i] , Y[i]").unwrap().assign, None);
     }
 
     #[test]
     fn mistakes_have_their_places() {
         let cases = [
-            ("", 0, "a tensor"), ("O", 1, "`[`"), ("O[i", 3, "`]`"), ("O[i] X[i]", 5, "`+=`"), ("O[i] += X[i] Y[i]", 13, "between"),
-            ("O[i] += X[2*]", 12, "a dimension"), ("O[i] += X[+]", 10, "a dimension"), ("O[i] += X[99999999999999999999i]", 10, "64 bits"),
-            ("O[é]", 2, "a dimension"), ("O[i] = ", 7, "a tensor"),
+            ("", 0, "a tensor"),
+            ("O", 1, "`[`"),
+            ("O[i", 3, "`]`"),
+            ("O[i] X[i]", 5, "`+=`"),
+            ("O[i] += X[i] Y[i]", 13, "between"),
+            ("O[i] += X[2*]", 12, "a dimension"),
+            ("O[i] += X[+]", 10, "a dimension"),
+            ("O[i] += X[99999999999999999999i]", 10, "64 bits"),
+            ("O[é]", 2, "a dimension"),
+            ("O[i] = ", 7, "a tensor"),
         ];
         for (text, at, expected) in cases {
             let (span, message) = parse(text).unwrap_err();
-            assert!(span.start == at && message.contains(expected), "{text}: {span:?} {message}");
+            assert!(
+                span.start == at && message.contains(expected),
+                "{text}: {span:?} {message}"
+            );
             assert!(text.is_char_boundary(span.end), "{text}");
         }
     }

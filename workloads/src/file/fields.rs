@@ -37,13 +37,21 @@ impl Problems {
     }
 
     /// A word that is none of those known, with the nearest of them, or all if they are few.
-    pub(super) fn unknown<'k>(&self, what: &str, word: &str, span: Range<usize>, known: impl IntoIterator<Item = &'k str>) {
+    pub(super) fn unknown<'k>(
+        &self,
+        what: &str,
+        word: &str,
+        span: Range<usize>,
+        known: impl IntoIterator<Item = &'k str>,
+    ) {
         let mut d = Diagnostic::at(span, format!("unknown {what} `{word}`"));
         if word.len() <= COMPARED && self.found.borrow().len() < SHOWN {
             let known: Vec<&str> = known.into_iter().filter(|k| k.len() <= COMPARED).collect();
             d.help = match diagnostic::nearest(word, known.iter().copied()) {
                 Some(near) => Some(format!("did you mean `{near}`?")),
-                None if (1..=32).contains(&known.len()) => Some(format!("known are {}", known.join(", "))),
+                None if (1..=32).contains(&known.len()) => {
+                    Some(format!("known are {}", known.join(", ")))
+                }
                 None => None,
             };
         }
@@ -55,9 +63,16 @@ impl Problems {
         let mut problems = self.found.into_inner();
         problems.sort_by_key(|d| d.span.as_ref().map_or(usize::MAX, |s| s.start));
         if self.more.get() > 0 {
-            problems.push(Diagnostic::new(format!("{} more problems are not shown", self.more.get())));
+            problems.push(Diagnostic::new(format!(
+                "{} more problems are not shown",
+                self.more.get()
+            )));
         }
-        (!problems.is_empty()).then(|| Diagnostics { origin: origin.into(), source: source.into(), problems })
+        (!problems.is_empty()).then(|| Diagnostics {
+            origin: origin.into(),
+            source: source.into(),
+            problems,
+        })
     }
 }
 
@@ -76,7 +91,13 @@ pub(super) type Text<'a> = (&'a str, Range<usize>);
 
 impl<'a> Fields<'a> {
     pub(super) fn new(table: &'a DeTable<'a>, span: Range<usize>, problems: &'a Problems) -> Self {
-        Self { table, span, problems, asked: RefCell::default(), ignored: Cell::default() }
+        Self {
+            table,
+            span,
+            problems,
+            asked: RefCell::default(),
+            ignored: Cell::default(),
+        }
     }
 
     /// Where the table stands: its name or einsum if it has one, else all of it.
@@ -100,12 +121,16 @@ impl<'a> Fields<'a> {
 
     fn wrong(&self, value: &Spanned<DeValue<'_>>, key: &str, expected: &str) {
         let kind = value.get_ref().type_str();
-        self.problems.add(Diagnostic::at(value.span(), format!("`{key}` is {expected}, not a {kind}")).label(format!("expected {expected}")));
+        self.problems.add(
+            Diagnostic::at(value.span(), format!("`{key}` is {expected}, not a {kind}"))
+                .label(format!("expected {expected}")),
+        );
     }
 
     fn missing(&self, key: &str, example: &str) {
         let d = Diagnostic::at(self.place(), format!("`{key}` is missing"));
-        self.problems.add(d.help(format!("add `{key} = {example}`")));
+        self.problems
+            .add(d.help(format!("add `{key} = {example}`")));
     }
 
     /// An integer of at least `min`, if given.
@@ -124,8 +149,13 @@ impl<'a> Fields<'a> {
 
     /// An integer that may be negative.
     pub(super) fn signed(&self, key: &'static str, default: i64) -> i64 {
-        let Some(value) = self.get(key) else { return default };
-        let parsed = value.get_ref().as_integer().map(|i| i64::from_str_radix(i.as_str(), i.radix()));
+        let Some(value) = self.get(key) else {
+            return default;
+        };
+        let parsed = value
+            .get_ref()
+            .as_integer()
+            .map(|i| i64::from_str_radix(i.as_str(), i.radix()));
         match parsed {
             Some(Ok(i)) => i,
             _ => {
@@ -143,7 +173,10 @@ impl<'a> Fields<'a> {
         match u64::from_str_radix(i.as_str(), i.radix()) {
             Ok(n) if n >= min => Some(n),
             _ => {
-                self.problems.at(value.span(), format!("`{key}` is at least {min} and fits 64 bits"));
+                self.problems.at(
+                    value.span(),
+                    format!("`{key}` is at least {min} and fits 64 bits"),
+                );
                 None
             }
         }
@@ -170,7 +203,12 @@ impl<'a> Fields<'a> {
     }
 
     /// One integer for all of `N` places, or a list of `N`; `spread` makes `N` of shorter lists.
-    fn tuple<const N: usize>(&self, key: &'static str, min: u64, spread: impl Fn(&[u64]) -> Option<[u64; N]>) -> Option<[u64; N]> {
+    fn tuple<const N: usize>(
+        &self,
+        key: &'static str,
+        min: u64,
+        spread: impl Fn(&[u64]) -> Option<[u64; N]>,
+    ) -> Option<[u64; N]> {
         let value = self.table.get(key)?;
         let given = match value.get_ref() {
             DeValue::Integer(_) => vec![self.number(key, min)?],
@@ -178,7 +216,10 @@ impl<'a> Fields<'a> {
         };
         let made = spread(&given);
         if made.is_none() {
-            self.problems.at(value.span(), format!("`{key}` is one integer or a list of {N}"));
+            self.problems.at(
+                value.span(),
+                format!("`{key}` is one integer or a list of {N}"),
+            );
         }
         made
     }
@@ -206,7 +247,9 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
-        let Some(value) = self.get(key) else { return default };
+        let Some(value) = self.get(key) else {
+            return default;
+        };
         value.get_ref().as_bool().unwrap_or_else(|| {
             self.wrong(value, key, "true or false");
             default
@@ -255,7 +298,12 @@ impl<'a> Fields<'a> {
     }
 
     /// One of the named choices.
-    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)], default: Option<T>) -> Option<T> {
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        default: Option<T>,
+    ) -> Option<T> {
         if !self.has(key) && default.is_none() {
             self.missing(key, &format!("\"{}\"", choices.first().map_or("", |c| c.0)));
         }
@@ -264,9 +312,13 @@ impl<'a> Fields<'a> {
             return default;
         }
         let (word, span) = self.text(key)?;
-        let found = choices.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        let found = choices
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, value)| *value);
         if found.is_none() {
-            self.problems.unknown(key, word, span, choices.iter().map(|c| c.0));
+            self.problems
+                .unknown(key, word, span, choices.iter().map(|c| c.0));
         }
         found
     }
@@ -283,7 +335,9 @@ impl<'a> Fields<'a> {
 
     /// The tables of an array of tables.
     pub(super) fn tables(&self, key: &'static str) -> Vec<Self> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         let Some(array) = value.get_ref().as_array() else {
             self.wrong(value, key, &format!("a list of tables (`[[{key}]]`)"));
             return Vec::new();
@@ -301,7 +355,15 @@ impl<'a> Fields<'a> {
     /// All keys with integers of at least 1 and the keys' places, for tables whose keys are names.
     pub(super) fn sizes(&self) -> Vec<(&'a str, u64, Range<usize>)> {
         let items = self.table.iter();
-        items.filter_map(|(k, v)| Some((k.get_ref().as_ref(), self.integer(v, k.get_ref(), 1)?, k.span()))).collect()
+        items
+            .filter_map(|(k, v)| {
+                Some((
+                    k.get_ref().as_ref(),
+                    self.integer(v, k.get_ref(), 1)?,
+                    k.span(),
+                ))
+            })
+            .collect()
     }
 
     /// Takes all keys as known: what they mean cannot be told.
@@ -317,7 +379,8 @@ impl<'a> Fields<'a> {
         let asked = self.asked.borrow();
         for (key, _) in self.table {
             if !asked.contains(&key.get_ref().as_ref()) {
-                self.problems.unknown("key", key.get_ref(), key.span(), asked.iter().copied());
+                self.problems
+                    .unknown("key", key.get_ref(), key.span(), asked.iter().copied());
             }
         }
     }

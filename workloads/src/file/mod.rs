@@ -104,11 +104,17 @@ const FORMAT: usize = 32;
 /// # Errors
 /// [`ModelError::Io`] if it cannot be read, [`ModelError::Text`] with every problem of its text.
 pub fn read(path: &Path) -> Result<Graph, ModelError> {
-    let io = |error| ModelError::Io { path: path.into(), error };
+    let io = |error| ModelError::Io {
+        path: path.into(),
+        error,
+    };
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > LARGEST {
         let reason = format!("a graph file has at most {LARGEST} bytes, not {size}");
-        return Err(ModelError::Unsupported { model: path.display().to_string(), reason });
+        return Err(ModelError::Unsupported {
+            model: path.display().to_string(),
+            reason,
+        });
     }
     let text = std::fs::read_to_string(path).map_err(io)?;
     parse(&path.display().to_string(), &text)
@@ -122,8 +128,12 @@ pub fn read(path: &Path) -> Result<Graph, ModelError> {
 pub fn build(path: &Path, request: &Request) -> Result<Graph, ModelError> {
     let plain = Request::default();
     if (request.batch, request.pass, &request.shapes) != (plain.batch, plain.pass, &plain.shapes) {
-        let reason = "a graph file has its own batch and shapes and one pass; change the file instead";
-        return Err(ModelError::Unsupported { model: path.display().to_string(), reason: reason.into() });
+        let reason =
+            "a graph file has its own batch and shapes and one pass; change the file instead";
+        return Err(ModelError::Unsupported {
+            model: path.display().to_string(),
+            reason: reason.into(),
+        });
     }
     read(path)
 }
@@ -143,9 +153,15 @@ pub fn parse(origin: &str, text: &str) -> Result<Graph, ModelError> {
         graph = graph_of(&Fields::new(table.get_ref(), 0..0, &problems), text);
     }
     match (problems.into_diagnostics(origin, text), graph) {
-        (None, Some(built)) => built.map_err(|error| ModelError::Graph { model: origin.into(), error }),
+        (None, Some(built)) => built.map_err(|error| ModelError::Graph {
+            model: origin.into(),
+            error,
+        }),
         (Some(problems), _) => Err(ModelError::Text(Box::new(problems))),
-        (None, None) => Err(ModelError::Unsupported { model: origin.into(), reason: "holds no graph".into() }),
+        (None, None) => Err(ModelError::Unsupported {
+            model: origin.into(),
+            reason: "holds no graph".into(),
+        }),
     }
 }
 
@@ -205,7 +221,12 @@ fn graph_of<'a>(f: &Fields<'a>, source: &'a str) -> Option<Result<Graph, GraphEr
         format: Quantization::from(Format::BF16),
     };
     r.format = r.format_of(f);
-    r.b.graph.assumptions = f.texts("assumptions").unwrap_or_default().iter().map(|t| t.0.to_string()).collect();
+    r.b.graph.assumptions = f
+        .texts("assumptions")
+        .unwrap_or_default()
+        .iter()
+        .map(|t| t.0.to_string())
+        .collect();
     let outputs = f.texts("outputs");
     for t in f.tables("tensor") {
         r.tensor(&t);
@@ -224,10 +245,15 @@ fn graph_of<'a>(f: &Fields<'a>, source: &'a str) -> Option<Result<Graph, GraphEr
 impl<'a> Reader<'a> {
     /// The storage that the key `format` names.
     fn format_of(&self, f: &Fields<'a>) -> Quantization {
-        let Some((word, span)) = f.text("format") else { return self.format };
+        let Some((word, span)) = f.text("format") else {
+            return self.format;
+        };
         // Schemes nest, so that reading one of any length would recurse as deep.
         if word.len() > FORMAT {
-            self.problems.at(span, format!("no format has a name of more than {FORMAT} bytes"));
+            self.problems.at(
+                span,
+                format!("no format has a name of more than {FORMAT} bytes"),
+            );
             return self.format;
         }
         word.parse().unwrap_or_else(|e: UnknownFormat| {
@@ -247,7 +273,14 @@ impl<'a> Reader<'a> {
         let Some((name, span)) = name else { return };
         let named = match (shape, role) {
             (Some(shape), Some(role @ (Role::Activation | Role::Output))) => {
-                self.declared.push(Declared { name, span: span.clone(), shape, role, quantization, made: false });
+                self.declared.push(Declared {
+                    name,
+                    span: span.clone(),
+                    shape,
+                    role,
+                    quantization,
+                    made: false,
+                });
                 Named::Declared(self.declared.len() - 1)
             }
             (Some(shape), Some(role)) => {
@@ -260,7 +293,8 @@ impl<'a> Reader<'a> {
             _ => Named::Broken,
         };
         if self.names.insert(name.into(), named).is_some() {
-            self.problems.at(span, format!("two tensors are called `{name}`"));
+            self.problems
+                .at(span, format!("two tensors are called `{name}`"));
         }
     }
 
@@ -268,7 +302,10 @@ impl<'a> Reader<'a> {
         let t = &self.b.graph.tensors[id];
         let elements = t.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         if elements.is_none() || t.quantization.storage(&t.shape).is_none() {
-            let error = GraphError::TooLarge { name: t.name.clone(), shape: t.shape.clone() };
+            let error = GraphError::TooLarge {
+                name: t.name.clone(),
+                shape: t.shape.clone(),
+            };
             self.problems.at(span.clone(), error.to_string());
         }
     }
@@ -279,7 +316,10 @@ impl<'a> Reader<'a> {
             Some(Named::Made(id)) => return Some(*id),
             Some(Named::Broken) => {}
             Some(Named::Declared(_)) => {
-                self.problems.at(span, format!("tensor `{name}` is read before any op makes it"));
+                self.problems.at(
+                    span,
+                    format!("tensor `{name}` is read before any op makes it"),
+                );
             }
             None => {
                 // In order, not in that of the hash map.
@@ -309,7 +349,8 @@ impl<'a> Reader<'a> {
             f.finish();
             let Some((name, span)) = name else { continue };
             if index.insert(name, known.len()).is_some() {
-                self.problems.at(span.clone(), format!("two blocks are called `{name}`"));
+                self.problems
+                    .at(span.clone(), format!("two blocks are called `{name}`"));
             }
             known.push((name, span, repeat.unwrap_or(1), false));
         }
@@ -318,7 +359,8 @@ impl<'a> Reader<'a> {
             let block = f.text("block").and_then(|(name, span)| {
                 let found = index.get(name).copied();
                 if found.is_none() {
-                    self.problems.unknown("block", name, span.clone(), known.iter().map(|k| k.0));
+                    self.problems
+                        .unknown("block", name, span.clone(), known.iter().map(|k| k.0));
                 }
                 found.map(|i| (i, span))
             });
@@ -329,7 +371,10 @@ impl<'a> Reader<'a> {
             if let Some((i, span)) = block
                 && known[i].3
             {
-                self.problems.at(span, format!("the ops of block `{}` are not consecutive", known[i].0));
+                self.problems.at(
+                    span,
+                    format!("the ops of block `{}` are not consecutive", known[i].0),
+                );
             }
             current = next;
             let repeat = next.map_or(1, |i| known[i].2);
@@ -339,7 +384,8 @@ impl<'a> Reader<'a> {
         self.end_block(current.and_then(|c| known.get_mut(c)));
         for (name, span, _, used) in known {
             if !used {
-                self.problems.at(span, format!("no op is in block `{name}`"));
+                self.problems
+                    .at(span, format!("no op is in block `{name}`"));
             }
         }
     }
@@ -359,7 +405,13 @@ impl<'a> Reader<'a> {
         let before = self.problems.count();
         let (ops, tensors) = (self.b.graph.ops.len(), self.b.graph.tensors.len());
         let steps = f.number("steps", 1).unwrap_or(1);
-        let Some(lowered) = (if f.has("einsum") { lower::einsum(self, f) } else { ops::named(self, f) }) else { return };
+        let Some(lowered) = (if f.has("einsum") {
+            lower::einsum(self, f)
+        } else {
+            ops::named(self, f)
+        }) else {
+            return;
+        };
         let place = f.place();
         let result = match lowered.result {
             Ok(result) if self.problems.count() == before => result,
@@ -383,10 +435,14 @@ impl<'a> Reader<'a> {
             if let Err(e) = checked {
                 self.problems.at(place.clone(), e.to_string());
             } else if points * u128::from(repeat) > u128::from(u64::MAX) {
-                self.problems.at(place.clone(), GraphError::Overflow(name.clone()).to_string());
+                self.problems.at(
+                    place.clone(),
+                    GraphError::Overflow(name.clone()).to_string(),
+                );
             }
             if !self.op_names.insert(name.clone()) {
-                self.problems.at(place.clone(), format!("two ops are called `{name}`"));
+                self.problems
+                    .at(place.clone(), format!("two ops are called `{name}`"));
             }
         }
         if let Some(id) = result {
@@ -397,7 +453,10 @@ impl<'a> Reader<'a> {
                 self.b.graph.tensors[id].quantization = self.format;
                 let name = self.b.graph.tensors[id].name.clone();
                 if self.names.insert(name.clone(), Named::Made(id)).is_some() {
-                    self.problems.at(place.clone(), format!("it makes a tensor `{name}`, but there is one already"));
+                    self.problems.at(
+                        place.clone(),
+                        format!("it makes a tensor `{name}`, but there is one already"),
+                    );
                 }
             }
             self.check_size(id, &place);
@@ -408,14 +467,20 @@ impl<'a> Reader<'a> {
     fn name_result(&mut self, id: TensorId, name: String, place: &Range<usize>) {
         match self.names.get(&name) {
             Some(Named::Made(_)) => {
-                self.problems.at(place.clone(), format!("it makes a tensor `{name}`, but there is one already"));
+                self.problems.at(
+                    place.clone(),
+                    format!("it makes a tensor `{name}`, but there is one already"),
+                );
             }
             Some(Named::Declared(index)) => {
                 let declared = &mut self.declared[*index];
                 declared.made = true;
                 let tensor = &mut self.b.graph.tensors[id];
                 if tensor.shape != declared.shape {
-                    let message = format!("its result has the shape {:?}, but `{name}` is declared as {:?}", tensor.shape, declared.shape);
+                    let message = format!(
+                        "its result has the shape {:?}, but `{name}` is declared as {:?}",
+                        tensor.shape, declared.shape
+                    );
                     self.problems.at(place.clone(), message);
                 }
                 (tensor.role, tensor.quantization) = (declared.role, declared.quantization);
@@ -431,15 +496,21 @@ impl<'a> Reader<'a> {
         for d in &self.declared {
             // A name that has become broken has been reported.
             if !d.made && matches!(self.names.get(d.name), Some(Named::Declared(_))) {
-                self.problems.at(d.span.clone(), format!("no op makes `{}`", d.name));
+                self.problems
+                    .at(d.span.clone(), format!("no op makes `{}`", d.name));
             }
         }
         if let Some(named) = named {
             for text in named {
-                let Some(id) = self.read(text.clone()) else { continue };
+                let Some(id) = self.read(text.clone()) else {
+                    continue;
+                };
                 match self.b.graph.tensors[id].role {
                     Role::Activation | Role::Output => self.b.output(id),
-                    _ => self.problems.at(text.1.clone(), format!("`{}` is no result of an op", text.0)),
+                    _ => self.problems.at(
+                        text.1.clone(),
+                        format!("`{}` is no result of an op", text.0),
+                    ),
                 }
             }
             return;

@@ -45,10 +45,14 @@ pub(super) fn named<'a>(r: &mut Reader<'a>, f: &Fields<'a>) -> Option<Lowered> {
     let name = f.need_text("name");
     let output = f.text("output");
     let result_name = output.or_else(|| name.clone()).map(|n| n.0.to_string());
-    let (Some((name, _)), Some(result_name), Some(lowering)) = (name, result_name.clone(), kind) else {
+    let (Some((name, _)), Some(result_name), Some(lowering)) = (name, result_name.clone(), kind)
+    else {
         // What the keys of an unknown op mean is unknown too.
         f.ignore_rest();
-        return result_name.map(|name| Lowered { name, result: Ok(None) });
+        return result_name.map(|name| Lowered {
+            name,
+            result: Ok(None),
+        });
     };
     let result = lowering(r, f, name);
     let writes_cache = f.has("cache");
@@ -59,7 +63,10 @@ pub(super) fn named<'a>(r: &mut Reader<'a>, f: &Fields<'a>) -> Option<Lowered> {
         Some(Ok(_)) if writes_cache => Ok(None),
         Some(result) => result.map(Some),
     };
-    Some(Lowered { name: result_name, result })
+    Some(Lowered {
+        name: result_name,
+        result,
+    })
 }
 
 fn input<'a>(r: &Reader<'a>, f: &Fields<'a>, key: &'static str) -> Option<TensorId> {
@@ -73,7 +80,11 @@ fn inputs<'a>(r: &Reader<'a>, f: &Fields<'a>) -> Option<Vec<TensorId>> {
 }
 
 /// Exactly `N` inputs.
-fn some_inputs<'a, const N: usize>(r: &Reader<'a>, f: &Fields<'a>, what: &str) -> Option<[TensorId; N]> {
+fn some_inputs<'a, const N: usize>(
+    r: &Reader<'a>,
+    f: &Fields<'a>,
+    what: &str,
+) -> Option<[TensorId; N]> {
     let given = inputs(r, f)?;
     let taken = <[TensorId; N]>::try_from(given).ok();
     if taken.is_none() {
@@ -84,7 +95,11 @@ fn some_inputs<'a, const N: usize>(r: &Reader<'a>, f: &Fields<'a>, what: &str) -
 
 /// `input` or `inputs`.
 fn any_inputs<'a>(r: &Reader<'a>, f: &Fields<'a>) -> Option<Vec<TensorId>> {
-    if f.has("inputs") { inputs(r, f) } else { Some(vec![input(r, f, "input")?]) }
+    if f.has("inputs") {
+        inputs(r, f)
+    } else {
+        Some(vec![input(r, f, "input")?])
+    }
 }
 
 /// An axis of a tensor of `rank` ranks; negative ones count from the last.
@@ -92,9 +107,18 @@ fn axis<'a>(f: &Fields<'a>, key: &'static str, default: i64, rank: Option<usize>
     let given = f.signed(key, default);
     let rank = rank?;
     let signed_rank = i64::try_from(rank).ok()?;
-    let found = usize::try_from(if given < 0 { given.saturating_add(signed_rank) } else { given }).ok().filter(|a| *a < rank);
+    let found = usize::try_from(if given < 0 {
+        given.saturating_add(signed_rank)
+    } else {
+        given
+    })
+    .ok()
+    .filter(|a| *a < rank);
     if found.is_none() {
-        f.problems().at(f.place(), format!("`{key}` = {given} is no axis of a tensor of {rank} ranks"));
+        f.problems().at(
+            f.place(),
+            format!("`{key}` = {given} is no axis of a tensor of {rank} ranks"),
+        );
     }
     found
 }
@@ -104,7 +128,10 @@ fn convolution<'a>(r: &Reader<'a>, f: &Fields<'a>) -> Option<(TensorId, Option<T
     let x = input(r, f, "input");
     let out_channels = f.need_number("out_channels", 1);
     if !f.has("kernel") {
-        f.problems().add(presil_numerics::Diagnostic::at(f.place(), "`kernel` is missing").help("add `kernel = 3` or `kernel = [3, 1]`"));
+        f.problems().add(
+            presil_numerics::Diagnostic::at(f.place(), "`kernel` is missing")
+                .help("add `kernel = 3` or `kernel = [3, 1]`"),
+        );
     }
     let kernel = f.pair("kernel", 1);
     let stride = f.pair("stride", 1).unwrap_or([1; 2]);
@@ -116,7 +143,15 @@ fn convolution<'a>(r: &Reader<'a>, f: &Fields<'a>) -> Option<(TensorId, Option<T
         Some(name) => Some(r.read(name)?),
         None => None,
     };
-    let conv = Conv { out_channels: out_channels?, kernel: kernel?, stride, padding, dilation, groups, bias };
+    let conv = Conv {
+        out_channels: out_channels?,
+        kernel: kernel?,
+        stride,
+        padding,
+        dilation,
+        groups,
+        bias,
+    };
     Some((x?, weight, conv))
 }
 
@@ -125,7 +160,9 @@ fn conv2d<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     Some(match weight {
         None => r.b.conv2d(name, x, &conv),
         Some(weight) => {
-            let bias = conv.bias.then(|| r.b.weight(format!("{name}.bias"), &[conv.out_channels]));
+            let bias = conv
+                .bias
+                .then(|| r.b.weight(format!("{name}.bias"), &[conv.out_channels]));
             r.b.conv2d_with(name, x, weight, bias, &conv)
         }
     })
@@ -135,16 +172,27 @@ fn conv_transpose2d<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Resul
     let output_padding = f.pair("output_padding", 0).unwrap_or([0; 2]);
     let (x, weight, conv) = convolution(r, f)?;
     let channels = r.b.shape(x).get(1).copied().unwrap_or(0);
-    let shape = [channels, conv.out_channels / conv.groups, conv.kernel[0], conv.kernel[1]];
+    let shape = [
+        channels,
+        conv.out_channels / conv.groups,
+        conv.kernel[0],
+        conv.kernel[1],
+    ];
     let weight = weight.unwrap_or_else(|| r.b.weight(format!("{name}.weight"), &shape));
-    let bias = conv.bias.then(|| r.b.weight(format!("{name}.bias"), &[conv.out_channels]));
+    let bias = conv
+        .bias
+        .then(|| r.b.weight(format!("{name}.bias"), &[conv.out_channels]));
     Some(r.b.conv_transpose2d_with(name, x, weight, bias, &conv, output_padding))
 }
 
 fn linear<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let x = input(r, f, "input");
     let weight = f.text("weight").map(|name| r.read(name));
-    let features = if weight.is_some() { f.number("features", 1) } else { f.need_number("features", 1) };
+    let features = if weight.is_some() {
+        f.number("features", 1)
+    } else {
+        f.need_number("features", 1)
+    };
     let bias = f.flag("bias", false);
     let x = x?;
     Some(match weight {
@@ -177,22 +225,50 @@ fn attention<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
         (Some(1), _) => Some(Mask::Causal { past }),
         (Some(_), Some(window)) => Some(Mask::Sliding { past, window }),
         (Some(_), None) => {
-            f.problems().at(f.place(), "a sliding mask has a `window`: the keys that a query sees at most");
+            f.problems().at(
+                f.place(),
+                "a sliding mask has a `window`: the keys that a query sees at most",
+            );
             None
         }
         (None, _) => None,
     };
     let ([q, k, v], heads, kv_heads, mask) = (operands?, heads?, kv_heads?, mask?);
-    let fail = |reason: String| Some(Err(GraphError::Shape { op: name.into(), reason }));
-    let (&[batch, query_length, qw], &[kb, key_length, kw], &[vb, value_length, vw]) = (r.b.shape(q), r.b.shape(k), r.b.shape(v)) else {
-        return fail("queries, keys and values have three ranks: batch, length, heads x width".into());
+    let fail = |reason: String| {
+        Some(Err(GraphError::Shape {
+            op: name.into(),
+            reason,
+        }))
     };
-    let fits = kb == batch && vb == batch && value_length == key_length && qw % heads == 0 && kw % kv_heads == 0 && vw % kv_heads == 0;
+    let (&[batch, query_length, qw], &[kb, key_length, kw], &[vb, value_length, vw]) =
+        (r.b.shape(q), r.b.shape(k), r.b.shape(v))
+    else {
+        return fail(
+            "queries, keys and values have three ranks: batch, length, heads x width".into(),
+        );
+    };
+    let fits = kb == batch
+        && vb == batch
+        && value_length == key_length
+        && qw % heads == 0
+        && kw % kv_heads == 0
+        && vw % kv_heads == 0;
     if !fits || qw / heads != kw / kv_heads {
         let shapes = [q, k, v].map(|t| r.b.shape(t).to_vec());
-        return fail(format!("{shapes:?} are no queries of {heads} heads and keys and values of {kv_heads}"));
+        return fail(format!(
+            "{shapes:?} are no queries of {heads} heads and keys and values of {kv_heads}"
+        ));
     }
-    let a = Attention { batch, heads, kv_heads, query_length, key_length, key_width: qw / heads, value_width: vw / kv_heads, mask };
+    let a = Attention {
+        batch,
+        heads,
+        kv_heads,
+        query_length,
+        key_length,
+        key_width: qw / heads,
+        value_width: vw / kv_heads,
+        mask,
+    };
     let scores = r.b.attention_scores(&format!("{name}.scores"), q, k, &a);
     let p = scores.and_then(|s| r.b.attention_softmax(&format!("{name}.softmax"), s, &a));
     Some(p.and_then(|p| r.b.attention_values(name, p, v, &a)))
@@ -206,8 +282,16 @@ fn softmax<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
 
 fn norm<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let x = input(r, f, "input");
-    let kind = f.choice("kind", &[("layer", 0), ("rms", 1), ("batch", 2), ("group", 3)], Some(0));
-    let groups = if kind == Some(3) { f.need_number("groups", 1) } else { Some(1) };
+    let kind = f.choice(
+        "kind",
+        &[("layer", 0), ("rms", 1), ("batch", 2), ("group", 3)],
+        Some(0),
+    );
+    let groups = if kind == Some(3) {
+        f.need_number("groups", 1)
+    } else {
+        Some(1)
+    };
     let affine = f.flag("affine", true);
     let (x, kind) = (x?, kind?);
     Some(match kind {
@@ -275,8 +359,15 @@ fn elementwise<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
             Some(r.b.elementwise(name, OpClass::Elementwise, &operands, &program))
         }
         (operation, _) => {
-            let expected = if matches!(operation, Operation::One(_)) { "one input" } else { "two inputs or more" };
-            f.problems().at(f.place(), format!("this function has {expected}, not {}", operands.len()));
+            let expected = if matches!(operation, Operation::One(_)) {
+                "one input"
+            } else {
+                "two inputs or more"
+            };
+            f.problems().at(
+                f.place(),
+                format!("this function has {expected}, not {}", operands.len()),
+            );
             None
         }
     }
@@ -289,9 +380,16 @@ fn pool<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
         f.choice("kind", &[("average", ())], Some(()));
         return Some(r.b.adaptive_average_pool2d(name, x?, size?));
     }
-    let kind = f.choice("kind", &[("max", PoolKind::Max), ("average", PoolKind::Average)], None);
+    let kind = f.choice(
+        "kind",
+        &[("max", PoolKind::Max), ("average", PoolKind::Average)],
+        None,
+    );
     if !f.has("kernel") {
-        f.problems().add(presil_numerics::Diagnostic::at(f.place(), "`kernel` is missing").help("add `kernel = 2`, or `size = 1` for the average of each channel"));
+        f.problems().add(
+            presil_numerics::Diagnostic::at(f.place(), "`kernel` is missing")
+                .help("add `kernel = 2`, or `size = 1` for the average of each channel"),
+        );
     }
     let kernel = f.pair("kernel", 1);
     let stride = f.pair("stride", 1).or(kernel);
@@ -303,7 +401,13 @@ fn pool<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
 fn reduce<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     use ReduceOperator::{Max, Min, Product, Sum};
     let x = input(r, f, "input");
-    let kinds = [("sum", (Sum, false)), ("mean", (Sum, true)), ("max", (Max, false)), ("min", (Min, false)), ("product", (Product, false))];
+    let kinds = [
+        ("sum", (Sum, false)),
+        ("mean", (Sum, true)),
+        ("max", (Max, false)),
+        ("min", (Min, false)),
+        ("product", (Product, false)),
+    ];
     let kind = f.choice("kind", &kinds, None);
     let axes = f.need_numbers("axes", 0);
     let keep = f.flag("keep", true);
@@ -315,7 +419,13 @@ fn reduce<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
         _ => None,
     };
     let Some(range) = range else {
-        f.problems().at(f.place(), format!("`axes` are the first and the last axis that are reduced, of {} axes", r.b.shape(x).len()));
+        f.problems().at(
+            f.place(),
+            format!(
+                "`axes` are the first and the last axis that are reduced, of {} axes",
+                r.b.shape(x).len()
+            ),
+        );
         return None;
     };
     Some(r.b.reduce(name, x, range, operator, mean, keep))
@@ -337,21 +447,30 @@ fn view<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let count = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
     if count(&shape).is_none_or(|n| count(r.b.shape(x)).is_some_and(|all| n > all)) {
         let reason = format!("{shape:?} is no part of {:?}", r.b.shape(x));
-        return Some(Err(GraphError::Shape { op: name.into(), reason }));
+        return Some(Err(GraphError::Shape {
+            op: name.into(),
+            reason,
+        }));
     }
     Some(Ok(r.b.view(name, x, &shape)))
 }
 
 fn concat<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let operands = inputs(r, f);
-    let rank = operands.as_ref().and_then(|o| o.first()).map(|x| r.b.shape(*x).len());
+    let rank = operands
+        .as_ref()
+        .and_then(|o| o.first())
+        .map(|x| r.b.shape(*x).len());
     let axis = axis(f, "axis", 0, rank.or(Some(1)));
     Some(r.b.concat(name, &operands?, axis?))
 }
 
 fn transpose<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let (x, order) = (input(r, f, "input"), f.need_numbers("order", 0));
-    let order: Vec<usize> = order?.into_iter().map(|a| usize::try_from(a).unwrap_or(usize::MAX)).collect();
+    let order: Vec<usize> = order?
+        .into_iter()
+        .map(|a| usize::try_from(a).unwrap_or(usize::MAX))
+        .collect();
     Some(r.b.transpose(name, x?, &order))
 }
 
@@ -369,7 +488,8 @@ fn cache_write<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let (x, cache) = (input(r, f, "input"), input(r, f, "cache"));
     let (x, cache) = (x?, cache?);
     if r.b.graph.tensors[cache].role != crate::Role::Cache {
-        f.problems().at(f.place(), "`cache` is a tensor with role = \"cache\"");
+        f.problems()
+            .at(f.place(), "`cache` is a tensor with role = \"cache\"");
         return None;
     }
     r.b.cache_write(name, x, cache);

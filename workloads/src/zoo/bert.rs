@@ -31,18 +31,27 @@ pub fn build(b: &mut Builder, inputs: &Inputs, text: &str) -> Built {
     let c: Config = configuration(text)?;
     let [batch, tokens] = inputs.shape::<2>("input_ids")?;
     if tokens > c.max_position_embeddings {
-        let reason = format!("reads at most {} tokens, not {tokens}", c.max_position_embeddings);
+        let reason = format!(
+            "reads at most {} tokens, not {tokens}",
+            c.max_position_embeddings
+        );
         return Err(Fault::Unsupported(reason));
     }
-    if c.hidden_act != "gelu" || c.num_attention_heads == 0 || !c.hidden_size.is_multiple_of(c.num_attention_heads) {
-        return Err(Fault::Unsupported("needs GELU and heads that divide its width".into()));
+    if c.hidden_act != "gelu"
+        || c.num_attention_heads == 0
+        || !c.hidden_size.is_multiple_of(c.num_attention_heads)
+    {
+        return Err(Fault::Unsupported(
+            "needs GELU and heads that divide its width".into(),
+        ));
     }
     let hidden = c.hidden_size;
     let x = embeddings(b, &c, batch, tokens)?;
     b.end_block("embeddings", 1);
 
     let name = |part: &str| format!("encoder.layer.{part}");
-    let [q, k, v] = ["query", "key", "value"].map(|part| b.linear(&name(&format!("attention.self.{part}")), x, hidden, true));
+    let [q, k, v] = ["query", "key", "value"]
+        .map(|part| b.linear(&name(&format!("attention.self.{part}")), x, hidden, true));
     let attention = Attention {
         batch,
         heads: c.num_attention_heads,
@@ -56,7 +65,13 @@ pub fn build(b: &mut Builder, inputs: &Inputs, text: &str) -> Built {
     let y = b.attention(&name("attention.self"), [q?, k?, v?], &attention)?;
     let y = b.linear(&name("attention.output.dense"), y, hidden, true)?;
     let y = b.add(&name("attention.output.add"), y, x)?;
-    let x = b.norm(&name("attention.output.LayerNorm"), y, NormKind::Layer, true, true)?;
+    let x = b.norm(
+        &name("attention.output.LayerNorm"),
+        y,
+        NormKind::Layer,
+        true,
+        true,
+    )?;
     let y = b.linear(&name("intermediate.dense"), x, c.intermediate_size, true)?;
     let y = b.function(&name("intermediate.gelu"), y, Function::Gelu)?;
     let y = b.linear(&name("output.dense"), y, hidden, true)?;
@@ -76,7 +91,11 @@ pub fn build(b: &mut Builder, inputs: &Inputs, text: &str) -> Built {
             let pooled = b.function("pooler.tanh", pooled, Function::Tanh)?;
             b.output(pooled);
         }
-        other => return Err(Fault::Unsupported(format!("has an architecture that presil does not build: {other:?}"))),
+        other => {
+            return Err(Fault::Unsupported(format!(
+                "has an architecture that presil does not build: {other:?}"
+            )));
+        }
     }
     Ok(())
 }
@@ -87,7 +106,10 @@ fn embeddings(b: &mut Builder, c: &Config, batch: u64, tokens: u64) -> Result<Te
     let segments = b.input("token_type_ids", &[batch, tokens]);
     let positions = b.tensor("position_ids", &[1, tokens], Role::Constant);
     let mut look_up = |part: &str, entries: u64, indices: TensorId| {
-        let table = b.weight(format!("embeddings.{part}_embeddings.weight"), &[entries, c.hidden_size]);
+        let table = b.weight(
+            format!("embeddings.{part}_embeddings.weight"),
+            &[entries, c.hidden_size],
+        );
         b.gather(&format!("embeddings.{part}_embeddings"), table, indices)
     };
     let word = look_up("word", c.vocab_size, words)?;

@@ -21,36 +21,76 @@ enum Layer {
 use Layer::{Conv as C, Fire as F, MaxPool as P};
 
 const ALEXNET: &[Layer] = &[
-    C(64, 11, 4, 2), P(3, 2, false), C(192, 5, 1, 2), P(3, 2, false),
-    C(384, 3, 1, 1), C(256, 3, 1, 1), C(256, 3, 1, 1), P(3, 2, false),
+    C(64, 11, 4, 2),
+    P(3, 2, false),
+    C(192, 5, 1, 2),
+    P(3, 2, false),
+    C(384, 3, 1, 1),
+    C(256, 3, 1, 1),
+    C(256, 3, 1, 1),
+    P(3, 2, false),
 ];
 
 const VGG16: &[Layer] = &[
-    C(64, 3, 1, 1), C(64, 3, 1, 1), P(2, 2, false),
-    C(128, 3, 1, 1), C(128, 3, 1, 1), P(2, 2, false),
-    C(256, 3, 1, 1), C(256, 3, 1, 1), C(256, 3, 1, 1), P(2, 2, false),
-    C(512, 3, 1, 1), C(512, 3, 1, 1), C(512, 3, 1, 1), P(2, 2, false),
-    C(512, 3, 1, 1), C(512, 3, 1, 1), C(512, 3, 1, 1), P(2, 2, false),
+    C(64, 3, 1, 1),
+    C(64, 3, 1, 1),
+    P(2, 2, false),
+    C(128, 3, 1, 1),
+    C(128, 3, 1, 1),
+    P(2, 2, false),
+    C(256, 3, 1, 1),
+    C(256, 3, 1, 1),
+    C(256, 3, 1, 1),
+    P(2, 2, false),
+    C(512, 3, 1, 1),
+    C(512, 3, 1, 1),
+    C(512, 3, 1, 1),
+    P(2, 2, false),
+    C(512, 3, 1, 1),
+    C(512, 3, 1, 1),
+    C(512, 3, 1, 1),
+    P(2, 2, false),
 ];
 
 const SQUEEZENET: &[Layer] = &[
-    C(96, 7, 2, 0), P(3, 2, true), F(16, 64), F(16, 64), F(32, 128),
-    P(3, 2, true), F(32, 128), F(48, 192), F(48, 192), F(64, 256),
-    P(3, 2, true), F(64, 256),
+    C(96, 7, 2, 0),
+    P(3, 2, true),
+    F(16, 64),
+    F(16, 64),
+    F(32, 128),
+    P(3, 2, true),
+    F(32, 128),
+    F(48, 192),
+    F(48, 192),
+    F(64, 256),
+    P(3, 2, true),
+    F(64, 256),
 ];
 
 /// Builds AlexNet with 1000 classes.
 pub fn alexnet(b: &mut Builder, inputs: &Inputs) -> Built {
     let x = features(b, inputs, ALEXNET)?;
     let x = b.adaptive_average_pool2d("avgpool", x, [6, 6])?;
-    classifier(b, inputs, x, 256 * 6 * 6, &[(1, 4096), (4, 4096), (6, 1000)])
+    classifier(
+        b,
+        inputs,
+        x,
+        256 * 6 * 6,
+        &[(1, 4096), (4, 4096), (6, 1000)],
+    )
 }
 
 /// Builds VGG-16 with 1000 classes.
 pub fn vgg16(b: &mut Builder, inputs: &Inputs) -> Built {
     let x = features(b, inputs, VGG16)?;
     let x = b.adaptive_average_pool2d("avgpool", x, [7, 7])?;
-    classifier(b, inputs, x, 512 * 7 * 7, &[(0, 4096), (3, 4096), (6, 1000)])
+    classifier(
+        b,
+        inputs,
+        x,
+        512 * 7 * 7,
+        &[(0, 4096), (3, 4096), (6, 1000)],
+    )
 }
 
 /// Builds SqueezeNet 1.0 with 1000 classes.
@@ -72,11 +112,25 @@ fn features(b: &mut Builder, inputs: &Inputs, layers: &[Layer]) -> Result<Tensor
         let name = format!("features.{at}");
         match *layer {
             C(out, kernel, stride, padding) => {
-                x = b.conv2d(&name, x, &Conv::square(out, kernel, stride, padding).with_bias())?;
+                x = b.conv2d(
+                    &name,
+                    x,
+                    &Conv::square(out, kernel, stride, padding).with_bias(),
+                )?;
                 at += 1;
                 x = b.function(&format!("features.{at}"), x, Function::Relu)?;
             }
-            P(kernel, stride, ceil) => x = b.pool2d(&name, x, PoolKind::Max, [kernel; 2], [stride; 2], [0; 4], ceil)?,
+            P(kernel, stride, ceil) => {
+                x = b.pool2d(
+                    &name,
+                    x,
+                    PoolKind::Max,
+                    [kernel; 2],
+                    [stride; 2],
+                    [0; 4],
+                    ceil,
+                )?
+            }
             F(squeeze, expand) => x = fire(b, &name, x, squeeze, expand)?,
         }
         at += 1;
@@ -85,9 +139,19 @@ fn features(b: &mut Builder, inputs: &Inputs, layers: &[Layer]) -> Result<Tensor
 }
 
 /// Squeezes by a 1x1 convolution and expands by a 1x1 and a 3x3 one side by side.
-fn fire(b: &mut Builder, name: &str, x: TensorId, squeeze: u64, expand: u64) -> Result<TensorId, Fault> {
+fn fire(
+    b: &mut Builder,
+    name: &str,
+    x: TensorId,
+    squeeze: u64,
+    expand: u64,
+) -> Result<TensorId, Fault> {
     let mut conv = |part: &str, x: TensorId, out: u64, kernel: u64| {
-        let y = b.conv2d(&format!("{name}.{part}"), x, &Conv::square(out, kernel, 1, kernel / 2).with_bias())?;
+        let y = b.conv2d(
+            &format!("{name}.{part}"),
+            x,
+            &Conv::square(out, kernel, 1, kernel / 2).with_bias(),
+        )?;
         b.function(&format!("{name}.{part}_activation"), y, Function::Relu)
     };
     let squeezed = conv("squeeze", x, squeeze, 1)?;
@@ -97,7 +161,13 @@ fn fire(b: &mut Builder, name: &str, x: TensorId, squeeze: u64, expand: u64) -> 
 }
 
 /// Linears at the given places with ReLU between them.
-fn classifier(b: &mut Builder, inputs: &Inputs, x: TensorId, width: u64, layers: &[(u32, u64)]) -> Built {
+fn classifier(
+    b: &mut Builder,
+    inputs: &Inputs,
+    x: TensorId,
+    width: u64,
+    layers: &[(u32, u64)],
+) -> Built {
     let mut x = b.reshape("flatten", x, &[inputs.batch, width])?;
     for (i, (at, out)) in layers.iter().enumerate() {
         x = b.linear(&format!("classifier.{at}"), x, *out, true)?;

@@ -7,8 +7,15 @@ use crate::graph::GraphError;
 use crate::tensor::TensorId;
 
 /// Expansion, output channels, blocks, stride of the first block.
-const SETTINGS: [(u64, u64, u64, u64); 7] =
-    [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+const SETTINGS: [(u64, u64, u64, u64); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
 
 /// Builds MobileNetV2 with 1000 classes.
 pub fn build(b: &mut Builder, inputs: &Inputs) -> Built {
@@ -21,11 +28,20 @@ pub fn build(b: &mut Builder, inputs: &Inputs) -> Built {
             let stride = if block == 0 { stride } else { 1 };
             let y = inverted_residual(b, &name, x, channels, expansion, out, stride)?;
             let keeps_shape = stride == 1 && channels == out;
-            x = if keeps_shape { b.add(&format!("{name}.add"), x, y)? } else { y };
+            x = if keeps_shape {
+                b.add(&format!("{name}.add"), x, y)?
+            } else {
+                y
+            };
             (index, channels) = (index + 1, out);
         }
     }
-    let x = conv_norm_clip(b, &format!("features.{index}"), x, &Conv::square(1280, 1, 1, 0))?;
+    let x = conv_norm_clip(
+        b,
+        &format!("features.{index}"),
+        x,
+        &Conv::square(1280, 1, 1, 0),
+    )?;
     let x = b.adaptive_average_pool2d("avgpool", x, [1, 1])?;
     let x = b.reshape("flatten", x, &[inputs.batch, 1280])?;
     let x = b.linear("classifier.1", x, 1000, true)?;
@@ -34,7 +50,12 @@ pub fn build(b: &mut Builder, inputs: &Inputs) -> Built {
 }
 
 /// A convolution, its batch norm, and ReLU6.
-fn conv_norm_clip(b: &mut Builder, name: &str, x: TensorId, conv: &Conv) -> Result<TensorId, GraphError> {
+fn conv_norm_clip(
+    b: &mut Builder,
+    name: &str,
+    x: TensorId,
+    conv: &Conv,
+) -> Result<TensorId, GraphError> {
     let x = b.conv2d(&format!("{name}.0"), x, conv)?;
     let x = b.batch_norm(&format!("{name}.1"), x)?;
     b.function(&format!("{name}.2"), x, Function::Clip)
@@ -53,11 +74,20 @@ fn inverted_residual(
     let hidden = channels * expansion;
     let (mut x, mut at) = (x, 0);
     if expansion != 1 {
-        x = conv_norm_clip(b, &format!("{name}.conv.{at}"), x, &Conv::square(hidden, 1, 1, 0))?;
+        x = conv_norm_clip(
+            b,
+            &format!("{name}.conv.{at}"),
+            x,
+            &Conv::square(hidden, 1, 1, 0),
+        )?;
         at += 1;
     }
     let depthwise = Conv::square(hidden, 3, stride, 1).with_groups(hidden);
     x = conv_norm_clip(b, &format!("{name}.conv.{at}"), x, &depthwise)?;
-    x = b.conv2d(&format!("{name}.conv.{}", at + 1), x, &Conv::square(out, 1, 1, 0))?;
+    x = b.conv2d(
+        &format!("{name}.conv.{}", at + 1),
+        x,
+        &Conv::square(out, 1, 1, 0),
+    )?;
     b.batch_norm(&format!("{name}.conv.{}", at + 2), x)
 }

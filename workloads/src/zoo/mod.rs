@@ -52,19 +52,71 @@ const IMAGE: &[(&str, &[u64])] = &[("image", &[3, 224, 224])];
 
 /// In the order of names.
 const ZOO: &[Entry] = &[
-    Entry { name: "alexnet", inputs: IMAGE, build: classic::alexnet },
-    Entry { name: "bert-base", inputs: bert::INPUTS, build: |b, i| bert::build(b, i, bert::BASE) },
-    Entry { name: "bert-large", inputs: bert::INPUTS, build: |b, i| bert::build(b, i, bert::LARGE) },
-    Entry { name: "mobilenet_v2", inputs: IMAGE, build: mobilenet::build },
-    Entry { name: "resnet101", inputs: IMAGE, build: |b, i| resnet::build(b, i, &resnet::RESNET101) },
-    Entry { name: "resnet152", inputs: IMAGE, build: |b, i| resnet::build(b, i, &resnet::RESNET152) },
-    Entry { name: "resnet18", inputs: IMAGE, build: |b, i| resnet::build(b, i, &resnet::RESNET18) },
-    Entry { name: "resnet34", inputs: IMAGE, build: |b, i| resnet::build(b, i, &resnet::RESNET34) },
-    Entry { name: "resnet50", inputs: IMAGE, build: |b, i| resnet::build(b, i, &resnet::RESNET50) },
-    Entry { name: "sd15-unet", inputs: unet::INPUTS, build: |b, i| unet::build(b, i, unet::SD15) },
-    Entry { name: "squeezenet1_0", inputs: IMAGE, build: classic::squeezenet },
-    Entry { name: "vgg16", inputs: IMAGE, build: classic::vgg16 },
-    Entry { name: "vit_b_16", inputs: IMAGE, build: |b, i| vit::build(b, i, &vit::B_16) },
+    Entry {
+        name: "alexnet",
+        inputs: IMAGE,
+        build: classic::alexnet,
+    },
+    Entry {
+        name: "bert-base",
+        inputs: bert::INPUTS,
+        build: |b, i| bert::build(b, i, bert::BASE),
+    },
+    Entry {
+        name: "bert-large",
+        inputs: bert::INPUTS,
+        build: |b, i| bert::build(b, i, bert::LARGE),
+    },
+    Entry {
+        name: "mobilenet_v2",
+        inputs: IMAGE,
+        build: mobilenet::build,
+    },
+    Entry {
+        name: "resnet101",
+        inputs: IMAGE,
+        build: |b, i| resnet::build(b, i, &resnet::RESNET101),
+    },
+    Entry {
+        name: "resnet152",
+        inputs: IMAGE,
+        build: |b, i| resnet::build(b, i, &resnet::RESNET152),
+    },
+    Entry {
+        name: "resnet18",
+        inputs: IMAGE,
+        build: |b, i| resnet::build(b, i, &resnet::RESNET18),
+    },
+    Entry {
+        name: "resnet34",
+        inputs: IMAGE,
+        build: |b, i| resnet::build(b, i, &resnet::RESNET34),
+    },
+    Entry {
+        name: "resnet50",
+        inputs: IMAGE,
+        build: |b, i| resnet::build(b, i, &resnet::RESNET50),
+    },
+    Entry {
+        name: "sd15-unet",
+        inputs: unet::INPUTS,
+        build: |b, i| unet::build(b, i, unet::SD15),
+    },
+    Entry {
+        name: "squeezenet1_0",
+        inputs: IMAGE,
+        build: classic::squeezenet,
+    },
+    Entry {
+        name: "vgg16",
+        inputs: IMAGE,
+        build: classic::vgg16,
+    },
+    Entry {
+        name: "vit_b_16",
+        inputs: IMAGE,
+        build: |b, i| vit::build(b, i, &vit::B_16),
+    },
 ];
 
 /// Names of the zoo, sorted.
@@ -79,21 +131,36 @@ pub fn names() -> Vec<&'static str> {
 /// architecture does not allow.
 pub fn build(name: &str, request: &Request) -> Result<Graph, ModelError> {
     let Some(entry) = ZOO.iter().find(|e| e.name == name) else {
-        let near = nearest_names(name, names()).into_iter().map(|n| format!("`{n}`")).collect();
-        return Err(ModelError::Unknown { name: name.into(), near });
+        let near = nearest_names(name, names())
+            .into_iter()
+            .map(|n| format!("`{n}`"))
+            .collect();
+        return Err(ModelError::Unknown {
+            name: name.into(),
+            near,
+        });
     };
     let model = || name.to_string();
-    let graph_error = |error| ModelError::Graph { model: model(), error };
+    let graph_error = |error| ModelError::Graph {
+        model: model(),
+        error,
+    };
     if request.pass != Pass::Forward {
         let reason = "has no prefill or decode pass; leave out prompt, context and phase, or take a language model";
-        return Err(ModelError::Unsupported { model: model(), reason: reason.into() });
+        return Err(ModelError::Unsupported {
+            model: model(),
+            reason: reason.into(),
+        });
     }
     let mut builder = Builder::new(name);
     let built = Inputs::of(entry, request).and_then(|inputs| (entry.build)(&mut builder, &inputs));
     match built {
         Ok(()) => builder.finish().map_err(graph_error),
         Err(Fault::Graph(error)) => Err(graph_error(error)),
-        Err(Fault::Unsupported(reason)) => Err(ModelError::Unsupported { model: model(), reason }),
+        Err(Fault::Unsupported(reason)) => Err(ModelError::Unsupported {
+            model: model(),
+            reason,
+        }),
     }
 }
 
@@ -114,11 +181,20 @@ impl Inputs {
         }
         for (name, given) in &request.shapes {
             let Some((_, shape)) = shapes.iter_mut().find(|(n, _)| n == name) else {
-                let list = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-                return Err(Fault::Unsupported(format!("has no input `{name}`; its inputs are {list}")));
+                let list = names
+                    .iter()
+                    .map(|n| format!("`{n}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(Fault::Unsupported(format!(
+                    "has no input `{name}`; its inputs are {list}"
+                )));
             };
             if given.len() != shape.len() || given.contains(&0) {
-                let reason = format!("input `{name}` has {} extents of 1 or more, as in {shape:?}; {given:?} does not", shape.len());
+                let reason = format!(
+                    "input `{name}` has {} extents of 1 or more, as in {shape:?}; {given:?} does not",
+                    shape.len()
+                );
                 return Err(Fault::Unsupported(reason));
             }
             shape.clone_from(given);
@@ -126,7 +202,9 @@ impl Inputs {
                 1 => {}
                 own if batch == 1 || own == batch => batch = own,
                 own => {
-                    let reason = format!("input `{name}` has batch {own}, but batch {batch} is asked for; give one of them");
+                    let reason = format!(
+                        "input `{name}` has batch {own}, but batch {batch} is asked for; give one of them"
+                    );
                     return Err(Fault::Unsupported(reason));
                 }
             }
@@ -142,7 +220,11 @@ impl Inputs {
 
     /// The shape of an input, batch first; `N` is its rank.
     fn shape<const N: usize>(&self, name: &str) -> Result<[u64; N], Fault> {
-        let found = self.shapes.iter().find(|(n, _)| *n == name).and_then(|(_, s)| <[u64; N]>::try_from(s.as_slice()).ok());
+        let found = self
+            .shapes
+            .iter()
+            .find(|(n, _)| *n == name)
+            .and_then(|(_, s)| <[u64; N]>::try_from(s.as_slice()).ok());
         found.ok_or_else(|| Fault::Unsupported(format!("has no input `{name}` of {N} ranks")))
     }
 
@@ -150,7 +232,10 @@ impl Inputs {
     fn image(&self, b: &mut Builder) -> Result<crate::TensorId, Fault> {
         let shape = self.shape::<4>("image")?;
         if shape[1] != 3 {
-            return Err(Fault::Unsupported(format!("images have 3 channels, not {}", shape[1])));
+            return Err(Fault::Unsupported(format!(
+                "images have 3 channels, not {}",
+                shape[1]
+            )));
         }
         Ok(b.input("image", &shape))
     }
@@ -158,7 +243,8 @@ impl Inputs {
 
 /// A configuration that ships with the crate.
 fn configuration<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    serde_json::from_str(text).map_err(|e| Fault::Unsupported(format!("its configuration is wrong: {e}")))
+    serde_json::from_str(text)
+        .map_err(|e| Fault::Unsupported(format!("its configuration is wrong: {e}")))
 }
 
 #[cfg(test)]

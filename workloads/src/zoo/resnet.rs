@@ -14,11 +14,26 @@ pub struct ResNet {
     blocks: [u32; 4],
 }
 
-pub const RESNET18: ResNet = ResNet { bottleneck: false, blocks: [2, 2, 2, 2] };
-pub const RESNET34: ResNet = ResNet { bottleneck: false, blocks: [3, 4, 6, 3] };
-pub const RESNET50: ResNet = ResNet { bottleneck: true, blocks: [3, 4, 6, 3] };
-pub const RESNET101: ResNet = ResNet { bottleneck: true, blocks: [3, 4, 23, 3] };
-pub const RESNET152: ResNet = ResNet { bottleneck: true, blocks: [3, 8, 36, 3] };
+pub const RESNET18: ResNet = ResNet {
+    bottleneck: false,
+    blocks: [2, 2, 2, 2],
+};
+pub const RESNET34: ResNet = ResNet {
+    bottleneck: false,
+    blocks: [3, 4, 6, 3],
+};
+pub const RESNET50: ResNet = ResNet {
+    bottleneck: true,
+    blocks: [3, 4, 6, 3],
+};
+pub const RESNET101: ResNet = ResNet {
+    bottleneck: true,
+    blocks: [3, 4, 23, 3],
+};
+pub const RESNET152: ResNet = ResNet {
+    bottleneck: true,
+    blocks: [3, 8, 36, 3],
+};
 
 /// Builds a residual network with 1000 classes.
 pub fn build(b: &mut Builder, inputs: &Inputs, net: &ResNet) -> Built {
@@ -34,7 +49,14 @@ pub fn build(b: &mut Builder, inputs: &Inputs, net: &ResNet) -> Built {
         let stride = if stage == 0 { 1 } else { 2 };
         let stage = stage + 1;
         for block in 0..blocks {
-            x = residual(b, &format!("layer{stage}.{block}"), x, net.bottleneck, width, if block == 0 { stride } else { 1 })?;
+            x = residual(
+                b,
+                &format!("layer{stage}.{block}"),
+                x,
+                net.bottleneck,
+                width,
+                if block == 0 { stride } else { 1 },
+            )?;
         }
         b.end_block(format!("layer{stage}"), 1);
     }
@@ -56,9 +78,16 @@ fn residual(
 ) -> Result<TensorId, GraphError> {
     let out = if bottleneck { 4 * width } else { width };
     let convs: &[Conv] = if bottleneck {
-        &[Conv::square(width, 1, 1, 0), Conv::square(width, 3, stride, 1), Conv::square(out, 1, 1, 0)]
+        &[
+            Conv::square(width, 1, 1, 0),
+            Conv::square(width, 3, stride, 1),
+            Conv::square(out, 1, 1, 0),
+        ]
     } else {
-        &[Conv::square(width, 3, stride, 1), Conv::square(out, 3, 1, 1)]
+        &[
+            Conv::square(width, 3, stride, 1),
+            Conv::square(out, 3, 1, 1),
+        ]
     };
     let mut y = x;
     for (i, conv) in convs.iter().enumerate() {
@@ -71,7 +100,11 @@ fn residual(
     }
     let mut identity = x;
     if stride != 1 || b.shape(x).get(1) != Some(&out) {
-        identity = b.conv2d(&format!("{name}.downsample.0"), x, &Conv::square(out, 1, stride, 0))?;
+        identity = b.conv2d(
+            &format!("{name}.downsample.0"),
+            x,
+            &Conv::square(out, 1, stride, 0),
+        )?;
         identity = b.batch_norm(&format!("{name}.downsample.1"), identity)?;
     }
     let sum = b.add(&format!("{name}.add"), y, identity)?;

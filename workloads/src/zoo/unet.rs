@@ -6,18 +6,23 @@
 //! reads what the way down left, and enlarges. The time step enters every residual block as a channel offset.
 //! Batch counts latents: guidance without a classifier runs a batch of two for each image.
 
+use std::collections::BTreeMap;
+
+use presil_numerics::LanePrimitive as L;
 use serde::Deserialize;
 
 use super::{Built, Fault, Inputs, configuration};
 use crate::build::{Attention, Builder, Conv, Function, Mask, NormKind};
 use crate::op::OpClass;
 use crate::tensor::{Role, TensorId};
-use presil_numerics::LanePrimitive as L;
 
 pub const SD15: &str = include_str!("../../../configs/models/sd15-unet.json");
 
 /// Latents [batch, channels, height, width] (64 x 64 for 512 px) and text states [batch, tokens, width].
-pub const INPUTS: &[(&str, &[u64])] = &[("sample", &[4, 64, 64]), ("encoder_hidden_states", &[77, 768])];
+pub const INPUTS: &[(&str, &[u64])] = &[
+    ("sample", &[4, 64, 64]),
+    ("encoder_hidden_states", &[77, 768]),
+];
 
 #[derive(Deserialize)]
 struct Config {
@@ -32,7 +37,21 @@ struct Config {
     norm_num_groups: u64,
     out_channels: u64,
     up_block_types: Vec<String>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
 }
+
+/// Keys that change no shape.
+const NO_SHAPE: [&str; 8] = [
+    "_class_name",
+    "center_input_sample",
+    "downsample_padding",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "mid_block_scale_factor",
+    "norm_eps",
+    "sample_size",
+];
 
 /// Filter, stride and padding of the 3x3 convolutions, with bias.
 fn conv3x3(out: u64, stride: u64) -> Conv {
@@ -55,17 +74,27 @@ struct Unet<'a> {
 /// Builds the network of a configuration.
 pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
     let c: Config = configuration(config)?;
+    if let Some(key) = c.rest.keys().find(|k| !NO_SHAPE.contains(&k.as_str())) {
+        return Err(Fault::Unsupported(format!(
+            "its configuration has a `{key}`, which presil does not build"
+        )));
+    }
     let sample = inputs.shape::<4>("sample")?;
     let states = inputs.shape::<3>("encoder_hidden_states")?;
     let levels = c.block_out_channels.len();
-    let known = |types: &[String], plain: &str, cross: &str| types.len() == levels && types.iter().all(|t| t == plain || t == cross);
+    let known = |types: &[String], plain: &str, cross: &str| {
+        types.len() == levels && types.iter().all(|t| t == plain || t == cross)
+    };
     let down_known = known(&c.down_block_types, "DownBlock2D", "CrossAttnDownBlock2D");
     let up_known = known(&c.up_block_types, "UpBlock2D", "CrossAttnUpBlock2D");
-    let (Some(&first), Some(&last)) = (c.block_out_channels.first(), c.block_out_channels.last()) else {
+    let (Some(&first), Some(&last)) = (c.block_out_channels.first(), c.block_out_channels.last())
+    else {
         return Err(Fault::Unsupported("its configuration has no levels".into()));
     };
     if !down_known || !up_known || c.act_fn != "silu" {
-        return Err(Fault::Unsupported("its configuration has blocks or activations that presil does not build".into()));
+        return Err(Fault::Unsupported(
+            "its configuration has blocks or activations that presil does not build".into(),
+        ));
     }
     if sample[1] != c.in_channels || states[2] != c.cross_attention_dim {
         let reason = format!(
@@ -77,17 +106,32 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
     // Each level but the last halves the latent, and the way up doubles it.
     let factor = 1 << (levels - 1);
     if sample[2] % factor != 0 || sample[3] % factor != 0 {
-        let reason = format!("height and width of `sample` must be multiples of {factor}; {}x{} is not", sample[2], sample[3]);
+        let reason = format!(
+            "height and width of `sample` must be multiples of {factor}; {}x{} is not",
+            sample[2], sample[3]
+        );
         return Err(Fault::Unsupported(reason));
     }
 
     let x = b.input("sample", &sample);
     let text = b.input("encoder_hidden_states", &states);
     let time = time_embedding(b, sample[0], first)?;
-    let mut net = Unet { b, c: &c, n: sample[0], time, text, text_tokens: states[1] };
+    let mut net = Unet {
+        b,
+        c: &c,
+        n: sample[0],
+        time,
+        text,
+        text_tokens: states[1],
+    };
     let mut x = net.b.conv2d("conv_in", x, &conv3x3(first, 1))?;
     let mut skips = vec![x];
-    for (level, (&channels, kind)) in c.block_out_channels.iter().zip(&c.down_block_types).enumerate() {
+    for (level, (&channels, kind)) in c
+        .block_out_channels
+        .iter()
+        .zip(&c.down_block_types)
+        .enumerate()
+    {
         let name = format!("down_blocks.{level}");
         for i in 0..c.layers_per_block {
             x = net.resnet(&format!("{name}.resnets.{i}"), x, channels)?;
@@ -97,7 +141,11 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
             skips.push(x);
         }
         if level + 1 < levels {
-            x = net.b.conv2d(&format!("{name}.downsamplers.0.conv"), x, &conv3x3(channels, 2))?;
+            x = net.b.conv2d(
+                &format!("{name}.downsamplers.0.conv"),
+                x,
+                &conv3x3(channels, 2),
+            )?;
             skips.push(x);
         }
         net.b.end_block(name, 1);
@@ -106,19 +154,35 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
     x = net.transformer("mid_block.attentions.0", x, last)?;
     x = net.resnet("mid_block.resnets.1", x, last)?;
     net.b.end_block("mid_block", 1);
-    for (level, (&channels, kind)) in c.block_out_channels.iter().rev().zip(&c.up_block_types).enumerate() {
+    for (level, (&channels, kind)) in c
+        .block_out_channels
+        .iter()
+        .rev()
+        .zip(&c.up_block_types)
+        .enumerate()
+    {
         let name = format!("up_blocks.{level}");
         for i in 0..=c.layers_per_block {
-            let skip = skips.pop().ok_or_else(|| Fault::Unsupported("its ways down and up do not fit".into()))?;
-            x = net.b.concat(&format!("{name}.resnets.{i}.cat"), &[x, skip], 1)?;
+            let skip = skips
+                .pop()
+                .ok_or_else(|| Fault::Unsupported("its ways down and up do not fit".into()))?;
+            x = net
+                .b
+                .concat(&format!("{name}.resnets.{i}.cat"), &[x, skip], 1)?;
             x = net.resnet(&format!("{name}.resnets.{i}"), x, channels)?;
             if kind.starts_with("CrossAttn") {
                 x = net.transformer(&format!("{name}.attentions.{i}"), x, channels)?;
             }
         }
         if level + 1 < levels {
-            x = net.b.upsample_nearest(&format!("{name}.upsamplers.0.interpolate"), x, [2; 2])?;
-            x = net.b.conv2d(&format!("{name}.upsamplers.0.conv"), x, &conv3x3(channels, 1))?;
+            x = net
+                .b
+                .upsample_nearest(&format!("{name}.upsamplers.0.interpolate"), x, [2; 2])?;
+            x = net.b.conv2d(
+                &format!("{name}.upsamplers.0.conv"),
+                x,
+                &conv3x3(channels, 1),
+            )?;
         }
         net.b.end_block(name, 1);
     }
@@ -132,7 +196,12 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
 fn time_embedding(b: &mut Builder, n: u64, width: u64) -> Result<TensorId, Fault> {
     let step = b.input("timestep", &[n, 1]);
     let frequencies = b.tensor("time_proj.frequencies", &[1, width], Role::Constant);
-    let x = b.elementwise("time_proj", OpClass::Position, &[step, frequencies], &[L::Mul, L::Lookup])?;
+    let x = b.elementwise(
+        "time_proj",
+        OpClass::Position,
+        &[step, frequencies],
+        &[L::Mul, L::Lookup],
+    )?;
     let x = b.linear("time_embedding.linear_1", x, 4 * width, true)?;
     let x = b.function("time_embedding.act", x, Function::Silu)?;
     Ok(b.linear("time_embedding.linear_2", x, 4 * width, true)?)
@@ -146,17 +215,41 @@ impl Unet<'_> {
 
     /// A residual block to `out` channels.
     fn resnet(&mut self, name: &str, x: TensorId, out: u64) -> Result<TensorId, Fault> {
-        let y = self.norm_silu(&format!("{name}.norm1"), &format!("{name}.nonlinearity1"), x)?;
-        let y = self.b.conv2d(&format!("{name}.conv1"), y, &conv3x3(out, 1))?;
-        let time = self.b.function(&format!("{name}.nonlinearity_time"), self.time, Function::Silu)?;
-        let time = self.b.linear(&format!("{name}.time_emb_proj"), time, out, true)?;
-        let time = self.b.reshape(&format!("{name}.time"), time, &[self.n, out, 1, 1])?;
+        let y = self.norm_silu(
+            &format!("{name}.norm1"),
+            &format!("{name}.nonlinearity1"),
+            x,
+        )?;
+        let y = self
+            .b
+            .conv2d(&format!("{name}.conv1"), y, &conv3x3(out, 1))?;
+        let time = self.b.function(
+            &format!("{name}.nonlinearity_time"),
+            self.time,
+            Function::Silu,
+        )?;
+        let time = self
+            .b
+            .linear(&format!("{name}.time_emb_proj"), time, out, true)?;
+        let time = self
+            .b
+            .reshape(&format!("{name}.time"), time, &[self.n, out, 1, 1])?;
         let y = self.b.add(&format!("{name}.add_time"), y, time)?;
-        let y = self.norm_silu(&format!("{name}.norm2"), &format!("{name}.nonlinearity2"), y)?;
-        let y = self.b.conv2d(&format!("{name}.conv2"), y, &conv3x3(out, 1))?;
+        let y = self.norm_silu(
+            &format!("{name}.norm2"),
+            &format!("{name}.nonlinearity2"),
+            y,
+        )?;
+        let y = self
+            .b
+            .conv2d(&format!("{name}.conv2"), y, &conv3x3(out, 1))?;
         let changes = self.b.shape(x).get(1) != Some(&out);
         let x = match changes {
-            true => self.b.conv2d(&format!("{name}.conv_shortcut"), x, &Conv::square(out, 1, 1, 0).with_bias())?,
+            true => self.b.conv2d(
+                &format!("{name}.conv_shortcut"),
+                x,
+                &Conv::square(out, 1, 1, 0).with_bias(),
+            )?,
             false => x,
         };
         Ok(self.b.add(&format!("{name}.add"), x, y)?)
@@ -166,31 +259,53 @@ impl Unet<'_> {
     fn transformer(&mut self, name: &str, x: TensorId, channels: u64) -> Result<TensorId, Fault> {
         let (image, n) = (x, self.n);
         let shape = self.b.shape(x).to_vec();
-        let pixels = shape.iter().skip(2).fold(1, |p: u64, d| p.saturating_mul(*d));
+        let pixels = shape
+            .iter()
+            .skip(2)
+            .fold(1, |p: u64, d| p.saturating_mul(*d));
         let project = Conv::square(channels, 1, 1, 0).with_bias();
-        let x = self.b.group_norm(&format!("{name}.norm"), x, self.c.norm_num_groups)?;
+        let x = self
+            .b
+            .group_norm(&format!("{name}.norm"), x, self.c.norm_num_groups)?;
         let x = self.b.conv2d(&format!("{name}.proj_in"), x, &project)?;
-        let x = self.b.reshape(&format!("{name}.pixels"), x, &[n, channels, pixels])?;
-        let x = self.b.transpose(&format!("{name}.to_tokens"), x, &[0, 2, 1])?;
+        let x = self
+            .b
+            .reshape(&format!("{name}.pixels"), x, &[n, channels, pixels])?;
+        let x = self
+            .b
+            .transpose(&format!("{name}.to_tokens"), x, &[0, 2, 1])?;
 
         let part = format!("{name}.transformer_blocks.0");
         let y = self.layer_norm(&format!("{part}.norm1"), x)?;
         let y = self.attention(&format!("{part}.attn1"), y, (y, pixels), (channels, pixels))?;
         let x = self.b.add(&format!("{part}.add1"), x, y)?;
         let y = self.layer_norm(&format!("{part}.norm2"), x)?;
-        let y = self.attention(&format!("{part}.attn2"), y, (self.text, self.text_tokens), (channels, pixels))?;
+        let y = self.attention(
+            &format!("{part}.attn2"),
+            y,
+            (self.text, self.text_tokens),
+            (channels, pixels),
+        )?;
         let x = self.b.add(&format!("{part}.add2"), x, y)?;
         let y = self.layer_norm(&format!("{part}.norm3"), x)?;
-        let y = self.b.linear(&format!("{part}.ff.net.0.proj"), y, 8 * channels, true)?;
+        let y = self
+            .b
+            .linear(&format!("{part}.ff.net.0.proj"), y, 8 * channels, true)?;
         let halves = [n, pixels, 4 * channels];
         let value = self.b.view(&format!("{part}.ff.net.0.value"), y, &halves);
         let gate = self.b.view(&format!("{part}.ff.net.0.gate"), y, &halves);
-        let gate = self.b.function(&format!("{part}.ff.net.0.gelu"), gate, Function::Gelu)?;
+        let gate = self
+            .b
+            .function(&format!("{part}.ff.net.0.gelu"), gate, Function::Gelu)?;
         let y = self.b.mul(&format!("{part}.ff.net.0.mul"), value, gate)?;
-        let y = self.b.linear(&format!("{part}.ff.net.2"), y, channels, true)?;
+        let y = self
+            .b
+            .linear(&format!("{part}.ff.net.2"), y, channels, true)?;
         let x = self.b.add(&format!("{part}.add3"), x, y)?;
 
-        let x = self.b.transpose(&format!("{name}.to_channels"), x, &[0, 2, 1])?;
+        let x = self
+            .b
+            .transpose(&format!("{name}.to_channels"), x, &[0, 2, 1])?;
         let x = self.b.reshape(&format!("{name}.image"), x, &shape)?;
         let x = self.b.conv2d(&format!("{name}.proj_out"), x, &project)?;
         Ok(self.b.add(&format!("{name}.add"), x, image)?)
@@ -220,9 +335,15 @@ impl Unet<'_> {
             mask: Mask::Full,
         };
         let q = self.b.linear(&format!("{name}.to_q"), x, channels, false)?;
-        let k = self.b.linear(&format!("{name}.to_k"), source, channels, false)?;
-        let v = self.b.linear(&format!("{name}.to_v"), source, channels, false)?;
+        let k = self
+            .b
+            .linear(&format!("{name}.to_k"), source, channels, false)?;
+        let v = self
+            .b
+            .linear(&format!("{name}.to_v"), source, channels, false)?;
         let y = self.b.attention(name, [q, k, v], &attention)?;
-        Ok(self.b.linear(&format!("{name}.to_out.0"), y, channels, true)?)
+        Ok(self
+            .b
+            .linear(&format!("{name}.to_out.0"), y, channels, true)?)
     }
 }

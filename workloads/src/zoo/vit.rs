@@ -12,18 +12,36 @@ pub struct Vit {
     mlp: u64,
 }
 
-pub const B_16: Vit = Vit { patch: 16, layers: 12, heads: 12, hidden: 768, mlp: 3072 };
+pub const B_16: Vit = Vit {
+    patch: 16,
+    layers: 12,
+    heads: 12,
+    hidden: 768,
+    mlp: 3072,
+};
 
 /// Builds a vision transformer with 1000 classes. The position embedding has the size of the image.
 pub fn build(b: &mut Builder, inputs: &Inputs, net: &Vit) -> Built {
     let [batch, _, height, width] = inputs.shape::<4>("image")?;
-    let &Vit { patch, layers, heads, hidden, mlp } = net;
+    let &Vit {
+        patch,
+        layers,
+        heads,
+        hidden,
+        mlp,
+    } = net;
     if height % patch != 0 || width % patch != 0 {
-        let reason = format!("the image's height and width must be multiples of {patch}; {height}x{width} is not");
+        let reason = format!(
+            "the image's height and width must be multiples of {patch}; {height}x{width} is not"
+        );
         return Err(Fault::Unsupported(reason));
     }
     let image = inputs.image(b)?;
-    let x = b.conv2d("conv_proj", image, &Conv::square(hidden, patch, patch, 0).with_bias())?;
+    let x = b.conv2d(
+        "conv_proj",
+        image,
+        &Conv::square(hidden, patch, patch, 0).with_bias(),
+    )?;
     let patches = (height / patch).saturating_mul(width / patch);
     let x = b.reshape("patches", x, &[batch, hidden, patches])?;
     let x = b.transpose("tokens", x, &[0, 2, 1])?;
@@ -38,7 +56,13 @@ pub fn build(b: &mut Builder, inputs: &Inputs, net: &Vit) -> Built {
     let name = |part: &str| format!("encoder.layers.encoder_layer.{part}");
     let y = b.norm(&name("ln_1"), x, NormKind::Layer, true, true)?;
     let qkv = b.linear(&name("self_attention.in_proj"), y, 3 * hidden, true)?;
-    let [q, k, v] = ["q", "k", "v"].map(|part| b.view(&name(&format!("self_attention.{part}")), qkv, &[batch, tokens, hidden]));
+    let [q, k, v] = ["q", "k", "v"].map(|part| {
+        b.view(
+            &name(&format!("self_attention.{part}")),
+            qkv,
+            &[batch, tokens, hidden],
+        )
+    });
     let attention = Attention {
         batch,
         heads,
