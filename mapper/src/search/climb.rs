@@ -1,0 +1,232 @@
+//! Climbing: from a plan to a local optimum.
+//!
+//! Moves change one thing, or two where the first alone would not fit: a factor (with the tile outside it kept or
+//! scaled), one factor up and another down, a factor from one level to the next, the place of a loop, the place
+//! of a storage, a bypass, the assignment of axes. The best of each group of moves is taken if it is better;
+//! a sweep over all groups that changes nothing ends the climb, or the budget does.
+
+use super::estimate::Score;
+use super::factors::Factors;
+use super::frame::Frame;
+use super::plan::{Plan, Spread};
+
+/// What climbing works with.
+pub(super) struct Climb<'a, 'f> {
+    pub frame: &'a Frame,
+    pub spreads: &'a [Vec<Spread>],
+    pub factors: &'f mut Factors,
+}
+
+/// The best plan of a group of moves so far.
+struct Best<'e> {
+    plan: Plan,
+    score: Score,
+    improved: bool,
+    left: u64,
+    evaluate: &'e mut dyn FnMut(&Plan) -> Score,
+}
+
+impl Best<'_> {
+    fn offer(&mut self, plan: &Plan) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let score = (self.evaluate)(plan);
+        if score.beats(self.score) {
+            self.score = score;
+            self.plan.clone_from(plan);
+            self.improved = true;
+        }
+    }
+}
+
+impl Climb<'_, '_> {
+    /// Climbs from a plan of a known score with at most `budget` evaluations.
+    pub fn climb(&mut self, plan: Plan, score: Score, budget: u64, evaluate: &mut dyn FnMut(&Plan) -> Score) -> (Plan, Score) {
+        let mut best = Best { plan, score, improved: false, left: budget, evaluate };
+        while best.left > 0 {
+            best.improved = false;
+            self.spreading(&mut best);
+            for level in (1..self.frame.levels.len()).rev() {
+                self.keeping(&mut best, level);
+                self.factoring(&mut best, level);
+                self.ordering(&mut best, level);
+            }
+            self.ordering(&mut best, 0);
+            if best.improved {
+                continue;
+            }
+            for level in (1..self.frame.levels.len()).rev() {
+                self.exchanging(&mut best, level);
+            }
+            if !best.improved {
+                break;
+            }
+        }
+        (best.plan, best.score)
+    }
+
+    fn spreading(&self, best: &mut Best) {
+        let mut plan = best.plan.clone();
+        for s in self.spreads {
+            if *s != best.plan.spreads {
+                plan.spreads.clone_from(s);
+                best.offer(&plan);
+            }
+        }
+    }
+
+    fn keeping(&self, best: &mut Best, level: usize) {
+        let l = &self.frame.levels[level];
+        for o in (0..3).filter(|o| l.allowed() & !l.required & (1 << o) != 0) {
+            let mut plan = best.plan.clone();
+            plan.layers[level].keep ^= 1 << o;
+            best.offer(&plan);
+        }
+    }
+
+    /// All factors of each dimension at a level.
+    fn factoring(&mut self, best: &mut Best, level: usize) {
+        for dim in 0..self.frame.dims.len() {
+            let start = best.plan.clone();
+            let (inner, outer) = self.tiles(&start, level, dim);
+            let size = self.frame.dims[dim].size;
+            if inner >= size {
+                continue;
+            }
+            let now = start.layers[level].factors[dim];
+            let mut plan = start.clone();
+            for &f in self.factors.of(size.div_ceil(inner)).iter() {
+                if f != now {
+                    plan.layers[level].factors[dim] = f;
+                    best.offer(&plan);
+                }
+                // The same with the tile outside kept as it is, by the factor of the level above.
+                if level > 1 && f != now {
+                    let above = start.layers[level - 1].factors[dim];
+                    let spread = self.spread_below(&start, level - 1, dim);
+                    let rest = outer.div_ceil(inner.saturating_mul(f).saturating_mul(spread)).max(1);
+                    if rest != above {
+                        plan.layers[level - 1].factors[dim] = rest;
+                        best.offer(&plan);
+                        plan.layers[level - 1].factors[dim] = above;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The places of the loops of a level, and of the storage below them.
+    fn ordering(&self, best: &mut Best, level: usize) {
+        let n = self.frame.dims.len();
+        let active: Vec<usize> = best.plan.layers[level].order.iter().copied().filter(|d| self.loops(&best.plan, level, *d)).collect();
+        if active.len() > 1 {
+            let start = best.plan.clone();
+            for (i, dim) in active.iter().enumerate() {
+                for j in (0..active.len()).filter(|j| *j != i) {
+                    let mut order = active.clone();
+                    order.remove(i);
+                    order.insert(j, *dim);
+                    let mut plan = start.clone();
+                    let idle = start.layers[level].order.iter().copied().filter(|d| !active.contains(d));
+                    plan.layers[level].order = idle.chain(order).collect();
+                    best.offer(&plan);
+                }
+            }
+        }
+        let below = level + 1;
+        if below >= best.plan.layers.len() || !self.frame.levels[level].fans.is_empty() {
+            return;
+        }
+        let start = best.plan.clone();
+        for o in (0..3).filter(|o| start.layers[below].keep & (1 << o) != 0) {
+            let order = &start.layers[level].order;
+            let places = (0..n).filter(|p| self.loops(&start, level, order[*p])).chain([n]);
+            for p in places.filter(|p| *p != start.layers[below].hoist[o]) {
+                let mut plan = start.clone();
+                plan.layers[below].hoist[o] = p;
+                best.offer(&plan);
+            }
+        }
+    }
+
+    /// One dimension's factor up and another's down, at the same level.
+    fn exchanging(&mut self, best: &mut Best, level: usize) {
+        let n = self.frame.dims.len();
+        for up in 0..n {
+            for down in (0..n).filter(|d| *d != up) {
+                let start = best.plan.clone();
+                let steps = |s: &mut Self, dim: usize| {
+                    let inner = s.tiles(&start, level, dim).0;
+                    let list = s.factors.of(s.frame.dims[dim].size.div_ceil(inner).max(1));
+                    let now = start.layers[level].factors[dim];
+                    (list.partition_point(|f| *f < now), list)
+                };
+                let (at_up, ups) = steps(self, up);
+                let (at_down, downs) = steps(self, down);
+                for &more in ups.iter().skip(at_up + 1).take(2).chain(ups.last()) {
+                    for &less in downs[..at_down.min(downs.len())].iter().rev().take(3) {
+                        if more > start.layers[level].factors[up] {
+                            let mut plan = start.clone();
+                            plan.layers[level].factors[up] = more;
+                            plan.layers[level].factors[down] = less;
+                            best.offer(&plan);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Iterations of a dimension in space below a level's loops, before the next level.
+    fn spread_below(&self, plan: &Plan, level: usize, dim: usize) -> u64 {
+        let axes = self.frame.levels[level].axes();
+        plan.spreads.iter().filter(|s| s.dim == dim && axes.contains(&s.axis)).map(|s| s.factor).product()
+    }
+
+    /// Tiles of a dimension inside a level's loops and outside the loops of the level above it (not cut off).
+    fn tiles(&self, plan: &Plan, level: usize, dim: usize) -> (u64, u64) {
+        let mut tile = 1u64;
+        for l in (level + 1..plan.layers.len()).rev() {
+            tile = tile.saturating_mul(self.spread_below(plan, l, dim)).saturating_mul(plan.layers[l].factors[dim]);
+        }
+        let inner = tile.saturating_mul(self.spread_below(plan, level, dim));
+        let mut outer = inner.saturating_mul(plan.layers[level].factors[dim]);
+        if level > 1 {
+            let above = self.spread_below(plan, level - 1, dim);
+            outer = outer.saturating_mul(above).saturating_mul(plan.layers[level - 1].factors[dim]);
+        }
+        (inner, outer)
+    }
+
+    /// Whether a dimension has a loop in time at a level.
+    fn loops(&self, plan: &Plan, level: usize, dim: usize) -> bool {
+        let (inner, _) = self.tiles(plan, level, dim);
+        inner < self.frame.dims[dim].size && (level == 0 || plan.layers[level].factors[dim] > 1)
+    }
+
+    /// Grows the tiles of every level, from the inside out, as long as they fit: all dimensions alike.
+    pub fn filled(&mut self, mut plan: Plan, fits: &mut dyn FnMut(&Plan) -> bool) -> Plan {
+        for level in (1..plan.layers.len()).rev() {
+            let mut open: Vec<usize> = (0..self.frame.dims.len()).collect();
+            while !open.is_empty() {
+                open.retain(|&dim| {
+                    let (inner, _) = self.tiles(&plan, level, dim);
+                    let now = plan.layers[level].factors[dim];
+                    let size = self.frame.dims[dim].size;
+                    if inner.saturating_mul(now) >= size {
+                        return false;
+                    }
+                    plan.layers[level].factors[dim] = now * 2;
+                    let ok = fits(&plan);
+                    if !ok {
+                        plan.layers[level].factors[dim] = now;
+                    }
+                    ok
+                });
+            }
+        }
+        plan
+    }
+}

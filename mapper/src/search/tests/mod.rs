@@ -1,0 +1,5 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod chips;
+mod exhaustive;
+mod realistic;
