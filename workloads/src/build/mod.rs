@@ -4,7 +4,7 @@
 //! its output tensor and returns its id. Names are given whole ("layers.0.attention.q"); the output tensor of
 //! an op is called like the op.
 //!
-//! - `conv`: convolutions; `matmul`: linears and matmuls; `vector`: what runs on vector units;
+//! - `conv`: convolutions; `matmul`: linears and matmuls; `vector` and `pool`: what runs on vector units;
 //!   `movement`: look-ups, views and moves; `check`: the rules that [`Graph::check`] enforces.
 //!
 //! Sizes may come from files: products of extents are checked or saturate, so that a hostile size gives an
@@ -14,6 +14,7 @@ mod check;
 mod conv;
 mod matmul;
 mod movement;
+mod pool;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -21,7 +22,8 @@ mod vector;
 pub(crate) use check::check_cascade;
 pub use conv::Conv;
 pub use matmul::{Attention, Experts, Mask};
-pub use vector::{Function, NormKind, PoolKind};
+pub use pool::PoolKind;
+pub use vector::{Function, NormKind};
 
 use presil_numerics::{Format, Quantization};
 
