@@ -53,6 +53,17 @@ pub struct Part {
     pub value: f64,
 }
 
+impl Part {
+    /// What reports call it.
+    pub fn label(&self) -> &str {
+        match self.kind {
+            Kind::Latency => "launch, fill, drain",
+            Kind::Static => "static power",
+            _ => &self.name,
+        }
+    }
+}
+
 /// The value, or zero where it is not finite: sums and drawings go on, and the figure itself prints as "n/a".
 pub fn finite(x: f64) -> f64 {
     if x.is_finite() { x } else { 0.0 }

@@ -157,7 +157,7 @@ fn bar(
     let share = figures::ratio(own, total).map(|s| format!(" ({})", text::percent(s))).unwrap_or_default();
     let mut title = format!("{}{}\n{}{share}", op.name, times(op.repeat), text::typeset(&unit(own)));
     for p in parts.iter().filter(|p| p.value > 0.0) {
-        title.push_str(&format!("\n{} {}", p.name, text::typeset(&unit(p.value))));
+        title.push_str(&format!("\n{} {}", p.label(), text::typeset(&unit(p.value))));
     }
     Bar {
         label: format!("{}{}", op.name, times(op.repeat)),
@@ -215,19 +215,19 @@ fn columns(bars: &[Bar], label: &str, unit: fn(f64) -> String) -> Result<String,
     let pitch = (width - left - right) / bars.len().max(1) as f64;
     let named = named(&bars, pitch);
     let longest = 24;
-    let labels: Vec<String> = bars.iter().map(|b| text::shorten(&b.label, longest)).collect();
+    let labels: Vec<String> = bars.iter().map(|b| text::tail(&b.label, longest)).collect();
     let used = labels.iter().zip(&named).filter(|(_, n)| **n).map(|(l, _)| width_of(l, SMALL));
     let bottom = used.fold(12.0, f64::max) + 14.0;
     let height = 250.0 + top + bottom;
 
     let sheet = Sheet::new(Shape::Wide.width(), height.ceil() as u32);
     let max = bars.iter().map(Bar::total).fold(0.0, f64::max);
-    let ticks = ticks(max, 4);
+    let ticks = ticks(max, 5);
     let ceiling = ticks.last().copied().unwrap_or(1.0);
     let plane: Plane<RangedCoordf64> = inside(&sheet, top, right, bottom, left).apply_coord_spec(Cartesian2d::new(
         0.0..bars.len().max(1) as f64,
         0.0..ceiling,
-        (u(left)..u(width - right), u(top)..u(height - bottom)),
+        (u(left)..u(width - right), u(height - bottom)..u(top)),
     ));
     let y_of = |v: f64| f64::from(plane.map_coordinate(&(0.0, v)).1) / f64::from(UNIT);
     for t in &ticks {
@@ -307,7 +307,7 @@ fn rows(bars: &[Bar], label: &str, unit: fn(f64) -> String) -> Result<String, Pl
         sheet.open(&bar.title, Some(&bar.reference));
         let value = text::typeset(&unit(bar.total()));
         let room = ((width - width_of(&value, FONT) - 12.0) / (FONT * EM)) as usize;
-        let name = text::shorten(&bar.label, room);
+        let name = text::tail(&bar.label, room);
         write(&sheet, &name, &style(Ink::TEXT, FONT, HPos::Left, VPos::Bottom), (0.0, y + 14.0))?;
         write(&sheet, &value, &style(Ink::MUTED, FONT, HPos::Right, VPos::Bottom), (width, y + 14.0))?;
         let mut base = 0.0;
@@ -349,7 +349,7 @@ pub fn traffic(view: &View<'_>, phase: &Phase, shape: Shape) -> Result<String, P
 
     let wide = shape == Shape::Wide;
     let names = flows.iter().map(|f| width_of(&text::shorten(f.0, 22), FONT)).fold(0.0, f64::max);
-    let (left, right, top, bottom) = if wide { (names + 20.0, 150.0, 6.0, 40.0) } else { (2.0, 12.0, 6.0, 40.0) };
+    let (left, right, top, bottom) = if wide { (names + 20.0, 120.0, 6.0, 40.0) } else { (2.0, 12.0, 6.0, 40.0) };
     let pitch = if wide { 46.0 } else { 64.0 };
     let head = if wide { 8.0 } else { 22.0 };
     let height = top + bottom + pitch * flows.len().max(1) as f64;
@@ -399,7 +399,9 @@ pub fn traffic(view: &View<'_>, phase: &Phase, shape: Shape) -> Result<String, P
             sheet.close();
         }
     }
-    line(&sheet, Ink::AXIS, 1.0, (left, top), (left, height - bottom))?;
+    if wide {
+        line(&sheet, Ink::AXIS, 1.0, (left, top), (left, height - bottom))?;
+    }
     Ok(sheet.finish(shape.class(), "Bytes read and written of each memory"))
 }
 
@@ -449,7 +451,7 @@ pub fn roofline(
     let peak = run.peak_macs_per_s;
     let xs = |f: fn(f64, f64) -> f64, start: f64| dots.iter().map(|d| d.at.0).fold(start, f);
     let xs_decades = decades(xs(f64::min, ridge / 8.0) / 1.5, xs(f64::max, ridge * 8.0) * 1.5);
-    let lowest = dots.iter().map(|d| d.at.1).fold(peak / 100.0, f64::min).max(peak * 1e-6);
+    let lowest = dots.iter().map(|d| d.at.1).fold(peak / 10.0, f64::min).max(peak * 1e-6);
     let ys_decades = decades(lowest / 1.5, peak * 1.05);
     let range = |d: &[f64]| d.first().copied().unwrap_or(1.0)..d.last().copied().unwrap_or(10.0);
     let (xr, yr) = (range(&xs_decades), range(&ys_decades));
@@ -458,7 +460,7 @@ pub fn roofline(
     let plane: LogPlane = inside(&sheet, top, right, bottom, left).apply_coord_spec(Cartesian2d::new(
         xr.clone().log_scale(),
         yr.clone().log_scale(),
-        (u(left)..u(width - right), u(top)..u(height - bottom)),
+        (u(left)..u(width - right), u(height - bottom)..u(top)),
     ));
     let px = |x: f64, y: f64| {
         let at = (x.clamp(xr.start, xr.end), y.clamp(yr.start, yr.end));
@@ -503,7 +505,9 @@ pub fn roofline(
     let flat = format!("peak {}", text::typeset(&text::si(peak, "MAC/s")));
     write(&sheet, &flat, &strong(HPos::Right, VPos::Bottom), (width - right, corner.1 - 5.0))?;
     let foot = format!("ridge {} MAC/B", text::number(ridge));
-    write(&sheet, &foot, &strong(HPos::Left, VPos::Bottom), (corner.0 + 6.0, height - bottom - 5.0))?;
+    let room = corner.0 + 10.0 + width_of(&foot, SMALL) < width - right;
+    let (h, x) = if room { (HPos::Left, corner.0 + 6.0) } else { (HPos::Right, corner.0 - 6.0) };
+    write(&sheet, &foot, &strong(h, VPos::Bottom), (x, height - bottom - 5.0))?;
     let middle = (start * ridge).sqrt();
     let at = px(middle, figures::roof(run, middle));
     let slope = text::typeset(&text::rate(run.dram_streaming_bytes_per_s));
@@ -511,18 +515,20 @@ pub fn roofline(
     if at.0 - gap - width_of(&slope, SMALL) > left {
         write(&sheet, &slope, &strong(HPos::Right, VPos::Bottom), (at.0 - gap, at.1 + 2.0))?;
     }
+    let mut taken: Vec<[f64; 4]> = Vec::new();
     let whole = view.intensity(phase.executed_macs, &phase.traffic);
     let speed = figures::ratio(phase.executed_macs as f64, phase.latency_s);
     if let (Some(x), Some(y)) = (whole, speed) {
         let (cx, cy) = px(x, y);
         sheet.open(&format!("{} as a whole\n{}", figures::phase_title(run, phase), spot(x, y)), None);
         let arm = if wide { 8.0 } else { 6.0 };
+        taken.push([cx - arm, cx + arm, cy - arm, cy + arm]);
         line(&sheet, Ink::TEXT, 2.0, (cx - arm, cy), (cx + arm, cy))?;
         line(&sheet, Ink::TEXT, 2.0, (cx, cy - arm), (cx, cy + arm))?;
         sheet.close();
     }
     if wide {
-        names(&sheet, &dots, &px, (left, width - right, top, height - bottom))?;
+        names(&sheet, &dots, &px, taken, (left, width - right, top, height - bottom))?;
     }
     Ok(Some(sheet.finish(shape.class(), "Roofline: MAC rate over operational intensity, one dot for each op")))
 }
@@ -561,13 +567,28 @@ fn names(
     sheet: &Sheet,
     dots: &[Dot<'_>],
     px: &impl Fn(f64, f64) -> (f64, f64),
+    mut taken: Vec<[f64; 4]>,
     (left, right, top, bottom): (f64, f64, f64, f64),
 ) -> Drawn {
-    let mut taken: Vec<[f64; 4]> = Vec::new();
-    for dot in dots.iter().take(8).filter(|d| d.share >= 0.01) {
+    for dot in dots {
+        let (x, y) = px(dot.at.0, dot.at.1);
+        // The square inside the circle: a name may touch the rim.
+        let r = 0.7 * radius(dot.share, true);
+        taken.push([x - r, x + r, y - r, y + r]);
+    }
+    let mut said: Vec<(f64, f64)> = Vec::new();
+    let near = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).hypot(a.1 - b.1) < 12.0;
+    for (i, dot) in dots.iter().enumerate().take(12).filter(|d| d.1.share >= 0.01) {
         let (cx, cy) = px(dot.at.0, dot.at.1);
+        // Dots on top of each other have one name.
+        if said.iter().any(|s| near(*s, (cx, cy))) {
+            continue;
+        }
+        said.push((cx, cy));
         let r = radius(dot.share, true);
-        let name = text::shorten(&format!("{}{}", dot.op.name, times(dot.op.repeat)), 26);
+        let others = dots.iter().skip(i + 1).filter(|d| near(px(d.at.0, d.at.1), (cx, cy))).count();
+        let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+        let name = text::tail(&format!("{}{}", dot.op.name, times(dot.op.repeat)), 26) + &more;
         let w = width_of(&name, SMALL);
         let half = SMALL * 0.6;
         let beside = [

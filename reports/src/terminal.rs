@@ -153,7 +153,7 @@ impl Table<'_> {
             None => none(),
         };
         let rate = match figures::throughput(run, phase) {
-            Some((r, unit)) => text::si(r, unit),
+            Some((r, unit)) => text::per_second(r, unit),
             None => none(),
         };
         let floor = format!("{} ({})", text::seconds(phase.lower_bound_s), phase.lower_bound_by);
@@ -216,13 +216,13 @@ impl Table<'_> {
         }
         let values: Vec<f64> = parts.iter().map(|p| p.value).collect();
         let shares = text::percents(&values);
-        let name = parts.iter().map(|p| p.name.chars().count()).max().unwrap_or(0).clamp(7, 20);
+        let name = parts.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).clamp(7, 20);
         let room = self.width - name - 26;
         self.heading(BOLD, title);
         for (part, share) in parts.iter().zip(shares) {
             let blocks = ((share / 100.0) * room as f64).round() as usize;
             let bar = if blocks == 0 { "\u{258f}".to_string() } else { "\u{2588}".repeat(blocks) };
-            let label = text::shorten(&text::plain(&part.name), name);
+            let label = text::shorten(&text::plain(part.label()), name);
             let bar = self.paint(ansi(part.kind), &bar);
             let _ = writeln!(self.out, "  {label:<name$} {share:>5.1} % {:>11}  {bar}", unit(part.value));
         }
@@ -301,7 +301,7 @@ impl Table<'_> {
         for (r, row) in rows.iter().enumerate() {
             let mut line = String::from(" ");
             for (c, (cell, w)) in row.iter().zip(widths).enumerate() {
-                let cell = text::shorten(cell, w);
+                let cell = if c == 0 { text::tail(cell, w) } else { text::shorten(cell, w) };
                 let left = matches!(c, 0..=2 | 5);
                 let _ = if left { write!(line, " {cell:<w$}") } else { write!(line, " {cell:>w$}") };
             }

@@ -29,15 +29,21 @@ quantity!(
     Watts
 );
 quantity!(
-    /// An area from square millimetres.
-    area,
-    SquareMm
-);
-quantity!(
     /// A data rate from bytes per second.
     rate,
     BytesPerSecond
 );
+
+/// An area from square millimetres, in those unless it is tiny.
+pub fn area(x: f64) -> String {
+    if x >= 1e-3 {
+        format!("{} mm2", number(x))
+    } else if x.is_finite() {
+        SquareMm(x).to_string()
+    } else {
+        NONE.into()
+    }
+}
 
 /// A size from bytes. Expected counts have fractions; they are rounded to whole bytes.
 pub fn bytes(x: f64) -> String {
@@ -115,6 +121,22 @@ pub fn shorten(text: &str, width: usize) -> String {
     format!("{start}..{end}")
 }
 
+/// At most `width` characters of a path-like name; leading components go first, since the last ones tell most.
+pub fn tail(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_string();
+    }
+    let starts = name.char_indices().filter(|(_, c)| matches!(c, '.' | '/' | ':')).map(|(i, c)| i + c.len_utf8());
+    let ends = starts.filter_map(|i| name.get(i..)).filter(|rest| rest.chars().count() >= 4);
+    let fits = ends.map(|rest| format!("..{rest}")).find(|short| short.chars().count() <= width);
+    fits.unwrap_or_else(|| shorten(name, width))
+}
+
+/// A rate of things made: without a prefix up to a million.
+pub fn per_second(x: f64, unit: &str) -> String {
+    if x.abs() < 1e6 { format!("{} {unit}", number(x)) } else { si(x, unit) }
+}
+
 /// Text without control characters, which would move a terminal's cursor or break a line.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -155,6 +177,9 @@ mod tests {
         assert_eq!(shorten("layer3.2.conv2", 20), "layer3.2.conv2");
         assert_eq!(shorten("model.layers.17.self_attn.q_proj", 16), "mode..ttn.q_proj");
         assert_eq!(shorten("äöüäöüäöü", 7).chars().count(), 7);
+        assert_eq!(tail("model.layers.self_attn.q_proj x16", 16), "..q_proj x16");
+        assert_eq!(tail("a_very_long_name_without_parts", 16), shorten("a_very_long_name_without_parts", 16));
+        assert_eq!(per_second(4988.0, "tokens/s"), "4988 tokens/s");
         assert_eq!(typeset("1.5 us"), "1.5\u{a0}\u{b5}s");
         assert_eq!(typeset("6.3 mm2"), "6.3\u{a0}mm\u{b2}");
         assert_eq!(plain("a\u{1b}[2Jb\n"), "a?[2Jb?");
@@ -175,6 +200,7 @@ mod tests {
         #[test]
         fn shortened_names_fit(text in ".{0,60}", width in 0usize..40) {
             prop_assert!(shorten(&text, width).chars().count() <= width);
+            prop_assert!(tail(&text, width).chars().count() <= width);
         }
     }
 }

@@ -28,6 +28,16 @@ fn key(x: f64) -> String {
     format!("{:e}", if x.is_finite() { x } else { -1.0 })
 }
 
+/// A path-like name, escaped, that may break after its separators.
+fn breakable(name: &str) -> String {
+    let mut out = String::new();
+    for piece in name.split_inclusive(['.', '/', '_', ':']) {
+        out.push_str(&escape(piece));
+        out.push_str("<wbr>");
+    }
+    out
+}
+
 impl Page<'_> {
     pub(super) fn layers(&mut self, index: usize, phase: &Phase) {
         self.put(format_args!(
@@ -40,7 +50,7 @@ impl Page<'_> {
         }
         self.controls(index, phase);
         self.put(format_args!(
-            "<div class=\"scroll\" role=\"region\" aria-labelledby=\"layers-{index}-title\" tabindex=\"0\">\n\
+            "<div class=\"scroll tall\" role=\"region\" aria-labelledby=\"layers-{index}-title\" tabindex=\"0\">\n\
              <table class=\"ops\" data-table=\"{index}\">\n<thead><tr>"
         ));
         for (name, number) in COLUMNS {
@@ -127,7 +137,7 @@ impl Page<'_> {
              <td class=\"num\" data-v=\"{use_v}\">{used}</td><td class=\"num\" data-v=\"{joules_v}\">{joules}</td>\
              <td class=\"num\" data-v=\"{bytes_v}\">{bytes}</td><td class=\"num\" data-v=\"{macs_v}\">{macs}</td></tr>\n",
             n = i + 1,
-            name = escape(&op.name),
+            name = breakable(&op.name),
             shape = escape(&op.shape),
             class = escape(&op.class),
             time_v = key(op.time.total_s),
@@ -172,7 +182,7 @@ impl Page<'_> {
         }
         entry("Intensity", op.intensity.map(|x| format!("{} MAC/B", text::number(x))).into_iter().collect());
         let parts = figures::op_time(op);
-        let said = |p: &figures::Part| format!("{} {}", text::typeset(&text::seconds(p.value)), p.name);
+        let said = |p: &figures::Part| format!("{} {}", text::typeset(&text::seconds(p.value)), p.label());
         entry("Time", parts.iter().filter(|p| p.value != 0.0).map(said).collect());
         let energy = op.energy.iter().filter(|e| e.energy_j != 0.0);
         let said = |e: &presil_sim::run::Energy| {

@@ -89,7 +89,11 @@ impl Page<'_> {
         self.raw("</ul>\n<nav aria-label=\"Sections\">\n");
         for (i, p) in run.phases.iter().enumerate() {
             let title = escape(&figures::phase_title(run, p));
-            self.put(format_args!("<a href=\"#phase-{i}\">{title}</a>\n<a href=\"#layers-{i}\">Layers</a>\n"));
+            let layers = match run.phases.len() {
+                1 => "Layers".to_string(),
+                _ => format!("Layers of the {}", escape(&p.name)),
+            };
+            self.put(format_args!("<a href=\"#phase-{i}\">{title}</a>\n<a href=\"#layers-{i}\">{layers}</a>\n"));
         }
         self.raw("<a href=\"#assumptions\">Assumptions</a>\n<a href=\"#chip\">Chip</a>\n<a href=\"#definitions\">Definitions</a>\n");
         self.raw("</nav>\n</header>\n<main>\n");
@@ -114,7 +118,7 @@ impl Page<'_> {
     /// One headline figure.
     fn card(&mut self, label: &str, value: &str, note: &str) {
         let (number, unit) = value.rsplit_once(' ').unwrap_or((value, ""));
-        let unit = text::typeset(&format!(" {unit}"));
+        let unit = text::typeset(&format!(" {unit}")).replace('\u{a0}', " ");
         self.put(format_args!(
             "<div class=\"card\"><dt>{}</dt><dd><strong>{}<small>{}</small></strong><span>{}</span></dd></div>\n",
             escape(label),
@@ -140,6 +144,10 @@ impl Page<'_> {
             for p in &run.phases {
                 self.forward_cards(p);
             }
+        }
+        if prefill.is_some() && decode.is_some() {
+            self.raw("</dl>\n");
+            return;
         }
         let peak = text::si(2.0 * run.peak_macs_per_s, "OPS");
         let root = self.view.root().unwrap_or("root memory");
@@ -168,11 +176,8 @@ impl Page<'_> {
     }
 
     fn use_card(&mut self, label: &str, phase: &Phase) {
-        let reach = figures::ratio(phase.lower_bound_s, phase.latency_s);
-        let note = match reach {
-            Some(r) => format!("{} of what {} allows", text::percent(r), phase.lower_bound_by),
-            None => "of the peak MAC rate".into(),
-        };
+        let rate = figures::ratio(phase.executed_macs as f64, phase.latency_s).unwrap_or(0.0);
+        let note = format!("of the peak: {}", text::typeset(&text::si(rate, "MAC/s")));
         self.card(label, &text::percent(phase.utilization), &note);
     }
 
@@ -182,7 +187,7 @@ impl Page<'_> {
         self.card("Latency", &text::seconds(p.latency_s), &format!("first pass, cold: {cold}"));
         match figures::throughput(run, p) {
             Some((r, unit)) => {
-                self.card("Throughput", &text::si(r, unit), &format!("{} at a time", run.batch));
+                self.card("Throughput", &text::per_second(r, unit), &format!("batch {}", run.batch));
             }
             None => self.card("Throughput", "n/a", "the latency is zero"),
         }
@@ -203,7 +208,7 @@ impl Page<'_> {
         let prompt = run.prompt.map_or("the prompt".into(), |n| format!("{n} tokens"));
         self.card("Time to first token", &text::seconds(p.latency_s), &format!("prefill of {prompt}"));
         if let Some((r, unit)) = figures::throughput(run, p) {
-            self.card("Prefill", &text::si(r, unit), &format!("{} of peak", text::percent(p.utilization)));
+            self.card("Prefill", &text::per_second(r, unit), &format!("{} of peak", text::percent(p.utilization)));
         }
         let power = text::typeset(&figures::average_power(p).map_or("n/a".into(), text::watts));
         self.card("Energy of the prefill", &text::joules(p.energy_j), &format!("{power} on average"));
@@ -219,7 +224,7 @@ impl Page<'_> {
                 1 => "one sequence".to_string(),
                 n => format!("{n} sequences together"),
             };
-            self.card("Decode", &text::si(r, unit), &note);
+            self.card("Decode", &text::per_second(r, unit), &note);
         }
         let each = p.energy_j / run.batch.max(1) as f64;
         let power = text::typeset(&figures::average_power(p).map_or("n/a".into(), text::watts));
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn tags_nest_and_nothing_comes_from_outside() {
-        const VOID: [&str; 8] = ["meta", "input", "br", "!doctype", "rect", "circle", "line", "polyline"];
+        const VOID: [&str; 9] = ["meta", "wbr", "input", "br", "!doctype", "rect", "circle", "line", "polyline"];
         for run in sample::all() {
             let html = page(&run, "1.2.3").unwrap();
             let mut open: Vec<&str> = vec![];

@@ -79,7 +79,7 @@ impl Page<'_> {
         self.raw("<div class=\"bar\" aria-hidden=\"true\">");
         for (p, share) in parts.iter().zip(&shares) {
             let n = palette::ink(&self.view, p).0;
-            let name = escape(&p.name);
+            let name = escape(p.label());
             self.put(format_args!("<i class=\"s{n}\" style=\"flex-grow:{share}\" title=\"{name} {share:.1} %\"></i>"));
         }
         self.raw("</div>\n<table class=\"parts\"><tbody>\n");
@@ -87,9 +87,7 @@ impl Page<'_> {
             let n = palette::ink(&self.view, p).0;
             let name = match p.kind {
                 Kind::Memory if title.contains("time") => format!("waiting for {}", p.name),
-                Kind::Latency => "launch, fill and drain".into(),
-                Kind::Static => "static power".into(),
-                _ => p.name.clone(),
+                _ => p.label().to_string(),
             };
             self.put(format_args!(
                 "<tr><th scope=\"row\"><i class=\"key s{n}\"></i>{}</th><td>{share:.1}\u{a0}%</td><td>{}</td></tr>\n",
@@ -158,7 +156,7 @@ impl Page<'_> {
         }
         let time = plots::bars(&self.view, index, phase, figures::op_time, text::seconds);
         let keys = self.keys(figures::phase_time(phase).into_iter().filter(|p| p.name != figures::NOT_ATTRIBUTED));
-        let what = "Ops in execution order; the colours say what the time goes to.";
+        let what = "The colours say what the time goes to.";
         self.layered("Time by layer", &time, &keys, what, text::seconds)?;
         let view = self.view.clone();
         let energy = plots::bars(&view, index, phase, |op| view.op_energy(op), text::joules);
@@ -167,17 +165,17 @@ impl Page<'_> {
         let keys = self.keys(all.into_iter().filter(|p| !matches!(p.kind, Kind::Static | Kind::Rest)));
         let what = match fixed > 0.0 {
             true => format!(
-                "Dynamic energy of the ops in execution order, by component. Static power adds {} over the whole pass.",
+                "Dynamic energy by component. Static power adds {} over the whole pass.",
                 text::typeset(&text::joules(fixed))
             ),
-            false => "Dynamic energy of the ops in execution order, by component.".into(),
+            false => "Dynamic energy by component.".into(),
         };
         self.layered("Energy by layer", &energy, &keys, &what, text::joules)
     }
 
     /// The legend of parts that are not nothing.
     fn keys(&self, parts: impl Iterator<Item = Part>) -> Vec<(String, Ink)> {
-        parts.filter(|p| p.value > 0.0).map(|p| (p.name.clone(), palette::ink(&self.view, &p))).collect()
+        parts.filter(|p| p.value > 0.0).map(|p| (p.label().to_string(), palette::ink(&self.view, &p))).collect()
     }
 
     fn layered(
@@ -193,7 +191,9 @@ impl Page<'_> {
         let label = format!("{title}, stacked");
         self.raw(&plots::stacked(bars, Shape::Wide, &label, unit)?);
         self.raw(&plots::stacked(bars, Shape::Narrow, &label, unit)?);
-        self.put(format_args!("<figcaption>{}</figcaption>\n</figure>\n", escape(caption)));
+        self.put(format_args!("<figcaption><span class=\"wide\">Ops in execution order.</span><span class=\"narrow\">Ops with most first.</span> {}</figcaption>\n</figure>\n",
+            escape(caption)
+        ));
         Ok(())
     }
 
