@@ -27,7 +27,8 @@
 
 use super::digits::Digits;
 use super::nest::Loop;
-use super::pattern::{Group, Pattern, Shape};
+use super::pattern::{Group, Pattern, Rank, Shape};
+use super::plane;
 use super::region::Span;
 use super::set::Set;
 
@@ -57,9 +58,17 @@ pub(crate) enum Retain {
 
 /// Sums of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Profile {
-    reset: Vec<u128>,
-    step: Vec<u128>,
+pub(crate) struct Profile {
+    pub(crate) reset: Vec<u128>,
+    pub(crate) step: Vec<u128>,
+}
+
+impl Profile {
+    /// Adds the sums of other states.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.reset.iter_mut().zip(&other.reset).for_each(|(x, y)| *x += y);
+        self.step.iter_mut().zip(&other.step).for_each(|(x, y)| *x += y);
+    }
 }
 
 /// Elements that enter, over all buffers that the roles leave apart. `loops` are those above the buffer, `tiles`
@@ -101,10 +110,38 @@ fn profile(g: &Group, sizes: &[u64], tiles: &[u64], loops: &[Loop], roles: &[Rol
         .filter(|(l, _)| g.dims.contains(&l.dim))
         .map(|(l, r)| (*l, *r))
         .collect();
-    match g.shape {
+    let total = |sum: u128| Profile { reset: vec![sum], step: vec![] };
+    match &g.shape {
         Shape::Free => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), false),
         Shape::Plain => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), true),
-        _ => walk(g, sizes, tiles, &own, retain),
+        Shape::Affine(rank) if retain == Retain::Nothing => total(window_points(g, rank, sizes, &own)),
+        Shape::Plane { region, .. } if retain == Retain::Nothing => total(plane::compute(*region, sizes, &own)),
+        Shape::Plane { region, .. } => plane::buffer(g, *region, sizes, tiles, &own, retain),
+        Shape::Affine(_) | Shape::Any { .. } => walk(g, sizes, tiles, &own, retain),
+    }
+}
+
+/// Points of the dimensions of one rank that are in bounds. Of a fixed instance all points count: it is the one
+/// with most of them.
+fn window_points(g: &Group, rank: &Rank, sizes: &[u64], own: &[(Loop, Role)]) -> u128 {
+    if own.iter().any(|(_, r)| matches!(r, Role::Fixed(_))) {
+        let points = |dim: &usize| {
+            let mine: Vec<(Loop, Role)> = own.iter().filter(|(l, _)| l.dim == *dim).copied().collect();
+            let digits = Digits::new(sizes[*dim], 1, &mine);
+            digits.prefixes(digits.inner_loops())
+        };
+        return g.dims.iter().map(points).product();
+    }
+    let Some(&(long, c)) = rank.terms.iter().max_by_key(|(d, _)| sizes[*d]) else { return 0 };
+    let others: Vec<(usize, i64)> = rank.terms.iter().filter(|(d, _)| *d != long).copied().collect();
+    let mut at = vec![0u64; others.len()];
+    let mut count = 0;
+    loop {
+        let base = others.iter().zip(&at).fold(rank.constant, |i, ((_, c), x)| i + c * *x as i64);
+        count += Set::affine(base, std::iter::once((c, (0, sizes[long] as i64))), rank.extent).len();
+        let Some(next) = (0..at.len()).rev().find(|i| at[*i] + 1 < sizes[others[*i].0]) else { return count };
+        at[next] += 1;
+        at[next + 1..].fill(0);
     }
 }
 
@@ -120,7 +157,8 @@ fn closed(digits: &Digits, plain: bool) -> Profile {
     Profile { reset, step }
 }
 
-fn overlap(x: &Set, y: &Set, retain: Retain) -> u128 {
+/// Elements of a next tile that are there already.
+pub(crate) fn overlap(x: &Set, y: &Set, retain: Retain) -> u128 {
     let shared = x.shared(y);
     let whole = shared == x.len() && shared == y.len();
     match retain {
@@ -131,20 +169,21 @@ fn overlap(x: &Set, y: &Set, retain: Retain) -> u128 {
 }
 
 /// An odometer over some loops of the group.
-struct Odometer {
+pub(crate) struct Odometer {
     loops: Vec<(usize, i64, u64)>,
     at: Vec<u64>,
 }
 
 impl Odometer {
-    fn new(own: &[(Loop, Role)], role: Role) -> Self {
+    /// The loops of a role, all at their first iteration.
+    pub(crate) fn new(own: &[(Loop, Role)], role: Role) -> Self {
         let loops: Vec<_> =
             own.iter().filter(|(_, r)| *r == role).map(|(l, _)| (l.dim, l.tile as i64, l.trips)).collect();
         Self { at: vec![0; loops.len()], loops }
     }
 
     /// Advances, moving the start of tiles; false after the last.
-    fn next(&mut self, start: &mut [i64]) -> bool {
+    pub(crate) fn next(&mut self, start: &mut [i64]) -> bool {
         for (i, (dim, tile, trips)) in self.loops.iter().enumerate().rev() {
             self.at[i] += 1;
             start[*dim] += tile;

@@ -37,6 +37,7 @@ pub(crate) mod digits;
 pub(crate) mod flow;
 pub(crate) mod nest;
 pub(crate) mod pattern;
+pub(crate) mod plane;
 pub(crate) mod region;
 pub(crate) mod set;
 pub(crate) mod time;

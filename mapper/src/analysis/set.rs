@@ -1,6 +1,7 @@
 //! Sets of elements of one group of ranks: what a tile touches.
 
-use super::region::{Span, length};
+use super::pattern::{Group, Shape};
+use super::region::{Region, Span, length};
 
 /// A set of elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,20 @@ impl Set {
             (x, Self::Points(y)) => merge(x.elements(), y.iter().copied()),
             (x, y) => merge(x.elements(), y.elements()),
         }
+    }
+
+    /// The set moved in the plane of a region, seen by what a group's operand has of it.
+    pub(crate) fn shifted(mut self, group: &Group, region: Region, da: i64, db: i64) -> Self {
+        let Shape::Plane { a, b, .. } = group.shape else { return self };
+        debug_assert!(group.dims.contains(&region.a));
+        let along = if a { da } else if b { db } else { 0 };
+        match &mut self {
+            Self::Progression { start, .. } => *start += along,
+            Self::Spans(spans) => spans.iter_mut().for_each(|s| *s = (s.0 + along, s.1 + along)),
+            Self::Cells { corner, .. } => *corner = (corner.0 + da, corner.1 + db),
+            Self::Points(_) => {}
+        }
+        self
     }
 
     /// The elements in order, of one-dimensional sets.
