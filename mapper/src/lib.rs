@@ -28,7 +28,7 @@ pub mod schedule;
 pub mod search;
 pub mod vector;
 
-pub use analysis::{AnalysisError, evaluate};
+pub use analysis::{AnalysisError, Analyzer, evaluate};
 pub use cost::{Cost, EnergyEntry, MemoryCount, Resource};
 pub use mapping::{Mapping, MappingError, Step};
 pub use problem::Problem;

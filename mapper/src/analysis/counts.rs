@@ -4,8 +4,8 @@ use presil_hwmodels::{NodeId, Operand, Overlap};
 use presil_numerics::ids::Id;
 use presil_workloads::{Access, DimId, Domain, Einsum};
 
-use super::bounds::touched_elements;
-use super::flow::{Retain, Role, entering};
+use super::bounds::touched_by;
+use super::flow::{Flow, Retain, Role};
 use super::nest::{Nest, access, scatters};
 use super::pattern::Pattern;
 use super::region::Region;
@@ -62,30 +62,48 @@ pub(crate) struct Edge {
     pub(crate) child_share: f64,
 }
 
+/// What the analysis of any mapping of a problem needs to know of its einsum.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) patterns: [Pattern; 3],
+    /// Of the iterations themselves.
+    everything: Pattern,
+    region: Option<Region>,
+    sizes: Vec<u64>,
+    touched: [u128; 3],
+    scales: [Scale; 3],
+}
+
+impl Prepared {
+    pub(crate) fn new(einsum: &Einsum) -> Self {
+        let region = Region::of(einsum);
+        let patterns = Operand::ALL.map(|o| Pattern::of(einsum, access(einsum, o), region));
+        let touched = Operand::ALL.map(|o| touched_by(einsum, o, &patterns[o.index()]));
+        let scales = Operand::ALL.map(|o| access(einsum, o).map_or(Scale(1.0), |a| ragged_scale(einsum, a)));
+        let sizes = einsum.dims.iter().map(|d| d.size).collect();
+        Self { everything: Pattern::of(einsum, None, region), patterns, region, sizes, touched, scales }
+    }
+}
+
 /// The traffic of a mapping.
 pub(crate) struct Counts<'a> {
     pub(crate) edges: Vec<Edge>,
     /// Temporal iterations in which at least one compute instance works.
     pub(crate) iterations: u128,
-    pub(crate) patterns: [Pattern; 3],
+    pub(crate) prepared: &'a Prepared,
     nest: &'a Nest,
-    sizes: Vec<u64>,
-    region: Option<Region>,
+    /// The flow of each edge.
+    flows: Vec<Flow<'a>>,
 }
 
 impl<'a> Counts<'a> {
     /// Counts the traffic of a nest.
-    pub(crate) fn new(problem: &Problem, nest: &'a Nest) -> Self {
-        let einsum = problem.einsum;
-        let region = Region::of(einsum);
-        let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
-        let patterns = Operand::ALL.map(|o| Pattern::of(einsum, access(einsum, o), region));
-        let everything = Pattern::of(einsum, None, region);
-        let roles: Vec<Role> =
-            nest.loops.iter().map(|l| if l.network.is_some() { Role::Merged } else { Role::Time }).collect();
-        let ones = vec![1; sizes.len()];
-        let iterations = entering(&everything, &sizes, &ones, &nest.loops, &roles, Retain::Nothing);
-        let mut counts = Self { edges: Vec::with_capacity(9), iterations, patterns, nest, sizes, region };
+    pub(crate) fn new(problem: &Problem, prepared: &'a Prepared, nest: &'a Nest) -> Self {
+        let ones = vec![1; prepared.sizes.len()];
+        let all = Flow::new(&prepared.everything, &prepared.sizes, ones, &nest.loops, Retain::Nothing);
+        let iterations = all.entering_with(|_| Role::Merged);
+        let mut counts =
+            Self { edges: Vec::with_capacity(9), iterations, prepared, nest, flows: Vec::with_capacity(9) };
         for operand in Operand::ALL {
             counts.operand(problem, operand);
         }
@@ -95,7 +113,7 @@ impl<'a> Counts<'a> {
     fn operand(&mut self, problem: &Problem, operand: Operand) {
         let chain = &self.nest.chains[operand.index()];
         let einsum = problem.einsum;
-        let touched = touched_elements(einsum, operand);
+        let touched = self.prepared.touched[operand.index()];
         // Entries of the parent's buffer that started without a value.
         let mut fresh = touched;
         for (order, parent) in chain.iter().enumerate() {
@@ -116,9 +134,10 @@ impl<'a> Counts<'a> {
                 child_share: 1.0,
             };
             let between = |i: usize| i >= edge.from;
-            edge.entering = self.flow(problem, &edge, |_| Role::Space);
+            let flow = self.flow(problem, &edge);
+            edge.entering = self.scale(operand, flow.entering_all());
             let merged = |i: usize| if between(i) && self.merges(einsum, operand, i) { Role::Merged } else { Role::Space };
-            edge.served = self.flow(problem, &edge, merged);
+            edge.served = self.scale(operand, flow.entering_with(merged));
             let shared = |from: usize, to: usize| {
                 (from..to).any(|i| {
                     let l = &self.nest.loops[i];
@@ -137,13 +156,16 @@ impl<'a> Counts<'a> {
                 if all == 0 { 1.0 } else { (some as f64 / all as f64).max(1.0 / instances) }
             };
             if self.spatial(0, edge.from).next().is_some() {
-                let one = self.flow(problem, &edge, |i| if between(i) { merged(i) } else { fixed(i) });
+                let one = flow.entering_with(|i| if between(i) { merged(i) } else { fixed(i) });
+                let one = self.scale(operand, one);
                 edge.parent_share = share(one, edge.served, edge.from);
             }
             if edge.child.is_some() && self.spatial(0, edge.to).next().is_some() {
-                edge.child_share = share(self.flow(problem, &edge, fixed), edge.entering, edge.to);
+                let one = self.scale(operand, flow.entering_with(fixed));
+                edge.child_share = share(one, edge.entering, edge.to);
             }
             self.edges.push(edge);
+            self.flows.push(flow);
         }
     }
 
@@ -155,7 +177,7 @@ impl<'a> Counts<'a> {
     /// The iteration of a spatial loop whose instance has most work: the first; the last for causal queries.
     fn busiest(&self, i: usize) -> u64 {
         let l = &self.nest.loops[i];
-        match self.region {
+        match self.prepared.region {
             Some(r) if r.a == l.dim && !r.is_stairs() => l.trips - 1,
             _ => 0,
         }
@@ -168,19 +190,20 @@ impl<'a> Counts<'a> {
         !named && l.network.is_some_and(|n| if operand == Operand::Output { n.reduces } else { n.multicast.has(operand) })
     }
 
-    /// Elements that enter the child of an edge, with given roles of spatial loops.
-    fn flow(&self, problem: &Problem, edge: &Edge, spatial: impl Fn(usize) -> Role) -> u128 {
-        let loops = &self.nest.loops[..edge.to];
-        let role = |(i, l): (usize, &super::nest::Loop)| if l.network.is_some() { spatial(i) } else { Role::Time };
-        let roles: Vec<Role> = loops.iter().enumerate().map(role).collect();
+    /// The flow into the child of an edge.
+    fn flow(&self, problem: &Problem, edge: &Edge) -> Flow<'a> {
         let retain = match edge.child.and_then(|c| problem.chip.nodes[c].memory()) {
             None => Retain::Nothing,
             Some(m) if m.overlap == Overlap::Refetch && edge.operand != Operand::Output => Retain::Refetch,
             Some(_) => Retain::Keep,
         };
         let tiles = self.nest.tiles(problem.einsum, edge.to);
-        let count = entering(&self.patterns[edge.operand.index()], &self.sizes, &tiles, loops, &roles, retain);
-        access(problem.einsum, edge.operand).map_or(count, |a| ragged_scale(problem.einsum, a).apply(count))
+        let pattern = &self.prepared.patterns[edge.operand.index()];
+        Flow::new(pattern, &self.prepared.sizes, tiles, &self.nest.loops[..edge.to], retain)
+    }
+
+    fn scale(&self, operand: Operand, count: u128) -> u128 {
+        self.prepared.scales[operand.index()].apply(count)
     }
 
     /// Reads and writes of each memory.
@@ -207,7 +230,7 @@ impl<'a> Counts<'a> {
     pub(crate) fn hop_bits(&self, problem: &Problem, place: usize) -> f64 {
         let place_of = |n: NodeId| problem.path.iter().position(|p| *p == n).unwrap_or(usize::MAX);
         let mut bits = 0.0;
-        for edge in &self.edges {
+        for (edge, flow) in self.edges.iter().zip(&self.flows) {
             if place < place_of(edge.parent) || edge.child.is_some_and(|c| place > place_of(c)) {
                 continue;
             }
@@ -216,7 +239,7 @@ impl<'a> Counts<'a> {
                 let merged = i >= edge.from && below(i) && self.merges(problem.einsum, edge.operand, i);
                 if merged { Role::Merged } else { Role::Space }
             };
-            let words = self.flow(problem, edge, role);
+            let words = self.scale(edge.operand, flow.entering_with(role));
             bits += if edge.operand == Operand::Output {
                 let finals = if words == edge.served { edge.finals } else { 0 };
                 finals as f64 * problem.bits[2]

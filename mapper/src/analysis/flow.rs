@@ -25,6 +25,8 @@
 //! transfer serves (multicast; reduced outputs) are merged: seen from above they are one buffer that holds the
 //! union of their tiles, and has work when one of them has.
 
+use std::borrow::Cow;
+
 use super::digits::Digits;
 use super::nest::Loop;
 use super::pattern::{Group, Pattern, Rank, Shape};
@@ -71,40 +73,85 @@ impl Profile {
     }
 }
 
-/// Elements that enter, over all buffers that the roles leave apart. `loops` are those above the buffer, `tiles`
-/// the tile of each dimension under them, `sizes` the extents.
-pub(crate) fn entering(
-    pattern: &Pattern,
-    sizes: &[u64],
-    tiles: &[u64],
-    loops: &[Loop],
-    roles: &[Role],
-    retain: Retain,
-) -> u128 {
-    if pattern.nothing {
-        return 0;
-    }
-    let profiles: Vec<Profile> =
-        pattern.groups.iter().map(|g| profile(g, sizes, tiles, loops, roles, retain)).collect();
-    let visits: u128 = profiles.iter().map(|p| p.reset.last().copied().unwrap_or(0)).product();
-    if retain == Retain::Nothing || visits == 0 {
-        return visits;
-    }
-    let owner = |dim: usize| pattern.groups.iter().position(|g| g.dims.contains(&dim));
-    let mut outside = vec![0usize; profiles.len()];
-    let mut kept = 0;
-    for (l, _) in loops.iter().zip(roles).filter(|(_, r)| **r == Role::Time) {
-        let Some(g) = owner(l.dim) else { continue };
-        let others = profiles.iter().zip(&outside).enumerate().filter(|(h, _)| *h != g);
-        let reset = others.map(|(_, (p, k))| p.reset[*k]).product::<u128>();
-        kept += profiles[g].step[outside[g]] * reset;
-        outside[g] += 1;
-    }
-    visits - kept
+/// What enters the buffers at one place of a nest.
+pub(crate) struct Flow<'a> {
+    pub(crate) pattern: &'a Pattern,
+    /// Extents of the dimensions.
+    pub(crate) sizes: &'a [u64],
+    /// Tile of each dimension in a buffer.
+    pub(crate) tiles: Vec<u64>,
+    /// Loops above the buffers.
+    pub(crate) loops: &'a [Loop],
+    pub(crate) retain: Retain,
+    /// Sums of each group with all instances apart.
+    apart: Vec<Profile>,
 }
 
-fn profile(g: &Group, sizes: &[u64], tiles: &[u64], loops: &[Loop], roles: &[Role], retain: Retain) -> Profile {
-    let own: Vec<(Loop, Role)> = loops
+impl<'a> Flow<'a> {
+    /// The flow into buffers under some loops.
+    pub(crate) fn new(
+        pattern: &'a Pattern,
+        sizes: &'a [u64],
+        tiles: Vec<u64>,
+        loops: &'a [Loop],
+        retain: Retain,
+    ) -> Self {
+        let mut flow = Self { pattern, sizes, tiles, loops, retain, apart: Vec::new() };
+        let role = |l: &Loop| if l.network.is_some() { Role::Space } else { Role::Time };
+        let roles: Vec<Role> = loops.iter().map(role).collect();
+        flow.apart = pattern.groups.iter().map(|g| profile(g, &flow, &roles)).collect();
+        flow
+    }
+
+    /// Elements that enter, over all instances.
+    pub(crate) fn entering_all(&self) -> u128 {
+        self.entering_with(|_| Role::Space)
+    }
+
+    /// Elements that enter, over all buffers that the roles of spatial loops leave apart.
+    pub(crate) fn entering_with(&self, spatial: impl Fn(usize) -> Role) -> u128 {
+        let role = |(i, l): (usize, &Loop)| if l.network.is_some() { spatial(i) } else { Role::Time };
+        let roles: Vec<Role> = self.loops.iter().enumerate().map(role).collect();
+        let changed = |g: &Group| {
+            let mut own = self.loops.iter().zip(&roles).filter(|(l, _)| g.dims.contains(&l.dim));
+            own.any(|(_, r)| matches!(r, Role::Merged | Role::Fixed(_)))
+        };
+        let groups = self.pattern.groups.iter().zip(&self.apart);
+        let profiles: Vec<Cow<Profile>> = groups
+            .map(|(g, apart)| if changed(g) { Cow::Owned(profile(g, self, &roles)) } else { Cow::Borrowed(apart) })
+            .collect();
+        self.combine(&profiles)
+    }
+
+    fn combine(&self, profiles: &[Cow<Profile>]) -> u128 {
+        if self.pattern.nothing {
+            return 0;
+        }
+        let visits: u128 = profiles.iter().map(|p| p.reset.last().copied().unwrap_or(0)).product();
+        if self.retain == Retain::Nothing || visits == 0 {
+            return visits;
+        }
+        let groups = &self.pattern.groups;
+        let mut outside = vec![0usize; profiles.len()];
+        let mut kept = 0;
+        for l in self.loops.iter().filter(|l| l.network.is_none()) {
+            let Some(g) = groups.iter().position(|g| g.dims.contains(&l.dim)) else { continue };
+            let step = profiles[g].step[outside[g]];
+            if step != 0 {
+                let others = profiles.iter().zip(&outside).enumerate().filter(|(h, _)| *h != g);
+                kept += step * others.map(|(_, (p, k))| p.reset[*k]).product::<u128>();
+            }
+            outside[g] += 1;
+        }
+        visits - kept
+    }
+}
+
+fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
+    let Flow { sizes, tiles, retain, .. } = flow;
+    let (sizes, retain) = (*sizes, *retain);
+    let own: Vec<(Loop, Role)> = flow
+        .loops
         .iter()
         .zip(roles)
         .filter(|(l, _)| g.dims.contains(&l.dim))

@@ -73,29 +73,51 @@ pub enum AnalysisError {
     },
 }
 
-/// The exact cost of a mapping of a problem.
+/// The exact cost of a mapping of a problem. For many mappings of one problem use an [`Analyzer`].
 pub fn evaluate(problem: &Problem, mapping: &Mapping) -> Result<Cost, AnalysisError> {
-    let einsum = problem.einsum;
-    if einsum.inputs.len() != 2 {
-        return Err(AnalysisError::Inputs { inputs: einsum.inputs.len() });
+    Analyzer::new(problem)?.evaluate(mapping)
+}
+
+/// The analysis of one problem, for any number of its mappings.
+#[derive(Debug, Clone)]
+pub struct Analyzer<'a> {
+    problem: &'a Problem<'a>,
+    macs: u64,
+    prepared: counts::Prepared,
+}
+
+impl<'a> Analyzer<'a> {
+    /// Prepares what all mappings of a problem share.
+    pub fn new(problem: &'a Problem<'a>) -> Result<Self, AnalysisError> {
+        let einsum = problem.einsum;
+        if einsum.inputs.len() != 2 {
+            return Err(AnalysisError::Inputs { inputs: einsum.inputs.len() });
+        }
+        if einsum.points().is_none_or(|p| p > i64::MAX as u64) {
+            return Err(AnalysisError::Overflow);
+        }
+        let macs = einsum.executed_points().ok_or(AnalysisError::Overflow)?;
+        compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
+        Ok(Self { problem, macs, prepared: counts::Prepared::new(einsum) })
     }
-    let macs = einsum.executed_points().ok_or(AnalysisError::Overflow)?;
-    if einsum.points().is_none_or(|p| p > i64::MAX as u64) {
-        return Err(AnalysisError::Overflow);
+
+    /// The exact cost of a mapping.
+    pub fn evaluate(&self, mapping: &Mapping) -> Result<Cost, AnalysisError> {
+        let problem = self.problem;
+        let (compute, mode) = compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
+        let nest = nest::Nest::new(problem, mapping.steps());
+        let counts = counts::Counts::new(problem, &self.prepared, &nest);
+        let mut cost = Cost {
+            executed_macs: u128::from(self.macs),
+            instances_used: nest.loops.iter().filter(|l| l.network.is_some()).map(|l| l.trips).product(),
+            counts: counts.by_memory(problem),
+            ..Cost::default()
+        };
+        cost.compute_cycles = counts.iterations as f64 / mode.macs_per_cycle;
+        time::fill(problem, &nest, &counts, compute, &mut cost);
+        energy(problem, &counts, mode, &mut cost);
+        Ok(cost)
     }
-    let (compute, mode) = compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
-    let nest = nest::Nest::new(problem, mapping.steps());
-    let counts = counts::Counts::new(problem, &nest);
-    let mut cost = Cost {
-        executed_macs: u128::from(macs),
-        instances_used: nest.loops.iter().filter(|l| l.network.is_some()).map(|l| l.trips).product(),
-        counts: counts.by_memory(problem),
-        ..Cost::default()
-    };
-    cost.compute_cycles = counts.iterations as f64 / mode.macs_per_cycle;
-    time::fill(problem, &nest, &counts, compute, &mut cost);
-    energy(problem, &counts, mode, &mut cost);
-    Ok(cost)
 }
 
 /// The compute node that a problem's path ends in, and the mode used.

@@ -66,7 +66,7 @@ pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Co
         let setup = problem.chip.nodes[edge.parent].memory().map_or(0.0, |m| m.setup.0);
         // One tile: the share of the whole traffic that the largest tile is.
         let tiles = nest.tiles(problem.einsum, edge.to);
-        let elements = counts.patterns[edge.operand.index()].tile_elements(&tiles) as f64;
+        let elements = counts.prepared.patterns[edge.operand.index()].tile_elements(&tiles) as f64;
         let instance = edge.entering as f64 * edge.child_share;
         let part = if instance > 0.0 { (elements / instance).min(1.0) } else { 0.0 };
         let output = edge.operand == Operand::Output;

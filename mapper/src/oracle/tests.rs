@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::cases::{self, Random};
 use super::count;
-use crate::analysis::counts::Counts;
+use crate::analysis::counts::{Counts, Prepared};
 use crate::analysis::nest::Nest;
 use crate::analysis::touched_elements;
 use crate::mapping::Mapping;
@@ -31,7 +31,8 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
     let mapping = mapping.unwrap();
     let expected = count(&problem, mapping.steps());
     let nest = Nest::new(&problem, mapping.steps());
-    let counts = Counts::new(&problem, &nest);
+    let prepared = Prepared::new(&einsum);
+    let counts = Counts::new(&problem, &prepared, &nest);
     let context = || format!("seed {seed}\n{einsum:#?}\n{}", mapping.describe(&problem).join("\n"));
     prop_assert_eq!(einsum.executed_points().map(u128::from), Some(expected.points));
     prop_assert_eq!(counts.iterations, expected.iterations, "iterations {}", context());
