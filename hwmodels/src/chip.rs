@@ -12,8 +12,8 @@
 //! Every rate, energy and area is filled in; all are for one instance unless said otherwise.
 
 use presil_numerics::{
-    Bytes, BytesPerSecond, ClockDomain, Format, IdVec, Joules, JoulesPerBit, LanePrimitive, Seconds, SquareMm, Watts,
-    define_ids,
+    Bytes, BytesPerSecond, ClockDomain, Format, IdVec, Joules, JoulesPerBit, LanePrimitive,
+    Seconds, SquareMm, Watts, define_ids,
 };
 
 use crate::sourced::Provenance;
@@ -268,7 +268,9 @@ pub struct VectorMode {
 impl VectorMode {
     /// The cost of a primitive.
     pub fn cost(&self, primitive: LanePrimitive) -> Option<&PrimitiveCost> {
-        self.primitives.get(primitive as usize).and_then(Option::as_ref)
+        self.primitives
+            .get(primitive as usize)
+            .and_then(Option::as_ref)
     }
 }
 
@@ -408,7 +410,10 @@ impl Chip {
 
     /// The node of a name.
     pub fn node(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter_ids().find(|(_, n)| n.name == name).map(|(id, _)| id)
+        self.nodes
+            .iter_ids()
+            .find(|(_, n)| n.name == name)
+            .map(|(id, _)| id)
     }
 
     /// Peak operations per second (two per MAC) of the best mode of each format pair, summed over arrays:
@@ -421,9 +426,14 @@ impl Chip {
         arrays
             .map(|id| match &self.nodes[id].kind {
                 NodeKind::Compute(c) => {
-                    let mode = c.modes.iter().filter(|m| m.weight == weight && m.input == input);
+                    let mode = c
+                        .modes
+                        .iter()
+                        .filter(|m| m.weight == weight && m.input == input);
                     let rate = mode.map(|m| m.macs_per_cycle).fold(0.0, f64::max);
-                    2.0 * rate * self.nodes[id].instances as f64 * self.clocks[c.clock].domain.frequency.0
+                    2.0 * rate
+                        * self.nodes[id].instances as f64
+                        * self.clocks[c.clock].domain.frequency.0
                 }
                 _ => 0.0,
             })
@@ -442,7 +452,11 @@ impl Chip {
         });
         let engines = self.engines.iter().map(|e| (e.name.clone(), e.area));
         let other = std::iter::once(("other".to_string(), self.other_area));
-        nodes.chain(engines).chain(other).filter(|(_, a)| a.0 > 0.0).collect()
+        nodes
+            .chain(engines)
+            .chain(other)
+            .filter(|(_, a)| a.0 > 0.0)
+            .collect()
     }
 
     /// Static power, by component.
@@ -455,8 +469,15 @@ impl Chip {
             };
             (n.name.clone(), each * n.instances as f64)
         });
-        let engines = self.engines.iter().map(|e| (e.name.clone(), e.static_power));
+        let engines = self
+            .engines
+            .iter()
+            .map(|e| (e.name.clone(), e.static_power));
         let other = std::iter::once(("other".to_string(), self.other_power));
-        nodes.chain(engines).chain(other).filter(|(_, p)| p.0 > 0.0).collect()
+        nodes
+            .chain(engines)
+            .chain(other)
+            .filter(|(_, p)| p.0 > 0.0)
+            .collect()
     }
 }

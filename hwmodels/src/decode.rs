@@ -1,12 +1,13 @@
 //! From the items of a document to typed values, all problems at once.
 //!
 //! [`Decode`] is what a field of a chip file can be: it reads an item or says what is wrong with it, and it
-//! describes itself as JSON Schema. [`spec_tables!`] declares a struct once and gives it both: a key for each
+//! describes itself as JSON Schema. `spec_tables!` declares a struct once and gives it both: a key for each
 //! field, an error with the nearest name for every other key, and a schema from the fields' documentation.
 
 use presil_numerics::diagnostic::{Diagnostic, nearest_names};
 use presil_numerics::{
-    Bytes, BytesPerSecond, Format, Hertz, Joules, JoulesPerBit, Nanometres, Precision, Seconds, SquareMm, Volts, Watts,
+    Bytes, BytesPerSecond, Format, Hertz, Joules, JoulesPerBit, Nanometres, Precision, Seconds,
+    SquareMm, Volts, Watts,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -29,7 +30,10 @@ pub trait Decode: Sized {
 
 /// Records that an item is not what it should be.
 fn wrong(item: &Item, problems: &mut Problems, expected: &str) {
-    problems.add(&item.place, Diagnostic::new(format!("expected {expected}, found {}", item.noun())));
+    problems.add(
+        &item.place,
+        Diagnostic::new(format!("expected {expected}, found {}", item.noun())),
+    );
 }
 
 /// Reads a field of a table.
@@ -37,8 +41,15 @@ pub fn field<T: Decode>(table: &Item, key: &str, problems: &mut Problems) -> Opt
     match table.get(key) {
         Some(item) => T::decode(item, problems),
         None if T::REQUIRED => {
-            let place = Place { source: table.place.source, span: first_line(table, problems) };
-            problems.at(&place, format!("`{key}` is missing"), format!("add `{key} = ...` to this table"));
+            let place = Place {
+                source: table.place.source,
+                span: first_line(table, problems),
+            };
+            problems.at(
+                &place,
+                format!("`{key}` is missing"),
+                format!("add `{key} = ...` to this table"),
+            );
             None
         }
         None => T::absent(),
@@ -51,21 +62,32 @@ fn first_line(table: &Item, _: &Problems) -> std::ops::Range<usize> {
         return name.place.span.clone();
     }
     match &table.kind {
-        ItemKind::Table(pairs) => pairs.first().map_or(table.place.span.clone(), |(k, _)| k.place.span.clone()),
+        ItemKind::Table(pairs) => pairs
+            .first()
+            .map_or(table.place.span.clone(), |(k, _)| k.place.span.clone()),
         _ => table.place.span.clone(),
     }
 }
 
 /// Records every key of a table that is none of the known ones.
 pub fn unknown_keys(table: &Item, known: &[&str], problems: &mut Problems) {
-    let ItemKind::Table(pairs) = &table.kind else { return };
-    for (key, _) in pairs.iter().filter(|(k, _)| !known.contains(&k.name.as_str())) {
+    let ItemKind::Table(pairs) = &table.kind else {
+        return;
+    };
+    for (key, _) in pairs
+        .iter()
+        .filter(|(k, _)| !known.contains(&k.name.as_str()))
+    {
         let near = nearest_names(&key.name, known.iter().copied());
         let help = match near.first() {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("there is {}", list(known)),
         };
-        problems.at(&key.place, format!("`{}` is no key of this table", key.name), help);
+        problems.at(
+            &key.place,
+            format!("`{}` is no key of this table", key.name),
+            help,
+        );
     }
 }
 
@@ -137,7 +159,12 @@ pub(crate) use spec_tables;
 
 /// Documentation lines as one paragraph.
 pub fn prose(lines: &str) -> String {
-    lines.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+    lines
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A field's schema with the field's documentation. A reference goes into `allOf`, since draft 7 ignores what
@@ -149,7 +176,11 @@ pub fn described(schema: Schema, text: &str) -> serde_json::Value {
             serde_json::json!({ "description": prose(text), "allOf": [map] })
         }
         serde_json::Value::Object(mut map) => {
-            let own = map.get("description").and_then(|d| d.as_str()).map(|d| format!(" ({d})")).unwrap_or_default();
+            let own = map
+                .get("description")
+                .and_then(|d| d.as_str())
+                .map(|d| format!(" ({d})"))
+                .unwrap_or_default();
             map.insert("description".into(), format!("{}{own}", prose(text)).into());
             serde_json::Value::Object(map)
         }
@@ -235,7 +266,11 @@ impl Decode for u64 {
         match item.kind {
             ItemKind::Integer(i) if i >= 0 => u64::try_from(i).ok(),
             ItemKind::Integer(_) => {
-                problems.at(&item.place, "a count can't be negative", "write a whole number of at least 0");
+                problems.at(
+                    &item.place,
+                    "a count can't be negative",
+                    "write a whole number of at least 0",
+                );
                 None
             }
             _ => {
@@ -262,7 +297,11 @@ impl Decode for f64 {
         if value.is_finite() && value >= 0.0 {
             return Some(value);
         }
-        problems.at(&item.place, "the number must be finite and not negative", "write a number of at least 0");
+        problems.at(
+            &item.place,
+            "the number must be finite and not negative",
+            "write a number of at least 0",
+        );
         None
     }
     fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -318,7 +357,17 @@ impl<T: Decode> Decode for Entries<T> {
         };
         let read: Vec<Option<(At<String>, T)>> = pairs
             .iter()
-            .map(|(k, v)| T::decode(v, problems).map(|v| (At { value: k.name.clone(), place: k.place.clone() }, v)))
+            .map(|(k, v)| {
+                T::decode(v, problems).map(|v| {
+                    (
+                        At {
+                            value: k.name.clone(),
+                            place: k.place.clone(),
+                        },
+                        v,
+                    )
+                })
+            })
             .collect();
         read.into_iter().collect::<Option<Vec<_>>>().map(Self)
     }
@@ -339,7 +388,10 @@ pub struct At<T> {
 
 impl<T: Decode> Decode for At<T> {
     fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
-        T::decode(item, problems).map(|value| Self { value, place: item.place.clone() })
+        T::decode(item, problems).map(|value| Self {
+            value,
+            place: item.place.clone(),
+        })
     }
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         T::schema(generator)
@@ -367,9 +419,20 @@ impl<T: Decode + Clone + PartialOrd> Decode for Constant<T> {
     fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
         if !matches!(item.kind, ItemKind::Table(_)) {
             let value = T::decode(item, problems)?;
-            return Some(Self { value, range: None, status: None, source: None, group: None, place: item.place.clone() });
+            return Some(Self {
+                value,
+                range: None,
+                status: None,
+                source: None,
+                group: None,
+                place: item.place.clone(),
+            });
         }
-        unknown_keys(item, &["value", "range", "status", "source", "group"], problems);
+        unknown_keys(
+            item,
+            &["value", "range", "status", "source", "group"],
+            problems,
+        );
         let value = field::<T>(item, "value", problems);
         let ends = field::<Vec<T>>(item, "range", problems);
         let status = field::<Option<Status>>(item, "status", problems);
@@ -380,12 +443,25 @@ impl<T: Decode + Clone + PartialOrd> Decode for Constant<T> {
             [] => None,
             [low, high] if *low <= value && value <= *high => Some((low.clone(), high.clone())),
             _ => {
-                let place = item.get("range").map_or(item.place.clone(), |r| r.place.clone());
-                problems.at(&place, "a range has two ends around the value", "write `range = [\"lowest\", \"highest\"]`");
+                let place = item
+                    .get("range")
+                    .map_or(item.place.clone(), |r| r.place.clone());
+                problems.at(
+                    &place,
+                    "a range has two ends around the value",
+                    "write `range = [\"lowest\", \"highest\"]`",
+                );
                 return None;
             }
         };
-        Some(Self { value, range, status: status?, source: source?, group: group?, place: item.place.clone() })
+        Some(Self {
+            value,
+            range,
+            status: status?,
+            source: source?,
+            group: group?,
+            place: item.place.clone(),
+        })
     }
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         let (value, status) = (T::schema(generator), Status::schema(generator));
@@ -423,7 +499,12 @@ macro_rules! decode_names {
 pub(crate) use decode_names;
 
 /// Reads a name of a closed set.
-pub fn one_of<T: Clone>(item: &Item, problems: &mut Problems, noun: &str, known: &[(&str, T)]) -> Option<T> {
+pub fn one_of<T: Clone>(
+    item: &Item,
+    problems: &mut Problems,
+    noun: &str,
+    known: &[(&str, T)],
+) -> Option<T> {
     let names: Vec<&str> = known.iter().map(|(n, _)| *n).collect();
     let Some(text) = item.text() else {
         wrong(item, problems, &format!("{noun}: one of {}", list(&names)));
@@ -457,4 +538,3 @@ pub fn root_schema<T: JsonSchema>() -> serde_json::Value {
     let generator = schemars::generate::SchemaSettings::draft07().into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }
-

@@ -45,7 +45,10 @@ pub struct Problems {
 impl Problems {
     /// Adds a text.
     pub fn source(&mut self, origin: impl Into<String>, text: impl Into<String>) -> usize {
-        self.sources.push(Source { origin: origin.into(), text: text.into() });
+        self.sources.push(Source {
+            origin: origin.into(),
+            text: text.into(),
+        });
         self.sources.len() - 1
     }
     /// Records a problem at a place; an empty span means the whole text.
@@ -70,9 +73,17 @@ impl Problems {
         found.sort_by_key(|(source, d)| (*source, d.span.as_ref().map_or(0, |s| s.start)));
         let mut out: Vec<Diagnostics> = Vec::new();
         for (index, source) in sources.into_iter().enumerate() {
-            let problems: Vec<Diagnostic> = found.iter().filter(|(s, _)| *s == index).map(|(_, d)| d.clone()).collect();
+            let problems: Vec<Diagnostic> = found
+                .iter()
+                .filter(|(s, _)| *s == index)
+                .map(|(_, d)| d.clone())
+                .collect();
             if !problems.is_empty() {
-                out.push(Diagnostics { origin: source.origin, source: source.text, problems });
+                out.push(Diagnostics {
+                    origin: source.origin,
+                    source: source.text,
+                    problems,
+                });
             }
         }
         out
@@ -151,22 +162,53 @@ impl Item {
 
 /// Reads a TOML text; syntax errors become problems.
 pub fn parse(source: usize, problems: &mut Problems) -> Item {
-    let text = problems.sources.get(source).map(|s| s.text.clone()).unwrap_or_default();
+    let text = problems
+        .sources
+        .get(source)
+        .map(|s| s.text.clone())
+        .unwrap_or_default();
     let (table, errors) = DeTable::parse_recoverable(&text);
     for error in errors {
-        let place = Place { source, span: error.span().unwrap_or_default() };
-        problems.add(&place, Diagnostic::new(format!("not TOML: {}", error.message())));
+        let place = Place {
+            source,
+            span: error.span().unwrap_or_default(),
+        };
+        problems.add(
+            &place,
+            Diagnostic::new(format!("not TOML: {}", error.message())),
+        );
     }
-    let place = Place { source, span: table.span() };
-    Item { kind: table_kind(table.get_ref(), source), place }
+    let place = Place {
+        source,
+        span: table.span(),
+    };
+    Item {
+        kind: table_kind(table.get_ref(), source),
+        place,
+    }
 }
 
 fn table_kind(table: &DeTable<'_>, source: usize) -> ItemKind {
     let mut pairs: Vec<(Key, Item)> = table
         .iter()
         .map(|(k, v)| {
-            let key = Key { name: k.get_ref().to_string(), place: Place { source, span: k.span() } };
-            (key, Item { kind: value_kind(v.get_ref(), source), place: Place { source, span: v.span() } })
+            let key = Key {
+                name: k.get_ref().to_string(),
+                place: Place {
+                    source,
+                    span: k.span(),
+                },
+            };
+            (
+                key,
+                Item {
+                    kind: value_kind(v.get_ref(), source),
+                    place: Place {
+                        source,
+                        span: v.span(),
+                    },
+                },
+            )
         })
         .collect();
     pairs.sort_by_key(|(k, _)| k.place.span.start);
@@ -178,11 +220,17 @@ fn value_kind(value: &DeValue<'_>, source: usize) -> ItemKind {
         DeValue::String(text) => ItemKind::Text(text.to_string()),
         DeValue::Integer(i) => {
             let digits = i.as_str().replace('_', "");
-            i64::from_str_radix(&digits, i.radix()).map_or(ItemKind::Other("a number that does not fit"), ItemKind::Integer)
+            i64::from_str_radix(&digits, i.radix()).map_or(
+                ItemKind::Other("a number that does not fit"),
+                ItemKind::Integer,
+            )
         }
         DeValue::Float(f) => {
             let number = f.as_str().replace('_', "").parse::<f64>();
-            number.map_or(ItemKind::Other("a number that does not fit"), ItemKind::Float)
+            number.map_or(
+                ItemKind::Other("a number that does not fit"),
+                ItemKind::Float,
+            )
         }
         DeValue::Boolean(b) => ItemKind::Bool(*b),
         DeValue::Datetime(_) => ItemKind::Other("a date"),
@@ -190,26 +238,47 @@ fn value_kind(value: &DeValue<'_>, source: usize) -> ItemKind {
         DeValue::Array(items) => ItemKind::Array(
             items
                 .iter()
-                .map(|v| Item { kind: value_kind(v.get_ref(), source), place: Place { source, span: v.span() } })
+                .map(|v| Item {
+                    kind: value_kind(v.get_ref(), source),
+                    place: Place {
+                        source,
+                        span: v.span(),
+                    },
+                })
                 .collect(),
         ),
     }
 }
 
 /// Keys that say the same thing: writing the first drops the others of an earlier text, and the other way round.
-const ALTERNATIVES: [(&str, &[&str]); 2] =
-    [("bandwidth", &["read_bandwidth", "write_bandwidth"]), ("energy", &["read_energy", "write_energy"])];
+const ALTERNATIVES: [(&str, &[&str]); 2] = [
+    ("bandwidth", &["read_bandwidth", "write_bandwidth"]),
+    ("energy", &["read_energy", "write_energy"]),
+];
 
 /// Lays a later document over an earlier one (see the module's rules).
 pub fn merge(base: Item, over: Item) -> Item {
     match (base.kind, over.kind) {
-        (ItemKind::Table(earlier), ItemKind::Table(later)) if !later.iter().any(|(k, _)| k.name == "value") => {
-            Item { kind: ItemKind::Table(merge_tables(earlier, later)), place: over.place }
+        (ItemKind::Table(earlier), ItemKind::Table(later))
+            if !later.iter().any(|(k, _)| k.name == "value") =>
+        {
+            Item {
+                kind: ItemKind::Table(merge_tables(earlier, later)),
+                place: over.place,
+            }
         }
-        (ItemKind::Array(earlier), ItemKind::Array(later)) if all_named(&earlier) && all_named(&later) => {
-            Item { kind: ItemKind::Array(merge_named(earlier, later)), place: over.place }
+        (ItemKind::Array(earlier), ItemKind::Array(later))
+            if all_named(&earlier) && all_named(&later) =>
+        {
+            Item {
+                kind: ItemKind::Array(merge_named(earlier, later)),
+                place: over.place,
+            }
         }
-        (_, kind) => Item { kind, place: over.place },
+        (_, kind) => Item {
+            kind,
+            place: over.place,
+        },
     }
 }
 
@@ -248,13 +317,27 @@ fn merge_named(mut earlier: Vec<Item>, later: Vec<Item>) -> Vec<Item> {
     earlier
 }
 
+/// Most parts of a path.
+const MAX_PATH: usize = 8;
+
 /// Lays one `--set` override over a document. The first part of the path is a key of the root or the `name` of
 /// an element of one of its arrays; later parts are keys or names likewise. A key that is not there yet is made,
 /// so that fields with defaults can be set; reading the document tells whether there is such a field.
-pub fn set(root: &mut Item, sections: &[&str], path: &str, value: &str, source: usize, problems: &mut Problems) {
+pub fn set(
+    root: &mut Item,
+    sections: &[&str],
+    path: &str,
+    value: &str,
+    source: usize,
+    problems: &mut Problems,
+) {
     let line = problems.sources.get(source).map_or(0, |s| s.text.len());
     let item = override_item(value, source, line + path.len() + 3);
-    let shown = if item.text().is_some() { format!("{path} = \"{value}\"\n") } else { format!("{path} = {value}\n") };
+    let shown = if item.text().is_some() {
+        format!("{path} = \"{value}\"\n")
+    } else {
+        format!("{path} = {value}\n")
+    };
     if let Some(s) = problems.sources.get_mut(source) {
         s.text.push_str(&shown);
     }
@@ -264,18 +347,39 @@ pub fn set(root: &mut Item, sections: &[&str], path: &str, value: &str, source: 
         .map(|part| {
             let span = start..start + part.len();
             start = span.end + 1;
-            Key { name: part.to_string(), place: Place { source, span } }
+            Key {
+                name: part.to_string(),
+                place: Place { source, span },
+            }
         })
         .collect();
-    let Some((first, rest)) = parts.split_first() else { return };
+    let Some((first, rest)) = parts.split_first() else {
+        return;
+    };
+    if parts.len() > MAX_PATH {
+        problems.at(
+            &first.place,
+            "a path has a few parts",
+            "write a node or section and a field: `dram.bandwidth`",
+        );
+        return;
+    }
     match target(root, sections, first) {
         Some(item_at) => assign(item_at, rest, item),
         None => {
             let mut known: Vec<&str> = sections.to_vec();
             known.extend(names_below(root));
-            let near = presil_numerics::diagnostic::nearest_names(&first.name, known.iter().copied());
-            let help = if near.is_empty() { known } else { near.iter().map(String::as_str).collect() };
-            let message = format!("`{}` is no node, engine, clock or section of this chip", first.name);
+            let near =
+                presil_numerics::diagnostic::nearest_names(&first.name, known.iter().copied());
+            let help = if near.is_empty() {
+                known
+            } else {
+                near.iter().map(String::as_str).collect()
+            };
+            let message = format!(
+                "`{}` is no node, engine, clock or section of this chip",
+                first.name
+            );
             problems.at(&first.place, message, format!("there is {}", list(&help)));
         }
     }
@@ -283,17 +387,42 @@ pub fn set(root: &mut Item, sections: &[&str], path: &str, value: &str, source: 
 
 /// "`a`, `b`".
 pub fn list(names: &[&str]) -> String {
-    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(|n| format!("`{n}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn override_item(value: &str, source: usize, at: usize) -> Item {
     let text = format!("x = {value}");
-    let parsed = DeTable::parse(&text).ok().filter(|t| t.get_ref().len() == 1);
-    let kind = parsed.as_ref().and_then(|t| t.get_ref().iter().next().map(|(_, v)| value_kind(v.get_ref(), source)));
+    let parsed = DeTable::parse(&text)
+        .ok()
+        .filter(|t| t.get_ref().len() == 1);
+    let kind = parsed.as_ref().and_then(|t| {
+        t.get_ref()
+            .iter()
+            .next()
+            .map(|(_, v)| value_kind(v.get_ref(), source))
+    });
     let kind = kind.unwrap_or_else(|| ItemKind::Text(value.to_string()));
-    let length = value.len() + if matches!(kind, ItemKind::Text(_)) { 2 } else { 0 };
-    let mut item = Item { kind, place: Place::default() };
-    settle(&mut item, &Place { source, span: at..at + length });
+    let length = value.len()
+        + if matches!(kind, ItemKind::Text(_)) {
+            2
+        } else {
+            0
+        };
+    let mut item = Item {
+        kind,
+        place: Place::default(),
+    };
+    settle(
+        &mut item,
+        &Place {
+            source,
+            span: at..at + length,
+        },
+    );
     item
 }
 
@@ -311,7 +440,9 @@ fn settle(item: &mut Item, place: &Place) {
 }
 
 fn names_below(root: &Item) -> Vec<&str> {
-    let ItemKind::Table(pairs) = &root.kind else { return Vec::new() };
+    let ItemKind::Table(pairs) = &root.kind else {
+        return Vec::new();
+    };
     let elements = pairs.iter().filter_map(|(_, v)| match &v.kind {
         ItemKind::Array(items) => Some(items),
         _ => None,
@@ -321,14 +452,25 @@ fn names_below(root: &Item) -> Vec<&str> {
 
 /// The item that the first part of a path means, made where it is a section that is not there yet.
 fn target<'a>(root: &'a mut Item, sections: &[&str], first: &Key) -> Option<&'a mut Item> {
-    let ItemKind::Table(pairs) = &mut root.kind else { return None };
-    if let Some(at) = pairs.iter().position(|(k, v)| k.name == first.name && !matches!(v.kind, ItemKind::Array(_))) {
+    let ItemKind::Table(pairs) = &mut root.kind else {
+        return None;
+    };
+    if let Some(at) = pairs
+        .iter()
+        .position(|(k, v)| k.name == first.name && !matches!(v.kind, ItemKind::Array(_)))
+    {
         return pairs.get_mut(at).map(|(_, v)| v);
     }
-    let named = pairs.iter().enumerate().find_map(|(i, (_, v))| match &v.kind {
-        ItemKind::Array(items) => items.iter().position(|e| e.name() == Some(&first.name)).map(|j| (i, j)),
-        _ => None,
-    });
+    let named = pairs
+        .iter()
+        .enumerate()
+        .find_map(|(i, (_, v))| match &v.kind {
+            ItemKind::Array(items) => items
+                .iter()
+                .position(|e| e.name() == Some(&first.name))
+                .map(|j| (i, j)),
+            _ => None,
+        });
     if let Some((i, j)) = named {
         return match pairs.get_mut(i).map(|(_, v)| &mut v.kind) {
             Some(ItemKind::Array(items)) => items.get_mut(j),
@@ -336,54 +478,67 @@ fn target<'a>(root: &'a mut Item, sections: &[&str], first: &Key) -> Option<&'a 
         };
     }
     sections.contains(&first.name.as_str()).then(|| {
-        pairs.push((first.clone(), Item { kind: ItemKind::Table(Vec::new()), place: first.place.clone() }));
+        pairs.push((
+            first.clone(),
+            Item {
+                kind: ItemKind::Table(Vec::new()),
+                place: first.place.clone(),
+            },
+        ));
         pairs.last_mut().map(|(_, v)| v)
     })?
 }
 
+/// Sets the item at a path below another. At an array, or where a table has no such key, a part may be the `name`
+/// of an element (`pes.rows.size` for the dimension `rows` of the fanout `pes`).
 fn assign(at: &mut Item, rest: &[Key], item: Item) {
     let Some((key, rest)) = rest.split_first() else {
         *at = item;
         return;
     };
-    if let ItemKind::Array(items) = &mut at.kind {
-        if let Some(element) = items.iter_mut().find(|e| e.name() == Some(&key.name)) {
-            assign(element, rest, item);
-            return;
-        }
-    }
-    // A path that ends inside an array of tables by name goes through the array's key or by the name alone.
-    if let ItemKind::Table(pairs) = &mut at.kind {
-        if !pairs.iter().any(|(k, _)| k.name == key.name) {
-            let inside = pairs.iter_mut().find_map(|(_, v)| match &mut v.kind {
-                ItemKind::Array(items) => items.iter_mut().find(|e| e.name() == Some(&key.name)),
-                _ => None,
-            });
-            if let Some(element) = inside {
-                assign(element, rest, item);
-                return;
-            }
-        }
-        let place = key.place.clone();
-        let mut over = Item { kind: ItemKind::Table(Vec::new()), place: place.clone() };
-        match pairs.iter().position(|(k, _)| k.name == key.name) {
-            Some(i) if !rest.is_empty() => {
-                if let Some((_, child)) = pairs.get_mut(i) {
-                    assign(child, rest, item);
-                }
-            }
-            _ => {
-                let mut value = Item { kind: ItemKind::Table(Vec::new()), place };
-                assign(&mut value, rest, item);
-                over.kind = ItemKind::Table(vec![(key.clone(), value)]);
-                let base = Item { kind: ItemKind::Table(std::mem::take(pairs)), place: at.place.clone() };
-                *at = merge(base, over);
-            }
-        }
+    let has_key = at.get(&key.name).is_some();
+    if let Some(element) = element_named(at, &key.name).filter(|_| !has_key) {
+        assign(element, rest, item);
         return;
     }
-    // A key below a plain value: the value becomes a table, and reading it says what is wrong.
-    let mut table = Item { kind: ItemKind::Table(Vec::new()), place: key.place.clone() };
-    assign(&mut table, std::slice::from_ref(key).iter().chain(rest).cloned().collect::<Vec<_>>().as_slice(), item);
-    *at = table;
+    if let ItemKind::Table(pairs) = &mut at.kind
+        && !rest.is_empty()
+        && let Some((_, child)) = pairs.iter_mut().find(|(k, _)| k.name == key.name)
+    {
+        assign(child, rest, item);
+        return;
+    }
+    // A key that is not there, or whose value is replaced. Below a plain value the table takes its place, and
+    // reading it says what is wrong.
+    let mut value = Item {
+        kind: ItemKind::Table(Vec::new()),
+        place: key.place.clone(),
+    };
+    assign(&mut value, rest, item);
+    let over = Item {
+        kind: ItemKind::Table(vec![(key.clone(), value)]),
+        place: at.place.clone(),
+    };
+    let place = at.place.clone();
+    let base = std::mem::replace(
+        at,
+        Item {
+            kind: ItemKind::Bool(false),
+            place,
+        },
+    );
+    *at = merge(base, over);
+}
+
+/// The element of a name in an array, or in one of the arrays of a table.
+fn element_named<'a>(at: &'a mut Item, name: &str) -> Option<&'a mut Item> {
+    let in_array = |items: &'a mut Vec<Item>| items.iter_mut().find(|e| e.name() == Some(name));
+    match &mut at.kind {
+        ItemKind::Array(items) => in_array(items),
+        ItemKind::Table(pairs) => pairs.iter_mut().find_map(|(_, v)| match &mut v.kind {
+            ItemKind::Array(items) => in_array(items),
+            _ => None,
+        }),
+        _ => None,
+    }
 }

@@ -9,7 +9,18 @@ macro_rules! chips {
 /// Name and text of each chip. Adding one is a file and a line here.
 const CHIPS: &[(&str, &str)] = chips![
     "edge-npu",
+    "ara2-like",
+    "ane-like",
+    "ethos-u55-256",
+    "ethos-u65-512",
+    "nvdla-small",
+    "nvdla-large",
     "eyeriss",
+    "simba",
+    "tpu-v1",
+    "tpu-v4i",
+    "a100-sxm-80",
+    "h100-sxm",
 ];
 
 /// Names of all chips, in the order of the list.
@@ -19,5 +30,8 @@ pub fn names() -> Vec<&'static str> {
 
 /// The text of a chip that ships.
 pub fn text(name: &str) -> Option<&'static str> {
-    CHIPS.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+    CHIPS
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, text)| *text)
 }

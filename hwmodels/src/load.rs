@@ -45,13 +45,26 @@ pub enum ChipError {
 
 fn suggestion(nearest: &[String]) -> String {
     if nearest.is_empty() {
-        return format!("; there is {}, or give a .toml file", library::names().join(", "));
+        return format!(
+            "; there is {}, or give a .toml file",
+            library::names().join(", ")
+        );
     }
-    format!("; did you mean {}?", nearest.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or "))
+    format!(
+        "; did you mean {}?",
+        nearest
+            .iter()
+            .map(|n| format!("`{n}`"))
+            .collect::<Vec<_>>()
+            .join(" or ")
+    )
 }
 
 fn texts(all: &[Diagnostics]) -> String {
-    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    all.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Loads a chip: a name of the library or the path of a chip file, with overrides of single fields
@@ -62,18 +75,38 @@ pub fn load(name_or_path: &str, sets: &[(String, String)]) -> Result<Chip, ChipE
 }
 
 /// Loads a chip from the text of a chip file. `folder` is where relative paths in `extends` start.
-pub fn from_text(origin: &str, text: &str, folder: Option<&Path>, sets: &[(String, String)]) -> Result<Chip, ChipError> {
+pub fn from_text(
+    origin: &str,
+    text: &str,
+    folder: Option<&Path>,
+    sets: &[(String, String)],
+) -> Result<Chip, ChipError> {
     let mut problems = Problems::default();
     let mut defaults = Vec::new();
-    let mut root = document(origin, text, folder, &mut vec![], &mut problems, &mut defaults)?;
-    if problems.is_empty() && !sets.is_empty() {
+    let mut root = document(
+        origin,
+        text,
+        folder,
+        &mut vec![],
+        &mut problems,
+        &mut defaults,
+    )?;
+    let readable = problems.is_empty();
+    if readable && !sets.is_empty() {
         let source = problems.source("--set", "");
-        defaults.push(Defaults { status: Status::Assumed, source: "--set".into() });
+        defaults.push(Defaults {
+            status: Status::Assumed,
+            source: "--set".into(),
+        });
         for (path, value) in sets {
             set(&mut root, &SECTIONS, path, value, source, &mut problems);
         }
     }
-    let spec = if problems.is_empty() { ChipSpec::decode(&root, &mut problems) } else { None };
+    let spec = if readable {
+        ChipSpec::decode(&root, &mut problems)
+    } else {
+        None
+    };
     let chip = spec.and_then(|spec| resolve(&spec, &defaults, &mut problems));
     match chip {
         Some(chip) if problems.is_empty() => Ok(chip),
@@ -93,26 +126,47 @@ fn document(
     let source = problems.source(origin, text);
     let root = parse(source, problems);
     chain.push(origin.to_string());
-    let status = root.get("status").and_then(|i| Status::decode(i, &mut Problems::default()));
+    let status = root
+        .get("status")
+        .and_then(|i| Status::decode(i, &mut Problems::default()));
     let stated = root.get("source").and_then(Item::text).map(str::to_string);
     defaults.push(Defaults {
         status: status.unwrap_or(Status::Assumed),
         source: stated.unwrap_or_else(|| origin.to_string()),
     });
-    let Some(extends) = root.get("extends") else { return Ok(root) };
-    let Some(base) = extends.text() else { return Ok(root) };
+    let Some(extends) = root.get("extends") else {
+        return Ok(root);
+    };
+    let Some(base) = extends.text() else {
+        return Ok(root);
+    };
     let (base_origin, base_text, base_folder) = match find(base, folder) {
         Ok(found) => found,
         Err(error) => {
-            problems.at(&extends.place, error.to_string(), "name a chip that ships, or a file beside this one");
+            problems.at(
+                &extends.place,
+                error.to_string(),
+                "name a chip that ships, or a file beside this one",
+            );
             return Ok(root);
         }
     };
     if chain.len() >= MAX_CHAIN || chain.contains(&base_origin) {
-        problems.at(&extends.place, format!("`{base}` extends itself"), "a chain of `extends` must end");
+        problems.at(
+            &extends.place,
+            format!("`{base}` extends itself"),
+            "a chain of `extends` must end",
+        );
         return Ok(root);
     }
-    let mut below = document(&base_origin, &base_text, base_folder.as_deref(), chain, problems, defaults)?;
+    let mut below = document(
+        &base_origin,
+        &base_text,
+        base_folder.as_deref(),
+        chain,
+        problems,
+        defaults,
+    )?;
     if let ItemKind::Table(pairs) = &mut below.kind {
         pairs.retain(|(k, _)| !matches!(k.name.as_str(), "status" | "source" | "extends"));
     }
@@ -128,18 +182,30 @@ fn find(name: &str, folder: Option<&Path>) -> Result<(String, String, Option<Pat
     let is_path = name.ends_with(".toml") || name.contains(['/', '\\']);
     if !is_path && !path.is_file() {
         let known = library::names();
-        return Err(ChipError::Unknown { name: name.into(), nearest: nearest_names(name, known) });
+        return Err(ChipError::Unknown {
+            name: name.into(),
+            nearest: nearest_names(name, known),
+        });
     }
-    let error = |reason: String| ChipError::Read { path: path.clone(), reason };
+    let error = |reason: String| ChipError::Read {
+        path: path.clone(),
+        reason,
+    };
     let metadata = std::fs::metadata(&path).map_err(|e| error(e.to_string()))?;
     if !metadata.is_file() {
         return Err(error("it is not a file".into()));
     }
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(error(format!("it is larger than {MAX_FILE_BYTES} bytes, which no chip file is")));
+        return Err(error(format!(
+            "it is larger than {MAX_FILE_BYTES} bytes, which no chip file is"
+        )));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
-    Ok((path.display().to_string(), text, path.parent().map(Path::to_path_buf)))
+    Ok((
+        path.display().to_string(),
+        text,
+        path.parent().map(Path::to_path_buf),
+    ))
 }
 
 /// "`a`, `b`" of the names that ship, for messages.

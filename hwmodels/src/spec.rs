@@ -57,7 +57,8 @@
 use std::str::FromStr;
 
 use presil_numerics::{
-    Bytes, BytesPerSecond, Format, Hertz, Joules, JoulesPerBit, Nanometres, Precision, Seconds, SquareMm, Volts, Watts,
+    Bytes, BytesPerSecond, Format, Hertz, Joules, JoulesPerBit, Nanometres, Precision, Seconds,
+    SquareMm, Volts, Watts,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -371,7 +372,9 @@ decode_names! {
 }
 
 /// Names of einsum dimensions that a fanout may ask for; workloads define them.
-const DIMENSIONS: [&str; 13] = ["n", "g", "k", "c", "p", "q", "r", "s", "o", "t", "b", "m", "d"];
+const DIMENSIONS: [&str; 13] = [
+    "n", "g", "k", "c", "p", "q", "r", "s", "o", "t", "b", "m", "d",
+];
 
 impl Decode for DimSelector {
     fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
@@ -405,13 +408,30 @@ pub struct Ports {
 impl FromStr for Ports {
     type Err = ();
     fn from_str(s: &str) -> Result<Self, ()> {
-        let count = |digits: &str| digits.parse::<u64>().ok().filter(|n| (1..=64).contains(n)).ok_or(());
+        let count = |digits: &str| {
+            digits
+                .parse::<u64>()
+                .ok()
+                .filter(|n| (1..=64).contains(n))
+                .ok_or(())
+        };
         if let Some(digits) = s.strip_suffix("rw") {
             let n = count(digits)?;
-            return Ok(Self { read: n, write: n, shared: true });
+            return Ok(Self {
+                read: n,
+                write: n,
+                shared: true,
+            });
         }
-        let (read, write) = s.strip_suffix('w').and_then(|s| s.split_once('r')).ok_or(())?;
-        Ok(Self { read: count(read)?, write: count(write)?, shared: false })
+        let (read, write) = s
+            .strip_suffix('w')
+            .and_then(|s| s.split_once('r'))
+            .ok_or(())?;
+        Ok(Self {
+            read: count(read)?,
+            write: count(write)?,
+            shared: false,
+        })
     }
 }
 
@@ -419,7 +439,8 @@ impl Decode for Ports {
     fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
         let ports = item.text().and_then(|t| t.parse().ok());
         if ports.is_none() {
-            let help = "write `1rw` for one port that reads and writes share, `1r1w` for one of each";
+            let help =
+                "write `1rw` for one port that reads and writes share, `1r1w` for one of each";
             problems.at(&item.place, "expected the ports of a memory", help);
         }
         ports

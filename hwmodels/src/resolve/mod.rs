@@ -41,20 +41,41 @@ struct Context<'a> {
 /// Resolves a chip. `defaults` has one entry for each source of `problems`. `None` where anything is wrong.
 pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) -> Option<Chip> {
     let technology = technology(spec);
-    let mut cx = Context { spec, defaults, technology, clocks: IdVec::new(), provenance: Vec::new(), problems };
+    let mut cx = Context {
+        spec,
+        defaults,
+        technology,
+        clocks: IdVec::new(),
+        provenance: Vec::new(),
+        problems,
+    };
     let node = cx.constant("technology.node", &spec.technology.node);
     let voltage = spec.technology.voltage.clone();
     if let Some(v) = &voltage {
         cx.constant("technology.voltage", v);
     }
     if !(NODE_RANGE.0..=NODE_RANGE.1).contains(&node.0) {
-        let message = format!("the technology tables have nodes from {} nm to {} nm", NODE_RANGE.0, NODE_RANGE.1);
-        cx.problems.at(&spec.technology.node.place, message, "write a node in that range, such as `7 nm`");
+        let message = format!(
+            "the technology tables have nodes from {} nm to {} nm",
+            NODE_RANGE.0, NODE_RANGE.1
+        );
+        cx.problems.at(
+            &spec.technology.node.place,
+            message,
+            "write a node in that range, such as `7 nm`",
+        );
         return None;
     }
     if let Some(v) = voltage.filter(|v| !(0.3..=2.0).contains(&v.value.0)) {
-        let help = format!("the nominal voltage of this node is {}", nominal_voltage(node));
-        cx.problems.at(&v.place, "a supply voltage lies between 0.3 V and 2 V", help);
+        let help = format!(
+            "the nominal voltage of this node is {}",
+            nominal_voltage(node)
+        );
+        cx.problems.at(
+            &v.place,
+            "a supply voltage lies between 0.3 V and 2 V",
+            help,
+        );
         return None;
     }
     cx.names();
@@ -62,8 +83,12 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
     let nodes = nodes::resolve(&mut cx)?;
     let engines = engines::resolve(&mut cx, &nodes)?;
     let other = spec.other.as_ref();
-    let other_power = other.and_then(|o| o.power.as_ref()).map_or(Watts::ZERO, |p| cx.constant("other.power", p));
-    let other_area = other.and_then(|o| o.area.as_ref()).map_or(SquareMm::ZERO, |a| cx.constant("other.area", a));
+    let other_power = other
+        .and_then(|o| o.power.as_ref())
+        .map_or(Watts::ZERO, |p| cx.constant("other.power", p));
+    let other_area = other
+        .and_then(|o| o.area.as_ref())
+        .map_or(SquareMm::ZERO, |a| cx.constant("other.area", a));
     if !cx.problems.is_empty() {
         return None;
     }
@@ -86,7 +111,13 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),
             stated: numerics
-                .map(|n| n.arithmetic.0.iter().map(|(k, v)| (k.value.clone(), v.clone())).collect())
+                .map(|n| {
+                    n.arithmetic
+                        .0
+                        .iter()
+                        .map(|(k, v)| (k.value.clone(), v.clone()))
+                        .collect()
+                })
                 .unwrap_or_default(),
         },
         other_power,
@@ -104,7 +135,10 @@ fn technology(spec: &ChipSpec) -> Technology {
     Technology {
         node: t.node.value,
         device: t.device.unwrap_or(DeviceClass::Lstp),
-        voltage: t.voltage.as_ref().map_or_else(|| nominal_voltage(t.node.value), |v| v.value),
+        voltage: t
+            .voltage
+            .as_ref()
+            .map_or_else(|| nominal_voltage(t.node.value), |v| v.value),
         scaling: t.scaling.unwrap_or(Scaling::Jouppi),
     }
 }
@@ -120,12 +154,22 @@ impl Context<'_> {
     /// A constant of the file, recorded.
     fn constant<T: Clone + Display>(&mut self, path: &str, c: &Constant<T>) -> T {
         let default = self.defaults.get(c.place.source);
-        let status = c.status.or(default.map(|d| d.status)).unwrap_or(Status::Assumed);
-        let source = c.source.clone().or_else(|| default.map(|d| d.source.clone())).unwrap_or_default();
+        let status = c
+            .status
+            .or(default.map(|d| d.status))
+            .unwrap_or(Status::Assumed);
+        let source = c
+            .source
+            .clone()
+            .or_else(|| default.map(|d| d.source.clone()))
+            .unwrap_or_default();
         self.provenance.push(Provenance {
             path: path.into(),
             value: c.value.to_string(),
-            range: c.range.as_ref().map(|(low, high)| (low.to_string(), high.to_string())),
+            range: c
+                .range
+                .as_ref()
+                .map(|(low, high)| (low.to_string(), high.to_string())),
             status,
             source,
         });
@@ -133,8 +177,19 @@ impl Context<'_> {
     }
 
     /// A modelled figure, recorded.
-    fn modelled<T: Display>(&mut self, path: &str, estimate: &Estimate, status: Status, unit: impl Fn(f64) -> T) -> T {
-        let ends = (estimate.low < estimate.high).then(|| (unit(estimate.low).to_string(), unit(estimate.high).to_string()));
+    fn modelled<T: Display>(
+        &mut self,
+        path: &str,
+        estimate: &Estimate,
+        status: Status,
+        unit: impl Fn(f64) -> T,
+    ) -> T {
+        let ends = (estimate.low < estimate.high).then(|| {
+            (
+                unit(estimate.low).to_string(),
+                unit(estimate.high).to_string(),
+            )
+        });
         self.provenance.push(Provenance {
             path: path.into(),
             value: unit(estimate.value).to_string(),
@@ -162,15 +217,27 @@ impl Context<'_> {
     /// A count that must be at least one.
     fn count(&mut self, path: &str, c: &Constant<u64>) -> u64 {
         if c.value == 0 {
-            self.problems.at(&c.place, format!("`{path}` is zero"), "write a count of at least 1");
+            self.problems.at(
+                &c.place,
+                format!("`{path}` is zero"),
+                "write a count of at least 1",
+            );
         }
         self.constant(path, c)
     }
 
     /// A quantity that must be above zero.
-    fn positive<T: Clone + Display + Default + PartialOrd>(&mut self, path: &str, c: &Constant<T>) -> T {
+    fn positive<T: Clone + Display + Default + PartialOrd>(
+        &mut self,
+        path: &str,
+        c: &Constant<T>,
+    ) -> T {
         if c.value <= T::default() {
-            self.problems.at(&c.place, format!("`{path}` is zero"), "write a value above zero");
+            self.problems.at(
+                &c.place,
+                format!("`{path}` is zero"),
+                "write a value above zero",
+            );
         }
         self.constant(path, c)
     }
@@ -178,21 +245,38 @@ impl Context<'_> {
     /// Every node, engine and clock has a name of its own that is no section's.
     fn names(&mut self) {
         let spec = self.spec;
-        let nodes = spec.memory.iter().map(|m| &m.name).chain(spec.fanout.iter().map(|f| &f.name));
+        let nodes = spec
+            .memory
+            .iter()
+            .map(|m| &m.name)
+            .chain(spec.fanout.iter().map(|f| &f.name));
         let nodes = nodes.chain(spec.compute.iter().map(|c| &c.name));
-        let engines = spec.array.iter().map(|a| &a.name).chain(spec.vector.iter().map(|v| &v.name));
+        let engines = spec
+            .array
+            .iter()
+            .map(|a| &a.name)
+            .chain(spec.vector.iter().map(|v| &v.name));
         let host = spec.host.iter().filter_map(|h| h.name.as_ref());
         let mut seen: Vec<&str> = Vec::new();
         for name in nodes.chain(engines).chain(host) {
             let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
             if name.value.is_empty() || !name.value.chars().all(allowed) {
                 let help = "use letters, digits, `_` and `-`";
-                self.problems.at(&name.place, format!("`{}` is no name", name.value), help);
+                self.problems
+                    .at(&name.place, format!("`{}` is no name", name.value), help);
             } else if seen.contains(&name.value.as_str()) {
                 let message = format!("the name `{}` is taken", name.value);
-                self.problems.at(&name.place, message, "nodes and engines need names of their own");
+                self.problems.at(
+                    &name.place,
+                    message,
+                    "nodes and engines need names of their own",
+                );
             } else if SECTIONS.contains(&name.value.as_str()) && name.value != "host" {
-                self.problems.at(&name.place, format!("`{}` is the name of a section", name.value), "choose another name");
+                self.problems.at(
+                    &name.place,
+                    format!("`{}` is the name of a section", name.value),
+                    "choose another name",
+                );
             }
             seen.push(&name.value);
         }
@@ -201,17 +285,29 @@ impl Context<'_> {
     fn clocks(&mut self) {
         for clock in &self.spec.clock {
             if self.clocks.iter().any(|c| c.name == clock.name.value) {
-                self.problems.at(&clock.name.place, format!("the clock `{}` is there twice", clock.name.value), "remove one");
+                self.problems.at(
+                    &clock.name.place,
+                    format!("the clock `{}` is there twice", clock.name.value),
+                    "remove one",
+                );
                 continue;
             }
-            let frequency = self.constant(&format!("{}.frequency", clock.name.value), &clock.frequency);
+            let frequency =
+                self.constant(&format!("{}.frequency", clock.name.value), &clock.frequency);
             match ClockDomain::new(frequency) {
                 Some(domain) => {
-                    self.clocks.push(Clock { name: clock.name.value.clone(), domain });
+                    self.clocks.push(Clock {
+                        name: clock.name.value.clone(),
+                        domain,
+                    });
                 }
                 None => {
                     let help = "write a frequency such as `1.2 GHz`";
-                    self.problems.at(&clock.frequency.place, "a clock's period lies between 1 fs and 1 s", help);
+                    self.problems.at(
+                        &clock.frequency.place,
+                        "a clock's period lies between 1 fs and 1 s",
+                        help,
+                    );
                 }
             }
         }
@@ -219,9 +315,18 @@ impl Context<'_> {
 
     /// The clock of a name; a problem where there is none.
     fn clock(&mut self, name: &At<String>) -> Option<ClockId> {
-        let found = self.clocks.iter_ids().find(|(_, c)| c.name == name.value).map(|(id, _)| id);
+        let found = self
+            .clocks
+            .iter_ids()
+            .find(|(_, c)| c.name == name.value)
+            .map(|(id, _)| id);
         if found.is_none() {
-            let known: Vec<String> = self.spec.clock.iter().map(|c| c.name.value.clone()).collect();
+            let known: Vec<String> = self
+                .spec
+                .clock
+                .iter()
+                .map(|c| c.name.value.clone())
+                .collect();
             self.unknown("clock", name, &known);
         }
         found
@@ -236,17 +341,27 @@ impl Context<'_> {
             None if names.is_empty() => format!("the file has no {noun}"),
             None => format!("there is {}", list(&names)),
         };
-        self.problems.at(&name.place, format!("there is no {noun} `{}`", name.value), help);
+        self.problems.at(
+            &name.place,
+            format!("there is no {noun} `{}`", name.value),
+            help,
+        );
     }
 
     /// A problem of the whole file.
     fn whole(&mut self, message: impl Into<String>, help: impl Into<String>) {
-        let place = Place { source: self.spec.name.place.source, span: 0..0 };
+        let place = Place {
+            source: self.spec.name.place.source,
+            span: 0..0,
+        };
         self.problems.at(&place, message, help);
     }
 }
 
 /// The node of a name.
 fn node_named(nodes: &IdVec<NodeId, crate::chip::Node>, name: &str) -> Option<NodeId> {
-    nodes.iter_ids().find(|(_, n)| n.name == name).map(|(id, _)| id)
+    nodes
+        .iter_ids()
+        .find(|(_, n)| n.name == name)
+        .map(|(id, _)| id)
 }

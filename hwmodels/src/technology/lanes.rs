@@ -28,16 +28,24 @@ impl Technology {
     /// Energy of one operation of a lane primitive, in joules.
     pub fn lane(&self, primitive: LanePrimitive, format: Format) -> Estimate {
         let Some(row) = data().primitives.iter().find(|r| r.primitive == primitive) else {
-            return Estimate { value: 0.0, low: 0.0, high: 0.0, source: "no such primitive".into() };
+            return Estimate {
+                value: 0.0,
+                low: 0.0,
+                high: 0.0,
+                source: "no such primitive".into(),
+            };
         };
         let bytes = format.bits().div_ceil(8).max(1);
         let entries = self.constant("lane_table_entries").value as u64;
         let table = self.registers(Bytes(bytes * entries), Bytes(bytes)).read;
         let register = self.registers(Bytes(bytes), Bytes(bytes)).read;
         let work = self.multiply(format, format).times(row.muls);
-        let work = work.plus(&self.add(format).times(row.adds)).plus(&table.times(row.lookups));
+        let work = work
+            .plus(&self.add(format).times(row.adds))
+            .plus(&table.times(row.lookups));
         let control = self.constant("lane_control_energy");
-        let source = "lane model: multipliers, adders and tables of the logic model, registers and control";
+        let source =
+            "lane model: multipliers, adders and tables of the logic model, registers and control";
         Estimate {
             value: work.value * (1.0 + control.value),
             low: work.low * (1.0 + control.low),
@@ -49,7 +57,11 @@ impl Technology {
 
     /// Cycles from operand to result.
     pub fn lane_latency(&self, primitive: LanePrimitive) -> f64 {
-        data().primitives.iter().find(|r| r.primitive == primitive).map_or(1.0, |r| r.latency_cycles)
+        data()
+            .primitives
+            .iter()
+            .find(|r| r.primitive == primitive)
+            .map_or(1.0, |r| r.latency_cycles)
     }
 
     /// Area of one lane of a format, in square millimetres: its multiply-add times the overhead of the rest.
@@ -60,7 +72,8 @@ impl Technology {
             value: mac.value * overhead.value,
             low: mac.low * overhead.low,
             high: mac.high * overhead.high,
-            source: "lane model: a multiply-add and the registers, tables and crossbar around it".into(),
+            source: "lane model: a multiply-add and the registers, tables and crossbar around it"
+                .into(),
         }
     }
 }

@@ -49,7 +49,10 @@ pub(super) struct OperationRow {
 const ANCHORS: (f64, f64) = (7.0, 45.0);
 
 fn anchors(class: Class, node: f64) -> Vec<(f64, f64)> {
-    let rows = data().operations.iter().filter(|r| r.class == class && r.node_nm == node);
+    let rows = data()
+        .operations
+        .iter()
+        .filter(|r| r.class == class && r.node_nm == node);
     rows.map(|r| (r.x, r.energy_pj)).collect()
 }
 
@@ -63,12 +66,23 @@ pub fn significand(format: Format) -> Option<f64> {
 }
 
 fn product(a: Format, b: Format) -> (Class, f64) {
-    let class = if a.is_int() && b.is_int() { Class::MulInt } else { Class::MulFloat };
-    (class, significand(a).unwrap_or(8.0) * significand(b).unwrap_or(8.0))
+    let class = if a.is_int() && b.is_int() {
+        Class::MulInt
+    } else {
+        Class::MulFloat
+    };
+    (
+        class,
+        significand(a).unwrap_or(8.0) * significand(b).unwrap_or(8.0),
+    )
 }
 
 fn sum(format: Format) -> (Class, f64) {
-    let class = if format.is_int() { Class::AddInt } else { Class::AddFloat };
+    let class = if format.is_int() {
+        Class::AddInt
+    } else {
+        Class::AddFloat
+    };
     (class, significand(format).unwrap_or(8.0))
 }
 
@@ -84,7 +98,11 @@ impl Technology {
             return at_coarse * self.stillmaker();
         }
         let at_fine = log_log(&anchors(class, fine), x, ANY);
-        let nominal = log_log(&[(fine, at_fine), (coarse, at_coarse)], self.node.0.max(fine), ANY);
+        let nominal = log_log(
+            &[(fine, at_fine), (coarse, at_coarse)],
+            self.node.0.max(fine),
+            ANY,
+        );
         nominal * (self.node.0 / fine).min(1.0).sqrt() * self.voltage_factor()
     }
 
@@ -96,12 +114,14 @@ impl Technology {
 
     /// Energy of a product of two formats, in joules.
     pub fn multiply(&self, a: Format, b: Format) -> Estimate {
-        self.operation_estimate(product(a, b)).because(self.logic_source())
+        self.operation_estimate(product(a, b))
+            .because(self.logic_source())
     }
 
     /// Energy of an addition in a format, in joules.
     pub fn add(&self, format: Format) -> Estimate {
-        self.operation_estimate(sum(format)).because(self.logic_source())
+        self.operation_estimate(sum(format))
+            .because(self.logic_source())
     }
 
     /// Energy of a MAC, in joules.
@@ -110,7 +130,10 @@ impl Technology {
     }
 
     fn logic_source(&self) -> String {
-        format!("logic model ({} scaling of Horowitz ISSCC 2014 and Jouppi et al. ISCA 2021)", self.scaling.name())
+        format!(
+            "logic model ({} scaling of Horowitz ISSCC 2014 and Jouppi et al. ISCA 2021)",
+            self.scaling.name()
+        )
     }
 
     fn operation_area(&self, (class, x): (Class, f64)) -> f64 {
@@ -121,7 +144,8 @@ impl Technology {
 
     /// Area of a MAC, in square millimetres.
     pub fn mac_area(&self, input: Format, weight: Format, accumulate: Format) -> Estimate {
-        let cells = self.operation_area(product(input, weight)) + self.operation_area(sum(accumulate));
+        let cells =
+            self.operation_area(product(input, weight)) + self.operation_area(sum(accumulate));
         let utilization = self.constant("cell_utilization");
         Estimate {
             value: cells / utilization.value,
@@ -139,6 +163,7 @@ impl Technology {
             DeviceClass::Lop => "logic_leakage_lop",
             DeviceClass::Lstp => "logic_leakage_lstp",
         };
-        self.constant(name).times(area * 1e-3 * self.voltage_factor().sqrt())
+        self.constant(name)
+            .times(area * 1e-3 * self.voltage_factor().sqrt())
     }
 }

@@ -83,7 +83,12 @@ impl Estimate {
     fn spread(value: f64, others: &[f64], source: impl Into<String>) -> Self {
         let low = others.iter().copied().fold(value, f64::min);
         let high = others.iter().copied().fold(value, f64::max);
-        Self { value, low, high, source: source.into() }
+        Self {
+            value,
+            low,
+            high,
+            source: source.into(),
+        }
     }
     /// All three figures multiplied.
     #[must_use]
@@ -195,7 +200,11 @@ pub struct Technology {
 
 /// Nominal supply voltage of a node, interpolated in the table.
 pub fn nominal_voltage(node: Nanometres) -> Volts {
-    let points: Vec<(f64, f64)> = data().nodes.iter().map(|n| (n.node_nm, n.voltage_v)).collect();
+    let points: Vec<(f64, f64)> = data()
+        .nodes
+        .iter()
+        .map(|n| (n.node_nm, n.voltage_v))
+        .collect();
     Volts(log_log(&points, node.0, (0.0, 0.0)))
 }
 
@@ -215,22 +224,43 @@ impl Technology {
     /// A constant of the table, as it stands there.
     fn constant(&self, name: &str) -> Estimate {
         let row = data().constants.iter().find(|c| c.name == name);
-        row.map_or(Estimate { value: 1.0, low: 1.0, high: 1.0, source: format!("no constant `{name}`") }, |c| Estimate {
-            value: c.value,
-            low: c.low,
-            high: c.high,
-            source: c.source.clone(),
-        })
+        row.map_or(
+            Estimate {
+                value: 1.0,
+                low: 1.0,
+                high: 1.0,
+                source: format!("no constant `{name}`"),
+            },
+            |c| Estimate {
+                value: c.value,
+                low: c.low,
+                high: c.high,
+                source: c.source.clone(),
+            },
+        )
     }
 
     /// An energy of the constants table, scaled as logic from the node where it stands.
     fn scaled_constant(&self, name: &str) -> Estimate {
-        let from = data().constants.iter().find(|c| c.name == name).map_or(45.0, |c| c.node_nm);
+        let from = data()
+            .constants
+            .iter()
+            .find(|c| c.name == name)
+            .map_or(45.0, |c| c.node_nm);
         let base = self.constant(name);
         let factor = self.logic_energy_ratio(from);
-        let other = Self { scaling: self.other_scaling(), ..*self }.logic_energy_ratio(from);
+        let other = Self {
+            scaling: self.other_scaling(),
+            ..*self
+        }
+        .logic_energy_ratio(from);
         let (least, most) = (factor.min(other), factor.max(other));
-        Estimate { value: base.value * factor, low: base.low * least, high: base.high * most, source: base.source }
+        Estimate {
+            value: base.value * factor,
+            low: base.low * least,
+            high: base.high * most,
+            source: base.source,
+        }
     }
 
     fn other_scaling(&self) -> Scaling {
@@ -242,12 +272,18 @@ impl Technology {
 
     /// Logic energy of this technology against that of another node at its nominal voltage.
     fn logic_energy_ratio(&self, from: f64) -> f64 {
-        let nominal = Self { node: Nanometres(from), voltage: nominal_voltage(Nanometres(from)), ..*self };
+        let nominal = Self {
+            node: Nanometres(from),
+            voltage: nominal_voltage(Nanometres(from)),
+            ..*self
+        };
         match self.scaling {
             Scaling::Stillmaker => self.stillmaker() / nominal.stillmaker(),
             // An int32 addition stands for logic at large.
-            Scaling::Jouppi => self.operation(logic::Class::AddInt, 32.0, self.scaling)
-                / nominal.operation(logic::Class::AddInt, 32.0, self.scaling),
+            Scaling::Jouppi => {
+                self.operation(logic::Class::AddInt, 32.0, self.scaling)
+                    / nominal.operation(logic::Class::AddInt, 32.0, self.scaling)
+            }
         }
     }
 
@@ -256,10 +292,18 @@ impl Technology {
     /// its nominal voltage times this technology's overdrive; below 7 nm by the square root of the node.
     fn stillmaker(&self) -> f64 {
         let overdrive = self.voltage.0 / nominal_voltage(self.node).0;
-        let value = |n: &NodeRow, v: f64| Some(n.energy_v2? * v * v + n.energy_v1? * v + n.energy_v0?);
-        let points: Vec<(f64, f64)> =
-            data().nodes.iter().filter_map(|n| Some((n.node_nm, value(n, n.voltage_v * overdrive)?))).collect();
-        let reference = data().nodes.iter().find(|n| n.node_nm == 45.0).and_then(|n| value(n, n.voltage_v));
+        let value =
+            |n: &NodeRow, v: f64| Some(n.energy_v2? * v * v + n.energy_v1? * v + n.energy_v0?);
+        let points: Vec<(f64, f64)> = data()
+            .nodes
+            .iter()
+            .filter_map(|n| Some((n.node_nm, value(n, n.voltage_v * overdrive)?)))
+            .collect();
+        let reference = data()
+            .nodes
+            .iter()
+            .find(|n| n.node_nm == 45.0)
+            .and_then(|n| value(n, n.voltage_v));
         let floor = points.first().map_or(1.0, |p| p.0);
         let at = log_log(&points, self.node.0.max(floor), ANY);
         at / reference.unwrap_or(1.0) * (self.node.0 / floor).min(1.0).sqrt()
@@ -267,14 +311,22 @@ impl Technology {
 
     /// Area of logic against that of another node: Stillmaker and Baas' ratios to 7 nm, foundry densities below.
     fn logic_area_ratio(&self, from: f64) -> f64 {
-        let points: Vec<(f64, f64)> = data().nodes.iter().map(|n| (n.node_nm, n.area_vs_45)).collect();
+        let points: Vec<(f64, f64)> = data()
+            .nodes
+            .iter()
+            .map(|n| (n.node_nm, n.area_vs_45))
+            .collect();
         log_log(&points, self.node.0, ANY) / log_log(&points, from, ANY)
     }
 
     /// Energy of a bit over a millimetre of on-chip wire, in joules: the table's at its node's nominal voltage,
     /// times the voltage squared; wire capacitance per length does not scale.
     pub fn wire_energy(&self) -> Estimate {
-        let from = data().constants.iter().find(|c| c.name == "wire_energy").map_or(7.0, |c| c.node_nm);
+        let from = data()
+            .constants
+            .iter()
+            .find(|c| c.name == "wire_energy")
+            .map_or(7.0, |c| c.node_nm);
         let factor = (self.voltage.0 / nominal_voltage(Nanometres(from)).0).powi(2);
         self.constant("wire_energy").times(factor * 1e-12)
     }

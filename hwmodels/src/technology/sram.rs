@@ -108,15 +108,25 @@ impl SramData {
     pub(super) fn read() -> Self {
         let mut all: Vec<CactiRow> = rows(text::SRAM_HP);
         all.extend(rows::<CactiRow>(text::SRAM_LOW));
-        let classes = [DeviceClass::Hp, DeviceClass::Lop, DeviceClass::Lstp].map(|d| (d.name(), sheets(&all, d.name())));
-        let mut bitcells: Vec<(f64, f64)> =
-            rows::<BitcellRow>(text::BITCELLS).iter().map(|b| (b.node_nm, b.bitcell_um2)).collect();
+        let classes = [DeviceClass::Hp, DeviceClass::Lop, DeviceClass::Lstp]
+            .map(|d| (d.name(), sheets(&all, d.name())));
+        let mut bitcells: Vec<(f64, f64)> = rows::<BitcellRow>(text::BITCELLS)
+            .iter()
+            .map(|b| (b.node_nm, b.bitcell_um2))
+            .collect();
         bitcells.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self { classes: classes.to_vec(), anchors: rows(text::SRAM_ANCHORS), bitcells }
+        Self {
+            classes: classes.to_vec(),
+            anchors: rows(text::SRAM_ANCHORS),
+            bitcells,
+        }
     }
 
     fn class(&self, device: DeviceClass) -> &[Sheet] {
-        self.classes.iter().find(|(name, _)| *name == device.name()).map_or(&[], |(_, sheets)| sheets)
+        self.classes
+            .iter()
+            .find(|(name, _)| *name == device.name())
+            .map_or(&[], |(_, sheets)| sheets)
     }
 }
 
@@ -125,32 +135,52 @@ fn sheets(all: &[CactiRow], device: &str) -> Vec<Sheet> {
     own.sort_by(|a, b| {
         let key = |r: &CactiRow| (r.node_nm, r.width_bits, r.size_bytes);
         let ((n1, w1, s1), (n2, w2, s2)) = (key(a), key(b));
-        n1.total_cmp(&n2).then(w1.total_cmp(&w2)).then(s1.total_cmp(&s2))
+        n1.total_cmp(&n2)
+            .then(w1.total_cmp(&w2))
+            .then(s1.total_cmp(&s2))
     });
     // The low-power runs contain some points twice.
-    own.dedup_by(|a, b| a.node_nm == b.node_nm && a.width_bits == b.width_bits && a.size_bytes == b.size_bytes);
+    own.dedup_by(|a, b| {
+        a.node_nm == b.node_nm && a.width_bits == b.width_bits && a.size_bytes == b.size_bytes
+    });
     let by_node = own.chunk_by(|a, b| a.node_nm == b.node_nm);
     by_node
         .filter_map(|node| {
             let series: Vec<Series> = node
                 .chunk_by(|a, b| a.width_bits == b.width_bits)
                 .filter(|rows| rows.len() > 1)
-                .filter_map(|rows| Some(Series { width: rows.first()?.width_bits, rows: rows.to_vec() }))
+                .filter_map(|rows| {
+                    Some(Series {
+                        width: rows.first()?.width_bits,
+                        rows: rows.to_vec(),
+                    })
+                })
                 .collect();
-            Some(Sheet { node: node.first()?.node_nm, series })
+            Some(Sheet {
+                node: node.first()?.node_nm,
+                series,
+            })
         })
         .collect()
 }
 
 /// Interpolates a table at a size and width; one curve over the nodes is left.
 fn over_nodes(sheets: &[Sheet], metric: Metric, size: f64, width: f64) -> Vec<(f64, f64)> {
-    let limits = if metric == Metric::Access { ANY } else { RISING };
+    let limits = if metric == Metric::Access {
+        ANY
+    } else {
+        RISING
+    };
     let at_node = |sheet: &Sheet| {
         let curve: Vec<(f64, f64)> = sheet
             .series
             .iter()
             .map(|s| {
-                let points: Vec<(f64, f64)> = s.rows.iter().map(|r| (r.size_bytes, r.metric(metric))).collect();
+                let points: Vec<(f64, f64)> = s
+                    .rows
+                    .iter()
+                    .map(|r| (r.size_bytes, r.metric(metric)))
+                    .collect();
                 (s.width, log_log(&points, size, limits))
             })
             .collect();
@@ -162,16 +192,25 @@ fn over_nodes(sheets: &[Sheet], metric: Metric, size: f64, width: f64) -> Vec<(f
 /// Ends of a low-power class's grid in one coordinate: outside of it its ratio to itrs-hp stays.
 fn clamp_to(sheets: &[Sheet], size: f64, width: f64) -> (f64, f64) {
     let series = || sheets.iter().flat_map(|s| &s.series);
-    let widths = series().map(|s| s.width).fold((f64::MAX, 0.0_f64), |(lo, hi), w| (lo.min(w), hi.max(w)));
+    let widths = series()
+        .map(|s| s.width)
+        .fold((f64::MAX, 0.0_f64), |(lo, hi), w| (lo.min(w), hi.max(w)));
     let sizes = series().flat_map(|s| &s.rows).map(|r| r.size_bytes);
     let sizes = sizes.fold((f64::MAX, 0.0_f64), |(lo, hi), s| (lo.min(s), hi.max(s)));
-    (size.clamp(sizes.0.min(sizes.1), sizes.1), width.clamp(widths.0.min(widths.1), widths.1))
+    (
+        size.clamp(sizes.0.min(sizes.1), sizes.1),
+        width.clamp(widths.0.min(widths.1), widths.1),
+    )
 }
 
 /// CACTI's figure at 22 nm or above.
 pub(super) fn cacti(device: DeviceClass, node: f64, size: f64, width: f64, metric: Metric) -> f64 {
     let tables = &data().sram;
-    let hp = log_log(&over_nodes(tables.class(DeviceClass::Hp), metric, size, width), node, ANY);
+    let hp = log_log(
+        &over_nodes(tables.class(DeviceClass::Hp), metric, size, width),
+        node,
+        ANY,
+    );
     if device == DeviceClass::Hp {
         return hp;
     }
@@ -179,14 +218,26 @@ pub(super) fn cacti(device: DeviceClass, node: f64, size: f64, width: f64, metri
     let common: Vec<Sheet> = tables
         .class(device)
         .iter()
-        .map(|s| Sheet { node: s.node, series: s.series.iter().filter(|x| x.width == 64.0 || x.width == 256.0).cloned().collect() })
+        .map(|s| Sheet {
+            node: s.node,
+            series: s
+                .series
+                .iter()
+                .filter(|x| x.width == 64.0 || x.width == 256.0)
+                .cloned()
+                .collect(),
+        })
         .collect();
     let (s, w) = clamp_to(&common, size, width);
     let own = over_nodes(&common, metric, s, w);
     let nodes = own.iter().map(|p| p.0);
     let (low, high) = nodes.fold((f64::MAX, 0.0_f64), |(lo, hi), n| (lo.min(n), hi.max(n)));
     let n = node.clamp(low.min(high), high);
-    let reference = log_log(&over_nodes(tables.class(DeviceClass::Hp), metric, s, w), n, ANY);
+    let reference = log_log(
+        &over_nodes(tables.class(DeviceClass::Hp), metric, s, w),
+        n,
+        ANY,
+    );
     hp * log_log(&own, n, ANY) / reference
 }
 
@@ -212,7 +263,9 @@ impl Technology {
     /// A figure of one macro, in the metric's unit, by one scaling source.
     pub fn bank(&self, size: f64, width: f64, metric: Metric, scaling: Scaling) -> f64 {
         let voltage = self.voltage_factor();
-        let cacti_at = |node: f64, size: f64, width: f64, metric: Metric| cacti(self.device, node, size, width, metric);
+        let cacti_at = |node: f64, size: f64, width: f64, metric: Metric| {
+            cacti(self.device, node, size, width, metric)
+        };
         let node = self.node.0;
         if node >= CACTI_END {
             let base = cacti_at(node, size, width, metric);
@@ -228,12 +281,25 @@ impl Technology {
         match metric {
             Metric::Access => base,
             Metric::Area => base * cell,
-            Metric::Leakage => base * cell.powf(self.constant("sram_leakage_exponent").value) * voltage.sqrt(),
-            Metric::Read | Metric::Write if scaling == Scaling::Stillmaker => base * self.logic_ratio_of(scaling),
+            Metric::Leakage => {
+                base * cell.powf(self.constant("sram_leakage_exponent").value) * voltage.sqrt()
+            }
+            Metric::Read | Metric::Write if scaling == Scaling::Stillmaker => {
+                base * self.logic_ratio_of(scaling)
+            }
             Metric::Read | Metric::Write => {
-                let Some(end) = data().sram.anchors.iter().map(|a| a.node_nm).reduce(f64::min) else { return base };
+                let Some(end) = data()
+                    .sram
+                    .anchors
+                    .iter()
+                    .map(|a| a.node_nm)
+                    .reduce(f64::min)
+                else {
+                    return base;
+                };
                 let own = data().sram.anchors.iter().filter(|a| a.node_nm == end);
-                let points: Vec<(f64, f64)> = own.map(|a| (a.size_bytes, a.read_energy_pj)).collect();
+                let points: Vec<(f64, f64)> =
+                    own.map(|a| (a.size_bytes, a.read_energy_pj)).collect();
                 let smallest = points.first().map_or(size, |p| p.0);
                 let shape = base / cacti_at(CACTI_END, size.max(smallest), 64.0, Metric::Read);
                 let anchored = log_log(&points, size.max(smallest), RISING) * shape;
@@ -250,15 +316,32 @@ impl Technology {
     /// Figures of a software-managed memory. `banks`: as given, or as many as the table's bank size needs.
     pub fn sram(&self, capacity: Bytes, word: Bytes, banks: Option<u64>) -> MemoryFigures {
         let (size, width) = (capacity.0.max(1) as f64, (word.0.max(1) * 8) as f64);
-        let banks = banks.map_or_else(|| (size / self.constant("bank_size").value).ceil(), |b| b as f64).max(1.0);
-        let parallel = (width / self.constant("bank_width").value).ceil().clamp(1.0, banks);
+        let banks = banks
+            .map_or_else(
+                || (size / self.constant("bank_size").value).ceil(),
+                |b| b as f64,
+            )
+            .max(1.0);
+        let parallel = (width / self.constant("bank_width").value)
+            .ceil()
+            .clamp(1.0, banks);
         let (bank_size, bank_width) = (size / banks, width / parallel);
-        let overhead = if banks > 1.0 { self.constant("bank_area_overhead") } else { self.unity() };
+        let overhead = if banks > 1.0 {
+            self.constant("bank_area_overhead")
+        } else {
+            self.unity()
+        };
         let area = banks * self.bank(bank_size, bank_width, Metric::Area, self.scaling);
-        let distance = if banks > 1.0 { (area * overhead.value).sqrt() } else { 0.0 };
+        let distance = if banks > 1.0 {
+            (area * overhead.value).sqrt()
+        } else {
+            0.0
+        };
         let wire = self.wire_energy().times(width * distance);
         let energy = |metric: Metric| {
-            let by = |scaling: Scaling| parallel * self.bank(bank_size, bank_width, metric, scaling) * 1e-12;
+            let by = |scaling: Scaling| {
+                parallel * self.bank(bank_size, bank_width, metric, scaling) * 1e-12
+            };
             let source = format!(
                 "SRAM model: {banks} bank(s) of {:.0} B, {parallel} of {bank_width:.0} bit in parallel, {distance:.2} mm of wire; {}, {}",
                 bank_size,
@@ -267,26 +350,40 @@ impl Technology {
             );
             Estimate::spread(by(self.scaling), &[by(self.other_scaling())], source).plus(&wire)
         };
-        let leakage = banks * self.bank(bank_size, bank_width, Metric::Leakage, self.scaling) * 1e-3;
-        let access = self.bank(bank_size, bank_width, Metric::Access, self.scaling) + self.constant("wire_delay").value * distance;
+        let leakage =
+            banks * self.bank(bank_size, bank_width, Metric::Leakage, self.scaling) * 1e-3;
+        let access = self.bank(bank_size, bank_width, Metric::Access, self.scaling)
+            + self.constant("wire_delay").value * distance;
         let figure = |value: f64, low: f64, high: f64| Estimate {
             value,
             low,
             high,
-            source: format!("SRAM model: CACTI 7, {}, {banks} bank(s)", self.device.name()),
+            source: format!(
+                "SRAM model: CACTI 7, {}, {banks} bank(s)",
+                self.device.name()
+            ),
         };
         MemoryFigures {
             read: energy(Metric::Read),
             write: energy(Metric::Write),
             // CACTI's figures hold at 350 K; leakage doubles about every 20 K and falls likewise.
             leakage: figure(leakage, leakage / 4.0, leakage * 2.0),
-            area: figure(area * overhead.value, area * overhead.low, area * overhead.high),
+            area: figure(
+                area * overhead.value,
+                area * overhead.low,
+                area * overhead.high,
+            ),
             access: figure(access * 1e-9, access * 0.5e-9, access * 2e-9),
         }
     }
 
     fn unity(&self) -> Estimate {
-        Estimate { value: 1.0, low: 1.0, high: 1.0, source: String::new() }
+        Estimate {
+            value: 1.0,
+            low: 1.0,
+            high: 1.0,
+            source: String::new(),
+        }
     }
 
     /// Figures of a register file.
@@ -294,7 +391,10 @@ impl Technology {
         let bits = (word.0.max(1) * 8) as f64;
         let entries = (capacity.0.max(1) as f64 / word.0.max(1) as f64).max(1.0);
         let source = format!("register model: {entries:.0} entries of {bits:.0} bit");
-        let bit = self.scaled_constant("register_energy").times(1e-12 * bits).because(&source);
+        let bit = self
+            .scaled_constant("register_energy")
+            .times(1e-12 * bits)
+            .because(&source);
         let level = self.constant("register_mux_level");
         let levels = entries.log2();
         let read = Estimate {
@@ -303,10 +403,30 @@ impl Technology {
             high: bit.high * (1.0 + level.high * levels),
             source: source.clone(),
         };
-        let from = data().constants.iter().find(|c| c.name == "register_area").map_or(40.0, |c| c.node_nm);
-        let area = self.constant("register_area").times(capacity.0 as f64 * 8e-6 * self.logic_area_ratio(from));
-        let leakage = self.logic_leakage(area.value).times(self.constant("register_gating").value).because(&source);
-        let none = Estimate { value: 0.0, low: 0.0, high: 0.0, source: source.clone() };
-        MemoryFigures { read, write: bit, leakage, area: area.because(source), access: none }
+        let from = data()
+            .constants
+            .iter()
+            .find(|c| c.name == "register_area")
+            .map_or(40.0, |c| c.node_nm);
+        let area = self
+            .constant("register_area")
+            .times(capacity.0 as f64 * 8e-6 * self.logic_area_ratio(from));
+        let leakage = self
+            .logic_leakage(area.value)
+            .times(self.constant("register_gating").value)
+            .because(&source);
+        let none = Estimate {
+            value: 0.0,
+            low: 0.0,
+            high: 0.0,
+            source: source.clone(),
+        };
+        MemoryFigures {
+            read,
+            write: bit,
+            leakage,
+            area: area.because(source),
+            access: none,
+        }
     }
 }
