@@ -1,7 +1,7 @@
 //! The main job: a model on a chip.
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::schedule::{ScheduleError, ScheduleOptions, schedule};
+use presil_mapper::schedule::{Memo, ScheduleError, ScheduleOptions, schedule_with};
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
@@ -112,12 +112,14 @@ pub fn run(options: &Options) -> Result<Run, RunError> {
 pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunError> {
     let precision = precision(model, chip, options);
     let plan = ScheduleOptions { objective: options.objective, accumulate: options.accumulate };
+    // Phases and contexts share most of their problems: each is solved once.
+    let memo = Memo::default();
     let phase = |name: &str, steps: u64, pass: Pass| -> Result<(Graph, presil_sim::run::Phase), RunError> {
         let mut graph = model.graph(&request(options, pass))?;
         if let Some(p) = precision {
             graph.set_precision(p.weights, p.activations, p.kv);
         }
-        let plan = schedule(&graph, chip, &plan)?;
+        let plan = schedule_with(&graph, chip, &plan, &memo)?;
         let phase = analytic::phase(name, steps, &graph, chip, &plan);
         Ok((graph, phase))
     };
