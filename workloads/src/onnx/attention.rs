@@ -35,8 +35,8 @@ struct Heads {
 }
 
 impl<'m> Importer<'m> {
-    /// Scores, softmax, values. The result is laid out as the queries are.
-    fn attend(&mut self, node: &Node<'m>, q: TensorId, k: TensorId, v: TensorId, a: &Heads) -> Result<Value<'m>, Fault> {
+    /// Scores, softmax, values; returns the result, laid out as the queries are, and the scores.
+    fn attend(&mut self, node: &Node<'m>, q: TensorId, k: TensorId, v: TensorId, a: &Heads) -> Result<[Value<'m>; 2], Fault> {
         if a.kv_heads == 0 || a.heads % a.kv_heads != 0 || a.heads == 0 {
             return Err(format!("{} query heads must be a multiple of {} key-value heads", a.heads, a.kv_heads).into());
         }
@@ -57,8 +57,8 @@ impl<'m> Importer<'m> {
         let mut einsum = contraction(all.clone(), of_queries(Place::Input(0), &all), of_keys(Place::Input(1), &all), plain(Place::Output(0), &all, &[0, 1, 2, 3, 4]));
         einsum.domain = domain();
         let shape = [a.batch, a.heads, a.queries, a.keys];
-        let scores = self.emit(node, ".scores", OpClass::AttentionQk, single(einsum), vec![q, k], &shape, a.dtype)?;
-        let scores = scores.tensor.ok_or("it has no scores")?;
+        let product = self.emit(node, ".scores", OpClass::AttentionQk, single(einsum), vec![q, k], &shape, a.dtype)?;
+        let scores = product.tensor.ok_or("it has no scores")?;
         let weights = self.builder.softmax(&format!("{}.softmax", node.name), scores, 3)?;
         self.builder.graph.tensors[weights].quantization = a.dtype.format().into();
         let all = frame(a.value_width);
@@ -69,7 +69,7 @@ impl<'m> Importer<'m> {
         } else {
             vec![a.batch, a.queries, a.heads.saturating_mul(a.value_width)]
         };
-        self.emit(node, "", OpClass::AttentionPv, single(einsum), vec![weights, v], &shape, a.dtype)
+        Ok([self.emit(node, "", OpClass::AttentionPv, single(einsum), vec![weights, v], &shape, a.dtype)?, product])
     }
 
     /// A cache and what is new, in one tensor [batch, heads, length, width].
@@ -115,7 +115,13 @@ impl<'m> Importer<'m> {
         }
         let causal = node.int("is_causal", 0) != 0;
         let heads = Heads { batch, heads, kv_heads, queries, keys, key_width, value_width, heads_first: [q_first, kv_first], causal, window: None, dtype: q.dtype };
-        outputs.insert(0, self.attend(node, tq, tk, tv, &heads)?);
+        let [out, scores] = self.attend(node, tq, tk, tv, &heads)?;
+        outputs.insert(0, out);
+        if node.wants(3) {
+            // Not asked for: the names of the second and third outputs are empty.
+            outputs.resize(3, scores.clone());
+            outputs.push(scores);
+        }
         Ok(outputs)
     }
 
@@ -148,7 +154,8 @@ impl<'m> Importer<'m> {
         let &[q, k, v] = parts.as_slice() else { return Err("it has no projection".into()) };
         let causal = node.int("unidirectional", 0) != 0;
         let heads = Heads { batch, heads, kv_heads: heads, queries: length, keys: length, key_width: wq / heads, value_width: wv / heads, heads_first: [false; 2], causal, window: None, dtype: x.dtype };
-        Ok(vec![self.attend(node, q, k, v, &heads)?])
+        let [out, _] = self.attend(node, q, k, v, &heads)?;
+        Ok(vec![out])
     }
 
     /// com.microsoft MultiHeadAttention: query, key, value [batch, length, width].
@@ -173,7 +180,8 @@ impl<'m> Importer<'m> {
         let (tq, tk, tv) = (self.operand(node, 0)?, self.operand(node, 1)?, self.operand(node, 2)?);
         let causal = node.int("unidirectional", 0) != 0;
         let heads = Heads { batch, heads, kv_heads: heads, queries, keys, key_width: width / heads, value_width: vw / heads, heads_first: [false, first], causal, window: None, dtype: q.dtype };
-        Ok(vec![self.attend(node, tq, tk, tv, &heads)?])
+        let [out, _] = self.attend(node, tq, tk, tv, &heads)?;
+        Ok(vec![out])
     }
 
     /// com.microsoft GroupQueryAttention: query, key, value, past key, past value; packed where key is left out.
@@ -229,7 +237,8 @@ impl<'m> Importer<'m> {
         }
         let window = u64::try_from(node.int("local_window_size", -1)).ok().filter(|w| *w > 0);
         let a = Heads { batch, heads, kv_heads, queries, keys, key_width: width, value_width: width, heads_first: [false, first], causal: true, window, dtype: q.dtype };
-        outputs.insert(0, self.attend(node, tq, tk, tv, &a)?);
+        let [out, _] = self.attend(node, tq, tk, tv, &a)?;
+        outputs.insert(0, out);
         Ok(outputs)
     }
 

@@ -1,15 +1,17 @@
 //! Evaluation of nodes whose inputs are known at import: the arithmetic of shapes, axes, masks and positions.
 //!
 //! Integers are exact (an overflow leaves the node unevaluated), floats are computed in f64 and rounded to f32
-//! where the file says f32. Nodes with results of more than [`FOLDED_ELEMENTS`] elements are not evaluated, and a
-//! file may have so many elements evaluated in all: what is left runs on the chip.
+//! where the file says f32. Nodes with operands or results of more than [`FOLDED_ELEMENTS`] elements are not
+//! evaluated, and all evaluations share a [`BUDGET`]: what is left runs on the chip.
 
 use super::node::Node;
 use super::shapes;
 use super::value::{DType, Data, FOLDED_ELEMENTS, Value, elements};
 
-/// Elements that a file may have evaluated at import.
-pub(super) const BUDGET: u64 = 1 << 23;
+/// Elements that evaluations may read and make in all, those of few elements not counted.
+pub(super) const BUDGET: u64 = 1 << 24;
+/// Evaluations that read and make at most so many elements are always done: they are shapes.
+const FREE: u64 = 1 << 10;
 
 /// The outputs of a node, if it can be evaluated.
 pub(super) fn fold<'m>(node: &Node<'m>, budget: &mut u64) -> Option<Vec<Value<'m>>> {
@@ -25,9 +27,16 @@ pub(super) fn fold<'m>(node: &Node<'m>, budget: &mut u64) -> Option<Vec<Value<'m
     if node.op != "Shape" && node.op != "Size" && !node.inputs.iter().flatten().all(known) {
         return None;
     }
+    let size = |n: u64, v: &Value<'m>| n.saturating_add(v.elements());
+    let read = if matches!(node.op, "Shape" | "Size") { 0 } else { node.inputs.iter().flatten().fold(0, size) };
+    if read > FREE {
+        *budget = budget.checked_sub(read)?;
+    }
     let outputs = evaluate(node)?;
-    let made = outputs.iter().fold(0u64, |n, v| n.saturating_add(v.elements()));
-    *budget = budget.checked_sub(made)?;
+    let made = outputs.iter().fold(0, size);
+    if made > FREE {
+        *budget = budget.checked_sub(made)?;
+    }
     Some(outputs)
 }
 

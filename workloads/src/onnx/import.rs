@@ -428,8 +428,14 @@ impl<'m> Importer<'m> {
                         (OpClass::Quantize, super::lower::lanes_over(shape, crate::build::Function::Convert.program()))
                     };
                     let t = self.builder.push(&name, class, kind, &[from], shape);
-                    self.builder.graph.tensors[t].quantization = value.storage();
-                    self.builder.graph.tensors[t].name.clone_from(&output.name);
+                    let tensors = &mut self.builder.graph.tensors;
+                    tensors[t].quantization = value.storage();
+                    // The name belongs to what leaves the graph; what it is made from keeps it only if the file
+                    // gives it that name, too.
+                    if !matches!(tensors[from].role, Role::Input | Role::Weight) && tensors[from].name == output.name {
+                        tensors[from].name = format!("{}.value", output.name);
+                    }
+                    tensors[t].name.clone_from(&output.name);
                     t
                 }
             };

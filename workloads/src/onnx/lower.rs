@@ -201,7 +201,7 @@ impl<'m> Importer<'m> {
             "GlobalMaxPool" | "GlobalAveragePool" | "GlobalLpPool" => self.global_pool(node),
             "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp"
             | "ReduceSumSquare" | "ArgMax" | "ArgMin" => self.reduce(node),
-            "CumSum" => self.program(node, OpClass::Elementwise, &[L::Add]),
+            "CumSum" | "CumProd" => self.program(node, OpClass::Elementwise, &[L::Add]),
             "Resize" | "Upsample" => self.resize(node),
 
             "Identity" | "Dropout" => self.same(node),
@@ -224,6 +224,8 @@ impl<'m> Importer<'m> {
             "TopK" => self.top_k(node),
             "NonMaxSuppression" => self.non_max_suppression(node),
             "NonZero" => self.non_zero(node),
+            "Compress" | "Unique" => self.chosen_all(node),
+            "CenterCropPad" => self.center_crop_pad(node),
             "GridSample" => self.grid_sample(node),
             "RoiAlign" => self.roi_align(node),
             _ => Err(Fault::Unknown),

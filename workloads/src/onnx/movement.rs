@@ -13,6 +13,9 @@ use super::node::Node;
 use super::value::{DType, Known, Value, elements};
 use super::{fold, shapes};
 
+/// Known indices that are looked at for an even spacing.
+const MOST_INDICES: u64 = 1024;
+
 impl<'m> Importer<'m> {
     /// The first input itself (Identity; Dropout at inference, with an unused mask).
     pub fn same(&mut self, node: &Node<'m>) -> Lowered<'m> {
@@ -213,7 +216,7 @@ impl<'m> Importer<'m> {
         let axis = shapes::axis(node.int("axis", 0), x.rank())?;
         let shape: Vec<u64> = x.shape[..axis].iter().chain(&index.shape).chain(&x.shape[axis + 1..]).copied().collect();
         let shape = shapes::checked(shape)?;
-        if let Some(known) = index.ints() {
+        if let Some(known) = (index.elements() <= MOST_INDICES).then(|| index.ints()).flatten() {
             let extent = x.shape[axis] as i64;
             if let Some(bad) = known.iter().find(|i| !(-extent..extent).contains(*i)) {
                 return Err(format!("index {bad} is outside axis {axis} of {:?}", x.shape).into());
@@ -277,7 +280,9 @@ impl<'m> Importer<'m> {
     /// OneHot.
     pub fn one_hot(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let (index, values) = (node.input(0)?.clone(), node.input(2)?.dtype);
-        let depth = node.known(1, "its depth")?.first().copied().and_then(|d| u64::try_from(d).ok()).ok_or("its depth must be 0 or more")?;
+        let depth = node.input(1)?.data().ok_or("its depth depends on the data, so the shape is unknown; export the model with fixed shapes")?;
+        // The depth may be a float.
+        let depth = depth.floats().first().copied().filter(|d| (0.0..1e15).contains(d)).ok_or("its depth must be 0 or more")? as u64;
         let mut shape = index.shape.clone();
         let axis = shapes::axis(node.int("axis", -1), index.rank() + 1)?;
         shape.insert(axis, depth);
@@ -342,6 +347,43 @@ impl<'m> Importer<'m> {
         let x = node.input(0)?.clone();
         self.assume(format!("{}: all {} elements are taken as non-zero", node.place, x.elements()));
         self.chosen(node, x.elements(), x.elements(), &[(DType::I64, vec![x.rank() as u64, x.elements()])])
+    }
+
+    /// Compress and Unique: as many as there are candidates are taken as chosen.
+    pub fn chosen_all(&mut self, node: &Node<'m>) -> Lowered<'m> {
+        let x = node.input(0)?.clone();
+        let axis = node.attribute("axis").map(|a| shapes::axis(a.i, x.rank())).transpose()?;
+        let (shape, count) = match axis {
+            Some(a) => (x.shape.clone(), x.shape[a]),
+            None => (vec![x.elements()], x.elements()),
+        };
+        self.assume(format!("{}: all {count} candidates are taken as chosen", node.place));
+        if node.op == "Compress" {
+            return self.chosen(node, count, count, &[(x.dtype, shape)]);
+        }
+        // Sorting: n log2 n comparisons.
+        let depth = u64::from(64 - count.saturating_sub(1).leading_zeros()).max(1);
+        let index = (DType::I64, vec![count]);
+        self.chosen(node, x.elements(), x.elements().saturating_mul(depth), &[(x.dtype, shape), index.clone(), index.clone(), index])
+    }
+
+    /// CenterCropPad.
+    pub fn center_crop_pad(&mut self, node: &Node<'m>) -> Lowered<'m> {
+        let x = node.input(0)?.clone();
+        let wanted = node.known(1, "the extents of its result")?;
+        let axes: Vec<usize> = match node.ints("axes") {
+            Some(a) => a.iter().map(|a| shapes::axis(*a, x.rank())).collect::<Result<_, _>>()?,
+            None => (0..x.rank()).collect(),
+        };
+        if wanted.len() != axes.len() {
+            return Err(format!("{} extents for {} axes", wanted.len(), axes.len()).into());
+        }
+        let mut shape = x.shape.clone();
+        for (a, w) in axes.iter().zip(&wanted) {
+            shape[*a] = u64::try_from(*w).map_err(|_| format!("extent {w} is negative"))?;
+        }
+        let shape = shapes::checked(shape)?;
+        self.moved_to(node, &[0], &shape)
     }
 
     /// GridSample: taps by data for each point of the grid.

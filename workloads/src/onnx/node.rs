@@ -8,6 +8,9 @@ use super::error::{Fault, Place};
 use super::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use super::value::Value;
 
+/// Numbers that a list of extents, axes, bounds and the like may have.
+const LONGEST_LIST: u64 = 4096;
+
 /// Attributes of the function call that a node stands in.
 pub(super) type Attributes<'m> = Rc<FxHashMap<&'m str, &'m AttributeProto>>;
 
@@ -43,9 +46,12 @@ impl<'m> Node<'m> {
     /// The integers of an input whose elements must be known at import.
     pub fn known(&self, i: usize, what: &str) -> Result<Vec<i64>, Fault> {
         let value = self.input(i)?;
+        if value.elements() > LONGEST_LIST {
+            return Err(format!("{what} come from a list of {} numbers; up to {LONGEST_LIST} are supported", value.elements()).into());
+        }
         value.ints().ok_or_else(|| {
             let name = self.proto.input.get(i).map_or("", String::as_str);
-            Fault::Reason(format!("{what} come from `{name}`, which depends on the data (or is stored outside the file), so the shape is unknown; export the model with fixed shapes"))
+            Fault::Reason(format!("{what} are given by `{name}`, which depends on the data (or is stored outside the file), so the shape is unknown; export the model with fixed shapes"))
         })
     }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use serde_json::Value as Json;
 
+use super::proto::*;
 use super::*;
 use crate::count::{count, op_macs};
 use crate::op::{OpClass, OpKind};
@@ -36,6 +37,32 @@ fn load(name: &str, request: &Request) -> Result<Graph, ModelError> {
     import(&folder().join(name), request)
 }
 
+/// A model of one graph.
+fn model(graph: GraphProto, functions: Vec<FunctionProto>) -> Vec<u8> {
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import, functions, ..ModelProto::default() }.encode_to_vec()
+}
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
+    let names = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+    NodeProto { op_type: op.into(), input: names(inputs), output: names(outputs), attribute, ..NodeProto::default() }
+}
+
+fn body(name: &str, graph: GraphProto) -> AttributeProto {
+    AttributeProto { name: name.into(), g: Some(graph), ..AttributeProto::default() }
+}
+
+/// A value of a type; extents below 0 are open and called `d<extent>`.
+fn value(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
+    let dim = |d: &i64| DimensionProto { dim_value: (*d >= 0).then_some(*d), dim_param: (*d < 0).then(|| format!("d{d}")) };
+    let shape = Some(TensorShapeProto { dim: dims.iter().map(dim).collect() });
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type: Some(TensorTypeProto { elem_type, shape }) }) }
+}
+
+fn numbers(name: &str, values: &[i64], dims: &[i64]) -> TensorProto {
+    TensorProto { name: name.into(), data_type: 7, dims: dims.to_vec(), int64_data: values.to_vec(), ..TensorProto::default() }
+}
+
 fn refused(name: &str) -> String {
     match load(name, &Request::default()) {
         Err(error) => error.to_string(),
@@ -58,6 +85,7 @@ fn good_files_have_their_golden_contents() {
         let branches = case["if_branches"].as_object();
         let heaviest = branches.map_or(0, |b| b.values().map(|v| v.as_u64().unwrap()).max().unwrap_or(0));
         assert_eq!(counts.macs, u128::from(case["macs"].as_u64().unwrap() + heaviest), "{name}");
+        assert_eq!(counts.weight_bytes, u128::from(case["stored_bytes"].as_u64().unwrap()), "{name}");
         assert_eq!(counts.parameters, u128::from(case["parameters"].as_u64().unwrap()), "{name}");
 
         // MACs of each node, in file order. The parts of a recurrent layer are one node, all ops of a loop are.
@@ -129,6 +157,170 @@ fn an_unknown_operator_is_costed_and_named_when_that_is_allowed() {
     let op = graph.ops.iter().next().unwrap();
     assert_eq!((op.class, &op.kind), (OpClass::Unknown, &OpKind::Unknown { name: "com.acme::FancyOp".into() }));
     assert!(graph.assumptions.iter().any(|a| a.contains("com.acme::FancyOp")));
+}
+
+/// Files that ask for far more than they hold.
+#[test]
+fn hostile_files_are_refused_quickly() {
+    let huge = 1i64 << 40;
+    let of_shape = |extents: &[i64]| GraphProto {
+        initializer: vec![numbers("s", extents, &[extents.len() as i64])],
+        node: vec![node("ConstantOfShape", &["s"], &["y"], vec![])],
+        output: vec![value("y", 1, &[])],
+        ..GraphProto::default()
+    };
+    let constant = GraphProto {
+        node: vec![node("Constant", &[], &["y"], vec![AttributeProto { name: "value".into(), t: Some(numbers("c", &[], &[huge])), ..AttributeProto::default() }])],
+        output: vec![value("y", 7, &[])],
+        ..GraphProto::default()
+    };
+    let mut nested = GraphProto { node: vec![node("Identity", &["x"], &["y"], vec![])], output: vec![value("y", 1, &[4])], ..GraphProto::default() };
+    for _ in 0..28 {
+        let inner = node("If", &["c"], &["y"], vec![body("then_branch", nested.clone()), body("else_branch", GraphProto { name: "e".into(), ..nested.clone() })]);
+        nested = GraphProto { node: vec![inner], output: vec![value("y", 1, &[4])], ..GraphProto::default() };
+        if nested.encoded_len() > 1 << 16 {
+            // One branch is enough to go deeper.
+            nested.node[0].attribute[1].g = Some(GraphProto::default());
+        }
+    }
+    nested.input = vec![value("x", 1, &[4]), value("c", 9, &[])];
+    let calls = |k: usize, to: usize| FunctionProto {
+        domain: "f".into(),
+        name: format!("f{k}"),
+        input: vec!["x".into()],
+        output: vec!["y".into()],
+        node: [("x", "m"), ("m", "y")].iter().map(|(i, o)| NodeProto { domain: "f".into(), ..node(&format!("f{to}"), &[i], &[o], vec![]) }).collect(),
+        ..FunctionProto::default()
+    };
+    let call = GraphProto {
+        input: vec![value("x", 1, &[4])],
+        node: vec![NodeProto { domain: "f".into(), ..node("f0", &["x"], &["y"], vec![]) }],
+        output: vec![value("y", 1, &[4])],
+        ..GraphProto::default()
+    };
+    let leaf = FunctionProto { node: vec![node("Relu", &["x"], &["y"], vec![])], ..calls(20, 0) };
+    let looped = |trips: i64| {
+        let inner = GraphProto {
+            input: vec![value("i", 7, &[]), value("c", 9, &[]), value("v", 1, &[4])],
+            node: vec![node("Identity", &["c"], &["d"], vec![]), node("Concat", &["v", "v"], &["w"], vec![AttributeProto { name: "axis".into(), ..AttributeProto::default() }])],
+            output: vec![value("d", 9, &[]), value("w", 1, &[])],
+            ..GraphProto::default()
+        };
+        GraphProto {
+            input: vec![value("x", 1, &[4])],
+            initializer: vec![numbers("n", &[trips], &[])],
+            node: vec![node("Loop", &["n", "", "x"], &["y"], vec![body("body", inner)])],
+            output: vec![value("y", 1, &[])],
+            ..GraphProto::default()
+        }
+    };
+    let cases = [
+        (model(of_shape(&[huge, huge]), vec![]), "too large"),
+        (model(of_shape(&[-1]), vec![]), "negative"),
+        (model(constant, vec![]), "holds 0"),
+        (model(nested, vec![]), ""),
+        (model(call.clone(), vec![calls(0, 0)]), "nest deeper"),
+        (model(call, (0..20).map(|k| calls(k, k + 1)).chain([leaf]).collect()), "nodes"),
+        (model(looped(100), vec![]), "too large"),
+        (model(looped(i64::MAX), vec![]), "iterations"),
+    ];
+    for (bytes, wanted) in cases {
+        let start = Instant::now();
+        let error = match import_bytes("hostile", &bytes, &Request::default()) {
+            Err(error) => error.to_string(),
+            Ok(graph) => panic!("{} was imported ({} ops), not refused: {wanted}", graph.name, graph.ops.len()),
+        };
+        assert!(error.contains(wanted), "`{wanted}` is not in: {error}");
+        // Twenty times slower without optimization.
+        assert!(start.elapsed().as_secs_f64() < 10.0, "{wanted}: {:?}", start.elapsed());
+    }
+    // A large tensor that nobody stores is only a shape.
+    let graph = import_bytes("large", &model(of_shape(&[huge]), vec![]), &Request::default()).unwrap();
+    assert_eq!(graph.tensors.iter().find(|t| t.name == "y").unwrap().shape, [1 << 40]);
+}
+
+/// Open extents: batches, names that several inputs share, and what must be given.
+#[test]
+fn open_extents_are_batches_or_asked_for() {
+    let graph = |a: &[i64], b: &[i64]| {
+        model(
+            GraphProto {
+                input: vec![value("a", 1, a), value("b", 1, b)],
+                node: vec![node("Relu", &["a"], &["y"], vec![]), node("Relu", &["b"], &["z"], vec![])],
+                output: vec![value("y", 1, &[]), value("z", 1, &[])],
+                ..GraphProto::default()
+            },
+            vec![],
+        )
+    };
+    let ask = |bytes: &[u8], batch: u64, shapes: &[(&str, &[u64])]| {
+        let shapes = shapes.iter().map(|(n, s)| ((*n).to_string(), s.to_vec())).collect();
+        let graph = import_bytes("m", bytes, &Request { batch, shapes, ..Request::default() });
+        graph.map(|g| (["a", "b"].map(|n| g.tensors.iter().find(|t| t.name == n).unwrap().shape.clone()), g.assumptions)).map_err(|e| e.to_string())
+    };
+    let batched = graph(&[-1, 3], &[-1]);
+    let (shapes, assumptions) = ask(&batched, 4, &[]).unwrap();
+    assert_eq!(shapes, [vec![4, 3], vec![4]]);
+    assert_eq!(assumptions, ["batch: `d-1` taken as 4"]);
+    assert_eq!(ask(&batched, 1, &[("a", &[7, 3])]).unwrap(), ([vec![7, 3], vec![7]], vec![]));
+
+    let open = graph(&[1, -2], &[-2, 5]);
+    let error = ask(&open, 1, &[]).unwrap_err();
+    assert!(error.contains("`a`") && error.contains("--shape a=1x<d-2>"), "{error}");
+    assert_eq!(ask(&open, 1, &[("b", &[9, 5])]).unwrap().0, [vec![1, 9], vec![9, 5]]);
+    for (shapes, wanted) in [
+        (&[("a", &[1u64, 8][..]), ("b", &[9, 5][..])][..], "at once"),
+        (&[("a", &[2, 8])], "fixes"),
+        (&[("a", &[1, 8, 3])], "ranks"),
+        (&[("c", &[1])], "`a`, `b`"),
+    ] {
+        let error = ask(&open, 1, shapes).unwrap_err();
+        assert!(error.contains(wanted), "`{wanted}` is not in: {error}");
+    }
+    let fixed = graph(&[1, 3], &[1]);
+    assert!(ask(&fixed, 8, &[]).unwrap_err().contains("fixes its shape 1 x 3"));
+    assert!(ask(&fixed, 1, &[]).is_ok());
+}
+
+/// Quantized files carry their own formats; only real conversions are ops.
+#[test]
+fn quantization_belongs_to_tensors() {
+    for name in ["tinyres_qdq_int8_perchannel.onnx", "tinyres_qoperator_int8.onnx"] {
+        let graph = load(name, &Request::default()).unwrap();
+        for op in graph.ops.iter().filter(|o| o.contraction().is_some()) {
+            let format = |t: crate::TensorId| graph.tensors[t].quantization.to_string();
+            assert_eq!(format(op.inputs[0]), "uint8", "{name}: {}", op.name);
+            assert!(format(op.inputs[1]).starts_with("int8"), "{name}: {}", op.name);
+            assert_eq!(format(op.outputs[0]), "uint8", "{name}: {}", op.name);
+        }
+        // The float input in, the float logits out.
+        assert_eq!(graph.histogram().get("quantize"), Some(&2), "{name}");
+    }
+    let graph = load("matmul_int4_blockwise_op21.onnx", &Request::default()).unwrap();
+    let op = graph.ops.iter().next().unwrap();
+    assert_eq!((graph.ops.len(), graph.tensors[op.inputs[1]].quantization.to_string()), (1, "int4_g32".to_string()));
+    let graph = load("struct_llama3_8b_1layer_S128_op18_dynamo.onnx", &Request::default()).unwrap();
+    assert!(graph.tensors.iter().filter(|t| t.role == Role::Weight && t.shape.len() == 2).all(|t| t.quantization.to_string() == "bf16"));
+}
+
+/// Which matmuls are attention, linears and recurrences.
+#[test]
+fn matmuls_have_their_classes() {
+    let cases = [
+        ("vit_tiny2_op20_dynamo.onnx", "attn_pv", 2),
+        ("tinyunet_xattn_op17_legacy.onnx", "attn_qk", 1),
+        ("tinyunet_dynamic_int8.onnx", "attn_qk", 1),
+        ("tinyllama_prefill16_op17_legacy.onnx", "attn_qk", 2),
+        ("tinyllama_prefill16_op17_legacy.onnx", "attn_pv", 2),
+        ("tinyllama_decode_past15_op20_dynamo.onnx", "linear", 15),
+        ("lstm2_op17_legacy.onnx", "recurrent", 2),
+        ("matmul_broadcast.onnx", "matmul", 1),
+        ("oddconv_op17_legacy.onnx", "conv_transpose", 1),
+    ];
+    for (name, class, count) in cases {
+        let graph = load(name, &Request::default()).unwrap();
+        assert_eq!(graph.histogram().get(class), Some(&count), "{name}: {class}");
+    }
 }
 
 /// Importing the longest file stays quick even without optimization.

@@ -12,7 +12,7 @@ use super::proto::TensorProto;
 /// Values of more elements than this are never evaluated at import.
 pub(super) const FOLDED_ELEMENTS: u64 = 1 << 17;
 /// Most ranks that a tensor may have.
-pub(super) const MOST_RANKS: usize = 64;
+pub(super) const MOST_RANKS: usize = 16;
 
 /// An element type, by the numbers of `TensorProto.DataType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,7 +49,8 @@ impl<'m> Importer<'m> {
 
     /// x^y: a multiplication for squares, a square root for halves, logarithm and exponential otherwise.
     pub fn power(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let exponent = node.input(1)?.data().and_then(|d| d.floats().first().copied()).filter(|_| node.inputs[1].as_ref().is_some_and(|v| v.elements() == 1));
+        let y = node.input(1)?;
+        let exponent = (y.elements() == 1).then(|| y.data()).flatten().and_then(|d| d.floats().first().copied());
         match exponent {
             Some(2.0) => self.program(node, OpClass::Elementwise, Function::Square.program()),
             Some(3.0) => self.program(node, OpClass::Elementwise, &[L::Mul, L::Mul]),
@@ -443,7 +444,8 @@ impl<'m> Importer<'m> {
             Some(f) => f.iter().map(|v| f64::from(*v)).collect(),
             None => {
                 let given = node.input(scales)?;
-                let data = given.data().ok_or("its scales depend on the data, so the shape is unknown; export the model with fixed shapes")?;
+                let few = (given.elements() <= x.rank() as u64).then(|| given.data()).flatten();
+                let data = few.ok_or("its scales depend on the data, so the shape is unknown; export the model with fixed shapes")?;
                 data.floats()
             }
         };
