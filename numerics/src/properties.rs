@@ -85,6 +85,12 @@ proptest! {
     }
 
     #[test]
+    fn long_names_are_errors(part in "(_[1-9]:[1-9]|_g[1-9]){1,2000}") {
+        let text = format!("int8{part}");
+        prop_assert!(text.parse::<Quantization>().is_err() || text.len() < 10);
+    }
+
+    #[test]
     fn quantities_print_near_what_they_are(value in 1e-14f64..1e6) {
         let back: Seconds = Seconds(value).to_string().parse().unwrap();
         prop_assert!((back.0 - value).abs() <= 1e-3 * value, "{} {}", back, value);

@@ -294,7 +294,9 @@ impl FromStr for Quantization {
             return Ok(q);
         }
         if let Some((head, tail)) = s.rsplit_once('_') {
-            if let Some((kept, group)) = tail.split_once(':')
+            // One sparsity at most: what stands before it must have none.
+            if !head.contains(':')
+                && let Some((kept, group)) = tail.split_once(':')
                 && let (Ok(kept), Ok(group)) = (kept.parse::<u8>(), group.parse::<u8>())
                 && kept > 0
                 && kept <= group

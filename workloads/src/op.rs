@@ -87,7 +87,7 @@ impl OpClass {
 #[derive(Debug, Clone, PartialEq)]
 pub enum OpKind {
     /// A cascade of einsums, executed in order; the last one makes the output. One MAC einsum for matmuls and
-    /// convolutions (bias and activation are ops of their own), several lane einsums for softmax and norms.
+    /// convolutions (a bias is a third input that initializes the accumulators, an activation an op of its own), several lane einsums for softmax and norms.
     Cascade(Vec<Einsum>),
     /// Rows of `bytes_per_row` elements read at places that the data gives (embedding, paged cache).
     Gather {
