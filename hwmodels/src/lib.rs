@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`chip`]: the noun; [`sourced`]: constants with provenance;
-//! - [`document`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
+//! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
 //! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
 //! - [`technology`]: energy, area and leakage of SRAM, MACs, lane primitives, wires and DRAM over nodes.
 //!
@@ -22,6 +22,7 @@ pub mod decode;
 pub mod document;
 pub mod library;
 pub mod load;
+pub mod overrides;
 pub mod resolve;
 pub mod schema;
 pub mod sourced;

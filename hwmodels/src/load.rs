@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use crate::chip::Chip;
 use crate::decode::Decode;
-use crate::document::{Item, ItemKind, Problems, list, merge, parse, set};
+use crate::document::{Item, ItemKind, Problems, list, merge, parse};
 use crate::library;
+use crate::overrides::set;
 use crate::resolve::{Defaults, resolve};
 use crate::sourced::Status;
 use crate::spec::{ChipSpec, SECTIONS};

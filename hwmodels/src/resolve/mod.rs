@@ -5,6 +5,7 @@
 //! the result is listed in [`Chip::provenance`](crate::Chip), with what it rests on.
 
 mod engines;
+mod memory;
 mod nodes;
 
 use std::fmt::Display;

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Estimate, data};
+use super::{Estimate, Technology, data};
 use crate::sourced::Status;
 
 /// A DRAM part.
@@ -59,6 +59,17 @@ impl DramPart {
             high: total(self.high_factor),
             source: format!("{}: {split}; {}", self.part, self.source),
         }
+    }
+}
+
+impl Technology {
+    /// Background and refresh power of some units of a part, in watts.
+    pub fn dram_background(&self, part: &DramPart, units: u64) -> Estimate {
+        let watts = part.background_mw * 1e-3 * units as f64;
+        let source = format!("{}: {}", part.part, part.source);
+        self.constant("dram_background")
+            .times(watts)
+            .because(source)
     }
 }
 

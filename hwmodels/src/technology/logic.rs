@@ -147,11 +147,11 @@ impl Technology {
         let cells =
             self.operation_area(product(input, weight)) + self.operation_area(sum(accumulate));
         let utilization = self.constant("cell_utilization");
+        let overhead = self.constant("mac_area_overhead");
         Estimate {
-            value: cells / utilization.value,
-            low: cells / utilization.high,
-            // A published 128x128 array takes 2.5 times its multipliers and adders.
-            high: cells / utilization.low * 2.0,
+            value: cells / utilization.value * overhead.value,
+            low: cells / utilization.high * overhead.low,
+            high: cells / utilization.low * overhead.high,
             source: "logic model: 45 nm cell areas (Horowitz ISSCC 2014), area ratios of Stillmaker and Baas 2017".into(),
         }
     }

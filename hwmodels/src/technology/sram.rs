@@ -354,26 +354,22 @@ impl Technology {
             banks * self.bank(bank_size, bank_width, Metric::Leakage, self.scaling) * 1e-3;
         let access = self.bank(bank_size, bank_width, Metric::Access, self.scaling)
             + self.constant("wire_delay").value * distance;
-        let figure = |value: f64, low: f64, high: f64| Estimate {
-            value,
-            low,
-            high,
-            source: format!(
-                "SRAM model: CACTI 7, {}, {banks} bank(s)",
-                self.device.name()
-            ),
+        let source = format!(
+            "SRAM model: CACTI 7, {}, {banks} bank(s)",
+            self.device.name()
+        );
+        let figure = |value: f64, factor: &Estimate| Estimate {
+            value: value * factor.value,
+            low: value * factor.low,
+            high: value * factor.high,
+            source: source.clone(),
         };
         MemoryFigures {
             read: energy(Metric::Read),
             write: energy(Metric::Write),
-            // CACTI's figures hold at 350 K; leakage doubles about every 20 K and falls likewise.
-            leakage: figure(leakage, leakage / 4.0, leakage * 2.0),
-            area: figure(
-                area * overhead.value,
-                area * overhead.low,
-                area * overhead.high,
-            ),
-            access: figure(access * 1e-9, access * 0.5e-9, access * 2e-9),
+            leakage: figure(leakage, &self.constant("sram_temperature")),
+            area: figure(area, &overhead),
+            access: figure(access * 1e-9, &self.constant("sram_access")),
         }
     }
 
