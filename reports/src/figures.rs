@@ -78,7 +78,11 @@ pub fn ratio(a: f64, b: f64) -> Option<f64> {
 fn add(parts: &mut Vec<Part>, name: &str, kind: Kind, value: f64) {
     match parts.iter_mut().find(|p| p.kind == kind && p.name == name) {
         Some(p) => p.value += finite(value),
-        None => parts.push(Part { name: name.to_string(), kind, value: finite(value) }),
+        None => parts.push(Part {
+            name: name.to_string(),
+            kind,
+            value: finite(value),
+        }),
     }
 }
 
@@ -86,7 +90,11 @@ fn close(parts: &mut Vec<Part>, total: f64) {
     let sum: f64 = parts.iter().map(|p| p.value).sum();
     let rest = finite(total) - sum;
     if rest.abs() > 1e-6 * finite(total).abs().max(sum.abs()) {
-        parts.push(Part { name: NOT_ATTRIBUTED.into(), kind: Kind::Rest, value: rest });
+        parts.push(Part {
+            name: NOT_ATTRIBUTED.into(),
+            kind: Kind::Rest,
+            value: rest,
+        });
     }
 }
 
@@ -167,7 +175,11 @@ impl<'a> View<'a> {
             op.time.memory_s.iter().for_each(|t| see(&t.0));
         }
         let mut components: Vec<(&str, Kind)> = Vec::new();
-        let of_ops = run.phases.iter().flat_map(|p| &p.ops).flat_map(|op| &op.energy);
+        let of_ops = run
+            .phases
+            .iter()
+            .flat_map(|p| &p.ops)
+            .flat_map(|op| &op.energy);
         for e in run.phases.iter().flat_map(|p| &p.energy).chain(of_ops) {
             if is_static(&e.action) {
                 continue;
@@ -189,7 +201,13 @@ impl<'a> View<'a> {
         let assumptions = once(run.assumptions.iter().chain(of_phases));
         let of_phases = run.phases.iter().flat_map(|p| &p.unmodelled);
         let unmodelled = once(run.unmodelled.iter().chain(of_phases));
-        Self { run, memories, components, assumptions, unmodelled }
+        Self {
+            run,
+            memories,
+            components,
+            assumptions,
+            unmodelled,
+        }
     }
 
     /// The root memory: the first one that the traffic lists.
@@ -212,7 +230,11 @@ impl<'a> View<'a> {
             if is_static(&e.action) {
                 add(parts, STATIC, Kind::Static, e.energy_j);
             } else {
-                let kind = self.components.iter().find(|c| c.0 == e.component).map_or(Kind::Other, |c| c.1);
+                let kind = self
+                    .components
+                    .iter()
+                    .find(|c| c.0 == e.component)
+                    .map_or(Kind::Other, |c| c.1);
                 add(parts, &e.component, kind, e.energy_j);
             }
         }
@@ -238,13 +260,16 @@ impl<'a> View<'a> {
 
 /// Dynamic energy of an op in joules.
 pub fn op_joules(op: &OpRun) -> f64 {
-    op.energy.iter().map(|e| finite(e.energy_j)).sum()
+    op.energy
+        .iter()
+        .fold(0.0, |sum, e| sum + finite(e.energy_j))
 }
 
 /// Bytes read and written of a memory.
 pub fn bytes_of(traffic: &[Traffic], memory: &str) -> f64 {
     let mine = traffic.iter().filter(|t| t.memory == memory);
-    mine.map(|t| finite(t.read_bytes) + finite(t.write_bytes)).sum()
+    mine.map(|t| finite(t.read_bytes) + finite(t.write_bytes))
+        .sum()
 }
 
 /// The bottleneck under which most of the ops' time is spent, and its share of that time (0..=1).
@@ -257,10 +282,12 @@ pub fn bound_by(phase: &Phase) -> Option<(&str, f64)> {
         }
     }
     let total: f64 = sums.iter().map(|s| s.1).sum();
-    let first = sums.iter().fold(None::<&(&str, f64)>, |best, s| match best {
-        Some(b) if b.1 >= s.1 => Some(b),
-        _ => Some(s),
-    });
+    let first = sums
+        .iter()
+        .fold(None::<&(&str, f64)>, |best, s| match best {
+            Some(b) if b.1 >= s.1 => Some(b),
+            _ => Some(s),
+        });
     first.and_then(|s| ratio(s.1, total).map(|share| (s.0, share)))
 }
 
@@ -313,13 +340,112 @@ pub fn phase_title(run: &Run, phase: &Phase) -> String {
 
 /// Indices of a phase's ops from the longest to the shortest; equal ones stay in execution order.
 pub fn by_time(phase: &Phase) -> Vec<usize> {
-    let mut order: Vec<(usize, f64)> =
-        phase.ops.iter().enumerate().map(|(i, op)| (i, finite(op.time.total_s))).collect();
+    let mut order: Vec<(usize, f64)> = phase
+        .ops
+        .iter()
+        .enumerate()
+        .map(|(i, op)| (i, finite(op.time.total_s)))
+        .collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     order.into_iter().map(|o| o.0).collect()
 }
 
 /// The constants of the chip that are only assumed.
 pub fn assumed(run: &Run) -> usize {
-    run.provenance.iter().filter(|p| p.status == presil_hwmodels::Status::Assumed).count()
+    run.provenance
+        .iter()
+        .filter(|p| p.status == presil_hwmodels::Status::Assumed)
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use proptest::prelude::*;
+
+    fn sum(parts: &[Part]) -> f64 {
+        parts.iter().map(|p| p.value).sum()
+    }
+
+    #[test]
+    fn parts_close_and_what_is_missing_is_a_part() {
+        let mut run = sample::cnn();
+        let view = View::new(&run);
+        let phase = &run.phases[0];
+        assert!(
+            phase_time(phase)
+                .iter()
+                .chain(&view.phase_energy(phase))
+                .all(|p| p.kind != Kind::Rest)
+        );
+        assert!((sum(&phase_time(phase)) - phase.latency_s).abs() < 1e-9 * phase.latency_s);
+        assert!((sum(&view.phase_energy(phase)) - phase.energy_j).abs() < 1e-9 * phase.energy_j);
+
+        let hole = 0.25 * run.phases[0].latency_s;
+        run.phases[0].latency_s += hole;
+        let parts = phase_time(&run.phases[0]);
+        let rest: Vec<&Part> = parts.iter().filter(|p| p.name == NOT_ATTRIBUTED).collect();
+        assert!(rest.len() == 1 && (rest[0].value - hole).abs() < 1e-9 * hole);
+    }
+
+    #[test]
+    fn the_bottleneck_of_a_phase_is_the_one_with_most_time() {
+        let mut run = sample::llm();
+        assert_eq!(bound_by(&run.phases[0]).map(|b| b.0), Some("compute"));
+        assert_eq!(bound_by(&run.phases[1]).map(|b| b.0), Some("lpddr5"));
+        for op in &mut run.phases[1].ops {
+            op.bottleneck = if op.class == "linear" {
+                "compute".into()
+            } else {
+                "vector".into()
+            };
+        }
+        assert_eq!(bound_by(&run.phases[1]).map(|b| b.0), Some("compute"));
+        assert_eq!(bound_by(&sample::zeros().phases[0]), None);
+    }
+
+    #[test]
+    fn throughput_counts_what_a_pass_makes() {
+        let mut run = sample::llm();
+        run.batch = 4;
+        let (prefill, decode) = (&run.phases[0], &run.phases[1]);
+        assert_eq!(
+            throughput(&run, prefill),
+            Some((4.0 * 512.0 / prefill.latency_s, "tokens/s"))
+        );
+        assert_eq!(
+            throughput(&run, decode),
+            Some((4.0 / decode.latency_s, "tokens/s"))
+        );
+        assert_eq!(
+            throughput(&sample::zeros(), &sample::zeros().phases[0]),
+            None
+        );
+    }
+
+    #[test]
+    fn components_have_one_kind_and_the_root_comes_first() {
+        let run = sample::cnn();
+        let view = View::new(&run);
+        assert_eq!(view.root(), Some("lpddr5"));
+        assert_eq!(view.memories, ["lpddr5", "glb", "accumulator"]);
+        let kind = |n: &str| view.components.iter().find(|c| c.0 == n).map(|c| c.1);
+        assert_eq!(kind("array"), Some(Kind::Compute));
+        assert_eq!(kind("glb"), Some(Kind::Memory));
+        assert_eq!(kind("vpu"), Some(Kind::Vector));
+        assert_eq!(kind("noc"), Some(Kind::Other));
+    }
+
+    proptest! {
+        #[test]
+        fn the_roof_meets_itself_at_the_ridge(peak in 1e9f64..1e15, rate in 1e8f64..1e13, x in 1e-3f64..1e6) {
+            let run = Run { peak_macs_per_s: peak, dram_streaming_bytes_per_s: rate, ..sample::empty() };
+            let at = ridge(&run).unwrap_or(0.0);
+            prop_assert!((roof(&run, at) / peak - 1.0).abs() < 1e-9);
+            let slope = roof(&run, x) / x;
+            let right = if x < at { (slope / rate - 1.0).abs() < 1e-9 } else { roof(&run, x) == peak };
+            prop_assert!(right, "slope {} at {}", slope, x);
+        }
+    }
 }

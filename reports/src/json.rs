@@ -23,7 +23,8 @@ fn count(n: u128) -> Value {
 }
 
 fn energy(entries: &[Energy]) -> Value {
-    let one = |e: &Energy| json!({"component": e.component, "action": e.action, "energy_j": e.energy_j});
+    let one =
+        |e: &Energy| json!({"component": e.component, "action": e.action, "energy_j": e.energy_j});
     entries.iter().map(one).collect()
 }
 
@@ -43,7 +44,12 @@ fn parts(parts: Vec<figures::Part>, unit: &str) -> Value {
 }
 
 fn layer(view: &View<'_>, phase: &Phase, index: usize, op: &OpRun) -> Value {
-    let memory: Map<String, Value> = op.time.memory_s.iter().map(|(m, t)| (m.clone(), json!(t))).collect();
+    let memory: Map<String, Value> = op
+        .time
+        .memory_s
+        .iter()
+        .map(|(m, t)| (m.clone(), json!(t)))
+        .collect();
     json!({
         "phase": phase.name,
         "index": index,
@@ -111,15 +117,30 @@ fn totals(view: &View<'_>) -> Value {
     };
     // A single phase counts once, however many steps it stands for; a request counts all of its steps.
     let times = |p: &Phase| if one.is_some() { 1 } else { p.steps };
-    let sum = |f: fn(&Phase) -> f64| run.phases.iter().map(|p| f(p) * times(p) as f64).sum::<f64>();
+    let sum = |f: fn(&Phase) -> f64| {
+        run.phases
+            .iter()
+            .map(|p| f(p) * times(p) as f64)
+            .fold(0.0, |a, b| a + b)
+    };
     let counted = |f: fn(&Phase) -> u128| {
-        run.phases.iter().try_fold(0u128, |s, p| s.checked_add(f(p).checked_mul(times(p).into())?))
+        run.phases.iter().try_fold(0u128, |s, p| {
+            s.checked_add(f(p).checked_mul(times(p).into())?)
+        })
     };
     let (time, joules) = (sum(|p| p.latency_s), sum(|p| p.energy_j));
     let executed = counted(|p| p.executed_macs);
-    let dram: f64 = run.phases.iter().map(|p| view.root_bytes(&p.traffic) * times(p) as f64).sum();
+    let dram: f64 = run
+        .phases
+        .iter()
+        .map(|p| view.root_bytes(&p.traffic) * times(p) as f64)
+        .fold(0.0, |a, b| a + b);
     let rate_of = |name: &str| {
-        run.phases.iter().find(|p| p.name == name).and_then(|p| figures::throughput(run, p)).map(|r| r.0)
+        run.phases
+            .iter()
+            .find(|p| p.name == name)
+            .and_then(|p| figures::throughput(run, p))
+            .map(|r| r.0)
     };
     let most = |f: fn(&Phase) -> u64| run.phases.iter().map(f).max();
     let busy = executed.and_then(|e| figures::ratio(e as f64, run.peak_macs_per_s * time));
@@ -144,8 +165,8 @@ fn totals(view: &View<'_>) -> Value {
         "weight_bytes": most(|p| p.weight_bytes),
         "cache_bytes": most(|p| p.cache_bytes),
         "peak_activation_bytes": most(|p| p.peak_activation_bytes),
-        "area_mm2": run.area_total().0,
-        "static_power_w": run.static_total().0,
+        "area_mm2": run.area_total().0 + 0.0,
+        "static_power_w": run.static_total().0 + 0.0,
     })
 }
 
@@ -155,7 +176,13 @@ pub fn run_json(run: &Run, version: &str) -> Value {
     let layers: Vec<Value> = run
         .phases
         .iter()
-        .flat_map(|p| p.ops.iter().enumerate().map(|(i, op)| layer(&view, p, i, op)).collect::<Vec<_>>())
+        .flat_map(|p| {
+            p.ops
+                .iter()
+                .enumerate()
+                .map(|(i, op)| layer(&view, p, i, op))
+                .collect::<Vec<_>>()
+        })
         .collect();
     let named = |list: &[(String, f64)], unit: &str| -> Value {
         let one = |(n, v): &(String, f64)| {
@@ -216,7 +243,16 @@ mod tests {
             assert_eq!(back["schema_version"], 1);
             assert_eq!(back["version"], "1.2.3");
             assert_eq!(back["model"], Value::from(run.model));
-            for key in ["totals", "phases", "assumptions", "unmodelled", "provenance", "inputs", "version", "chip"] {
+            for key in [
+                "totals",
+                "phases",
+                "assumptions",
+                "unmodelled",
+                "provenance",
+                "inputs",
+                "version",
+                "chip",
+            ] {
                 assert!(!back[key].is_null(), "{key}");
             }
         }
@@ -225,8 +261,12 @@ mod tests {
     #[test]
     fn one_phase_has_a_latency_and_two_have_ttft_and_tpot() {
         let cnn = run_json(&sample::cnn(), "1");
-        let layers: f64 =
-            cnn["layers"].as_array().unwrap().iter().map(|l| l["latency_s"].as_f64().unwrap()).sum();
+        let layers: f64 = cnn["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| l["latency_s"].as_f64().unwrap())
+            .sum();
         let total = cnn["totals"]["latency_s"].as_f64().unwrap();
         assert!((layers - total).abs() < 1e-9 * total);
         assert!(cnn["totals"]["ttft_s"].is_null());
@@ -237,7 +277,10 @@ mod tests {
         assert!(llm["totals"]["latency_s"].is_null());
         assert_eq!(llm["totals"]["ttft_s"], json!(run.phases[0].latency_s));
         assert_eq!(llm["totals"]["tpot_s"], json!(run.phases[1].latency_s));
-        assert_eq!(llm["totals"]["prefill_tokens_per_s"], json!(512.0 / run.phases[0].latency_s));
+        assert_eq!(
+            llm["totals"]["prefill_tokens_per_s"],
+            json!(512.0 / run.phases[0].latency_s)
+        );
         let joules = run.phases[0].energy_j + 128.0 * run.phases[1].energy_j;
         assert_eq!(llm["totals"]["energy_j"].as_f64().unwrap(), joules);
         let macs = run.phases[0].macs + 128 * run.phases[1].macs;

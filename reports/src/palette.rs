@@ -32,7 +32,12 @@ pub fn ink(view: &View<'_>, part: &Part) -> Ink {
         Kind::Vector => series(VECTOR),
         Kind::Other => {
             let mut others = view.components.iter().filter(|c| c.1 == Kind::Other);
-            nth(&OTHERS, others.position(|c| c.0 == part.name).unwrap_or(OTHERS.len()))
+            nth(
+                &OTHERS,
+                others
+                    .position(|c| c.0 == part.name)
+                    .unwrap_or(OTHERS.len()),
+            )
         }
         Kind::Latency => series(LATENCY),
         Kind::Static => series(STATIC),
@@ -42,23 +47,40 @@ pub fn ink(view: &View<'_>, part: &Part) -> Ink {
 
 /// The colour of a memory.
 pub fn memory(view: &View<'_>, name: &str) -> Ink {
-    nth(&MEMORIES, view.memories.iter().position(|m| *m == name).unwrap_or(MEMORIES.len()))
+    nth(
+        &MEMORIES,
+        view.memories
+            .iter()
+            .position(|m| *m == name)
+            .unwrap_or(MEMORIES.len()),
+    )
 }
 
 /// The op classes of a Run that have a colour of their own: those that take most time, at most seven.
 pub fn classes(run: &Run) -> Vec<(&str, Ink)> {
     let mut sums: Vec<(&str, f64)> = Vec::new();
-    for op in run.phases.iter().flat_map(|p| &p.ops).filter(|op| op.executed_macs > 0) {
+    for op in run
+        .phases
+        .iter()
+        .flat_map(|p| &p.ops)
+        .filter(|op| op.executed_macs > 0)
+    {
         match sums.iter_mut().find(|s| s.0 == op.class) {
             Some(s) => s.1 += figures::finite(op.time.total_s),
             None => sums.push((&op.class, figures::finite(op.time.total_s))),
         }
     }
     sums.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
-    sums.into_iter().zip(CLASSES).map(|((name, _), n)| (name, series(n))).collect()
+    sums.into_iter()
+        .zip(CLASSES)
+        .map(|((name, _), n)| (name, series(n)))
+        .collect()
 }
 
 /// The colour of an op's class.
 pub fn class(classes: &[(&str, Ink)], name: &str) -> Ink {
-    classes.iter().find(|c| c.0 == name).map_or(series(LATENCY), |c| c.1)
+    classes
+        .iter()
+        .find(|c| c.0 == name)
+        .map_or(series(LATENCY), |c| c.1)
 }

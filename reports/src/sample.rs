@@ -41,7 +41,10 @@ fn op(w: &Work<'_>) -> OpRun {
         ("vector", vector_s),
         ("latency", latency_s),
     ];
-    let bottleneck = parts.iter().fold(("", 0.0), |b, p| if p.1 > b.1 { *p } else { b }).0;
+    let bottleneck = parts
+        .iter()
+        .fold(("", 0.0), |b, p| if p.1 > b.1 { *p } else { b })
+        .0;
     let e = |component: &str, action: &str, energy_j: f64| Energy {
         component: component.into(),
         action: action.into(),
@@ -96,9 +99,21 @@ fn op(w: &Work<'_>) -> OpRun {
         intensity: (w.dram.0 + w.dram.1 > 0.0).then(|| w.macs / (w.dram.0 + w.dram.1)),
         energy,
         traffic: vec![
-            Traffic { memory: "lpddr5".into(), read_bytes: w.dram.0, write_bytes: w.dram.1 },
-            Traffic { memory: "glb".into(), read_bytes: glb_bytes, write_bytes: 0.4 * glb_bytes },
-            Traffic { memory: "accumulator".into(), read_bytes: w.executed / 16.0, write_bytes: w.executed / 16.0 },
+            Traffic {
+                memory: "lpddr5".into(),
+                read_bytes: w.dram.0,
+                write_bytes: w.dram.1,
+            },
+            Traffic {
+                memory: "glb".into(),
+                read_bytes: glb_bytes,
+                write_bytes: 0.4 * glb_bytes,
+            },
+            Traffic {
+                memory: "accumulator".into(),
+                read_bytes: w.executed / 16.0,
+                write_bytes: w.executed / 16.0,
+            },
         ],
         mapping,
         notes,
@@ -120,14 +135,21 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
             }
         }
         for e in &o.energy {
-            match energy.iter_mut().find(|x| x.component == e.component && x.action == e.action) {
+            match energy
+                .iter_mut()
+                .find(|x| x.component == e.component && x.action == e.action)
+            {
                 Some(x) => x.energy_j += e.energy_j,
                 None => energy.push(e.clone()),
             }
         }
     }
     for (component, watts) in static_power() {
-        energy.push(Energy { component, action: "static".into(), energy_j: watts * latency_s });
+        energy.push(Energy {
+            component,
+            action: "static".into(),
+            energy_j: watts * latency_s,
+        });
     }
     let executed_macs: u128 = ops.iter().map(|o| o.executed_macs).sum();
     Phase {
@@ -140,7 +162,11 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         energy_j: energy.iter().map(|e| e.energy_j).sum(),
         macs: ops.iter().map(|o| o.macs).sum(),
         executed_macs,
-        utilization: if latency_s > 0.0 { executed_macs as f64 / PEAK / latency_s } else { 0.0 },
+        utilization: if latency_s > 0.0 {
+            executed_macs as f64 / PEAK / latency_s
+        } else {
+            0.0
+        },
         traffic,
         energy,
         weight_bytes: 25_557_032,
@@ -152,17 +178,23 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
 }
 
 fn static_power() -> Vec<(String, f64)> {
-    vec![("lpddr5".into(), 0.045), ("glb".into(), 0.021), ("array".into(), 0.034), ("other".into(), 0.06)]
+    vec![
+        ("lpddr5".into(), 0.045),
+        ("glb".into(), 0.021),
+        ("array".into(), 0.034),
+        ("other".into(), 0.06),
+    ]
 }
 
 fn run(model: &str, phases: Vec<Phase>) -> Run {
-    let p = |path: &str, value: &str, range: Option<(&str, &str)>, status, source: &str| Provenance {
-        path: path.into(),
-        value: value.into(),
-        range: range.map(|(a, b)| (a.to_string(), b.to_string())),
-        status,
-        source: source.into(),
-    };
+    let p =
+        |path: &str, value: &str, range: Option<(&str, &str)>, status, source: &str| Provenance {
+            path: path.into(),
+            value: value.into(),
+            range: range.map(|(a, b)| (a.to_string(), b.to_string())),
+            status,
+            source: source.into(),
+        };
     Run {
         model: model.into(),
         chip: "edge-npu".into(),
@@ -228,7 +260,10 @@ fn conv(name: String, k: u32, c: u32, p: u32, r: u32, spill: bool) -> OpRun {
         repeat: 1,
         macs,
         executed: macs,
-        dram: (weights + if spill { acts * 0.6 } else { 0.0 }, if spill { acts * 0.4 } else { 0.0 }),
+        dram: (
+            weights + if spill { acts * 0.6 } else { 0.0 },
+            if spill { acts * 0.4 } else { 0.0 },
+        ),
         lanes: f64::from(k * p * p) * 0.05,
         util,
     })
@@ -252,18 +287,42 @@ fn vector(name: String, class: &'static str, elements: f64, lanes: bool) -> OpRu
 pub fn cnn() -> Run {
     let mut ops = vec![conv("conv1".into(), 64, 3, 112, 7, true)];
     ops.push(vector("maxpool".into(), "pool", 64.0 * 112.0 * 112.0, true));
-    let stages = [(1u32, 3u32, 64u32, 56u32), (2, 4, 128, 28), (3, 6, 256, 14), (4, 3, 512, 7)];
+    let stages = [
+        (1u32, 3u32, 64u32, 56u32),
+        (2, 4, 128, 28),
+        (3, 6, 256, 14),
+        (4, 3, 512, 7),
+    ];
     let mut c = 64;
     for (stage, blocks, width, p) in stages {
         for b in 0..blocks {
             let at = format!("layer{stage}.{b}");
             ops.push(conv(format!("{at}.conv1"), width, c, p, 1, stage == 1));
             ops.push(conv(format!("{at}.conv2"), width, width, p, 3, false));
-            ops.push(conv(format!("{at}.conv3"), 4 * width, width, p, 1, stage < 3));
+            ops.push(conv(
+                format!("{at}.conv3"),
+                4 * width,
+                width,
+                p,
+                1,
+                stage < 3,
+            ));
             if b == 0 {
-                ops.push(conv(format!("{at}.downsample.0"), 4 * width, c, p, 1, stage < 3));
+                ops.push(conv(
+                    format!("{at}.downsample.0"),
+                    4 * width,
+                    c,
+                    p,
+                    1,
+                    stage < 3,
+                ));
             }
-            ops.push(vector(format!("{at}.add"), "elementwise", f64::from(4 * width * p * p), b % 2 == 0));
+            ops.push(vector(
+                format!("{at}.add"),
+                "elementwise",
+                f64::from(4 * width * p * p),
+                b % 2 == 0,
+            ));
             c = 4 * width;
         }
     }
@@ -370,7 +429,8 @@ pub fn llm() -> Run {
 /// Names that try to break out of whatever they are put in.
 pub fn hostile() -> Run {
     let mut run = cnn();
-    let evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp;\u{1b}[2J\n=cmd()";
+    let evil =
+        "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&amp;\u{1b}[2J\n=cmd()";
     run.model = evil.into();
     run.chip = format!("chip {evil}");
     run.precision = evil.into();
@@ -447,11 +507,40 @@ pub fn many() -> Run {
     for i in 0..700u32 {
         let width = 320 << ((i / 90) % 3);
         ops.push(match i % 5 {
-            0 => conv(format!("down_blocks.{}.resnets.{i}.conv1", i / 60), width, width, 32, 3, i % 2 == 0),
-            1 => vector(format!("down_blocks.{}.resnets.{i}.norm1", i / 60), "norm", f64::from(width) * 1024.0, true),
-            2 => conv(format!("mid_block.attentions.{i}.proj_in"), width, width, 32, 1, true),
-            3 => vector(format!("mid_block.attentions.{i}.softmax"), "softmax", f64::from(width) * 4096.0, true),
-            _ => vector(format!("up_blocks.{i}.nonlinearity"), "activation", f64::from(width) * 1024.0, false),
+            0 => conv(
+                format!("down_blocks.{}.resnets.{i}.conv1", i / 60),
+                width,
+                width,
+                32,
+                3,
+                i % 2 == 0,
+            ),
+            1 => vector(
+                format!("down_blocks.{}.resnets.{i}.norm1", i / 60),
+                "norm",
+                f64::from(width) * 1024.0,
+                true,
+            ),
+            2 => conv(
+                format!("mid_block.attentions.{i}.proj_in"),
+                width,
+                width,
+                32,
+                1,
+                true,
+            ),
+            3 => vector(
+                format!("mid_block.attentions.{i}.softmax"),
+                "softmax",
+                f64::from(width) * 4096.0,
+                true,
+            ),
+            _ => vector(
+                format!("up_blocks.{i}.nonlinearity"),
+                "activation",
+                f64::from(width) * 1024.0,
+                false,
+            ),
         });
     }
     run("sd15-unet", vec![phase("forward", 1, ops)])

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use plotters::prelude::{Color, DrawingArea, IntoDrawingArea};
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{
-    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
-    FontTransform,
+    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
+    FontStyle, FontTransform,
 };
 
 /// Drawing units in a pixel.
@@ -46,7 +46,10 @@ impl Ink {
 
 impl Color for Ink {
     fn to_backend_color(&self) -> BackendColor {
-        BackendColor { alpha: 1.0, rgb: (self.0, 0, 0) }
+        BackendColor {
+            alpha: 1.0,
+            rgb: (self.0, 0, 0),
+        }
     }
 }
 
@@ -89,9 +92,15 @@ impl Sheet {
     pub fn new(width: u32, height: u32) -> Self {
         let body = Rc::new(RefCell::new(String::new()));
         let unit = UNIT.unsigned_abs();
-        let backend =
-            Svg { body: Rc::clone(&body), size: (width.saturating_mul(unit), height.saturating_mul(unit)) };
-        Self { body, size: (width, height), area: backend.into_drawing_area() }
+        let backend = Svg {
+            body: Rc::clone(&body),
+            size: (width.saturating_mul(unit), height.saturating_mul(unit)),
+        };
+        Self {
+            body,
+            size: (width, height),
+            area: backend.into_drawing_area(),
+        }
     }
 
     /// Opens a group with a title. `reference` is kept in `data-op` for scripts.
@@ -127,11 +136,19 @@ impl Sheet {
 fn px(v: i32) -> String {
     let (sign, v) = (if v < 0 { "-" } else { "" }, v.unsigned_abs());
     let (whole, tenth) = (v / UNIT.unsigned_abs(), v % UNIT.unsigned_abs());
-    if tenth == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{tenth}") }
+    if tenth == 0 {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{tenth}")
+    }
 }
 
 fn opacity(color: BackendColor) -> String {
-    if color.alpha < 1.0 { format!(" opacity=\"{}\"", color.alpha) } else { String::new() }
+    if color.alpha < 1.0 {
+        format!(" opacity=\"{}\"", color.alpha)
+    } else {
+        String::new()
+    }
 }
 
 fn width<S: BackendStyle>(style: &S) -> String {
@@ -149,7 +166,10 @@ impl Svg {
     }
 
     fn points(path: impl IntoIterator<Item = BackendCoord>) -> String {
-        path.into_iter().map(|(x, y)| format!("{},{}", px(x), px(y))).collect::<Vec<_>>().join(" ")
+        path.into_iter()
+            .map(|(x, y)| format!("{},{}", px(x), px(y)))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -172,7 +192,12 @@ impl DrawingBackend for Svg {
         self.draw_rect(point, (point.0 + 1, point.1 + 1), &color, true)
     }
 
-    fn draw_line<S: BackendStyle>(&mut self, from: BackendCoord, to: BackendCoord, style: &S) -> Drawn {
+    fn draw_line<S: BackendStyle>(
+        &mut self,
+        from: BackendCoord,
+        to: BackendCoord,
+        style: &S,
+    ) -> Drawn {
         let c = style.color();
         self.put(&format!(
             "<line class=\"l s{}\" x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke-width=\"{}\"{}/>",
@@ -207,7 +232,11 @@ impl DrawingBackend for Svg {
         ))
     }
 
-    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> Drawn {
         let c = style.color();
         self.put(&format!(
             "<polyline class=\"l s{}\" points=\"{}\" stroke-width=\"{}\"{}/>",
@@ -218,9 +247,19 @@ impl DrawingBackend for Svg {
         ))
     }
 
-    fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, style: &S, fill: bool) -> Drawn {
+    fn draw_circle<S: BackendStyle>(
+        &mut self,
+        center: BackendCoord,
+        radius: u32,
+        style: &S,
+        fill: bool,
+    ) -> Drawn {
         let c = style.color();
-        let stroke = if fill { String::new() } else { format!(" stroke-width=\"{}\"", width(style)) };
+        let stroke = if fill {
+            String::new()
+        } else {
+            format!(" stroke-width=\"{}\"", width(style))
+        };
         self.put(&format!(
             "<circle class=\"{} s{}\" cx=\"{}\" cy=\"{}\" r=\"{}\"{stroke}{}/>",
             if fill { "f" } else { "l" },
@@ -232,7 +271,11 @@ impl DrawingBackend for Svg {
         ))
     }
 
-    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, path: I, style: &S) -> Drawn {
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> Drawn {
         let c = style.color();
         self.put(&format!(
             "<polygon class=\"f s{}\" points=\"{}\"{}/>",
@@ -242,7 +285,12 @@ impl DrawingBackend for Svg {
         ))
     }
 
-    fn draw_text<S: BackendTextStyle>(&mut self, text: &str, style: &S, pos: BackendCoord) -> Drawn {
+    fn draw_text<S: BackendTextStyle>(
+        &mut self,
+        text: &str,
+        style: &S,
+        pos: BackendCoord,
+    ) -> Drawn {
         let c = style.color();
         let anchor = style.anchor();
         let h = match anchor.h_pos {
@@ -262,7 +310,11 @@ impl DrawingBackend for Svg {
             FontTransform::Rotate180 => format!(" transform=\"rotate(180 {x} {y})\""),
             FontTransform::Rotate270 => format!(" transform=\"rotate(270 {x} {y})\""),
         };
-        let weight = if matches!(style.style(), FontStyle::Bold) { " font-weight=\"600\"" } else { "" };
+        let weight = if matches!(style.style(), FontStyle::Bold) {
+            " font-weight=\"600\""
+        } else {
+            ""
+        };
         let size = style.size() / f64::from(UNIT);
         self.put(&format!(
             "<text class=\"f s{}\" x=\"{x}\" y=\"{y}\" dy=\"{dy}\" text-anchor=\"{h}\" font-size=\"{size}\"{weight}{turn}{}>{}</text>",
@@ -299,7 +351,10 @@ mod tests {
 
     #[test]
     fn text_cannot_leave_its_place() {
-        assert_eq!(escape("<a b='c'>&\"\u{1b}"), "&lt;a b=&#39;c&#39;&gt;&amp;&quot;\u{fffd}");
+        assert_eq!(
+            escape("<a b='c'>&\"\u{1b}"),
+            "&lt;a b=&#39;c&#39;&gt;&amp;&quot;\u{fffd}"
+        );
         let sheet = Sheet::new(10, 10);
         sheet.open("</title><script>", Some("\"><script>"));
         sheet.close();

@@ -26,7 +26,13 @@ type Row<'a> = (&'a str, usize, &'a OpRun);
 
 /// Names that are fit for columns: letters, digits, `.`, `-` and `_`, each one once.
 fn slugs(names: &[&str]) -> Vec<String> {
-    let fit = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
+    let fit = |c: char| {
+        if c.is_alphanumeric() || matches!(c, '.' | '-') {
+            c
+        } else {
+            '_'
+        }
+    };
     let mut done: Vec<String> = Vec::new();
     for name in names {
         let slug: String = name.chars().map(fit).collect();
@@ -59,7 +65,10 @@ fn count(rows: &[Row<'_>], name: &str, f: impl Fn(&OpRun) -> u128) -> Column {
     let exact: Result<Vec<u64>, _> = rows.iter().map(|r| u64::try_from(f(r.2))).collect();
     match exact {
         Ok(values) => Column::new(name.into(), values),
-        Err(_) => Column::new(name.into(), rows.iter().map(|r| f(r.2) as f64).collect::<Vec<f64>>()),
+        Err(_) => Column::new(
+            name.into(),
+            rows.iter().map(|r| f(r.2) as f64).collect::<Vec<f64>>(),
+        ),
     }
 }
 
@@ -69,12 +78,20 @@ pub fn layers(run: &Run) -> PolarsResult<DataFrame> {
     let rows: Vec<Row<'_>> = run
         .phases
         .iter()
-        .flat_map(|p| p.ops.iter().enumerate().map(|(i, op)| (p.name.as_str(), i, op)))
+        .flat_map(|p| {
+            p.ops
+                .iter()
+                .enumerate()
+                .map(|(i, op)| (p.name.as_str(), i, op))
+        })
         .collect();
     let rows = rows.as_slice();
     let mut columns = vec![
         Column::new("phase".into(), rows.iter().map(|r| r.0).collect::<Vec<_>>()),
-        Column::new("index".into(), rows.iter().map(|r| r.1 as u64).collect::<Vec<_>>()),
+        Column::new(
+            "index".into(),
+            rows.iter().map(|r| r.1 as u64).collect::<Vec<_>>(),
+        ),
         words(rows, "name", |op| op.name.clone()),
         words(rows, "class", |op| op.class.clone()),
         words(rows, "shape", |op| op.shape.clone()),
@@ -93,7 +110,14 @@ pub fn layers(run: &Run) -> PolarsResult<DataFrame> {
     let memories = slugs(&view.memories);
     for (memory, slug) in view.memories.iter().zip(&memories) {
         columns.push(real(rows, format!("time_wait_{slug}_s"), |op| {
-            Some(op.time.memory_s.iter().filter(|m| m.0 == *memory).map(|m| m.1).sum())
+            Some(
+                op.time
+                    .memory_s
+                    .iter()
+                    .filter(|m| m.0 == *memory)
+                    .map(|m| m.1)
+                    .sum(),
+            )
         }));
     }
     columns.push(real(rows, "time_vector_s", |op| Some(op.time.vector_s)));
@@ -101,7 +125,10 @@ pub fn layers(run: &Run) -> PolarsResult<DataFrame> {
     let components: Vec<&str> = view.components.iter().map(|c| c.0).collect();
     for (component, slug) in components.iter().zip(slugs(&components)) {
         columns.push(real(rows, format!("energy_{slug}_j"), |op| {
-            let mine = op.energy.iter().filter(|e| e.component == *component && !figures::is_static(&e.action));
+            let mine = op
+                .energy
+                .iter()
+                .filter(|e| e.component == *component && !figures::is_static(&e.action));
             Some(mine.map(|e| e.energy_j).sum())
         }));
     }
@@ -109,7 +136,10 @@ pub fn layers(run: &Run) -> PolarsResult<DataFrame> {
         for (word, read) in [("read", true), ("write", false)] {
             columns.push(real(rows, format!("{word}_{slug}_bytes"), |op| {
                 let mine = op.traffic.iter().filter(|t| t.memory == *memory);
-                Some(mine.map(|t| if read { t.read_bytes } else { t.write_bytes }).sum())
+                Some(
+                    mine.map(|t| if read { t.read_bytes } else { t.write_bytes })
+                        .sum(),
+                )
             }));
         }
     }
@@ -159,7 +189,15 @@ mod tests {
             assert_eq!(back.height(), ops);
             assert_eq!(back.get_column_names(), frame.get_column_names());
             if ops > 0 && run.model != "zeros" {
-                let sum = |f: &DataFrame| f.column("latency_s").unwrap().f64().unwrap().iter().flatten().sum::<f64>();
+                let sum = |f: &DataFrame| {
+                    f.column("latency_s")
+                        .unwrap()
+                        .f64()
+                        .unwrap()
+                        .iter()
+                        .flatten()
+                        .sum::<f64>()
+                };
                 assert_eq!(sum(&back).to_bits(), sum(&frame).to_bits(), "{}", run.model);
             }
         }
@@ -167,16 +205,27 @@ mod tests {
 
     #[test]
     fn column_names_are_plain_and_unique() {
-        assert_eq!(slugs(&["l1 data", "l1_data", "l1/data", "dram"]), ["l1_data", "l1_data.2", "l1_data.3", "dram"]);
+        assert_eq!(
+            slugs(&["l1 data", "l1_data", "l1/data", "dram"]),
+            ["l1_data", "l1_data.2", "l1_data.3", "dram"]
+        );
     }
 
     #[test]
     fn parts_sum_to_their_totals_in_every_row() {
         let frame = layers(&sample::llm()).unwrap();
         let column = |name: &str| -> Vec<f64> {
-            frame.column(name).unwrap().f64().unwrap().iter().map(|x| x.unwrap()).collect()
+            frame
+                .column(name)
+                .unwrap()
+                .f64()
+                .unwrap()
+                .iter()
+                .map(|x| x.unwrap())
+                .collect()
         };
-        for (total, prefix, suffix) in [("latency_s", "time_", "_s"), ("energy_j", "energy_", "_j")] {
+        for (total, prefix, suffix) in [("latency_s", "time_", "_s"), ("energy_j", "energy_", "_j")]
+        {
             let parts: Vec<Vec<f64>> = frame
                 .get_column_names()
                 .iter()
@@ -186,7 +235,10 @@ mod tests {
             assert!(parts.len() >= 4);
             for (i, t) in column(total).into_iter().enumerate() {
                 let sum: f64 = parts.iter().map(|p| p[i]).sum();
-                assert!((sum - t).abs() <= 1e-9 * t, "{total} of row {i}: {sum} and {t}");
+                assert!(
+                    (sum - t).abs() <= 1e-9 * t,
+                    "{total} of row {i}: {sum} and {t}"
+                );
             }
         }
     }

@@ -19,7 +19,12 @@ const LISTED: usize = 5;
 /// What a model on a chip takes, as text of at most `width` columns (at least [`MIN_WIDTH`]), with ANSI colours
 /// if `color`.
 pub fn table(run: &Run, width: usize, color: bool) -> String {
-    let mut out = Table { out: String::new(), width: width.max(MIN_WIDTH), color, view: View::new(run) };
+    let mut out = Table {
+        out: String::new(),
+        width: width.max(MIN_WIDTH),
+        color,
+        view: View::new(run),
+    };
     out.header();
     out.unmodelled();
     for phase in &run.phases {
@@ -57,7 +62,11 @@ const DIM: &str = "90";
 
 impl Table<'_> {
     fn paint(&self, code: &str, s: &str) -> String {
-        if self.color && !s.is_empty() { format!("\u{1b}[{code}m{s}\u{1b}[0m") } else { s.to_string() }
+        if self.color && !s.is_empty() {
+            format!("\u{1b}[{code}m{s}\u{1b}[0m")
+        } else {
+            s.to_string()
+        }
     }
 
     fn line(&mut self, s: &str) {
@@ -79,7 +88,11 @@ impl Table<'_> {
         let mut row = String::new();
         let mut first = true;
         let mut flush = |out: &mut String, row: &mut String| {
-            let lead = if first { mark.to_string() } else { " ".repeat(mark.chars().count()) };
+            let lead = if first {
+                mark.to_string()
+            } else {
+                " ".repeat(mark.chars().count())
+            };
             first = false;
             out.push_str(format!("{lead}{row}").trim_end());
             out.push('\n');
@@ -100,7 +113,10 @@ impl Table<'_> {
 
     fn header(&mut self) {
         let run = self.view.run;
-        let title = text::shorten(&text::plain(&format!("{} on {}", run.model, run.chip)), self.width);
+        let title = text::shorten(
+            &text::plain(&format!("{} on {}", run.model, run.chip)),
+            self.width,
+        );
         let title = self.paint(BOLD, &title);
         self.out.push_str(&title);
         self.out.push('\n');
@@ -156,46 +172,81 @@ impl Table<'_> {
             Some((r, unit)) => text::per_second(r, unit),
             None => none(),
         };
-        let floor = format!("{} ({})", text::seconds(phase.lower_bound_s), phase.lower_bound_by);
+        let floor = format!(
+            "{} ({})",
+            text::seconds(phase.lower_bound_s),
+            phase.lower_bound_by
+        );
         let intensity = view.intensity(phase.executed_macs, &phase.traffic);
         let roofline = match (intensity, figures::ridge(run)) {
             (Some(i), Some(ridge)) => {
                 let side = if i < ridge { "memory" } else { "compute" };
-                format!("{} MAC/B, ridge {}: {side} side", text::number(i), text::number(ridge))
+                format!(
+                    "{} MAC/B, ridge {}: {side} side",
+                    text::number(i),
+                    text::number(ridge)
+                )
             }
             _ => none(),
         };
-        let macs = match phase.macs == phase.executed_macs {
-            true => text::si(phase.macs as f64, ""),
-            false => format!(
-                "{} ({} run)",
-                text::si(phase.macs as f64, ""),
-                text::si(phase.executed_macs as f64, "")
-            ),
-        };
         let root = view.root().unwrap_or("memory");
+        let bytes = view.root_bytes(&phase.traffic);
+        let mean = match figures::ratio(bytes, phase.latency_s) {
+            Some(mean) => {
+                format!(
+                    "{} of {} streaming",
+                    text::rate(mean),
+                    text::rate(run.dram_streaming_bytes_per_s)
+                )
+            }
+            None => none(),
+        };
+        let power = figures::average_power(phase).map_or_else(none, text::watts);
+        let size = |n: u64| text::bytes(n as f64);
+        let count = |n: u128| text::si(n as f64, "");
         let pairs = [
-            ("latency", text::seconds(phase.latency_s), "throughput", rate),
-            ("first pass, cold", text::seconds(phase.cold_latency_s), "lower bound", floor),
+            (
+                "latency",
+                text::seconds(phase.latency_s),
+                "throughput",
+                rate,
+            ),
+            (
+                "first pass, cold",
+                text::seconds(phase.cold_latency_s),
+                "lower bound",
+                floor,
+            ),
             (
                 "energy",
                 text::joules(phase.energy_j),
                 "average power",
-                figures::average_power(phase).map_or_else(none, text::watts),
+                power,
             ),
-            ("utilization", text::percent(phase.utilization), "bound by", bound),
-            ("MACs", macs, "roofline", roofline),
+            (
+                "utilization",
+                text::percent(phase.utilization),
+                "bound by",
+                bound,
+            ),
+            ("MACs", count(phase.macs), "roofline", roofline),
+            (
+                "executed MACs",
+                count(phase.executed_macs),
+                "root traffic",
+                format!("{} ({root})", text::bytes(bytes)),
+            ),
             (
                 "weights stored",
-                text::bytes(phase.weight_bytes as f64),
-                "caches stored",
-                text::bytes(phase.cache_bytes as f64),
+                size(phase.weight_bytes),
+                "root rate",
+                mean,
             ),
             (
                 "peak activations",
-                text::bytes(phase.peak_activation_bytes as f64),
-                "root traffic",
-                format!("{} ({root})", text::bytes(view.root_bytes(&phase.traffic))),
+                size(phase.peak_activation_bytes),
+                "caches stored",
+                size(phase.cache_bytes),
             ),
         ];
         let right = self.width - 50;
@@ -203,8 +254,16 @@ impl Table<'_> {
             let (x, y) = (text::shorten(&x, 16), text::shorten(&y, right));
             self.line(&format!("  {a:<17}{x:<17}{b:<14}{y}"));
         }
-        self.parts("Where the time goes", &figures::phase_time(phase), text::seconds);
-        self.parts("Where the energy goes", &view.phase_energy(phase), text::joules);
+        self.parts(
+            "Where the time goes",
+            &figures::phase_time(phase),
+            text::seconds,
+        );
+        self.parts(
+            "Where the energy goes",
+            &view.phase_energy(phase),
+            text::joules,
+        );
         self.traffic(phase);
         self.layers(phase);
     }
@@ -216,15 +275,28 @@ impl Table<'_> {
         }
         let values: Vec<f64> = parts.iter().map(|p| p.value).collect();
         let shares = text::percents(&values);
-        let name = parts.iter().map(|p| p.label().chars().count()).max().unwrap_or(0).clamp(7, 20);
+        let name = parts
+            .iter()
+            .map(|p| p.label().chars().count())
+            .max()
+            .unwrap_or(0)
+            .clamp(7, 20);
         let room = self.width - name - 26;
         self.heading(BOLD, title);
         for (part, share) in parts.iter().zip(shares) {
             let blocks = ((share / 100.0) * room as f64).round() as usize;
-            let bar = if blocks == 0 { "\u{258f}".to_string() } else { "\u{2588}".repeat(blocks) };
+            let bar = if blocks == 0 {
+                "\u{258f}".to_string()
+            } else {
+                "\u{2588}".repeat(blocks)
+            };
             let label = text::shorten(&text::plain(part.label()), name);
             let bar = self.paint(ansi(part.kind), &bar);
-            let _ = writeln!(self.out, "  {label:<name$} {share:>5.1} % {:>11}  {bar}", unit(part.value));
+            let _ = writeln!(
+                self.out,
+                "  {label:<name$} {share:>5.1} % {:>11}  {bar}",
+                unit(part.value)
+            );
         }
     }
 
@@ -233,13 +305,23 @@ impl Table<'_> {
             return;
         }
         self.heading(BOLD, "Memory traffic");
-        let name = phase.traffic.iter().map(|t| t.memory.chars().count()).max().unwrap_or(0).clamp(7, 20);
+        let name = phase
+            .traffic
+            .iter()
+            .map(|t| t.memory.chars().count())
+            .max()
+            .unwrap_or(0)
+            .clamp(7, 20);
         for t in &phase.traffic {
             let memory = text::shorten(&text::plain(&t.memory), name);
             let all = figures::finite(t.read_bytes) + figures::finite(t.write_bytes);
-            let rate = figures::ratio(all, phase.latency_s).map(text::rate).unwrap_or_default();
+            let rate = figures::ratio(all, phase.latency_s)
+                .map(text::rate)
+                .unwrap_or_default();
             let (read, write) = (text::bytes(t.read_bytes), text::bytes(t.write_bytes));
-            self.line(&format!("  {memory:<name$} {read:>11} read {write:>11} written {rate:>12}"));
+            self.line(&format!(
+                "  {memory:<name$} {read:>11} read {write:>11} written {rate:>12}"
+            ));
         }
     }
 
@@ -248,11 +330,18 @@ impl Table<'_> {
             self.line("  No op.");
             return;
         }
-        let total: f64 = phase.ops.iter().map(|op| figures::finite(op.time.total_s)).sum();
+        let total: f64 = phase
+            .ops
+            .iter()
+            .map(|op| figures::finite(op.time.total_s))
+            .sum();
         let order = figures::by_time(phase);
+        let root = text::shorten(&text::plain(self.view.root().unwrap_or("root")), 9);
         let mut rows: Vec<[String; 9]> = vec![
-            ["layer", "class", "shape", "time", "share", "bound by", "util", "energy", "root mem"]
-                .map(String::from),
+            [
+                "layer", "class", "shape", "time", "share", "bound by", "util", "energy", &root,
+            ]
+            .map(String::from),
         ];
         let mut shown = 0.0;
         for op in order.iter().take(TOP).filter_map(|i| phase.ops.get(*i)) {
@@ -266,7 +355,9 @@ impl Table<'_> {
                 text::plain(&op.class),
                 text::plain(&op.shape),
                 text::seconds(op.time.total_s),
-                figures::ratio(op.time.total_s, total).map(|s| format!("{:.1}%", 100.0 * s)).unwrap_or_default(),
+                figures::ratio(op.time.total_s, total)
+                    .map(|s| format!("{:.1}%", 100.0 * s))
+                    .unwrap_or_default(),
                 text::plain(&op.bottleneck),
                 format!("{:.0}%", 100.0 * figures::finite(op.utilization)),
                 text::joules(figures::op_joules(op)),
@@ -274,7 +365,11 @@ impl Table<'_> {
             ]);
         }
         let mut widths: [usize; 9] = std::array::from_fn(|c| {
-            rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)
+            rows.iter()
+                .filter_map(|r| r.get(c))
+                .map(|s| s.chars().count())
+                .max()
+                .unwrap_or(0)
         });
         let [name, class, shape, .., bound, _, _, _] = &mut widths;
         *class = (*class).min(12);
@@ -301,9 +396,17 @@ impl Table<'_> {
         for (r, row) in rows.iter().enumerate() {
             let mut line = String::from(" ");
             for (c, (cell, w)) in row.iter().zip(widths).enumerate() {
-                let cell = if c == 0 { text::tail(cell, w) } else { text::shorten(cell, w) };
+                let cell = if c == 0 {
+                    text::tail(cell, w)
+                } else {
+                    text::shorten(cell, w)
+                };
                 let left = matches!(c, 0..=2 | 5);
-                let _ = if left { write!(line, " {cell:<w$}") } else { write!(line, " {cell:>w$}") };
+                let _ = if left {
+                    write!(line, " {cell:<w$}")
+                } else {
+                    write!(line, " {cell:>w$}")
+                };
             }
             let line = text::shorten(line.trim_end(), self.width);
             let line = if r == 0 { self.paint(DIM, &line) } else { line };
@@ -326,13 +429,19 @@ impl Table<'_> {
             ),
         ];
         facts.push(format!("area {}", text::area(run.area_total().0)));
-        facts.push(format!("static power {}", text::watts(run.static_total().0)));
+        facts.push(format!(
+            "static power {}",
+            text::watts(run.static_total().0)
+        ));
         facts.push(format!(
             "{} constants, {} of them assumed",
             run.provenance.len(),
             figures::assumed(run)
         ));
-        facts.push(format!("model with {} parameters", text::si(run.parameters as f64, "")));
+        facts.push(format!(
+            "model with {} parameters",
+            text::si(run.parameters as f64, "")
+        ));
         let facts = facts.join("; ");
         self.wrapped("  ", &facts);
     }
@@ -348,7 +457,9 @@ impl Table<'_> {
         }
         if all.len() > LISTED {
             let more = all.len() - LISTED;
-            self.line(&format!("  and {more} more, in the report and in the JSON document"));
+            self.line(&format!(
+                "  and {more} more, in the report and in the JSON document"
+            ));
         }
     }
 }
@@ -378,7 +489,10 @@ mod tests {
             for width in [0, 72, 80, 100, 132, 200] {
                 for line in table(&run, width, false).lines() {
                     let n = line.chars().count();
-                    assert!(n <= width.max(MIN_WIDTH), "{n} columns at width {width}: {line}");
+                    assert!(
+                        n <= width.max(MIN_WIDTH),
+                        "{n} columns at width {width}: {line}"
+                    );
                 }
             }
         }
@@ -396,12 +510,24 @@ mod tests {
     #[test]
     fn figures_of_the_run_are_there() {
         let t = table(&sample::cnn(), 100, false);
-        for part in ["resnet50 on edge-npu", "inferences/s", "Where the time goes", "ridge", "Assumptions ("] {
+        for part in [
+            "resnet50 on edge-npu",
+            "inferences/s",
+            "Where the time goes",
+            "ridge",
+            "Assumptions (",
+        ] {
             assert!(t.contains(part), "{part} is missing in\n{t}");
         }
         assert!(t.contains("! 1 op is not fully in these figures"));
         let t = table(&sample::llm(), 100, false);
-        for part in ["TTFT", "TPOT", "tokens/s", "Prefill of 512 tokens", "Decode step (mean of 128)"] {
+        for part in [
+            "TTFT",
+            "TPOT",
+            "tokens/s",
+            "Prefill of 512 tokens",
+            "Decode step (mean of 128)",
+        ] {
             assert!(t.contains(part), "{part} is missing in\n{t}");
         }
     }
@@ -417,7 +543,10 @@ mod tests {
                     inside = true;
                     sums.push(0i64);
                 } else if inside {
-                    match line.split_once(" % ").and_then(|(l, _)| l.split_whitespace().last()) {
+                    match line
+                        .split_once(" % ")
+                        .and_then(|(l, _)| l.split_whitespace().last())
+                    {
                         Some(n) => {
                             let tenths = n.replace('.', "").parse::<i64>().unwrap_or(-1);
                             if let Some(s) = sums.last_mut() {

@@ -8,7 +8,8 @@ macro_rules! quantity {
     ($(#[$doc:meta])* $name:ident, $unit:ident) => {
         $(#[$doc])*
         pub fn $name(x: f64) -> String {
-            if x.is_finite() { $unit(x).to_string() } else { NONE.into() }
+            // Plus zero: an empty sum of floats is minus zero.
+            if x.is_finite() { $unit(x + 0.0).to_string() } else { NONE.into() }
         }
     };
 }
@@ -39,7 +40,7 @@ pub fn area(x: f64) -> String {
     if x >= 1e-3 {
         format!("{} mm2", number(x))
     } else if x.is_finite() {
-        SquareMm(x).to_string()
+        SquareMm(x + 0.0).to_string()
     } else {
         NONE.into()
     }
@@ -47,7 +48,11 @@ pub fn area(x: f64) -> String {
 
 /// A size from bytes. Expected counts have fractions; they are rounded to whole bytes.
 pub fn bytes(x: f64) -> String {
-    if x.is_finite() { Bytes(x.round() as u64).to_string() } else { NONE.into() }
+    if x.is_finite() {
+        Bytes(x.round() as u64).to_string()
+    } else {
+        NONE.into()
+    }
 }
 
 /// A number with a prefix of a power of 1000 and its unit: "4.089 GMAC".
@@ -55,10 +60,23 @@ pub fn si(x: f64, unit: &str) -> String {
     if !x.is_finite() {
         return NONE.into();
     }
-    const PREFIXES: [(&str, f64); 7] =
-        [("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)];
-    let (prefix, factor) = PREFIXES.iter().find(|p| x.abs() >= p.1).copied().unwrap_or(("", 1.0));
-    format!("{} {prefix}{unit}", number(x / factor)).trim_end().to_string()
+    const PREFIXES: [(&str, f64); 7] = [
+        ("E", 1e18),
+        ("P", 1e15),
+        ("T", 1e12),
+        ("G", 1e9),
+        ("M", 1e6),
+        ("k", 1e3),
+        ("", 1.0),
+    ];
+    let (prefix, factor) = PREFIXES
+        .iter()
+        .find(|p| x.abs() >= p.1)
+        .copied()
+        .unwrap_or(("", 1.0));
+    format!("{} {prefix}{unit}", number(x / factor))
+        .trim_end()
+        .to_string()
 }
 
 /// A number with four significant digits, without trailing zeros.
@@ -71,18 +89,29 @@ pub fn number(x: f64) -> String {
     }
     let digits = (3 - x.abs().log10().floor() as i32).clamp(0, 6) as usize;
     let text = format!("{x:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        text
+    }
 }
 
 /// A fraction as a percentage with one decimal.
 pub fn percent(x: f64) -> String {
-    if x.is_finite() { format!("{:.1} %", 100.0 * x) } else { NONE.into() }
+    if x.is_finite() {
+        format!("{:.1} %", 100.0 * x)
+    } else {
+        NONE.into()
+    }
 }
 
 /// Percentages with one decimal that sum to exactly 100.0, by largest remainder. All zero if the sum is not
 /// positive; a negative value counts as zero.
 pub fn percents(values: &[f64]) -> Vec<f64> {
-    let clean: Vec<f64> = values.iter().map(|v| crate::figures::finite(*v).max(0.0)).collect();
+    let clean: Vec<f64> = values
+        .iter()
+        .map(|v| crate::figures::finite(*v).max(0.0))
+        .collect();
     let total: f64 = clean.iter().sum();
     if total <= 0.0 {
         return vec![0.0; values.len()];
@@ -126,20 +155,33 @@ pub fn tail(name: &str, width: usize) -> String {
     if name.chars().count() <= width {
         return name.to_string();
     }
-    let starts = name.char_indices().filter(|(_, c)| matches!(c, '.' | '/' | ':')).map(|(i, c)| i + c.len_utf8());
-    let ends = starts.filter_map(|i| name.get(i..)).filter(|rest| rest.chars().count() >= 4);
-    let fits = ends.map(|rest| format!("..{rest}")).find(|short| short.chars().count() <= width);
+    let starts = name
+        .char_indices()
+        .filter(|(_, c)| matches!(c, '.' | '/' | ':'))
+        .map(|(i, c)| i + c.len_utf8());
+    let ends = starts
+        .filter_map(|i| name.get(i..))
+        .filter(|rest| rest.chars().count() >= 4);
+    let fits = ends
+        .map(|rest| format!("..{rest}"))
+        .find(|short| short.chars().count() <= width);
     fits.unwrap_or_else(|| shorten(name, width))
 }
 
 /// A rate of things made: without a prefix up to a million.
 pub fn per_second(x: f64, unit: &str) -> String {
-    if x.abs() < 1e6 { format!("{} {unit}", number(x)) } else { si(x, unit) }
+    if x.abs() < 1e6 {
+        format!("{} {unit}", number(x))
+    } else {
+        si(x, unit)
+    }
 }
 
 /// Text without control characters, which would move a terminal's cursor or break a line.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// A quantity as typeset: micro sign, superscripts, and a space that does not break.
@@ -170,15 +212,25 @@ mod tests {
         assert_eq!(number(f64::NAN), "n/a");
         assert_eq!(bytes(1536.4), "1.5 KiB");
         assert_eq!(seconds(f64::INFINITY), "n/a");
+        assert_eq!((seconds(-0.0), area(-0.0)), ("0 s".into(), "0 mm2".into()));
     }
 
     #[test]
     fn names_keep_both_ends() {
         assert_eq!(shorten("layer3.2.conv2", 20), "layer3.2.conv2");
-        assert_eq!(shorten("model.layers.17.self_attn.q_proj", 16), "mode..ttn.q_proj");
+        assert_eq!(
+            shorten("model.layers.17.self_attn.q_proj", 16),
+            "mode..ttn.q_proj"
+        );
         assert_eq!(shorten("äöüäöüäöü", 7).chars().count(), 7);
-        assert_eq!(tail("model.layers.self_attn.q_proj x16", 16), "..q_proj x16");
-        assert_eq!(tail("a_very_long_name_without_parts", 16), shorten("a_very_long_name_without_parts", 16));
+        assert_eq!(
+            tail("model.layers.self_attn.q_proj x16", 16),
+            "..q_proj x16"
+        );
+        assert_eq!(
+            tail("a_very_long_name_without_parts", 16),
+            shorten("a_very_long_name_without_parts", 16)
+        );
         assert_eq!(per_second(4988.0, "tokens/s"), "4988 tokens/s");
         assert_eq!(typeset("1.5 us"), "1.5\u{a0}\u{b5}s");
         assert_eq!(typeset("6.3 mm2"), "6.3\u{a0}mm\u{b2}");

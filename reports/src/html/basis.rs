@@ -10,34 +10,100 @@ use crate::text;
 
 /// The words for how well a constant is known, best first, and what each means.
 const STATUSES: [(Status, &str, &str); 6] = [
-    (Status::Measured, "measured", "on silicon, or by a tool that was run"),
-    (Status::Published, "published", "in a peer-reviewed or technical publication"),
-    (Status::Vendor, "vendor", "in a data sheet or a vendor's brief"),
-    (Status::Derived, "derived", "exactly from other constants of the chip"),
-    (Status::Scaled, "scaled", "from another node, size or format by a named model"),
-    (Status::Assumed, "assumed", "the range says how badly it is known"),
+    (
+        Status::Measured,
+        "measured",
+        "on silicon, or by a tool that was run",
+    ),
+    (
+        Status::Published,
+        "published",
+        "in a peer-reviewed or technical publication",
+    ),
+    (
+        Status::Vendor,
+        "vendor",
+        "in a data sheet or a vendor's brief",
+    ),
+    (
+        Status::Derived,
+        "derived",
+        "exactly from other constants of the chip",
+    ),
+    (
+        Status::Scaled,
+        "scaled",
+        "from another node, size or format by a named model",
+    ),
+    (
+        Status::Assumed,
+        "assumed",
+        "the range says how badly it is known",
+    ),
 ];
 
 fn word(status: Status) -> &'static str {
-    STATUSES.iter().find(|s| s.0 == status).map_or("unknown", |s| s.1)
+    STATUSES
+        .iter()
+        .find(|s| s.0 == status)
+        .map_or("unknown", |s| s.1)
 }
 
 /// What each figure means, in the page's order.
 const DEFINITIONS: [(&str, &str); 14] = [
-    ("Latency", "Wall time of one pass in the steady state: weights that the schedule keeps on chip are already there. Passes do not overlap."),
-    ("First pass, cold", "Wall time of the first pass, when no weight is on chip yet."),
-    ("TTFT", "Time to first token: the latency of one prefill of the whole prompt, for the whole batch."),
-    ("TPOT", "Time per output token: the mean latency of a decode step over the tokens that are generated. A step makes one token for each sequence of the batch."),
-    ("Throughput", "Inferences or tokens of a batch divided by the latency of the pass that makes them."),
-    ("Energy", "Dynamic energy of every access, MAC, lane operation and transfer, and static power times the latency."),
+    (
+        "Latency",
+        "Wall time of one pass in the steady state: weights that the schedule keeps on chip are already there. Passes do not overlap.",
+    ),
+    (
+        "First pass, cold",
+        "Wall time of the first pass, when no weight is on chip yet.",
+    ),
+    (
+        "TTFT",
+        "Time to first token: the latency of one prefill of the whole prompt, for the whole batch.",
+    ),
+    (
+        "TPOT",
+        "Time per output token: the mean latency of a decode step over the tokens that are generated. A step makes one token for each sequence of the batch.",
+    ),
+    (
+        "Throughput",
+        "Inferences or tokens of a batch divided by the latency of the pass that makes them.",
+    ),
+    (
+        "Energy",
+        "Dynamic energy of every access, MAC, lane operation and transfer, and static power times the latency.",
+    ),
     ("Average power", "Energy of a pass divided by its latency."),
-    ("MACs", "Multiply-accumulates by the counting rules: dense, attention included. Executed MACs are those inside a causal or banded mask; time and energy follow them."),
-    ("Utilization", "Executed MACs divided by the MACs that the chip could do at its dense peak in the same time. An op's utilization is that of its engine."),
-    ("Where the time goes", "Compute is the time that arrays take at the rate that the mapping allows. Waiting for a memory is what its transfers take beyond that. Vector is vector work that no array hides. Launch, fill and drain overlap with nothing. The parts sum to the latency."),
-    ("Bound by", "The resource that limits an op; for a pass, the one that limits the ops with most of the time."),
-    ("Lower bound", "The busiest resource's time at its peak rate. Nothing that runs the same work can be faster."),
-    ("Intensity, ridge point", "Intensity is executed MACs per byte of the root memory. The ridge point is the intensity at which the root memory's streaming rate just feeds the MAC peak."),
-    ("Root memory traffic", "Bytes read and written at the memory at the top of the chip, usually DRAM; scales and other metadata included."),
+    (
+        "MACs",
+        "Multiply-accumulates by the counting rules: dense, attention included. Executed MACs are those inside a causal or banded mask; time and energy follow them.",
+    ),
+    (
+        "Utilization",
+        "Executed MACs divided by the MACs that the chip could do at its dense peak in the same time. An op's utilization is that of its engine.",
+    ),
+    (
+        "Where the time goes",
+        "Compute is the time that arrays take at the rate that the mapping allows. Waiting for a memory is what its transfers take beyond that. Vector is vector work that no array hides. Launch, fill and drain overlap with nothing. The parts sum to the latency.",
+    ),
+    (
+        "Bound by",
+        "The resource that limits an op; for a pass, the one that limits the ops with most of the time.",
+    ),
+    (
+        "Lower bound",
+        "The busiest resource's time at its peak rate. Nothing that runs the same work can be faster.",
+    ),
+    (
+        "Intensity, ridge point",
+        "Intensity is executed MACs per byte of the root memory. The ridge point is the intensity at which the root memory's streaming rate just feeds the MAC peak.",
+    ),
+    (
+        "Root memory traffic",
+        "Bytes read and written at the memory at the top of the chip, usually DRAM; scales and other metadata included.",
+    ),
 ];
 
 impl Page<'_> {
@@ -70,7 +136,9 @@ impl Page<'_> {
         self.chip();
         self.raw("<section id=\"definitions\" aria-labelledby=\"definitions-title\">\n<h2 id=\"definitions-title\">Definitions</h2>\n<dl class=\"definitions\">\n");
         for (name, meaning) in DEFINITIONS {
-            self.put(format_args!("<div><dt>{name}</dt><dd>{meaning}</dd></div>\n"));
+            self.put(format_args!(
+                "<div><dt>{name}</dt><dd>{meaning}</dd></div>\n"
+            ));
         }
         self.raw("</dl>\n</section>\n");
     }
@@ -97,16 +165,20 @@ impl Page<'_> {
             self.raw("<p class=\"note\">The chip file states no sources.</p>\n</section>\n");
             return;
         }
-        self.put(format_args!("<h3>Constants and their sources</h3>\n<ul class=\"statuses\">\n"));
+        self.put(format_args!(
+            "<h3>Constants and their sources</h3>\n<ul class=\"statuses\">\n"
+        ));
         for (status, word, meaning) in STATUSES {
             let n = run.provenance.iter().filter(|p| p.status == status).count();
             if n > 0 {
-                self.put(format_args!("<li><b>{n}</b> <span class=\"status {word}\">{word}</span> {meaning}</li>\n"));
+                self.put(format_args!(
+                    "<li><b>{n}</b> <span class=\"status {word}\">{word}</span> {meaning}</li>\n"
+                ));
             }
         }
         self.put(format_args!(
             "</ul>\n<details class=\"constants\"><summary>All {} constants, {} of them assumed</summary>\n\
-             <div class=\"scroll\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">Constant</th><th scope=\"col\">Value</th>\
+             <div class=\"scroll\" role=\"region\" aria-label=\"Constants of the chip\" tabindex=\"0\"><table><thead><tr><th scope=\"col\">Constant</th><th scope=\"col\">Value</th>\
              <th scope=\"col\">Range</th><th scope=\"col\">Status</th><th scope=\"col\">Source</th></tr></thead><tbody>\n",
             run.provenance.len(),
             figures::assumed(run)

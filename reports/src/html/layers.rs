@@ -69,8 +69,16 @@ impl Page<'_> {
                 *d = true;
             }
         }
-        let total: f64 = phase.ops.iter().map(|op| figures::finite(op.time.total_s)).sum();
-        let longest = phase.ops.iter().map(|op| figures::finite(op.time.total_s)).fold(0.0, f64::max);
+        let total: f64 = phase
+            .ops
+            .iter()
+            .map(|op| figures::finite(op.time.total_s))
+            .sum();
+        let longest = phase
+            .ops
+            .iter()
+            .map(|op| figures::finite(op.time.total_s))
+            .fold(0.0, f64::max);
         for ((i, op), detailed) in phase.ops.iter().enumerate().zip(detailed) {
             self.put(format_args!(
                 "<tbody id=\"op-{index}-{i}\" data-class=\"{}\" data-bound=\"{}\">\n",
@@ -96,10 +104,11 @@ impl Page<'_> {
         self.put(format_args!(
             "<div class=\"controls\"><label>Filter <input type=\"search\" data-for=\"{index}\" placeholder=\"name or shape\"></label>\n"
         ));
-        let choices: [(&str, &str, fn(&OpRun) -> &str); 2] =
-            [("Class", "class", |op| &op.class), ("Bound by", "bound", |op| &op.bottleneck)];
-        for (label, field, of) in choices {
-            let mut values: Vec<&str> = phase.ops.iter().map(of).collect();
+        let classes = phase.ops.iter().map(|op| op.class.as_str()).collect();
+        let bounds = phase.ops.iter().map(|op| op.bottleneck.as_str()).collect();
+        let choices: [(&str, &str, Vec<&str>); 2] =
+            [("Class", "class", classes), ("Bound by", "bound", bounds)];
+        for (label, field, mut values) in choices {
             values.sort_unstable();
             values.dedup();
             self.put(format_args!(
@@ -111,16 +120,25 @@ impl Page<'_> {
             }
             self.raw("</select></label>\n");
         }
-        self.put(format_args!("<output data-for=\"{index}\" aria-live=\"polite\"></output></div>\n"));
+        self.put(format_args!(
+            "<output data-for=\"{index}\" aria-live=\"polite\"></output></div>\n"
+        ));
     }
 
     fn row(&mut self, i: usize, op: &OpRun, total: f64, longest: f64) {
-        let times = if op.repeat > 1 { format!(" <small>\u{d7}{}</small>", op.repeat) } else { String::new() };
+        let times = if op.repeat > 1 {
+            format!(" <small>\u{d7}{}</small>", op.repeat)
+        } else {
+            String::new()
+        };
         let share = figures::ratio(op.time.total_s, total).unwrap_or(0.0);
         let mut strip = String::new();
         for p in figures::op_time(op).iter().filter(|p| p.value > 0.0) {
             if let Some(w) = figures::ratio(100.0 * p.value, longest).filter(|w| *w >= 0.05) {
-                strip.push_str(&format!("<i class=\"s{}\" style=\"width:{w:.2}%\"></i>", palette::ink(&self.view, p).0));
+                strip.push_str(&format!(
+                    "<i class=\"s{}\" style=\"width:{w:.2}%\"></i>",
+                    palette::ink(&self.view, p).0
+                ));
             }
         }
         let joules = figures::op_joules(op);
@@ -165,34 +183,69 @@ impl Page<'_> {
         if op.mapping.is_empty() {
             self.raw("<p class=\"note\">This op has no loop nest.</p>\n");
         } else {
-            self.put(format_args!("<pre>{}</pre>\n", escape(&op.mapping.join("\n"))));
+            self.put(format_args!(
+                "<pre>{}</pre>\n",
+                escape(&op.mapping.join("\n"))
+            ));
         }
         self.raw("</div>\n<dl>");
         let mut entry = |name: &str, values: Vec<String>| {
             if !values.is_empty() {
                 let values: Vec<String> = values.iter().map(|v| escape(v)).collect();
-                self.put(format_args!("<dt>{name}</dt><dd>{}</dd>", values.join("<br>")));
+                self.put(format_args!(
+                    "<dt>{name}</dt><dd>{}</dd>",
+                    values.join("<br>")
+                ));
             }
         };
         entry("Notes", op.notes.clone());
         entry("Engine", vec![op.engine.clone()]);
         if op.macs != op.executed_macs {
             let dense = text::si(op.macs as f64, "MAC");
-            entry("MACs", vec![format!("{} run of {dense} counted", text::si(op.executed_macs as f64, "MAC"))]);
+            entry(
+                "MACs",
+                vec![format!(
+                    "{} run of {dense} counted",
+                    text::si(op.executed_macs as f64, "MAC")
+                )],
+            );
         }
-        entry("Intensity", op.intensity.map(|x| format!("{} MAC/B", text::number(x))).into_iter().collect());
+        entry(
+            "Intensity",
+            op.intensity
+                .map(|x| format!("{} MAC/B", text::number(x)))
+                .into_iter()
+                .collect(),
+        );
         let parts = figures::op_time(op);
-        let said = |p: &figures::Part| format!("{} {}", text::typeset(&text::seconds(p.value)), p.label());
-        entry("Time", parts.iter().filter(|p| p.value != 0.0).map(said).collect());
+        let said =
+            |p: &figures::Part| format!("{} {}", text::typeset(&text::seconds(p.value)), p.label());
+        entry(
+            "Time",
+            parts.iter().filter(|p| p.value != 0.0).map(said).collect(),
+        );
         let energy = op.energy.iter().filter(|e| e.energy_j != 0.0);
         let said = |e: &presil_sim::run::Energy| {
-            format!("{} {} {}", text::typeset(&text::joules(e.energy_j)), e.component, e.action)
+            format!(
+                "{} {} {}",
+                text::typeset(&text::joules(e.energy_j)),
+                e.component,
+                e.action
+            )
         };
         entry("Energy", energy.map(said).collect());
-        let moved = op.traffic.iter().filter(|t| t.read_bytes + t.write_bytes > 0.0);
+        let moved = op
+            .traffic
+            .iter()
+            .filter(|t| t.read_bytes + t.write_bytes > 0.0);
         let said = |t: &presil_sim::run::Traffic| {
             let (r, w) = (text::bytes(t.read_bytes), text::bytes(t.write_bytes));
-            format!("{} {} read, {} written", t.memory, text::typeset(&r), text::typeset(&w))
+            format!(
+                "{} {} read, {} written",
+                t.memory,
+                text::typeset(&r),
+                text::typeset(&w)
+            )
         };
         entry("Traffic", moved.map(said).collect());
         self.raw("</dl>\n</div></details></td></tr>\n");

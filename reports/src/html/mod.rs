@@ -25,7 +25,11 @@ const SCRIPT: &str = include_str!("../../assets/report.js");
 
 /// The page of a Run; `version` is the tool's.
 pub fn page(run: &Run, version: &str) -> Result<String, PlotError> {
-    let mut page = Page { out: String::with_capacity(1 << 18), view: View::new(run), version };
+    let mut page = Page {
+        out: String::with_capacity(1 << 18),
+        view: View::new(run),
+        version,
+    };
     page.head();
     page.unmodelled();
     page.headline();
@@ -73,7 +77,10 @@ impl Page<'_> {
             escape(self.version),
             escape(&title)
         ));
-        let mut facts = vec![("precision", run.precision.clone()), ("batch", run.batch.to_string())];
+        let mut facts = vec![
+            ("precision", run.precision.clone()),
+            ("batch", run.batch.to_string()),
+        ];
         facts.extend(run.prompt.map(|n| ("prompt", format!("{n} tokens"))));
         facts.extend(run.generate.map(|n| ("generate", format!("{n} tokens"))));
         facts.push(("objective", run.objective.clone()));
@@ -84,7 +91,10 @@ impl Page<'_> {
             escape(&run.chip)
         ));
         for (name, value) in facts {
-            self.put(format_args!("<li><span>{name}</span> {}</li>\n", escape(&value)));
+            self.put(format_args!(
+                "<li><span>{name}</span> {}</li>\n",
+                escape(&value)
+            ));
         }
         self.raw("</ul>\n<nav aria-label=\"Sections\">\n");
         for (i, p) in run.phases.iter().enumerate() {
@@ -93,7 +103,9 @@ impl Page<'_> {
                 1 => "Layers".to_string(),
                 _ => format!("Layers of the {}", escape(&p.name)),
             };
-            self.put(format_args!("<a href=\"#phase-{i}\">{title}</a>\n<a href=\"#layers-{i}\">{layers}</a>\n"));
+            self.put(format_args!(
+                "<a href=\"#phase-{i}\">{title}</a>\n<a href=\"#layers-{i}\">{layers}</a>\n"
+            ));
         }
         self.raw("<a href=\"#assumptions\">Assumptions</a>\n<a href=\"#chip\">Chip</a>\n<a href=\"#definitions\">Definitions</a>\n");
         self.raw("</nav>\n</header>\n<main>\n");
@@ -104,7 +116,11 @@ impl Page<'_> {
         if list.is_empty() {
             return;
         }
-        let what = if list.len() == 1 { "One op is".to_string() } else { format!("{} ops are", list.len()) };
+        let what = if list.len() == 1 {
+            "One op is".to_string()
+        } else {
+            format!("{} ops are", list.len())
+        };
         self.put(format_args!(
             "<section class=\"warning\" id=\"unmodelled\" aria-labelledby=\"unmodelled-title\">\n\
              <h2 id=\"unmodelled-title\">{what} not fully in these figures</h2>\n<ul>\n"
@@ -152,10 +168,18 @@ impl Page<'_> {
         let peak = text::si(2.0 * run.peak_macs_per_s, "OPS");
         let root = self.view.root().unwrap_or("root memory");
         let rate = text::typeset(&text::rate(run.dram_peak_bytes_per_s));
-        self.card("Peak", &peak, &format!("dense, {}; {root} {rate}", run.precision));
+        self.card(
+            "Peak",
+            &peak,
+            &format!("dense, {}; {root} {rate}", run.precision),
+        );
         if run.area_total().0 > 0.0 {
             let power = text::typeset(&text::watts(run.static_total().0));
-            self.card("Die area", &text::area(run.area_total().0), &format!("{power} static power"));
+            self.card(
+                "Die area",
+                &text::area(run.area_total().0),
+                &format!("{power} static power"),
+            );
         }
         self.raw("</dl>\n");
     }
@@ -184,40 +208,78 @@ impl Page<'_> {
     fn forward_cards(&mut self, p: &Phase) {
         let run = self.view.run;
         let cold = text::typeset(&text::seconds(p.cold_latency_s));
-        self.card("Latency", &text::seconds(p.latency_s), &format!("first pass, cold: {cold}"));
+        self.card(
+            "Latency",
+            &text::seconds(p.latency_s),
+            &format!("first pass, cold: {cold}"),
+        );
         match figures::throughput(run, p) {
             Some((r, unit)) => {
-                self.card("Throughput", &text::per_second(r, unit), &format!("batch {}", run.batch));
+                self.card(
+                    "Throughput",
+                    &text::per_second(r, unit),
+                    &format!("batch {}", run.batch),
+                );
             }
             None => self.card("Throughput", "n/a", "the latency is zero"),
         }
         let power = figures::average_power(p).map_or("n/a".into(), text::watts);
-        let label = if run.batch == 1 { "Energy per inference" } else { "Energy per pass" };
-        self.card(label, &text::joules(p.energy_j), &format!("{} on average", text::typeset(&power)));
+        let label = if run.batch == 1 {
+            "Energy per inference"
+        } else {
+            "Energy per pass"
+        };
+        self.card(
+            label,
+            &text::joules(p.energy_j),
+            &format!("{} on average", text::typeset(&power)),
+        );
         self.use_card("Utilization", p);
         self.bound_card("Bound by", p);
         let root = self.view.root().unwrap_or("root memory").to_string();
         let traffic = self.view.root_bytes(&p.traffic);
         let rate = figures::ratio(traffic, p.latency_s).map_or("n/a".into(), text::rate);
         let rate = text::typeset(&rate);
-        self.card(&format!("{root} traffic"), &text::bytes(traffic), &format!("{rate} on average"));
+        self.card(
+            &format!("{root} traffic"),
+            &text::bytes(traffic),
+            &format!("{rate} on average"),
+        );
     }
 
     fn prefill_cards(&mut self, p: &Phase) {
         let run = self.view.run;
-        let prompt = run.prompt.map_or("the prompt".into(), |n| format!("{n} tokens"));
-        self.card("Time to first token", &text::seconds(p.latency_s), &format!("prefill of {prompt}"));
+        let prompt = run
+            .prompt
+            .map_or("the prompt".into(), |n| format!("{n} tokens"));
+        self.card(
+            "Time to first token",
+            &text::seconds(p.latency_s),
+            &format!("prefill of {prompt}"),
+        );
         if let Some((r, unit)) = figures::throughput(run, p) {
-            self.card("Prefill", &text::per_second(r, unit), &format!("{} of peak", text::percent(p.utilization)));
+            self.card(
+                "Prefill",
+                &text::per_second(r, unit),
+                &format!("{} of peak", text::percent(p.utilization)),
+            );
         }
         let power = text::typeset(&figures::average_power(p).map_or("n/a".into(), text::watts));
-        self.card("Energy of the prefill", &text::joules(p.energy_j), &format!("{power} on average"));
+        self.card(
+            "Energy of the prefill",
+            &text::joules(p.energy_j),
+            &format!("{power} on average"),
+        );
         self.bound_card("Prefill bound by", p);
     }
 
     fn decode_cards(&mut self, p: &Phase) {
         let run = self.view.run;
-        let steps = if p.steps == 1 { "one step".to_string() } else { format!("mean of {} steps", p.steps) };
+        let steps = if p.steps == 1 {
+            "one step".to_string()
+        } else {
+            format!("mean of {} steps", p.steps)
+        };
         self.card("Time per output token", &text::seconds(p.latency_s), &steps);
         if let Some((r, unit)) = figures::throughput(run, p) {
             let note = match run.batch {
@@ -228,7 +290,11 @@ impl Page<'_> {
         }
         let each = p.energy_j / run.batch.max(1) as f64;
         let power = text::typeset(&figures::average_power(p).map_or("n/a".into(), text::watts));
-        self.card("Energy per output token", &text::joules(each), &format!("{power} on average"));
+        self.card(
+            "Energy per output token",
+            &text::joules(each),
+            &format!("{power} on average"),
+        );
         self.bound_card("Decode bound by", p);
     }
 
@@ -269,7 +335,9 @@ mod tests {
 
     #[test]
     fn tags_nest_and_nothing_comes_from_outside() {
-        const VOID: [&str; 9] = ["meta", "wbr", "input", "br", "!doctype", "rect", "circle", "line", "polyline"];
+        const VOID: [&str; 9] = [
+            "meta", "wbr", "input", "br", "!doctype", "rect", "circle", "line", "polyline",
+        ];
         for run in sample::all() {
             let html = page(&run, "1.2.3").unwrap();
             let mut open: Vec<&str> = vec![];
@@ -283,14 +351,25 @@ mod tests {
                 }
                 // What is left outside quotes are names of attributes.
                 let names: Vec<&str> = tag.split('"').step_by(2).collect();
-                for bad in ["http-equiv", "src", "<link", "<img", "<iframe", " on", "\'", "`"] {
+                for bad in [
+                    "http-equiv",
+                    "src",
+                    "<link",
+                    "<img",
+                    "<iframe",
+                    " on",
+                    "\'",
+                    "`",
+                ] {
                     assert!(names.iter().all(|n| !n.contains(bad)), "{tag}");
                 }
                 let href = tag.split(" href=\"").nth(1);
                 assert!(href.is_none_or(|h| h.starts_with('#')), "{tag}");
             }
             assert!(open.is_empty(), "{open:?} stay open in {}", run.model);
-            assert!(!STYLE.contains("url(") && !STYLE.contains("@import") && !SCRIPT.contains("</"));
+            assert!(
+                !STYLE.contains("url(") && !STYLE.contains("@import") && !SCRIPT.contains("</")
+            );
         }
     }
 
@@ -320,8 +399,11 @@ mod tests {
     #[test]
     fn ids_are_unique() {
         let html = page(&sample::llm(), "1").unwrap();
-        let mut ids: Vec<&str> =
-            html.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let mut ids: Vec<&str> = html
+            .split(" id=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
         let count = ids.len();
         ids.sort_unstable();
         ids.dedup();

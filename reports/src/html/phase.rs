@@ -38,30 +38,55 @@ impl Page<'_> {
         let mut facts: Vec<(&str, String)> = Vec::new();
         let floor = match phase.lower_bound_by.is_empty() {
             true => text::seconds(phase.lower_bound_s),
-            false => format!("{} ({})", text::typeset(&text::seconds(phase.lower_bound_s)), phase.lower_bound_by),
+            false => format!(
+                "{} ({})",
+                text::typeset(&text::seconds(phase.lower_bound_s)),
+                phase.lower_bound_by
+            ),
         };
         if run.phases.len() > 1 {
             facts.push(("latency", text::typeset(&text::seconds(phase.latency_s))));
             facts.push(("cold", text::typeset(&text::seconds(phase.cold_latency_s))));
             facts.push(("energy", text::typeset(&text::joules(phase.energy_j))));
-            facts.push(("utilization", text::typeset(&text::percent(phase.utilization))));
+            facts.push((
+                "utilization",
+                text::typeset(&text::percent(phase.utilization)),
+            ));
         }
         facts.push(("lower bound", floor));
         facts.push(("MACs", text::typeset(&text::si(phase.macs as f64, ""))));
         if phase.executed_macs != phase.macs {
-            facts.push(("executed MACs", text::typeset(&text::si(phase.executed_macs as f64, ""))));
+            facts.push((
+                "executed MACs",
+                text::typeset(&text::si(phase.executed_macs as f64, "")),
+            ));
         }
         if let Some(x) = self.view.intensity(phase.executed_macs, &phase.traffic) {
-            facts.push(("intensity", text::typeset(&format!("{} MAC/B", text::number(x)))));
+            facts.push((
+                "intensity",
+                text::typeset(&format!("{} MAC/B", text::number(x))),
+            ));
         }
-        facts.push(("weights", text::typeset(&text::bytes(phase.weight_bytes as f64))));
+        facts.push((
+            "weights",
+            text::typeset(&text::bytes(phase.weight_bytes as f64)),
+        ));
         if phase.cache_bytes > 0 {
-            facts.push(("caches", text::typeset(&text::bytes(phase.cache_bytes as f64))));
+            facts.push((
+                "caches",
+                text::typeset(&text::bytes(phase.cache_bytes as f64)),
+            ));
         }
-        facts.push(("peak activations", text::typeset(&text::bytes(phase.peak_activation_bytes as f64))));
+        facts.push((
+            "peak activations",
+            text::typeset(&text::bytes(phase.peak_activation_bytes as f64)),
+        ));
         self.raw("<ul class=\"facts\">\n");
         for (name, value) in facts {
-            self.put(format_args!("<li><span>{name}</span> {}</li>\n", escape(&value)));
+            self.put(format_args!(
+                "<li><span>{name}</span> {}</li>\n",
+                escape(&value)
+            ));
         }
         self.raw("</ul>\n");
     }
@@ -80,7 +105,9 @@ impl Page<'_> {
         for (p, share) in parts.iter().zip(&shares) {
             let n = palette::ink(&self.view, p).0;
             let name = escape(p.label());
-            self.put(format_args!("<i class=\"s{n}\" style=\"flex-grow:{share}\" title=\"{name} {share:.1} %\"></i>"));
+            self.put(format_args!(
+                "<i class=\"s{n}\" style=\"flex-grow:{share}\" title=\"{name} {share:.1} %\"></i>"
+            ));
         }
         self.raw("</div>\n<table class=\"parts\"><tbody>\n");
         for (p, share) in parts.iter().zip(&shares) {
@@ -104,7 +131,11 @@ impl Page<'_> {
         }
         self.raw("<ul class=\"legend\">\n");
         for (name, ink) in entries {
-            self.put(format_args!("<li><i class=\"key s{}\"></i>{}</li>\n", ink.0, escape(name)));
+            self.put(format_args!(
+                "<li><i class=\"key s{}\"></i>{}</li>\n",
+                ink.0,
+                escape(name)
+            ));
         }
         self.raw("</ul>\n");
     }
@@ -115,19 +146,37 @@ impl Page<'_> {
         let Some(wide) = plots::roofline(&self.view, index, phase, &classes, Shape::Wide)? else {
             return Ok(());
         };
-        let narrow = plots::roofline(&self.view, index, phase, &classes, Shape::Narrow)?.unwrap_or_default();
+        let narrow =
+            plots::roofline(&self.view, index, phase, &classes, Shape::Narrow)?.unwrap_or_default();
         self.raw("<figure>\n<h3>Roofline</h3>\n");
-        let drawn = |op: &&presil_sim::run::OpRun| self.view.intensity(op.executed_macs, &op.traffic).is_some_and(|x| x > 0.0);
+        let drawn = |op: &&presil_sim::run::OpRun| {
+            self.view
+                .intensity(op.executed_macs, &op.traffic)
+                .is_some_and(|x| x > 0.0)
+        };
         let mut legend: Vec<(String, Ink)> = Vec::new();
         for op in phase.ops.iter().filter(drawn) {
             let ink = palette::class(&classes, &op.class);
-            let name = if classes.iter().any(|c| c.0 == op.class) { op.class.clone() } else { "other".into() };
+            let name = if classes.iter().any(|c| c.0 == op.class) {
+                op.class.clone()
+            } else {
+                "other".into()
+            };
             if !legend.iter().any(|l| l.0 == name) {
                 legend.push((name, ink));
             }
         }
-        let total: f64 = phase.ops.iter().map(|op| figures::finite(op.time.total_s)).sum();
-        let shown: f64 = phase.ops.iter().filter(drawn).map(|op| figures::finite(op.time.total_s)).sum();
+        let total: f64 = phase
+            .ops
+            .iter()
+            .map(|op| figures::finite(op.time.total_s))
+            .sum();
+        let shown: f64 = phase
+            .ops
+            .iter()
+            .filter(drawn)
+            .map(|op| figures::finite(op.time.total_s))
+            .sum();
         let hidden = phase.ops.len() - phase.ops.iter().filter(drawn).count();
         let rest = figures::ratio(total - shown, total).unwrap_or(0.0).max(0.0);
         let root = escape(self.view.root().unwrap_or("the root memory"));
@@ -139,7 +188,10 @@ impl Page<'_> {
              Left of the ridge point {root} limits, right of it the MAC rate."
         ));
         if hidden > 0 {
-            let (are, rest) = (if hidden == 1 { "op has" } else { "ops have" }, q(&text::percent(rest)));
+            let (are, rest) = (
+                if hidden == 1 { "op has" } else { "ops have" },
+                q(&text::percent(rest)),
+            );
             self.put(format_args!(
                 " {hidden} {are} no MACs or no {root} traffic and {} not shown; {} {rest} of the time.",
                 if hidden == 1 { "is" } else { "are" },
@@ -155,14 +207,25 @@ impl Page<'_> {
             return Ok(());
         }
         let time = plots::bars(&self.view, index, phase, figures::op_time, text::seconds);
-        let keys = self.keys(figures::phase_time(phase).into_iter().filter(|p| p.name != figures::NOT_ATTRIBUTED));
+        let keys = self.keys(
+            figures::phase_time(phase)
+                .into_iter()
+                .filter(|p| p.name != figures::NOT_ATTRIBUTED),
+        );
         let what = "The colours say what the time goes to.";
         self.layered("Time by layer", &time, &keys, what, text::seconds)?;
         let view = self.view.clone();
         let energy = plots::bars(&view, index, phase, |op| view.op_energy(op), text::joules);
         let all = view.phase_energy(phase);
-        let fixed: f64 = all.iter().filter(|p| p.kind == Kind::Static).map(|p| p.value).sum();
-        let keys = self.keys(all.into_iter().filter(|p| !matches!(p.kind, Kind::Static | Kind::Rest)));
+        let fixed: f64 = all
+            .iter()
+            .filter(|p| p.kind == Kind::Static)
+            .map(|p| p.value)
+            .sum();
+        let keys = self.keys(
+            all.into_iter()
+                .filter(|p| !matches!(p.kind, Kind::Static | Kind::Rest)),
+        );
         let what = match fixed > 0.0 {
             true => format!(
                 "Dynamic energy by component. Static power adds {} over the whole pass.",
@@ -175,7 +238,10 @@ impl Page<'_> {
 
     /// The legend of parts that are not nothing.
     fn keys(&self, parts: impl Iterator<Item = Part>) -> Vec<(String, Ink)> {
-        parts.filter(|p| p.value > 0.0).map(|p| (p.label().to_string(), palette::ink(&self.view, &p))).collect()
+        parts
+            .filter(|p| p.value > 0.0)
+            .map(|p| (p.label().to_string(), palette::ink(&self.view, &p)))
+            .collect()
     }
 
     fn layered(
@@ -208,9 +274,10 @@ impl Page<'_> {
         let bytes = self.view.root_bytes(&phase.traffic);
         let run = self.view.run;
         let mean = figures::ratio(bytes, phase.latency_s);
-        if let (Some(mean), Some(part)) =
-            (mean, mean.and_then(|m| figures::ratio(m, run.dram_streaming_bytes_per_s)))
-        {
+        if let (Some(mean), Some(part)) = (
+            mean,
+            mean.and_then(|m| figures::ratio(m, run.dram_streaming_bytes_per_s)),
+        ) {
             self.put(format_args!(
                 "<figcaption>{} moves {} in a pass: {} on average, {} of the {} that long streams reach.</figcaption>\n",
                 escape(root),
