@@ -3,10 +3,11 @@
 //! The time of an op is the time of its busiest resource plus what cannot overlap:
 //!
 //! ```text
-//! T = launch + fill + max over resources (busy time) + drain
+//! T = latency + max over resources (busy time)
 //! busy(compute)      = cycles / clock                      cycles = sum over temporal iterations of 1/rate
 //! busy(memory port)  = bytes / (rate x streaming efficiency)       worst instance; reads + writes where shared
-//! fill               = first tile of each memory level that nothing hides (latency + first tile / rate)
+//! latency            = launch, array fill and drain, first tiles in and last tiles out, as far as the busiest
+//!                      resource does not work meanwhile (see [`crate::analysis`])
 //! ```
 //!
 //! Energy of memory accesses is bits x energy per bit, of MACs executed MACs x energy of the mode, of wires bits
@@ -17,7 +18,7 @@ use presil_numerics::{Joules, Seconds};
 use serde::Serialize;
 
 /// What can limit an op.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Resource {
     /// The compute nodes of an array.
     Compute,
@@ -28,6 +29,7 @@ pub enum Resource {
     /// The host processor.
     Host,
     /// What overlaps with nothing: launch, fill, drain, handover.
+    #[default]
     Latency,
 }
 
@@ -78,12 +80,6 @@ pub struct Cost {
     pub time: Seconds,
     /// Dynamic energy by component and action.
     pub energy: Vec<EnergyEntry>,
-}
-
-impl Default for Resource {
-    fn default() -> Self {
-        Self::Latency
-    }
 }
 
 impl Cost {

@@ -43,9 +43,12 @@ fn dims(list: &[(&str, u64)]) -> Vec<Dim> {
     list.iter().map(|(name, size)| Dim { name: (*name).into(), size: *size }).collect()
 }
 
+/// Terms, offset and extent of a rank.
+type Indexed<'a> = (&'a [(u32, i64)], i64, u64);
+
 /// An access whose ranks are `sum(coefficient x dimension) + offset` within an extent.
-fn ranks(place: Place, list: &[(&[(u32, i64)], i64, u64)]) -> Access {
-    let rank = |(terms, offset, _): &(&[(u32, i64)], i64, u64)| Affine {
+fn ranks(place: Place, list: &[Indexed]) -> Access {
+    let rank = |(terms, offset, _): &Indexed| Affine {
         terms: terms.iter().map(|(d, c)| (DimId(*d), *c)).collect(),
         offset: *offset,
     };
@@ -74,7 +77,7 @@ pub(crate) fn matmul(m: u64, n: u64, k: u64) -> Einsum {
 /// A random small einsum.
 pub(crate) fn einsum(r: &mut Random) -> Einsum {
     let (i0, i1, o0) = (Place::Input(0), Place::Input(1), Place::Output(0));
-    match r.int(0, 7) {
+    match r.int(0, 8) {
         0 => matmul(r.int(1, 9), r.int(1, 9), r.int(1, 9)),
         1 => {
             let d = dims(&[("b", r.int(1, 4)), ("m", r.int(1, 6)), ("n", r.int(1, 6)), ("k", r.int(1, 6))]);
@@ -93,6 +96,15 @@ pub(crate) fn einsum(r: &mut Random) -> Einsum {
             let d = dims(&[("b", r.int(1, 2)), ("i", r.int(1, 7)), ("j", r.int(1, 7)), ("d", r.int(1, 3))]);
             let domain = attention_mask(r, 1, 2);
             let (i, w, o) = (plain(i0, &d, &[0, 1, 2]), plain(i1, &d, &[0, 2, 3]), plain(o0, &d, &[0, 1, 3]));
+            contraction(d, i, w, o, domain)
+        }
+        7 => {
+            // Weights by relative position, clipped; the input has the query twice.
+            let d = dims(&[("i", r.int(1, 5)), ("j", r.int(1, 5)), ("d", r.int(1, 3))]);
+            let domain = if r.chance(30) { Domain::Dense } else { attention_mask(r, 0, 1) };
+            let relative: &[(u32, i64)] = &[(1, 1), (0, -1)];
+            let w = ranks(i1, &[(relative, 2, r.int(1, 8)), (&[(2, 1)], 0, d[2].size)]);
+            let (i, o) = (plain(i0, &d, &[0, 0, 2]), plain(o0, &d, &[0, 1]));
             contraction(d, i, w, o, domain)
         }
         _ => {
@@ -310,7 +322,7 @@ pub(crate) fn mapping(r: &mut Random, problem: &Problem) -> Vec<Step> {
                         let dim = r.int(0, sizes.len() as u64 - 1) as usize;
                         let accepted = a.accepts.iter().any(|s| crate::mapping::selects(problem.einsum, s, Id::new(dim)));
                         let legal: Vec<u64> = (1..=tiles[dim])
-                            .filter(|t| tiles[dim].div_ceil(*t) <= room && (tiles[dim] == sizes[dim] || tiles[dim] % t == 0))
+                            .filter(|t| tiles[dim].div_ceil(*t) <= room && (tiles[dim] == sizes[dim] || tiles[dim].is_multiple_of(*t)))
                             .collect();
                         if accepted {
                             let tile = legal[r.int(0, legal.len() as u64 - 1) as usize];
@@ -354,7 +366,7 @@ fn emit(r: &mut Random, steps: &mut Vec<Step>, tokens: &mut Vec<Token>, tiles: &
             Token::Loop(d) => {
                 let more = tokens[i + 1..].iter().any(|t| matches!(t, Token::Loop(x) if *x == d));
                 let whole = tiles[d] == sizes[d];
-                let legal: Vec<u64> = (1..=tiles[d]).filter(|t| whole || tiles[d] % t == 0).collect();
+                let legal: Vec<u64> = (1..=tiles[d]).filter(|t| whole || tiles[d].is_multiple_of(*t)).collect();
                 let tile = if close && !more { 1 } else { legal[r.int(0, legal.len() as u64 - 1) as usize] };
                 tiles[d] = tile;
                 steps.push(Step::Temporal { dim: Id::new(d), tile });
