@@ -37,7 +37,7 @@ struct Heads {
 impl<'m> Importer<'m> {
     /// Scores, softmax, values; returns the result, laid out as the queries are, and the scores.
     fn attend(&mut self, node: &Node<'m>, q: TensorId, k: TensorId, v: TensorId, a: &Heads) -> Result<[Value<'m>; 2], Fault> {
-        if a.kv_heads == 0 || a.heads % a.kv_heads != 0 || a.heads == 0 {
+        if a.kv_heads == 0 || a.heads == 0 || !a.heads.is_multiple_of(a.kv_heads) {
             return Err(format!("{} query heads must be a multiple of {} key-value heads", a.heads, a.kv_heads).into());
         }
         let frame = |width| {

@@ -3,7 +3,8 @@
 //! - `If` with a condition known at import takes that branch; otherwise the branch with more MACs (more ops if
 //!   equal) stands for both, stated as an assumption.
 //! - `Loop` and `Scan` import their body once, its ops run once for each iteration (`Op::steps`). A loop whose
-//!   carried shapes change is unrolled. A trip count that the file does not fix is an error.
+//!   carried shapes change is unrolled. A trip count that the file does not fix is an error, or one iteration where
+//!   [`allow_unknown`](crate::Request::allow_unknown) says so.
 //! - Functions are inlined.
 
 use std::rc::Rc;
@@ -101,8 +102,12 @@ impl<'m> Importer<'m> {
         }
         let trips = match node.optional(0).map(|m| m.scalar()) {
             Some(Some(m)) => u64::try_from(m).unwrap_or(0),
+            _ if self.request.allow_unknown => {
+                self.assume(format!("{}: how often it runs depends on the data; one iteration is counted", node.place));
+                1
+            }
             _ => {
-                return Err("how often it runs depends on the data; export the model with a fixed trip count or with shapes that fix it".into());
+                return Err("how often it runs depends on the data; export the model with a fixed trip count or with shapes that fix it, or count one iteration with --allow-unknown".into());
             }
         };
         if trips == 0 {

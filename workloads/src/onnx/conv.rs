@@ -106,6 +106,16 @@ impl Window {
         all.ok_or_else(|| format!("the filter {:?} is larger than the padded input {:?}", self.kernel, self.extents).into())
     }
 
+    /// The extents of the input that a pooling with this window made its output, `extents`, from.
+    pub fn inverse(&self) -> Result<Vec<u64>, Fault> {
+        let one = |i: usize| {
+            let reach = self.extents[i].checked_sub(1)?.checked_mul(self.stride[i])?.checked_add(self.kernel[i])?;
+            reach.checked_sub(self.before[i] + self.after[i])
+        };
+        let all: Option<Vec<u64>> = (0..self.kernel.len()).map(one).collect();
+        all.ok_or_else(|| "its padding leaves no output".into())
+    }
+
     /// The index of an input (of the output, for transposed convolutions): `stride x out + dilation x tap - before`.
     pub fn affine(&self, i: usize, out: DimId, tap: DimId) -> Affine {
         Affine { terms: vec![(out, self.stride[i] as i64), (tap, self.dilation[i] as i64)], offset: -(self.before[i] as i64) }
@@ -241,12 +251,12 @@ impl<'m> Importer<'m> {
         let mut input = channel_access(Place::Input(0), &dims, &[0, 1, 3]);
         let mut output = channel_access(Place::Output(0), &dims, &[0, 1, 2]);
         let mut weight = channel_access(Place::Input(1), &dims, &[1, 2, 3]);
-        for i in 0..out.len() {
+        for (i, &extent) in out.iter().enumerate() {
             let (p, r) = (DimId(first_out + i as u32), DimId(first_tap + i as u32));
             input.ranks.push(window.affine(i, p, r));
             input.extents.push(window.extents[i]);
             output.ranks.push(Affine::dim(p));
-            output.extents.push(out[i]);
+            output.extents.push(extent);
             weight.ranks.push(Affine::dim(r));
             weight.extents.push(window.kernel[i]);
         }
@@ -268,11 +278,11 @@ impl<'m> Importer<'m> {
         };
         let wanted = node.ints("output_shape").filter(|s| !s.is_empty());
         let mut spatial = Vec::new();
-        for i in 0..rank {
+        for (i, extra) in extra.into_iter().enumerate() {
             let full = (window.extents[i] - 1)
                 .checked_mul(window.stride[i])
                 .and_then(|f| f.checked_add(window.span(i)))
-                .and_then(|f| f.checked_add(extra[i]))
+                .and_then(|f| f.checked_add(extra))
                 .ok_or("its output is too large")?;
             // A given output shape, and auto_pad, say how much of the full result is cut off.
             let target = match (wanted, window.auto) {
@@ -295,12 +305,12 @@ impl<'m> Importer<'m> {
         let mut input = channel_access(Place::Input(0), &dims, &[0, 1, 3]);
         let mut output = channel_access(Place::Output(0), &dims, &[0, 1, 2]);
         let mut weight = channel_access(Place::Input(1), &dims, &[1, 3, 2]);
-        for i in 0..out.len() {
+        for (i, &extent) in out.iter().enumerate() {
             let (p, r) = (DimId(first_in + i as u32), DimId(first_tap + i as u32));
             input.ranks.push(Affine::dim(p));
             input.extents.push(window.extents[i]);
             output.ranks.push(window.affine(i, p, r));
-            output.extents.push(out[i]);
+            output.extents.push(extent);
             weight.ranks.push(Affine::dim(r));
             weight.extents.push(window.kernel[i]);
         }
@@ -328,4 +338,37 @@ fn channel_access(place: Place, dims: &[Dim], ranks: &[u32]) -> Access {
 /// A dense multiply-accumulate einsum.
 pub(super) fn contraction(dims: Vec<Dim>, a: Access, b: Access, output: Access) -> Einsum {
     Einsum { dims, inputs: vec![a, b], output, map: MapOperator::MultiplyAccumulate, reduce: ReduceOperator::Sum, domain: Domain::Dense }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Output extents against a walk over window positions.
+        #[test]
+        fn windows_have_as_many_positions_as_fit(
+            extent in 1u64..30, kernel in 1u64..6, stride in 1u64..5, dilation in 1u64..4, before in 0u64..4, after in 0u64..4, ceil: bool,
+        ) {
+            let window = Window {
+                extents: vec![extent], kernel: vec![kernel], stride: vec![stride], dilation: vec![dilation],
+                before: vec![before], after: vec![after], ceil, auto: None,
+            };
+            let padded = extent + before + after;
+            let span = (kernel - 1) * dilation + 1;
+            // Frameworks refuse paddings that a window could lie in.
+            prop_assume!(before < span && after < span);
+            let starts = (0..padded).step_by(stride as usize);
+            let whole = starts.clone().filter(|s| s + span <= padded).count() as u64;
+            // Rounded up, one more window may hang over, if it starts before the padding behind.
+            let next = whole * stride;
+            let hangs = ceil && whole > 0 && (whole - 1) * stride + span < padded && next < extent + before;
+            match window.outputs() {
+                Ok(out) => prop_assert_eq!(out, vec![whole + u64::from(hangs)]),
+                Err(_) => prop_assert_eq!(whole, 0),
+            }
+        }
+    }
 }

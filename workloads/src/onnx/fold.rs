@@ -118,7 +118,7 @@ fn evaluate<'m>(node: &Node<'m>) -> Option<Vec<Value<'m>>> {
         }
         "Slice" => {
             let x = node.optional(0)?;
-            let (shape, starts, by) = sliced(node).ok()?;
+            let Slice { shape, starts, steps: by } = sliced(node).ok()?;
             let own = shapes::strides(&x.shape);
             let offset: i64 = starts.iter().zip(&own).map(|(s, o)| *s as i64 * *o as i64).sum();
             let steps: Vec<i64> = by.iter().zip(&own).map(|(b, o)| b.saturating_mul(*o as i64)).collect();
@@ -226,9 +226,8 @@ fn range<'m>(node: &Node<'m>) -> Option<Vec<Value<'m>>> {
         (Data::Float(s), Data::Float(l), Data::Float(d)) => {
             let (s, l, d) = (*s.first()?, *l.first()?, *d.first()?);
             let count = ((l - s) / d).ceil().max(0.0);
-            if !(count <= FOLDED_ELEMENTS as f64) {
-                return None;
-            }
+            // Not a number (a step of 0) is refused, too.
+            let count = Some(count).filter(|c| *c <= FOLDED_ELEMENTS as f64)?;
             let data = (0..count as u64).map(|i| s + i as f64 * d).collect();
             Some(vec![Value::constant(dtype, vec![count as u64], Data::Float(data))])
         }
@@ -273,7 +272,7 @@ fn cumulative<'m>(node: &Node<'m>) -> Option<Vec<Value<'m>>> {
     let Data::Int(mut v) = (*x.data()?).clone() else { return None };
     let step = shapes::strides(&x.shape)[axis];
     for i in 0..v.len() {
-        if i / step % x.shape[axis] as usize > 0 {
+        if !(i / step).is_multiple_of(x.shape[axis] as usize) {
             v[i] = v[i].checked_add(v[i - step])?;
         }
     }
@@ -525,8 +524,15 @@ pub(super) fn tiled(shape: &[u64], by: &[u64]) -> Result<Vec<u64>, String> {
     shapes::checked(out.ok_or_else(|| format!("shape {shape:?} repeated {by:?} times is too large"))?)
 }
 
-/// Shape, starts and steps of a Slice.
-pub(super) fn sliced(node: &Node) -> Result<(Vec<u64>, Vec<u64>, Vec<i64>), super::error::Fault> {
+/// A slice: the shape of its result, and where and in which steps it reads each axis.
+pub(super) struct Slice {
+    pub shape: Vec<u64>,
+    pub starts: Vec<u64>,
+    pub steps: Vec<i64>,
+}
+
+/// What a Slice reads.
+pub(super) fn sliced(node: &Node) -> Result<Slice, super::error::Fault> {
     let x = node.input(0)?;
     let list = |name: &str, i: usize| match node.ints(name) {
         Some(v) if node.opset < 10 => Ok(Some(v.to_vec())),
@@ -546,7 +552,7 @@ pub(super) fn sliced(node: &Node) -> Result<(Vec<u64>, Vec<u64>, Vec<i64>), supe
         let axis = shapes::axis(*axis, x.rank())?;
         (first[axis], by[axis], shape[axis]) = shapes::slice(x.shape[axis], *start, *end, *step)?;
     }
-    Ok((shape, first, by))
+    Ok(Slice { shape, starts: first, steps: by })
 }
 
 /// Axis and result of a Concat.

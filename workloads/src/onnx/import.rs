@@ -13,7 +13,7 @@ use crate::tensor::{Role, TensorId};
 use super::error::{Fault, OnnxError, Place};
 use super::node::{Attributes, Node};
 use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
-use super::value::{DType, Known, Value, check_tensor, elements};
+use super::value::{DType, Known, Value, check_tensor};
 use super::{finish, fold, inputs};
 
 /// Oldest supported version of the default operator set.
@@ -232,7 +232,7 @@ impl<'m> Importer<'m> {
     pub fn initializers(&mut self, graph: &'m GraphProto) -> Result<(), OnnxError> {
         for t in &graph.initializer {
             let (dtype, shape) = check_tensor(t)?;
-            self.weight(&t.name, dtype, shape, Known::Stored(t));
+            self.weight(&t.name, dtype, shape, Known::Stored(t))?;
         }
         for s in &graph.sparse_initializer {
             // The stored zeros are left out in the file; the graph holds the dense tensor.
@@ -240,16 +240,20 @@ impl<'m> Importer<'m> {
             let fail = |reason| OnnxError::Tensor { name: t.name.clone(), reason };
             let (dtype, _) = check_tensor(t)?;
             let shape = super::value::shape_of(&s.dims).map_err(fail)?;
-            self.weight(&t.name, dtype, shape, Known::Nothing);
+            self.weight(&t.name, dtype, shape, Known::Nothing)?;
         }
         Ok(())
     }
 
-    fn weight(&mut self, name: &'m str, dtype: DType, shape: Vec<u64>, known: Known<'m>) {
+    fn weight(&mut self, name: &'m str, dtype: DType, shape: Vec<u64>, known: Known<'m>) -> Result<(), OnnxError> {
+        if self.scopes.last().is_some_and(|s| s.values.contains_key(name)) {
+            return Err(OnnxError::Tensor { name: name.into(), reason: "it is stored twice".into() });
+        }
         let prefix = self.scopes.last().map_or("", |s| s.prefix.as_str());
         let tensor = self.builder.weight(format!("{prefix}{name}"), &shape);
         self.builder.graph.tensors[tensor].quantization = dtype.format().into();
         self.define(name, Value { dtype, shape, known, tensor: Some(tensor), weight: true });
+        Ok(())
     }
 
     fn inputs(&mut self, graph: &'m GraphProto) -> Result<(), OnnxError> {
@@ -407,8 +411,8 @@ impl<'m> Importer<'m> {
         for output in outputs {
             let value = self.find(&output.name).cloned().ok_or_else(|| OnnxError::NoOutput(output.name.clone()))?;
             let shape = &value.shape;
-            if elements(shape).is_none() {
-                return Err(OnnxError::NoOutput(output.name.clone()));
+            if let Some((_, said)) = self.declared.get(output.name.as_str()).filter(|(_, s)| s != shape).cloned() {
+                self.assume(format!("output `{}`: the file declares shape {said:?}, its nodes give {shape:?}", output.name));
             }
             let given = value.tensor.map(|t| &self.builder.graph.tensors[t]);
             let as_is = given.is_some_and(|t| t.role == Role::Activation && t.shape == *shape && t.quantization == value.storage());

@@ -5,7 +5,7 @@ use presil_numerics::LanePrimitive as L;
 use crate::build::{Function, dims, plain, single};
 use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::op::{Op, OpClass, OpKind};
-use crate::tensor::TensorId;
+use crate::tensor::{Role, TensorId};
 
 use super::error::Fault;
 use super::import::Importer;
@@ -47,6 +47,7 @@ pub(super) fn broadcast_access(place: Place, own: &[u64], rank: usize) -> Access
 
 impl<'m> Importer<'m> {
     /// Appends an op with one output.
+    #[expect(clippy::too_many_arguments, reason = "an op is all of these")]
     pub fn emit(
         &mut self,
         node: &Node<'m>,
@@ -60,6 +61,17 @@ impl<'m> Importer<'m> {
         let shape = shapes::checked(shape.to_vec())?;
         let name = format!("{}{part}", node.name);
         let output = self.fresh(&name, &shape, dtype);
+        // A constant that is multiplied is a parameter, wherever the file keeps it.
+        if let OpKind::Cascade(einsums) = &kind
+            && einsums.iter().any(Einsum::is_contraction)
+        {
+            for t in inputs.iter().skip(1) {
+                let tensor = &mut self.builder.graph.tensors[*t];
+                if tensor.role == Role::Constant {
+                    tensor.role = Role::Weight;
+                }
+            }
+        }
         let empty = |t: &TensorId| self.builder.graph.tensors[*t].shape.contains(&0);
         // Nothing happens to no elements.
         let kind = if shape.contains(&0) || (matches!(kind, OpKind::Cascade(_)) && inputs.iter().any(empty)) { OpKind::View } else { kind };
@@ -215,7 +227,7 @@ impl<'m> Importer<'m> {
             "Pad" => self.pad(node),
             "DepthToSpace" | "SpaceToDepth" => self.depth_space(node),
             "ReverseSequence" | "Trilu" => self.moved(node),
-            "ConstantOfShape" | "EyeLike" | "Range" | "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => self.fill(node),
+            "ConstantOfShape" | "EyeLike" | "Range" | "HannWindow" | "HammingWindow" | "BlackmanWindow" | "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => self.fill(node),
             "Gather" => self.gather(node),
             "GatherElements" => self.gather_elements(node),
             "GatherND" => self.gather_nd(node),
@@ -226,6 +238,7 @@ impl<'m> Importer<'m> {
             "NonZero" => self.non_zero(node),
             "Compress" | "Unique" => self.chosen_all(node),
             "CenterCropPad" => self.center_crop_pad(node),
+            "MaxUnpool" => self.max_unpool(node),
             "GridSample" => self.grid_sample(node),
             "RoiAlign" => self.roi_align(node),
             _ => Err(Fault::Unknown),

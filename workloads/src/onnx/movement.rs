@@ -89,7 +89,7 @@ impl<'m> Importer<'m> {
 
     /// Slice: read in place.
     pub fn slice(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let (shape, ..) = fold::sliced(node)?;
+        let shape = fold::sliced(node)?.shape;
         let weight = node.input(0)?.weight;
         Ok(vec![Value { weight, ..self.view(node, 0, "", &shape)? }])
     }
@@ -199,6 +199,10 @@ impl<'m> Importer<'m> {
                 (natural(node.known(0, "the extents of its result")?)?, dtype)
             }
             "RandomNormal" | "RandomUniform" => (natural(node.ints("shape").unwrap_or_default().to_vec())?, typed("dtype", DType::F32)?),
+            "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
+                let dtype = i32::try_from(node.int("output_datatype", 1)).ok().and_then(DType::of).ok_or("its output_datatype is none that ONNX defines")?;
+                (natural(node.known(0, "its length")?)?, dtype)
+            }
             "Range" => return Err("its bounds depend on the data, so the shape is unknown; export the model with fixed shapes".into()),
             _ => {
                 let x = node.input(0)?;
@@ -275,6 +279,23 @@ impl<'m> Importer<'m> {
         let elements = x.elements().saturating_add(updates);
         let value = self.emit(node, "", OpClass::Gather, OpKind::Move { elements }, tensors, &x.shape, x.dtype)?;
         Ok(vec![value])
+    }
+
+    /// MaxUnpool: a filled tensor, the maxima written to their places.
+    pub fn max_unpool(&mut self, node: &Node<'m>) -> Lowered<'m> {
+        let (x, kernel) = (node.input(0)?.clone(), node.ints("kernel_shape").ok_or("it needs a kernel_shape")?);
+        node.input(1)?;
+        let shape = if node.optional(2).is_some() {
+            let wanted = node.known(2, "the extents of its result")?;
+            wanted.iter().map(|d| u64::try_from(*d).map_err(|_| format!("extent {d} is negative"))).collect::<Result<_, _>>()?
+        } else {
+            let window = super::conv::Window::of(node, &x.shape, kernel, false)?;
+            x.shape[..2].iter().copied().chain(window.inverse()?).collect()
+        };
+        let shape = shapes::checked(shape)?;
+        let elements = transposed_elements(&shape);
+        let tensors = vec![self.operand(node, 0)?, self.operand(node, 1)?];
+        Ok(vec![self.emit(node, "", OpClass::Gather, OpKind::Move { elements }, tensors, &shape, x.dtype)?])
     }
 
     /// OneHot.

@@ -247,7 +247,7 @@ fn open_extents_are_batches_or_asked_for() {
             GraphProto {
                 input: vec![value("a", 1, a), value("b", 1, b)],
                 node: vec![node("Relu", &["a"], &["y"], vec![]), node("Relu", &["b"], &["z"], vec![])],
-                output: vec![value("y", 1, &[]), value("z", 1, &[])],
+                output: vec![value("y", 1, &[-9]), value("z", 1, &[-9])],
                 ..GraphProto::default()
             },
             vec![],
@@ -280,6 +280,44 @@ fn open_extents_are_batches_or_asked_for() {
     let fixed = graph(&[1, 3], &[1]);
     assert!(ask(&fixed, 8, &[]).unwrap_err().contains("fixes its shape 1 x 3"));
     assert!(ask(&fixed, 1, &[]).is_ok());
+}
+
+/// A damaged file that still decodes: what is stored twice, what contradicts itself.
+#[test]
+fn contradictions_are_named() {
+    let graph = |initializer: Vec<TensorProto>, node: Vec<NodeProto>| GraphProto {
+        input: vec![value("x", 1, &[1, 4, 9])],
+        initializer,
+        node,
+        output: vec![value("y", 1, &[-9])],
+        ..GraphProto::default()
+    };
+    let weights = |dims: &[i64]| TensorProto {
+        name: "w".into(),
+        data_type: 1,
+        dims: dims.to_vec(),
+        raw_data: vec![0; 4 * dims.iter().product::<i64>() as usize].into(),
+        ..TensorProto::default()
+    };
+    let ints = |name: &str, ints: &[i64]| AttributeProto { name: name.into(), ints: ints.to_vec(), ..AttributeProto::default() };
+    let conv = |attributes| node("Conv", &["x", "w"], &["y"], attributes);
+    let cases = [
+        (graph(vec![weights(&[8, 4, 3]); 2], vec![conv(vec![])]), "stored twice"),
+        (graph(vec![weights(&[8, 4, 3])], vec![conv(vec![ints("kernel_shape", &[5])])]), "kernel_shape [5]"),
+        (graph(vec![weights(&[8, 4, 30])], vec![conv(vec![])]), "larger than the padded input"),
+        (graph(vec![weights(&[8, 3, 3])], vec![conv(vec![])]), "3 input channels of a group"),
+        (graph(vec![weights(&[8, 4, 3])], vec![conv(vec![ints("pads", &[1])])]), "pads [1] must have 2 numbers"),
+        (graph(vec![weights(&[8, 4, 3, 3])], vec![conv(vec![])]), "ranks must be equal"),
+        (graph(vec![], vec![node("Reshape", &["x", "x"], &["y"], vec![])]), "depends on the data"),
+        (graph(vec![numbers("s", &[5, -1], &[2])], vec![node("Reshape", &["x", "s"], &["y"], vec![])]), "[1, 4, 9] does not reshape to [5, -1]"),
+        (graph(vec![], vec![node("Transpose", &["x"], &["y"], vec![ints("perm", &[0, 0, 1])])]), "no permutation"),
+        (graph(vec![], vec![node("Relu", &["x"], &["z"], vec![])]), "output `y` is made by no node"),
+        (graph(vec![numbers("s", &[7], &[1])], vec![node("Gather", &["x", "s"], &["y"], vec![])]), "index 7 is outside axis 0"),
+    ];
+    for (graph, wanted) in cases {
+        let error = import_bytes("m", &model(graph, vec![]), &Request::default()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "`{wanted}` is not in: {error}");
+    }
 }
 
 /// Quantized files carry their own formats; only real conversions are ops.

@@ -259,9 +259,6 @@ impl<'m> Importer<'m> {
     pub fn pool(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?.clone();
         let kernel = node.ints("kernel_shape").ok_or("it needs a kernel_shape")?;
-        if node.wants(1) {
-            return Err("its output of indices is not supported".into());
-        }
         let window = Window::of(node, &x.shape, kernel, node.int("ceil_mode", 0) != 0)?;
         let out = window.outputs()?;
         let shape: Vec<u64> = x.shape[..2].iter().chain(&out).copied().collect();
@@ -289,8 +286,16 @@ impl<'m> Importer<'m> {
             ]
         };
         let t = self.operand(node, 0)?;
-        let value = self.emit(node, "", OpClass::Pool, OpKind::Cascade(cascade), vec![t], &shape, x.dtype)?;
-        Ok(vec![value])
+        let mut values = vec![self.emit(node, "", OpClass::Pool, OpKind::Cascade(cascade), vec![t], &shape, x.dtype)?];
+        if node.wants(1) {
+            // Where the maxima were found, written beside them.
+            let places = self.fresh(&format!("{}.indices", node.name), &shape, DType::I64);
+            if let Some(op) = self.builder.last_op() {
+                op.outputs.push(places);
+            }
+            values.push(Value::made(DType::I64, shape, places));
+        }
+        Ok(values)
     }
 
     /// Pooling over all ranks behind the channels.
@@ -341,6 +346,7 @@ impl<'m> Importer<'m> {
         Ok(vec![self.reduced(node, &axes, operator, first, last, &shape, dtype)?])
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a reduction is all of these")]
     fn reduced(
         &mut self,
         node: &Node<'m>,
