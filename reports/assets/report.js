@@ -73,7 +73,8 @@
       button.addEventListener("click", function () { toggle(body, !body.classList.contains("open")); });
     });
 
-    var text = document.querySelector('input[data-for="' + id + '"]');
+    var text = document.querySelector('input[type=search][data-for="' + id + '"]');
+    var box = document.querySelector('input[type=checkbox][data-for="' + id + '"]');
     var choices = document.querySelectorAll('select[data-for="' + id + '"]');
     var said = document.querySelector('output[data-for="' + id + '"]');
     function filter() {
@@ -86,6 +87,7 @@
         each(choices, function (choice) {
           if (choice.value && body.getAttribute("data-" + choice.getAttribute("data-field")) !== choice.value) { keep = false; }
         });
+        if (box && box.checked && body.hasAttribute("data-free")) { keep = false; }
         var t = Math.max(0, value(body, 3, true));
         all += t;
         if (keep) { shown += 1; time += t; }
@@ -95,6 +97,7 @@
       said.textContent = shown + " of " + table.tBodies.length + " layers" + (share ? ", " + share : "");
     }
     text.addEventListener("input", filter);
+    if (box) { box.addEventListener("change", filter); }
     each(choices, function (choice) { choice.addEventListener("change", filter); });
     filter();
   });

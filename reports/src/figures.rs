@@ -107,26 +107,6 @@ fn add_time(parts: &mut Vec<Part>, op: &OpRun) {
     add(parts, "latency", Kind::Latency, op.time.latency_s);
 }
 
-/// Where an op's time goes, in seconds.
-pub fn op_time(op: &OpRun) -> Vec<Part> {
-    let mut parts = Vec::new();
-    add_time(&mut parts, op);
-    close(&mut parts, op.time.total_s);
-    parts.sort_by_key(|p| p.kind);
-    parts
-}
-
-/// Where a phase's time goes, in seconds.
-pub fn phase_time(phase: &Phase) -> Vec<Part> {
-    let mut parts = Vec::new();
-    for op in &phase.ops {
-        add_time(&mut parts, op);
-    }
-    close(&mut parts, phase.latency_s);
-    parts.sort_by_key(|p| p.kind);
-    parts
-}
-
 /// Whether an energy entry is spent whether or not anything happens.
 pub fn is_static(action: &str) -> bool {
     matches!(action, "static" | "leakage" | "background")
@@ -225,6 +205,32 @@ impl<'a> View<'a> {
         ratio(executed_macs as f64, self.root_bytes(traffic))
     }
 
+    /// In order of kind and, for memories, from the root down; without what is nothing but rounding.
+    fn tidy(&self, mut parts: Vec<Part>) -> Vec<Part> {
+        let most = parts.iter().fold(0.0f64, |m, p| m.max(p.value.abs()));
+        parts.retain(|p| p.value.abs() > 1e-9 * most);
+        parts.sort_by_key(|p| (p.kind, self.memories.iter().position(|m| *m == p.name)));
+        parts
+    }
+
+    /// Where an op's time goes, in seconds.
+    pub fn op_time(&self, op: &OpRun) -> Vec<Part> {
+        let mut parts = Vec::new();
+        add_time(&mut parts, op);
+        close(&mut parts, op.time.total_s);
+        self.tidy(parts)
+    }
+
+    /// Where a phase's time goes, in seconds.
+    pub fn phase_time(&self, phase: &Phase) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for op in &phase.ops {
+            add_time(&mut parts, op);
+        }
+        close(&mut parts, phase.latency_s);
+        self.tidy(parts)
+    }
+
     fn add_energy(&self, parts: &mut Vec<Part>, energy: &[Energy]) {
         for e in energy {
             if is_static(&e.action) {
@@ -244,8 +250,7 @@ impl<'a> View<'a> {
     pub fn op_energy(&self, op: &OpRun) -> Vec<Part> {
         let mut parts = Vec::new();
         self.add_energy(&mut parts, &op.energy);
-        parts.sort_by_key(|p| p.kind);
-        parts
+        self.tidy(parts)
     }
 
     /// Where a phase's energy goes: dynamic energy by component, all static energy as one part, in joules.
@@ -253,8 +258,7 @@ impl<'a> View<'a> {
         let mut parts = Vec::new();
         self.add_energy(&mut parts, &phase.energy);
         close(&mut parts, phase.energy_j);
-        parts.sort_by_key(|p| p.kind);
-        parts
+        self.tidy(parts)
     }
 }
 
@@ -350,6 +354,11 @@ pub fn by_time(phase: &Phase) -> Vec<usize> {
     order.into_iter().map(|o| o.0).collect()
 }
 
+/// Whether an op takes neither time nor energy of its own: fused into another one, or a mere view.
+pub fn is_free(op: &OpRun) -> bool {
+    op.time.total_s == 0.0 && op_joules(op) == 0.0
+}
+
 /// The constants of the chip that are only assumed.
 pub fn assumed(run: &Run) -> usize {
     run.provenance
@@ -374,17 +383,17 @@ mod tests {
         let view = View::new(&run);
         let phase = &run.phases[0];
         assert!(
-            phase_time(phase)
+            view.phase_time(phase)
                 .iter()
                 .chain(&view.phase_energy(phase))
                 .all(|p| p.kind != Kind::Rest)
         );
-        assert!((sum(&phase_time(phase)) - phase.latency_s).abs() < 1e-9 * phase.latency_s);
+        assert!((sum(&view.phase_time(phase)) - phase.latency_s).abs() < 1e-9 * phase.latency_s);
         assert!((sum(&view.phase_energy(phase)) - phase.energy_j).abs() < 1e-9 * phase.energy_j);
 
         let hole = 0.25 * run.phases[0].latency_s;
         run.phases[0].latency_s += hole;
-        let parts = phase_time(&run.phases[0]);
+        let parts = View::new(&run).phase_time(&run.phases[0]);
         let rest: Vec<&Part> = parts.iter().filter(|p| p.name == NOT_ATTRIBUTED).collect();
         assert!(rest.len() == 1 && (rest[0].value - hole).abs() < 1e-9 * hole);
     }

@@ -103,7 +103,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "weight_bytes": phase.weight_bytes,
         "cache_bytes": phase.cache_bytes,
         "peak_activation_bytes": phase.peak_activation_bytes,
-        "time_by_cause": parts(figures::phase_time(phase), "time_s"),
+        "time_by_cause": parts(view.phase_time(phase), "time_s"),
         "energy": energy(&phase.energy),
         "traffic": traffic(&phase.traffic),
     })

@@ -8,9 +8,9 @@ use crate::svg::Ink;
 use presil_sim::Run;
 
 const COMPUTE: u8 = 0;
-const MEMORIES: [u8; 5] = [1, 2, 3, 4, 5];
+const MEMORIES: [u8; 6] = [1, 2, 3, 4, 5, 12];
 const VECTOR: u8 = 6;
-const OTHERS: [u8; 3] = [7, 5, 4];
+const OTHERS: [u8; 3] = [7, 11, 13];
 const LATENCY: u8 = 8;
 const STATIC: u8 = 9;
 const REST: u8 = 10;

@@ -137,7 +137,7 @@ impl Bar {
     }
 }
 
-/// The bars of one phase, one per op, of what `parts` splits it into; `unit` prints it.
+/// The bars of one phase, one per op that takes time or energy, of what `parts` splits it into; `unit` prints it.
 pub fn bars<'a>(
     view: &View<'_>,
     index: usize,
@@ -152,6 +152,7 @@ pub fn bars<'a>(
         .iter()
         .zip(split)
         .enumerate()
+        .filter(|(_, (op, _))| !figures::is_free(op))
         .map(|(i, (op, parts))| bar(view, (index, i), op, &parts, total, unit))
         .collect()
 }
@@ -930,7 +931,7 @@ mod tests {
             let classes = palette::classes(&run);
             for (i, phase) in run.phases.iter().enumerate() {
                 for shape in [Shape::Wide, Shape::Narrow] {
-                    let bars = bars(&view, i, phase, figures::op_time, text::seconds);
+                    let bars = bars(&view, i, phase, |op| view.op_time(op), text::seconds);
                     let mut all = vec![stacked(&bars, shape, "time", text::seconds).unwrap()];
                     all.push(traffic(&view, phase, shape).unwrap());
                     all.extend(roofline(&view, i, phase, &classes, shape).unwrap());

@@ -256,7 +256,7 @@ impl Table<'_> {
         }
         self.parts(
             "Where the time goes",
-            &figures::phase_time(phase),
+            &view.phase_time(phase),
             text::seconds,
         );
         self.parts(

@@ -81,9 +81,14 @@ impl Page<'_> {
             .fold(0.0, f64::max);
         for ((i, op), detailed) in phase.ops.iter().enumerate().zip(detailed) {
             self.put(format_args!(
-                "<tbody id=\"op-{index}-{i}\" data-class=\"{}\" data-bound=\"{}\">\n",
+                "<tbody id=\"op-{index}-{i}\" data-class=\"{}\" data-bound=\"{}\"{}>\n",
                 escape(&op.class),
-                escape(&op.bottleneck)
+                escape(&op.bottleneck),
+                if figures::is_free(op) {
+                    " data-free"
+                } else {
+                    ""
+                }
             ));
             self.row(i, op, total, longest);
             if detailed {
@@ -120,6 +125,11 @@ impl Page<'_> {
             }
             self.raw("</select></label>\n");
         }
+        if phase.ops.iter().any(figures::is_free) {
+            self.put(format_args!(
+                "<label><input type=\"checkbox\" data-for=\"{index}\" checked> without ops that take neither time nor energy</label>\n"
+            ));
+        }
         self.put(format_args!(
             "<output data-for=\"{index}\" aria-live=\"polite\"></output></div>\n"
         ));
@@ -133,7 +143,7 @@ impl Page<'_> {
         };
         let share = figures::ratio(op.time.total_s, total).unwrap_or(0.0);
         let mut strip = String::new();
-        for p in figures::op_time(op).iter().filter(|p| p.value > 0.0) {
+        for p in self.view.op_time(op).iter().filter(|p| p.value > 0.0) {
             if let Some(w) = figures::ratio(100.0 * p.value, longest).filter(|w| *w >= 0.05) {
                 strip.push_str(&format!(
                     "<i class=\"s{}\" style=\"width:{w:.2}%\"></i>",
@@ -189,6 +199,7 @@ impl Page<'_> {
             ));
         }
         self.raw("</div>\n<dl>");
+        let parts = self.view.op_time(op);
         let mut entry = |name: &str, values: Vec<String>| {
             if !values.is_empty() {
                 let values: Vec<String> = values.iter().map(|v| escape(v)).collect();
@@ -217,7 +228,6 @@ impl Page<'_> {
                 .into_iter()
                 .collect(),
         );
-        let parts = figures::op_time(op);
         let said =
             |p: &figures::Part| format!("{} {}", text::typeset(&text::seconds(p.value)), p.label());
         entry(

@@ -168,11 +168,7 @@ impl Page<'_> {
         let peak = text::si(2.0 * run.peak_macs_per_s, "OPS");
         let root = self.view.root().unwrap_or("root memory");
         let rate = text::typeset(&text::rate(run.dram_peak_bytes_per_s));
-        self.card(
-            "Peak",
-            &peak,
-            &format!("dense, {}; {root} {rate}", run.precision),
-        );
+        self.card("Peak", &peak, &format!("dense; {root} {rate}"));
         if run.area_total().0 > 0.0 {
             let power = text::typeset(&text::watts(run.static_total().0));
             self.card(

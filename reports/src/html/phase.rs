@@ -19,7 +19,7 @@ impl Page<'_> {
         ));
         self.summary(phase);
         self.raw("<div class=\"pair\">\n");
-        let time = figures::phase_time(phase);
+        let time = self.view.phase_time(phase);
         self.whole("Where the time goes", &time, text::seconds);
         let energy = self.view.phase_energy(phase);
         self.whole("Where the energy goes", &energy, text::joules);
@@ -198,6 +198,15 @@ impl Page<'_> {
                 if hidden == 1 { "it takes" } else { "they take" }
             ));
         }
+        let above = |op: &presil_sim::run::OpRun| {
+            let x = self.view.intensity(op.executed_macs, &op.traffic);
+            let y = figures::ratio(op.executed_macs as f64, op.time.total_s);
+            x.zip(y)
+                .is_some_and(|(x, y)| y > 1.001 * figures::roof(run, x))
+        };
+        if phase.ops.iter().any(above) {
+            self.raw(" Ops above the roof had their data fetched while earlier ops ran.");
+        }
         self.raw("</figcaption>\n</figure>\n");
         Ok(())
     }
@@ -206,15 +215,16 @@ impl Page<'_> {
         if phase.ops.is_empty() {
             return Ok(());
         }
-        let time = plots::bars(&self.view, index, phase, figures::op_time, text::seconds);
+        let view = self.view.clone();
+        let time = plots::bars(&view, index, phase, |op| view.op_time(op), text::seconds);
         let keys = self.keys(
-            figures::phase_time(phase)
+            self.view
+                .phase_time(phase)
                 .into_iter()
                 .filter(|p| p.name != figures::NOT_ATTRIBUTED),
         );
         let what = "The colours say what the time goes to.";
         self.layered("Time by layer", &time, &keys, what, text::seconds)?;
-        let view = self.view.clone();
         let energy = plots::bars(&view, index, phase, |op| view.op_energy(op), text::joules);
         let all = view.phase_energy(phase);
         let fixed: f64 = all
@@ -252,6 +262,9 @@ impl Page<'_> {
         caption: &str,
         unit: fn(f64) -> String,
     ) -> Result<(), PlotError> {
+        if bars.is_empty() {
+            return Ok(());
+        }
         self.put(format_args!("<figure>\n<h3>{title}</h3>\n"));
         self.legend(keys);
         let label = format!("{title}, stacked");
