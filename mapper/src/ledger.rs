@@ -28,6 +28,8 @@ pub struct Stored {
     pub elements: u64,
     /// Mean stored bits of an element, scales included.
     pub bits: f64,
+    /// Mean bits of the elements alone.
+    pub payload: f64,
     /// The role that its traffic is booked under.
     pub role: Operand,
 }
@@ -66,6 +68,15 @@ impl Ledger {
         slot.write_bits += elements as f64 * bits;
     }
 
+    /// Books bits that belong to elements already counted (scales).
+    pub fn beside(&mut self, memory: NodeId, operand: Operand, read_bits: f64, write_bits: f64) {
+        if read_bits + write_bits > 0.0 {
+            let slot = self.slot(memory, operand);
+            slot.read_bits += read_bits;
+            slot.write_bits += write_bits;
+        }
+    }
+
     /// Books a transfer between two memories; nothing where they are one.
     pub fn transfer(&mut self, from: NodeId, to: NodeId, operand: Operand, elements: u128, bits: f64) {
         if from != to {
@@ -82,7 +93,7 @@ impl Ledger {
     /// Bits of weights read from a memory.
     pub fn weight_bits(&self, memory: NodeId) -> f64 {
         let own = self.counts.iter().filter(|c| c.memory == memory && c.operand == Operand::Weight);
-        own.map(|c| c.read_bits).sum()
+        own.fold(0.0, |sum, c| sum + c.read_bits)
     }
 
     /// The cost of these accounts alone, with what else is busy and what overlaps with nothing.

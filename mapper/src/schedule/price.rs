@@ -73,7 +73,8 @@ fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
     };
     let elements = tensor.elements();
     let bits = tensor.bits().0 as f64 / elements.max(1) as f64;
-    Stored { home, format: tensor.quantization.format, elements, bits, role }
+    let payload = tensor.quantization.storage(&tensor.shape).map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
+    Stored { home, format: tensor.quantization.format, elements, bits, payload, role }
 }
 
 fn stored_operands(graph: &Graph, op: &Op, home: impl Fn(TensorId) -> NodeId) -> [Vec<Stored>; 2] {
@@ -162,11 +163,12 @@ impl<'a> Pricer<'a> {
         let output = self.stored(self.scene.output_of(id)?, true);
         let operands = [input(0)?, input(1)?, output];
         let mut home = operands.map(|s| s.home);
-        let bits = operands.map(|s| s.bits);
+        // Scales stay out of tiles; they are booked at home with the elements that they belong to.
+        let bits = operands.map(|s| s.payload);
         let accumulate = self.options.accumulate.unwrap_or_else(|| node.modes[mode].accumulate);
 
         let mut capacity: Vec<Bytes> = path.iter().map(|n| self.residency.left(chip, *n, self.position(id))).collect();
-        let weights = Bytes((vector::touched(einsum, &einsum.inputs[1]) as f64 * bits[1] / 8.0).ceil() as u64);
+        let weights = Bytes((vector::touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil() as u64);
         let mut over_steps = None;
         if op.steps > 1 && home[1] == chip.root() && operands[1].role == Operand::Weight {
             // The innermost single memory that holds all weights keeps them from step to step.
@@ -211,7 +213,7 @@ impl<'a> Pricer<'a> {
                 let mut scheduled = self.bare(id, execution, engine, cost);
                 if matches!(choice, Choice::Vector(_)) {
                     let own = |c: &&crate::cost::MemoryCount| c.memory == chip.root() && c.operand == Operand::Weight;
-                    scheduled.weights.streamed = scheduled.cost.counts.iter().filter(own).map(|c| c.read_bits).sum();
+                    scheduled.weights.streamed = scheduled.cost.counts.iter().filter(own).fold(0.0, |sum, c| sum + c.read_bits);
                 }
                 scheduled
             }
@@ -239,7 +241,7 @@ impl<'a> Pricer<'a> {
         // A shared tensor is loaded once for all repetitions.
         let times = |t: TensorId| if graph.tensors[t].shared { graph.repeat_of(id) as f64 } else { 1.0 };
         let bits = |t: &TensorId| graph.tensors[*t].bits().0 as f64 / times(*t);
-        let loaded = graph.ops[id].inputs.iter().filter(kept).map(bits).sum();
+        let loaded = graph.ops[id].inputs.iter().filter(kept).map(bits).fold(0.0, |sum, b| sum + b);
         let room = match weight_memory(chip, engine) {
             Some(n) => {
                 let left = self.residency.left(chip, n, self.position(id)).0 as f64 * 8.0;
@@ -302,18 +304,28 @@ impl<'a> Pricer<'a> {
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
 
-        // Weights among the array's operands.
+        // Scales move with their elements, at home; weights among the array's operands can be fetched ahead.
         let mut streamed = 0.0;
+        let mut extra = Ledger::default();
         let einsum = op.contraction();
-        for (access, operand) in einsum.iter().flat_map(|e| e.inputs.iter().zip(Operand::ALL)) {
-            let Place::Input(p) = access.place else { continue };
-            let weight = op.inputs.get(p as usize).is_some_and(|t| self.stored(*t, false).role == Operand::Weight);
-            if weight {
-                let own = cost.counts.iter().filter(|c| c.memory == chip.root() && c.operand == operand);
-                streamed += own.map(|c| c.read_bits).sum::<f64>();
+        for (access, operand) in einsum.iter().flat_map(|e| e.operands().zip(Operand::ALL)) {
+            let s = match access.place {
+                Place::Input(p) => op.inputs.get(p as usize).map(|t| self.stored(*t, false)),
+                _ => self.scene.output_of(id).map(|t| self.stored(t, true)),
+            };
+            let Some(s) = s else { continue };
+            let scales = s.bits - s.payload;
+            for c in cost.counts.iter().filter(|c| c.memory == s.home && c.operand == operand) {
+                // Partial sums have no scales: of an output only what is written last does.
+                let written = if operand == Operand::Output { c.writes.min(u128::from(s.elements)) } else { 0 };
+                let read = if operand == Operand::Output { 0 } else { c.reads };
+                let (read, written) = (read as f64 * scales, written as f64 * scales);
+                extra.beside(s.home, operand, read, written);
+                if s.role == Operand::Weight && s.home == chip.root() {
+                    streamed += c.read_bits + if operand == Operand::Weight { 0.0 } else { read };
+                }
             }
         }
-        let mut extra = Ledger::default();
         if let (Some(memory), Some(e)) = (over_steps, einsum)
             && let Some(t) = op.inputs.get(1)
         {

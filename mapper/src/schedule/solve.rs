@@ -19,6 +19,11 @@ pub struct Memo {
 }
 
 impl Memo {
+    /// Distinct problems solved so far.
+    pub fn problems(&self) -> usize {
+        self.solved.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn get(&self, key: &Key) -> Option<Result<Solution, String>> {
         self.solved.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }

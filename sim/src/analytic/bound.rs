@@ -101,7 +101,7 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
         {
             arrays[at] += op_macs(graph, id).1 as f64 * n / rate;
         }
-        let of = |r: Resource| op.cost.busy.iter().filter(|b| b.0 == r).map(|b| b.1.0).sum::<f64>() * n;
+        let of = |r: Resource| op.cost.busy.iter().filter(|b| b.0 == r).fold(0.0, |sum, b| sum + b.1.0) * n;
         match op.execution {
             // Lanes of an epilogue are those of the inline unit, of which there is one.
             Execution::Mapped { .. } => {

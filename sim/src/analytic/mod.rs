@@ -55,8 +55,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
     let counts = count(graph);
     let peak = peak_macs_per_second(graph, chip);
     let mapped = |id: &OpId| matches!(schedule.ops[*id].execution, Execution::Mapped { .. });
-    let on_arrays: f64 =
-        graph.ops.ids().filter(mapped).map(|id| op_macs(graph, id).1 as f64 * repeats[id.0 as usize] as f64).sum();
+    let on_arrays = graph.ops.ids().filter(mapped).map(|id| op_macs(graph, id).1 * u128::from(repeats[id.0 as usize])).sum::<u128>() as f64;
     let (lower_bound_s, lower_bound_by) = bound::lower(graph, chip, schedule);
     let small = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     Phase {

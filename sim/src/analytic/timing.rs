@@ -87,7 +87,7 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
 fn step(chip: &Chip, op: &ScheduledOp, cold: bool) -> Step {
     let cost = &op.cost;
     let root = chip.root();
-    let of = |r: Resource| cost.busy.iter().filter(|b| b.0 == r).map(|b| b.1.0).sum::<f64>();
+    let of = |r: Resource| cost.busy.iter().filter(|b| b.0 == r).fold(0.0, |sum, b| sum + b.1.0);
     let busy = of(Resource::Memory(root));
     let (read_bits, write_bits) = ledger::bits(&cost.counts, root);
     let port = |r: f64, w: f64| ledger::port_time(chip, root, r, w).0;
