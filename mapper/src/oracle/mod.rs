@@ -272,7 +272,7 @@ impl Walk<'_> {
             for (n, level) in levels.iter_mut().enumerate() {
                 let (from, above) = (chain[n].1, chain[n + 1].1);
                 let merged = |i: usize| i >= from && self.merges(Operand::Output, i);
-                moves.push(level.moves(self, time, points, from, above, &merged));
+                moves.push(level.moves(self, time, from, above, &merged));
             }
             for (n, level_moves) in moves.iter().enumerate().rev() {
                 for m in level_moves {
@@ -387,7 +387,6 @@ impl Level {
         &mut self,
         walk: &Walk,
         time: Option<&Vec<u64>>,
-        points: &[&Vec<i64>],
         from: usize,
         above: usize,
         merged: &dyn Fn(usize) -> bool,
@@ -397,7 +396,7 @@ impl Level {
             space.iter().zip(member).filter(|(i, _)| !merged(**i)).map(|(_, d)| *d).collect()
         };
         let outer = (0..from).filter(|i| walk.loops[*i].space.is_some()).count();
-        if time.is_none() {
+        let Some(time) = time else {
             let held = std::mem::take(&mut self.held_joint);
             return held
                 .into_iter()
@@ -409,11 +408,10 @@ impl Level {
                     takes: BTreeMap::new(),
                 })
                 .collect();
-        }
-        let members: BTreeSet<(Vec<u64>, Vec<u64>)> =
-            points.iter().map(|p| (walk.space(p, above, |_| true), walk.time(p, above))).collect();
-        let groups: BTreeSet<(Vec<u64>, Vec<u64>)> =
-            members.iter().map(|(m, t)| (group_of(m), t.clone())).collect();
+        };
+        // All that have work in this state go to it together, whenever within it their first point is.
+        let state = time[..(0..above).filter(|i| walk.loops[*i].space.is_none()).count()].to_vec();
+        let groups: Vec<(Vec<u64>, Vec<u64>)> = self.joint.keys().filter(|(_, t)| *t == state).cloned().collect();
         let mut moves = Vec::new();
         for (group, time) in groups {
             if self.held_joint.get(&group).is_some_and(|h| h.0 == time) {
@@ -423,7 +421,6 @@ impl Level {
             let before = self.held_joint.insert(group.clone(), (time.clone(), tile.clone())).map(|h| h.1);
             let (leaves, enters) = change(before.as_ref(), &tile, self.overlap);
             let mut m = Move { parent: group[..outer].to_vec(), leaves, enters, gone: vec![], takes: BTreeMap::new() };
-            // All members that have work in this state, whenever within it.
             let mine: Vec<(Vec<u64>, Tile)> = self
                 .member
                 .iter()
