@@ -85,10 +85,13 @@ pub struct Cost {
 impl Cost {
     /// The resource that takes longest; [`Resource::Latency`] if latency is more than half the time.
     pub fn bottleneck(&self) -> Resource {
-        let worst = self.busy.iter().fold(None::<&(Resource, Seconds)>, |best, b| match best {
-            Some(x) if x.1.0 >= b.1.0 => Some(x),
-            _ => Some(b),
-        });
+        let worst = self
+            .busy
+            .iter()
+            .fold(None::<&(Resource, Seconds)>, |best, b| match best {
+                Some(x) if x.1.0 >= b.1.0 => Some(x),
+                _ => Some(b),
+            });
         match worst {
             Some((resource, t)) if t.0 >= self.latency.0 => *resource,
             _ => Resource::Latency,

@@ -72,7 +72,9 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MappingError {
     /// A tile that does not divide the next outer one, or is zero, or larger than it.
-    #[error("step {step}: tile {tile} of dimension `{dim}` does not divide the tile {outer} around it")]
+    #[error(
+        "step {step}: tile {tile} of dimension `{dim}` does not divide the tile {outer} around it"
+    )]
     Tile {
         /// Index of the step.
         step: usize,
@@ -144,10 +146,15 @@ impl Mapping {
                     let name = &problem.einsum.dim(dim).name;
                     indent += 1;
                     let at = match *step {
-                        Step::Spatial { fanout, axis, .. } => format!("  across {}", axis_name(problem, fanout, axis)),
+                        Step::Spatial { fanout, axis, .. } => {
+                            format!("  across {}", axis_name(problem, fanout, axis))
+                        }
                         _ => String::new(),
                     };
-                    format!("{pad}for {name} in {} (tile {tile}){at}", outer.div_ceil(tile))
+                    format!(
+                        "{pad}for {name} in {} (tile {tile}){at}",
+                        outer.div_ceil(tile)
+                    )
                 }
             };
             lines.push(line);
@@ -167,7 +174,12 @@ impl fmt::Display for Mapping {
             match step {
                 Step::Store { memory, operand } => write!(f, "n{}@{}", memory.0, operand.name())?,
                 Step::Temporal { dim, tile } => write!(f, "d{}/{tile}", dim.0)?,
-                Step::Spatial { fanout, axis, dim, tile } => write!(f, "s{}.{axis}:d{}/{tile}", fanout.0, dim.0)?,
+                Step::Spatial {
+                    fanout,
+                    axis,
+                    dim,
+                    tile,
+                } => write!(f, "s{}.{axis}:d{}/{tile}", fanout.0, dim.0)?,
             }
         }
         Ok(())
@@ -177,7 +189,10 @@ impl fmt::Display for Mapping {
 fn axis_name(problem: &Problem, fanout: NodeId, axis: u8) -> String {
     let node = &problem.chip.nodes[fanout];
     match &node.kind {
-        NodeKind::Fanout(f) => f.dims.get(usize::from(axis)).map_or(String::new(), |d| format!("{}.{}", node.name, d.name)),
+        NodeKind::Fanout(f) => f
+            .dims
+            .get(usize::from(axis))
+            .map_or(String::new(), |d| format!("{}.{}", node.name, d.name)),
         _ => String::new(),
     }
 }
@@ -185,8 +200,11 @@ fn axis_name(problem: &Problem, fanout: NodeId, axis: u8) -> String {
 /// Whether a selector names a dimension of a contraction.
 pub fn selects(einsum: &Einsum, selector: &DimSelector, dim: DimId) -> bool {
     let has = |a: Option<&presil_workloads::Access>| a.is_some_and(|a| Einsum::names(a, dim));
-    let (input, weight, output) =
-        (has(einsum.inputs.first()), has(einsum.inputs.get(1)), Einsum::names(&einsum.output, dim));
+    let (input, weight, output) = (
+        has(einsum.inputs.first()),
+        has(einsum.inputs.get(1)),
+        Einsum::names(&einsum.output, dim),
+    );
     match selector {
         DimSelector::Reduction => input && weight && !output,
         DimSelector::OutputChannel => !input && weight && output,
@@ -199,18 +217,31 @@ pub fn selects(einsum: &Einsum, selector: &DimSelector, dim: DimId) -> bool {
 fn check_tiles(einsum: &Einsum, steps: &[Step]) -> Result<(), MappingError> {
     let mut tiles: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
     for (i, step) in steps.iter().enumerate() {
-        let (Step::Temporal { dim, tile } | Step::Spatial { dim, tile, .. }) = *step else { continue };
+        let (Step::Temporal { dim, tile } | Step::Spatial { dim, tile, .. }) = *step else {
+            continue;
+        };
         let Some(outer) = tiles.get_mut(dim.index()) else {
-            return Err(MappingError::Place { step: i, reason: format!("the einsum has no dimension {}", dim.0) });
+            return Err(MappingError::Place {
+                step: i,
+                reason: format!("the einsum has no dimension {}", dim.0),
+            });
         };
         let d = einsum.dim(dim);
         if tile == 0 || tile > *outer || (*outer != d.size && *outer % tile != 0) {
-            return Err(MappingError::Tile { step: i, dim: d.name.clone(), tile, outer: *outer });
+            return Err(MappingError::Tile {
+                step: i,
+                dim: d.name.clone(),
+                tile,
+                outer: *outer,
+            });
         }
         *outer = tile;
     }
     match einsum.dims.iter().zip(&tiles).find(|(_, t)| **t != 1) {
-        Some((d, t)) => Err(MappingError::Open { dim: d.name.clone(), tile: *t }),
+        Some((d, t)) => Err(MappingError::Open {
+            dim: d.name.clone(),
+            tile: *t,
+        }),
         None => Ok(()),
     }
 }
@@ -230,7 +261,10 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
         match *step {
             Step::Store { memory, operand } => {
                 let Some(place) = place_of(memory) else {
-                    return fail(format!("`{}` is not on the path to the array", name(memory)));
+                    return fail(format!(
+                        "`{}` is not on the path to the array",
+                        name(memory)
+                    ));
                 };
                 let Some(m) = chip.nodes[memory].memory() else {
                     return fail(format!("`{}` is no memory", name(memory)));
@@ -239,13 +273,22 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
                 match kept[operand.index()] {
                     None if memory != home => {
                         let (what, home) = (operand.name(), name(home));
-                        return fail(format!("the first storage of {what} must be at its home `{home}`"));
+                        return fail(format!(
+                            "the first storage of {what} must be at its home `{home}`"
+                        ));
                     }
                     None if loops => {
-                        return fail(format!("the home of {} must come before any loop", operand.name()));
+                        return fail(format!(
+                            "the home of {} must come before any loop",
+                            operand.name()
+                        ));
                     }
                     Some(above) if place <= above => {
-                        return fail(format!("`{}` does not lie inside the memory that keeps {} already", name(memory), operand.name()));
+                        return fail(format!(
+                            "`{}` does not lie inside the memory that keeps {} already",
+                            name(memory),
+                            operand.name()
+                        ));
                     }
                     Some(_) if !m.keeps.has(operand) => {
                         return fail(format!("`{}` cannot keep {}", name(memory), operand.name()));
@@ -253,7 +296,10 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
                     _ => {}
                 }
                 if place < fanout_at {
-                    return fail(format!("`{}` lies outside a fanout whose loops stand before it", name(memory)));
+                    return fail(format!(
+                        "`{}` lies outside a fanout whose loops stand before it",
+                        name(memory)
+                    ));
                 }
                 kept[operand.index()] = Some(place);
                 memory_at = memory_at.max(place);
@@ -262,21 +308,36 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
                 loops = true;
                 tiles[dim.index()] = tile;
             }
-            Step::Spatial { fanout, axis, dim, tile } => {
+            Step::Spatial {
+                fanout,
+                axis,
+                dim,
+                tile,
+            } => {
                 loops = true;
                 let Some((place, f)) = place_of(fanout).zip(as_fanout(problem, fanout)) else {
-                    return fail(format!("`{}` is no fanout on the path to the array", name(fanout)));
+                    return fail(format!(
+                        "`{}` is no fanout on the path to the array",
+                        name(fanout)
+                    ));
                 };
                 let Some(a) = f.dims.get(usize::from(axis)) else {
                     return fail(format!("fanout `{}` has no dimension {axis}", name(fanout)));
                 };
                 if place < memory_at || place < fanout_at {
-                    return fail(format!("`{}` lies outside a memory or fanout that stands before it", name(fanout)));
+                    return fail(format!(
+                        "`{}` lies outside a memory or fanout that stands before it",
+                        name(fanout)
+                    ));
                 }
                 fanout_at = place;
                 let d = &problem.einsum.dim(dim).name;
                 if !a.accepts.iter().any(|s| selects(problem.einsum, s, dim)) {
-                    return fail(format!("`{}.{}` does not accept dimension `{d}`", name(fanout), a.name));
+                    return fail(format!(
+                        "`{}.{}` does not accept dimension `{d}`",
+                        name(fanout),
+                        a.name
+                    ));
                 }
                 let trips = std::mem::replace(&mut tiles[dim.index()], tile).div_ceil(tile);
                 let entry = match used.iter_mut().find(|u| (u.0, u.1) == (fanout, axis)) {
@@ -289,12 +350,23 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
                 };
                 entry.2 = entry.2.saturating_mul(trips);
                 if entry.2 > a.size {
-                    return fail(format!("`{}.{}` has {} instances, not {}", name(fanout), a.name, a.size, entry.2));
+                    return fail(format!(
+                        "`{}.{}` has {} instances, not {}",
+                        name(fanout),
+                        a.name,
+                        a.size,
+                        entry.2
+                    ));
                 }
             }
         }
     }
-    let missing = |reason: String| Err(MappingError::Place { step: steps.len(), reason });
+    let missing = |reason: String| {
+        Err(MappingError::Place {
+            step: steps.len(),
+            reason,
+        })
+    };
     for operand in Operand::ALL {
         let (what, home) = (operand.name(), problem.home[operand.index()]);
         if kept[operand.index()].is_none() {
@@ -302,7 +374,10 @@ fn check_places(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
         }
         let below = problem.path.iter().skip_while(|n| **n != home).skip(1);
         for node in below.filter(|n| problem.must_keep(**n).has(operand)) {
-            if !steps.contains(&Step::Store { memory: *node, operand }) {
+            if !steps.contains(&Step::Store {
+                memory: *node,
+                operand,
+            }) {
                 return missing(format!("`{}` must keep {what}", name(*node)));
             }
         }
@@ -320,17 +395,29 @@ fn as_fanout<'a>(problem: &Problem<'a>, node: NodeId) -> Option<&'a Fanout> {
 fn check_capacity(problem: &Problem, steps: &[Step]) -> Result<(), MappingError> {
     let footprint = Footprint::new(problem, steps);
     for (place, node) in problem.path.iter().enumerate() {
-        let Some(memory) = problem.chip.nodes[*node].memory() else { continue };
+        let Some(memory) = problem.chip.nodes[*node].memory() else {
+            continue;
+        };
         let tiles = steps.iter().enumerate().filter_map(|(i, step)| match step {
-            Step::Store { memory, operand } if memory == node && problem.home[operand.index()] != *node => {
+            Step::Store { memory, operand }
+                if memory == node && problem.home[operand.index()] != *node =>
+            {
                 Some(footprint.bits(problem, *operand, i))
             }
             _ => None,
         });
         let needed = whole_bytes(tiles.sum::<f64>() * f64::from(memory.buffering));
-        let available = problem.capacity.get(place).copied().unwrap_or(memory.capacity);
+        let available = problem
+            .capacity
+            .get(place)
+            .copied()
+            .unwrap_or(memory.capacity);
         if needed > available {
-            return Err(MappingError::Capacity { memory: problem.chip.nodes[*node].name.clone(), needed, available });
+            return Err(MappingError::Capacity {
+                memory: problem.chip.nodes[*node].name.clone(),
+                needed,
+                available,
+            });
         }
     }
     Ok(())
@@ -358,18 +445,31 @@ impl Footprint {
             }
             _ => 0,
         });
-        let patterns = Operand::ALL.map(|o| Pattern::of(problem.einsum, nest::access(problem.einsum, o), None));
-        Self { order: order.collect(), nest: nest::Nest::new(problem, steps), patterns }
+        let patterns = Operand::ALL
+            .map(|o| Pattern::of(problem.einsum, nest::access(problem.einsum, o), None));
+        Self {
+            order: order.collect(),
+            nest: nest::Nest::new(problem, steps),
+            patterns,
+        }
     }
 
     /// Bits of the tile that a storage step keeps.
     fn bits(&self, problem: &Problem, operand: Operand, step: usize) -> f64 {
         let order = self.order[step];
-        let Some(store) = self.nest.chains[operand.index()].get(order) else { return 0.0 };
+        let Some(store) = self.nest.chains[operand.index()].get(order) else {
+            return 0.0;
+        };
         let tiles = self.nest.tiles(problem.einsum, store.above);
         let elements = self.patterns[operand.index()].tile_elements(&tiles);
-        let partial = operand == Operand::Output && order > 0 && self.nest.holds_partial(problem.einsum, order);
-        let width = if partial { problem.accumulate.bits() as f64 } else { problem.bits[operand.index()] };
+        let partial = operand == Operand::Output
+            && order > 0
+            && self.nest.holds_partial(problem.einsum, order);
+        let width = if partial {
+            problem.accumulate.bits() as f64
+        } else {
+            problem.bits[operand.index()]
+        };
         elements as f64 * width
     }
 }

@@ -36,13 +36,19 @@ impl Problem<'_> {
         let home = self.home[operand.index()];
         let below = self.path.iter().skip_while(|n| **n != home).skip(1);
         below
-            .filter(|n| self.chip.nodes[**n].memory().is_some_and(|m| m.keeps.has(operand)))
+            .filter(|n| {
+                self.chip.nodes[**n]
+                    .memory()
+                    .is_some_and(|m| m.keeps.has(operand))
+            })
             .copied()
             .collect()
     }
 
     /// Operands that a memory must keep.
     pub fn must_keep(&self, node: NodeId) -> OperandSet {
-        self.chip.nodes[node].memory().map_or(OperandSet::NONE, |m| m.must_keep)
+        self.chip.nodes[node]
+            .memory()
+            .map_or(OperandSet::NONE, |m| m.must_keep)
     }
 }

@@ -19,7 +19,9 @@ pub fn touched_elements(einsum: &Einsum, operand: Operand) -> u128 {
 
 /// The same, of a known pattern.
 pub(crate) fn touched_by(einsum: &Einsum, operand: Operand, pattern: &Pattern) -> u128 {
-    let Some(access) = access(einsum, operand) else { return 0 };
+    let Some(access) = access(einsum, operand) else {
+        return 0;
+    };
     let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
     let whole = Flow::new(pattern, &sizes, sizes.clone(), &[], Retain::Keep).entering_all();
     ragged_scale(einsum, access).apply(whole)

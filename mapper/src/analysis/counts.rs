@@ -19,14 +19,23 @@ pub(crate) struct Scale(f64);
 impl Scale {
     /// The scaled count, rounded.
     pub(crate) fn apply(self, count: u128) -> u128 {
-        if self.0 == 1.0 { count } else { (count as f64 * self.0).round() as u128 }
+        if self.0 == 1.0 {
+            count
+        } else {
+            (count as f64 * self.0).round() as u128
+        }
     }
 }
 
 /// The scale of an operand: of those with the group of a ragged domain but not its row.
 pub(crate) fn ragged_scale(einsum: &Einsum, access: &Access) -> Scale {
     match einsum.domain {
-        Domain::Ragged { group, row, distinct, .. } if Einsum::names(access, group) && !Einsum::names(access, row) => {
+        Domain::Ragged {
+            group,
+            row,
+            distinct,
+            ..
+        } if Einsum::names(access, group) && !Einsum::names(access, row) => {
             Scale((distinct / einsum.dim(group).size as f64).clamp(0.0, 1.0))
         }
         _ => Scale(1.0),
@@ -79,9 +88,17 @@ impl Prepared {
         let region = Region::of(einsum);
         let patterns = Operand::ALL.map(|o| Pattern::of(einsum, access(einsum, o), region));
         let touched = Operand::ALL.map(|o| touched_by(einsum, o, &patterns[o.index()]));
-        let scales = Operand::ALL.map(|o| access(einsum, o).map_or(Scale(1.0), |a| ragged_scale(einsum, a)));
+        let scales =
+            Operand::ALL.map(|o| access(einsum, o).map_or(Scale(1.0), |a| ragged_scale(einsum, a)));
         let sizes = einsum.dims.iter().map(|d| d.size).collect();
-        Self { everything: Pattern::of(einsum, None, region), patterns, region, sizes, touched, scales }
+        Self {
+            everything: Pattern::of(einsum, None, region),
+            patterns,
+            region,
+            sizes,
+            touched,
+            scales,
+        }
     }
 }
 
@@ -100,10 +117,21 @@ impl<'a> Counts<'a> {
     /// Counts the traffic of a nest.
     pub(crate) fn new(problem: &Problem, prepared: &'a Prepared, nest: &'a Nest) -> Self {
         let ones = vec![1; prepared.sizes.len()];
-        let all = Flow::new(&prepared.everything, &prepared.sizes, ones, &nest.loops, Retain::Nothing);
+        let all = Flow::new(
+            &prepared.everything,
+            &prepared.sizes,
+            ones,
+            &nest.loops,
+            Retain::Nothing,
+        );
         let iterations = all.entering_with(|_| Role::Merged);
-        let mut counts =
-            Self { edges: Vec::with_capacity(9), iterations, prepared, nest, flows: Vec::with_capacity(9) };
+        let mut counts = Self {
+            edges: Vec::with_capacity(9),
+            iterations,
+            prepared,
+            nest,
+            flows: Vec::with_capacity(9),
+        };
         for operand in Operand::ALL {
             counts.operand(problem, operand);
         }
@@ -129,31 +157,55 @@ impl<'a> Counts<'a> {
                 again: 0,
                 returned: 0,
                 finals: 0,
-                child_partial: operand == Operand::Output && self.nest.holds_partial(einsum, order + 1),
+                child_partial: operand == Operand::Output
+                    && self.nest.holds_partial(einsum, order + 1),
                 parent_share: 1.0,
                 child_share: 1.0,
             };
             let between = |i: usize| i >= edge.from;
             let flow = self.flow(problem, &edge);
             edge.entering = self.scale(operand, flow.entering_all());
-            let merged = |i: usize| if between(i) && self.merges(einsum, operand, i) { Role::Merged } else { Role::Space };
+            let merged = |i: usize| {
+                if between(i) && self.merges(einsum, operand, i) {
+                    Role::Merged
+                } else {
+                    Role::Space
+                }
+            };
             edge.served = self.scale(operand, flow.entering_with(merged));
             let shared = |from: usize, to: usize| {
                 (from..to).any(|i| {
                     let l = &self.nest.loops[i];
-                    l.network.is_some() && scatters(einsum, l.dim) && !(between(i) && self.merges(einsum, operand, i))
+                    l.network.is_some()
+                        && scatters(einsum, l.dim)
+                        && !(between(i) && self.merges(einsum, operand, i))
                 })
             };
             if operand == Operand::Output {
                 edge.again = edge.served.saturating_sub(fresh);
-                edge.returned = if shared(edge.from, edge.to) { 0 } else { edge.again };
-                edge.finals = if shared(0, edge.to) { 0 } else { touched.min(edge.served) };
+                edge.returned = if shared(edge.from, edge.to) {
+                    0
+                } else {
+                    edge.again
+                };
+                edge.finals = if shared(0, edge.to) {
+                    0
+                } else {
+                    touched.min(edge.served)
+                };
                 fresh = edge.entering.saturating_sub(edge.returned);
             }
             let fixed = |i: usize| Role::Fixed(self.busiest(i));
             let share = |some: u128, all: u128, to: usize| {
-                let instances: f64 = self.spatial(0, to).map(|i| self.nest.loops[i].trips as f64).product();
-                if all == 0 { 1.0 } else { (some as f64 / all as f64).max(1.0 / instances) }
+                let instances: f64 = self
+                    .spatial(0, to)
+                    .map(|i| self.nest.loops[i].trips as f64)
+                    .product();
+                if all == 0 {
+                    1.0
+                } else {
+                    (some as f64 / all as f64).max(1.0 / instances)
+                }
             };
             if self.spatial(0, edge.from).next().is_some() {
                 let one = flow.entering_with(|i| if between(i) { merged(i) } else { fixed(i) });
@@ -187,19 +239,34 @@ impl<'a> Counts<'a> {
     fn merges(&self, einsum: &Einsum, operand: Operand, i: usize) -> bool {
         let l = &self.nest.loops[i];
         let named = access(einsum, operand).is_some_and(|a| Einsum::names(a, DimId::new(l.dim)));
-        !named && l.network.is_some_and(|n| if operand == Operand::Output { n.reduces } else { n.multicast.has(operand) })
+        !named
+            && l.network.is_some_and(|n| {
+                if operand == Operand::Output {
+                    n.reduces
+                } else {
+                    n.multicast.has(operand)
+                }
+            })
     }
 
     /// The flow into the child of an edge.
     fn flow(&self, problem: &Problem, edge: &Edge) -> Flow<'a> {
         let retain = match edge.child.and_then(|c| problem.chip.nodes[c].memory()) {
             None => Retain::Nothing,
-            Some(m) if m.overlap == Overlap::Refetch && edge.operand != Operand::Output => Retain::Refetch,
+            Some(m) if m.overlap == Overlap::Refetch && edge.operand != Operand::Output => {
+                Retain::Refetch
+            }
             Some(_) => Retain::Keep,
         };
         let tiles = self.nest.tiles(problem.einsum, edge.to);
         let pattern = &self.prepared.patterns[edge.operand.index()];
-        Flow::new(pattern, &self.prepared.sizes, tiles, &self.nest.loops[..edge.to], retain)
+        Flow::new(
+            pattern,
+            &self.prepared.sizes,
+            tiles,
+            &self.nest.loops[..edge.to],
+            retain,
+        )
     }
 
     fn scale(&self, operand: Operand, count: u128) -> u128 {
@@ -211,7 +278,9 @@ impl<'a> Counts<'a> {
         let mut counts: Vec<MemoryCount> = Vec::with_capacity(self.edges.len());
         for edge in &self.edges {
             for access in edge.accesses(problem) {
-                let found = counts.iter_mut().find(|c| c.memory == access.memory && c.operand == edge.operand);
+                let found = counts
+                    .iter_mut()
+                    .find(|c| c.memory == access.memory && c.operand == edge.operand);
                 match found {
                     Some(c) => {
                         c.reads += access.reads;
@@ -228,15 +297,26 @@ impl<'a> Counts<'a> {
 
     /// Bits that cross the fanout at a place of the path, in both directions, once for each instance reached.
     pub(crate) fn hop_bits(&self, problem: &Problem, place: usize) -> f64 {
-        let place_of = |n: NodeId| problem.path.iter().position(|p| *p == n).unwrap_or(usize::MAX);
+        let place_of = |n: NodeId| {
+            problem
+                .path
+                .iter()
+                .position(|p| *p == n)
+                .unwrap_or(usize::MAX)
+        };
         let mut bits = 0.0;
         for (edge, flow) in self.edges.iter().zip(&self.flows) {
             if place < place_of(edge.parent) || edge.child.is_some_and(|c| place > place_of(c)) {
                 continue;
             }
-            let below = |i: usize| self.nest.loops[i].network.is_some_and(|n| place_of(n.fanout) > place);
+            let below = |i: usize| {
+                self.nest.loops[i]
+                    .network
+                    .is_some_and(|n| place_of(n.fanout) > place)
+            };
             let role = |i: usize| {
-                let merged = i >= edge.from && below(i) && self.merges(problem.einsum, edge.operand, i);
+                let merged =
+                    i >= edge.from && below(i) && self.merges(problem.einsum, edge.operand, i);
                 if merged { Role::Merged } else { Role::Space }
             };
             let words = self.scale(edge.operand, flow.entering_with(role));
@@ -268,16 +348,40 @@ impl Edge {
         if self.operand == Operand::Output {
             let wide = problem.accumulate.bits() as f64;
             let written = self.finals as f64 * width + (self.served - self.finals) as f64 * wide;
-            accesses.push(count(self.parent, self.again, self.served, self.again as f64 * wide, written));
+            accesses.push(count(
+                self.parent,
+                self.again,
+                self.served,
+                self.again as f64 * wide,
+                written,
+            ));
             if let Some(child) = self.child {
                 let held = if self.child_partial { wide } else { width };
                 let drained = self.entering as f64 * held;
-                accesses.push(count(child, self.entering, self.returned, drained, self.returned as f64 * wide));
+                accesses.push(count(
+                    child,
+                    self.entering,
+                    self.returned,
+                    drained,
+                    self.returned as f64 * wide,
+                ));
             }
         } else {
-            accesses.push(count(self.parent, self.served, 0, self.served as f64 * width, 0.0));
+            accesses.push(count(
+                self.parent,
+                self.served,
+                0,
+                self.served as f64 * width,
+                0.0,
+            ));
             if let Some(child) = self.child {
-                accesses.push(count(child, 0, self.entering, 0.0, self.entering as f64 * width));
+                accesses.push(count(
+                    child,
+                    0,
+                    self.entering,
+                    0.0,
+                    self.entering as f64 * width,
+                ));
             }
         }
         accesses

@@ -29,7 +29,11 @@ impl Digits {
                 (l.trips, digit, *role)
             })
             .collect();
-        Self { loops, tile, rest: at + 1 }
+        Self {
+            loops,
+            tile,
+            rest: at + 1,
+        }
     }
 
     /// Number of temporal loops.
@@ -39,8 +43,13 @@ impl Digits {
 
     /// Existing tiles whose digits are `held` where that gives one, and whether the last tile is among them.
     fn count(&self, held: impl Fn(usize) -> Option<u64>) -> (u128, bool) {
-        let mut free: u128 =
-            self.loops.iter().enumerate().filter(|(i, _)| held(*i).is_none()).map(|(_, l)| u128::from(l.0)).product();
+        let mut free: u128 = self
+            .loops
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| held(*i).is_none())
+            .map(|(_, l)| u128::from(l.0))
+            .product();
         let mut count = 0;
         for (i, (trips, last, _)) in self.loops.iter().enumerate() {
             match held(i) {
@@ -84,7 +93,12 @@ impl Digits {
     pub(crate) fn single_states(&self, k: usize) -> u128 {
         let first = self.first(k);
         let (tiles, last) = self.count(&first);
-        let elements = tiles * u128::from(self.tile) - if last { u128::from(self.tile - self.rest) } else { 0 };
+        let elements = tiles * u128::from(self.tile)
+            - if last {
+                u128::from(self.tile - self.rest)
+            } else {
+                0
+            };
         // The second state of a prefix, if there is one, has a 1 in the innermost temporal loop.
         let innermost = self.loops.iter().rposition(|l| l.2 == Role::Time);
         match innermost {

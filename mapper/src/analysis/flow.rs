@@ -68,8 +68,14 @@ pub(crate) struct Profile {
 impl Profile {
     /// Adds the sums of other states.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.reset.iter_mut().zip(&other.reset).for_each(|(x, y)| *x += y);
-        self.step.iter_mut().zip(&other.step).for_each(|(x, y)| *x += y);
+        self.reset
+            .iter_mut()
+            .zip(&other.reset)
+            .for_each(|(x, y)| *x += y);
+        self.step
+            .iter_mut()
+            .zip(&other.step)
+            .for_each(|(x, y)| *x += y);
     }
 }
 
@@ -96,10 +102,27 @@ impl<'a> Flow<'a> {
         loops: &'a [Loop],
         retain: Retain,
     ) -> Self {
-        let mut flow = Self { pattern, sizes, tiles, loops, retain, apart: Vec::new() };
-        let role = |l: &Loop| if l.network.is_some() { Role::Space } else { Role::Time };
+        let mut flow = Self {
+            pattern,
+            sizes,
+            tiles,
+            loops,
+            retain,
+            apart: Vec::new(),
+        };
+        let role = |l: &Loop| {
+            if l.network.is_some() {
+                Role::Space
+            } else {
+                Role::Time
+            }
+        };
         let roles: Vec<Role> = loops.iter().map(role).collect();
-        flow.apart = pattern.groups.iter().map(|g| profile(g, &flow, &roles)).collect();
+        flow.apart = pattern
+            .groups
+            .iter()
+            .map(|g| profile(g, &flow, &roles))
+            .collect();
         flow
     }
 
@@ -110,15 +133,31 @@ impl<'a> Flow<'a> {
 
     /// Elements that enter, over all buffers that the roles of spatial loops leave apart.
     pub(crate) fn entering_with(&self, spatial: impl Fn(usize) -> Role) -> u128 {
-        let role = |(i, l): (usize, &Loop)| if l.network.is_some() { spatial(i) } else { Role::Time };
+        let role = |(i, l): (usize, &Loop)| {
+            if l.network.is_some() {
+                spatial(i)
+            } else {
+                Role::Time
+            }
+        };
         let roles: Vec<Role> = self.loops.iter().enumerate().map(role).collect();
         let changed = |g: &Group| {
-            let mut own = self.loops.iter().zip(&roles).filter(|(l, _)| g.dims.contains(&l.dim));
+            let mut own = self
+                .loops
+                .iter()
+                .zip(&roles)
+                .filter(|(l, _)| g.dims.contains(&l.dim));
             own.any(|(_, r)| matches!(r, Role::Merged | Role::Fixed(_)))
         };
         let groups = self.pattern.groups.iter().zip(&self.apart);
         let profiles: Vec<Cow<Profile>> = groups
-            .map(|(g, apart)| if changed(g) { Cow::Owned(profile(g, self, &roles)) } else { Cow::Borrowed(apart) })
+            .map(|(g, apart)| {
+                if changed(g) {
+                    Cow::Owned(profile(g, self, &roles))
+                } else {
+                    Cow::Borrowed(apart)
+                }
+            })
             .collect();
         self.combine(&profiles)
     }
@@ -127,7 +166,10 @@ impl<'a> Flow<'a> {
         if self.pattern.nothing {
             return 0;
         }
-        let visits: u128 = profiles.iter().map(|p| p.reset.last().copied().unwrap_or(0)).product();
+        let visits: u128 = profiles
+            .iter()
+            .map(|p| p.reset.last().copied().unwrap_or(0))
+            .product();
         if self.retain == Retain::Nothing || visits == 0 {
             return visits;
         }
@@ -135,10 +177,16 @@ impl<'a> Flow<'a> {
         let mut outside = vec![0usize; profiles.len()];
         let mut kept = 0;
         for l in self.loops.iter().filter(|l| l.network.is_none()) {
-            let Some(g) = groups.iter().position(|g| g.dims.contains(&l.dim)) else { continue };
+            let Some(g) = groups.iter().position(|g| g.dims.contains(&l.dim)) else {
+                continue;
+            };
             let step = profiles[g].step[outside[g]];
             if step != 0 {
-                let others = profiles.iter().zip(&outside).enumerate().filter(|(h, _)| *h != g);
+                let others = profiles
+                    .iter()
+                    .zip(&outside)
+                    .enumerate()
+                    .filter(|(h, _)| *h != g);
                 kept += step * others.map(|(_, (p, k))| p.reset[*k]).product::<u128>();
             }
             outside[g] += 1;
@@ -148,7 +196,12 @@ impl<'a> Flow<'a> {
 }
 
 fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
-    let Flow { sizes, tiles, retain, .. } = flow;
+    let Flow {
+        sizes,
+        tiles,
+        retain,
+        ..
+    } = flow;
     let (sizes, retain) = (*sizes, *retain);
     let own: Vec<(Loop, Role)> = flow
         .loops
@@ -157,12 +210,22 @@ fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
         .filter(|(l, _)| g.dims.contains(&l.dim))
         .map(|(l, r)| (*l, *r))
         .collect();
-    let total = |sum: u128| Profile { reset: vec![sum], step: vec![] };
+    let total = |sum: u128| Profile {
+        reset: vec![sum],
+        step: vec![],
+    };
     match &g.shape {
-        Shape::Free => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), false),
+        Shape::Free => closed(
+            &Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own),
+            false,
+        ),
         Shape::Plain => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), true),
-        Shape::Affine(rank) if retain == Retain::Nothing => total(window_points(g, rank, sizes, &own)),
-        Shape::Plane { region, .. } if retain == Retain::Nothing => total(plane::compute(*region, sizes, &own)),
+        Shape::Affine(rank) if retain == Retain::Nothing => {
+            total(window_points(g, rank, sizes, &own))
+        }
+        Shape::Plane { region, .. } if retain == Retain::Nothing => {
+            total(plane::compute(*region, sizes, &own))
+        }
         Shape::Plane { region, .. } => plane::buffer(g, *region, sizes, tiles, &own, retain),
         Shape::Affine(_) | Shape::Any { .. } => walk(g, sizes, tiles, &own, retain),
     }
@@ -173,20 +236,41 @@ fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
 fn window_points(g: &Group, rank: &Rank, sizes: &[u64], own: &[(Loop, Role)]) -> u128 {
     if own.iter().any(|(_, r)| matches!(r, Role::Fixed(_))) {
         let points = |dim: &usize| {
-            let mine: Vec<(Loop, Role)> = own.iter().filter(|(l, _)| l.dim == *dim).copied().collect();
+            let mine: Vec<(Loop, Role)> =
+                own.iter().filter(|(l, _)| l.dim == *dim).copied().collect();
             let digits = Digits::new(sizes[*dim], 1, &mine);
             digits.prefixes(digits.inner_loops())
         };
         return g.dims.iter().map(points).product();
     }
-    let Some(&(long, c)) = rank.terms.iter().max_by_key(|(d, _)| sizes[*d]) else { return 0 };
-    let others: Vec<(usize, i64)> = rank.terms.iter().filter(|(d, _)| *d != long).copied().collect();
+    let Some(&(long, c)) = rank.terms.iter().max_by_key(|(d, _)| sizes[*d]) else {
+        return 0;
+    };
+    let others: Vec<(usize, i64)> = rank
+        .terms
+        .iter()
+        .filter(|(d, _)| *d != long)
+        .copied()
+        .collect();
     let mut at = vec![0u64; others.len()];
     let mut count = 0;
     loop {
-        let base = others.iter().zip(&at).fold(rank.constant, |i, ((_, c), x)| i + c * *x as i64);
-        count += Set::affine(base, std::iter::once((c, (0, sizes[long] as i64))), rank.extent).len();
-        let Some(next) = (0..at.len()).rev().find(|i| at[*i] + 1 < sizes[others[*i].0]) else { return count };
+        let base = others
+            .iter()
+            .zip(&at)
+            .fold(rank.constant, |i, ((_, c), x)| i + c * *x as i64);
+        count += Set::affine(
+            base,
+            std::iter::once((c, (0, sizes[long] as i64))),
+            rank.extent,
+        )
+        .len();
+        let Some(next) = (0..at.len())
+            .rev()
+            .find(|i| at[*i] + 1 < sizes[others[*i].0])
+        else {
+            return count;
+        };
         at[next] += 1;
         at[next + 1..].fill(0);
     }
@@ -197,7 +281,10 @@ fn closed(digits: &Digits, plain: bool) -> Profile {
     let count = digits.inner_loops();
     if plain {
         let reset = (0..=count).map(|k| digits.single_states(k)).collect();
-        return Profile { reset, step: vec![0; count] };
+        return Profile {
+            reset,
+            step: vec![0; count],
+        };
     }
     let reset: Vec<u128> = (0..=count).map(|k| digits.prefixes(k)).collect();
     let step = reset.windows(2).map(|w| w[1] - w[0]).collect();
@@ -224,9 +311,15 @@ pub(crate) struct Odometer {
 impl Odometer {
     /// The loops of a role, all at their first iteration.
     pub(crate) fn new(own: &[(Loop, Role)], role: Role) -> Self {
-        let loops: Vec<_> =
-            own.iter().filter(|(_, r)| *r == role).map(|(l, _)| (l.dim, l.tile as i64, l.trips)).collect();
-        Self { at: vec![0; loops.len()], loops }
+        let loops: Vec<_> = own
+            .iter()
+            .filter(|(_, r)| *r == role)
+            .map(|(l, _)| (l.dim, l.tile as i64, l.trips))
+            .collect();
+        Self {
+            at: vec![0; loops.len()],
+            loops,
+        }
     }
 
     /// Advances, moving the start of tiles; false after the last.
@@ -256,7 +349,10 @@ fn walk(g: &Group, sizes: &[u64], tiles: &[u64], own: &[(Loop, Role)], retain: R
     let mut time = Odometer::new(own, Role::Time);
     let mut merged = Odometer::new(own, Role::Merged);
     let count = time.loops.len();
-    let mut profile = Profile { reset: vec![0; count + 1], step: vec![0; count] };
+    let mut profile = Profile {
+        reset: vec![0; count + 1],
+        step: vec![0; count],
+    };
     let mut boxes: Vec<Vec<Span>> = Vec::new();
     loop {
         let mut last: Option<(Vec<u64>, Set)> = None;
@@ -267,7 +363,11 @@ fn walk(g: &Group, sizes: &[u64], tiles: &[u64], own: &[(Loop, Role)], retain: R
                 let inside = g.dims.iter().all(|d| start[*d] < sizes[*d] as i64);
                 if inside {
                     let spans = start.iter().zip(tiles).zip(sizes);
-                    boxes.push(spans.map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64))).collect());
+                    boxes.push(
+                        spans
+                            .map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64)))
+                            .collect(),
+                    );
                 }
                 if !merged.next(&mut start) {
                     break;
@@ -279,7 +379,11 @@ fn walk(g: &Group, sizes: &[u64], tiles: &[u64], own: &[(Loop, Role)], retain: R
                     match &last {
                         None => firsts = vec![set.clone(); count],
                         Some((digits, before)) => {
-                            let k = digits.iter().zip(&time.at).position(|(x, y)| x != y).unwrap_or(count - 1);
+                            let k = digits
+                                .iter()
+                                .zip(&time.at)
+                                .position(|(x, y)| x != y)
+                                .unwrap_or(count - 1);
                             profile.step[k] += overlap(before, &set, retain);
                             for (inner, first) in firsts.iter_mut().enumerate().skip(k + 1) {
                                 profile.reset[inner] += overlap(before, first, retain);

@@ -91,25 +91,37 @@ impl<'a> Analyzer<'a> {
     pub fn new(problem: &'a Problem<'a>) -> Result<Self, AnalysisError> {
         let einsum = problem.einsum;
         if einsum.inputs.len() != 2 {
-            return Err(AnalysisError::Inputs { inputs: einsum.inputs.len() });
+            return Err(AnalysisError::Inputs {
+                inputs: einsum.inputs.len(),
+            });
         }
         if einsum.points().is_none_or(|p| p > i64::MAX as u64) {
             return Err(AnalysisError::Overflow);
         }
         let macs = einsum.executed_points().ok_or(AnalysisError::Overflow)?;
         compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
-        Ok(Self { problem, macs, prepared: counts::Prepared::new(einsum) })
+        Ok(Self {
+            problem,
+            macs,
+            prepared: counts::Prepared::new(einsum),
+        })
     }
 
     /// The exact cost of a mapping.
     pub fn evaluate(&self, mapping: &Mapping) -> Result<Cost, AnalysisError> {
         let problem = self.problem;
-        let (compute, mode) = compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
+        let (compute, mode) =
+            compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
         let nest = nest::Nest::new(problem, mapping.steps());
         let counts = counts::Counts::new(problem, &self.prepared, &nest);
         let mut cost = Cost {
             executed_macs: u128::from(self.macs),
-            instances_used: nest.loops.iter().filter(|l| l.network.is_some()).map(|l| l.trips).product(),
+            instances_used: nest
+                .loops
+                .iter()
+                .filter(|l| l.network.is_some())
+                .map(|l| l.trips)
+                .product(),
             counts: counts.by_memory(problem),
             ..Cost::default()
         };
@@ -133,17 +145,24 @@ fn energy(problem: &Problem, counts: &counts::Counts, mode: &MacMode, cost: &mut
         let component = &problem.chip.nodes[*node].name;
         let mut add = |action: &'static str, joules: f64| {
             if joules > 0.0 {
-                cost.energy.push(EnergyEntry { component: component.clone(), action, energy: Joules(joules) });
+                cost.energy.push(EnergyEntry {
+                    component: component.clone(),
+                    action,
+                    energy: Joules(joules),
+                });
             }
         };
         match &problem.chip.nodes[*node].kind {
             NodeKind::Memory(m) => {
                 let mine = cost.counts.iter().filter(|c| c.memory == *node);
-                let (read, write) = mine.fold((0.0, 0.0), |(r, w), c| (r + c.read_bits, w + c.write_bits));
+                let (read, write) =
+                    mine.fold((0.0, 0.0), |(r, w), c| (r + c.read_bits, w + c.write_bits));
                 add("read", read * m.read_energy.0);
                 add("write", write * m.write_energy.0);
             }
-            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => add("hop", counts.hop_bits(problem, place) * f.hop_energy.0),
+            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => {
+                add("hop", counts.hop_bits(problem, place) * f.hop_energy.0)
+            }
             NodeKind::Fanout(_) => {}
             NodeKind::Compute(_) => add("mac", cost.executed_macs as f64 * mode.energy.0),
         }

@@ -56,25 +56,55 @@ impl Nest {
     /// Flattens checked steps.
     pub(crate) fn new(problem: &Problem, steps: &[Step]) -> Self {
         let mut tiles: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
-        let mut nest = Self { loops: Vec::with_capacity(steps.len()), chains: [Vec::new(), Vec::new(), Vec::new()] };
+        let mut nest = Self {
+            loops: Vec::with_capacity(steps.len()),
+            chains: [Vec::new(), Vec::new(), Vec::new()],
+        };
         for step in steps {
             let (dim, tile, network) = match *step {
                 Step::Store { memory, operand } => {
-                    nest.chains[operand.index()].push(Store { memory, above: nest.loops.len() });
+                    nest.chains[operand.index()].push(Store {
+                        memory,
+                        above: nest.loops.len(),
+                    });
                     continue;
                 }
                 Step::Temporal { dim, tile } => (dim, tile, None),
-                Step::Spatial { fanout, axis, dim, tile } => {
-                    let NodeKind::Fanout(f) = &problem.chip.nodes[fanout].kind else { continue };
-                    let Some(axis) = f.dims.get(usize::from(axis)) else { continue };
-                    (dim, tile, Some(Network { fanout, multicast: axis.multicast, reduces: axis.reduces }))
+                Step::Spatial {
+                    fanout,
+                    axis,
+                    dim,
+                    tile,
+                } => {
+                    let NodeKind::Fanout(f) = &problem.chip.nodes[fanout].kind else {
+                        continue;
+                    };
+                    let Some(axis) = f.dims.get(usize::from(axis)) else {
+                        continue;
+                    };
+                    (
+                        dim,
+                        tile,
+                        Some(Network {
+                            fanout,
+                            multicast: axis.multicast,
+                            reduces: axis.reduces,
+                        }),
+                    )
                 }
             };
-            let Some(outer) = tiles.get_mut(dim.index()) else { continue };
+            let Some(outer) = tiles.get_mut(dim.index()) else {
+                continue;
+            };
             let trips = outer.div_ceil(tile.max(1));
             *outer = tile;
             if trips > 1 {
-                nest.loops.push(Loop { dim: dim.index(), tile, trips, network });
+                nest.loops.push(Loop {
+                    dim: dim.index(),
+                    tile,
+                    trips,
+                    network,
+                });
             }
         }
         nest
@@ -98,7 +128,9 @@ impl Nest {
         let from = chain.get(order).map_or(0, |s| s.above);
         let to = chain.get(order + 1).map_or(self.loops.len(), |s| s.above);
         self.loops[..to].iter().enumerate().any(|(i, l)| {
-            let summed = i >= from && einsum.is_reduced(DimId::new(l.dim)) && l.network.is_some_and(|n| n.reduces);
+            let summed = i >= from
+                && einsum.is_reduced(DimId::new(l.dim))
+                && l.network.is_some_and(|n| n.reduces);
             scatters(einsum, l.dim) && !summed
         })
     }
@@ -109,10 +141,12 @@ impl Nest {
 pub(crate) fn scatters(einsum: &Einsum, dim: usize) -> bool {
     let id = DimId::new(dim);
     let shares = |terms: &[(DimId, i64)]| {
-        terms.iter().any(|t| t.0 == id) && terms.iter().filter(|t| einsum.dim(t.0).size > 1).count() > 1
+        terms.iter().any(|t| t.0 == id)
+            && terms.iter().filter(|t| einsum.dim(t.0).size > 1).count() > 1
     };
     // Rows of ragged groups share a rank but no element.
-    let rows = matches!(einsum.domain, Domain::Ragged { group, row, .. } if group == id || row == id);
+    let rows =
+        matches!(einsum.domain, Domain::Ragged { group, row, .. } if group == id || row == id);
     einsum.is_reduced(id) || (!rows && einsum.output.ranks.iter().any(|r| shares(&r.terms)))
 }
 

@@ -29,7 +29,10 @@ pub(crate) enum Shape {
     /// The two dimensions that the domain couples; whether the operand has each, as a plain rank.
     Plane { region: Region, a: bool, b: bool },
     /// Anything else, point by point.
-    Any { ranks: Vec<Rank>, region: Option<Region> },
+    Any {
+        ranks: Vec<Rank>,
+        region: Option<Region>,
+    },
 }
 
 /// A group of dimensions.
@@ -57,23 +60,38 @@ impl Pattern {
         let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
         let mut nothing = false;
         let mut ranks: Vec<Rank> = Vec::new();
-        for (rank, extent) in access.into_iter().flat_map(|a| a.ranks.iter().zip(&a.extents)) {
+        for (rank, extent) in access
+            .into_iter()
+            .flat_map(|a| a.ranks.iter().zip(&a.extents))
+        {
             let terms = rank.terms.iter().map(|(d, c)| (d.index(), *c));
             let terms: Vec<_> = terms.filter(|(d, c)| sizes[*d] > 1 && *c != 0).collect();
-            let both = |r: Region| r.is_stairs() && [r.a, r.b].iter().all(|d| terms.iter().any(|t| t.0 == *d));
+            let both = |r: Region| {
+                r.is_stairs() && [r.a, r.b].iter().all(|d| terms.iter().any(|t| t.0 == *d))
+            };
             // Rows of a ragged group lie where the group's rows lie, not at the box's place.
             let clips = !region.is_some_and(both);
-            let extent = if clips { i64::try_from(*extent).unwrap_or(i64::MAX / 4) } else { UNCLIPPED };
+            let extent = if clips {
+                i64::try_from(*extent).unwrap_or(i64::MAX / 4)
+            } else {
+                UNCLIPPED
+            };
             if terms.is_empty() {
                 nothing |= !(0..extent).contains(&rank.offset);
             } else {
-                ranks.push(Rank { constant: rank.offset, terms, extent });
+                ranks.push(Rank {
+                    constant: rank.offset,
+                    terms,
+                    extent,
+                });
             }
         }
         let mut root: Vec<usize> = (0..sizes.len()).collect();
         let mut unite = |x: usize, y: usize| {
             let (from, to) = (root[x].max(root[y]), root[x].min(root[y]));
-            root.iter_mut().filter(|r| **r == from).for_each(|r| *r = to);
+            root.iter_mut()
+                .filter(|r| **r == from)
+                .for_each(|r| *r = to);
         };
         for rank in &ranks {
             rank.terms.windows(2).for_each(|w| unite(w[0].0, w[1].0));
@@ -88,8 +106,15 @@ impl Pattern {
             if dims.is_empty() || (dims.iter().all(|d| sizes[*d] == 1) && region.is_none()) {
                 continue;
             }
-            let mine: Vec<Rank> = ranks.iter().filter(|r| dims.contains(&r.terms[0].0)).cloned().collect();
-            groups.push(Group { shape: shape(&dims, mine, region, &sizes), dims });
+            let mine: Vec<Rank> = ranks
+                .iter()
+                .filter(|r| dims.contains(&r.terms[0].0))
+                .cloned()
+                .collect();
+            groups.push(Group {
+                shape: shape(&dims, mine, region, &sizes),
+                dims,
+            });
         }
         Self { groups, nothing }
     }
@@ -102,8 +127,15 @@ impl Pattern {
         let window = |rank: &Rank| {
             let terms = rank.terms.iter().map(|(d, c)| (*c, (0, tiles[*d] as i64)));
             // Shifted so that the smallest index is zero and nothing is clipped at the start.
-            let low: i64 = rank.terms.iter().filter(|(_, c)| *c < 0).map(|(d, c)| c * (tiles[*d] as i64 - 1)).sum();
-            Set::affine(-low, terms, i64::MAX / 4).len().min(rank.extent as u128)
+            let low: i64 = rank
+                .terms
+                .iter()
+                .filter(|(_, c)| *c < 0)
+                .map(|(d, c)| c * (tiles[*d] as i64 - 1))
+                .sum();
+            Set::affine(-low, terms, i64::MAX / 4)
+                .len()
+                .min(rank.extent as u128)
         };
         let elements = self.groups.iter().map(|g| match &g.shape {
             Shape::Free => 1,
@@ -135,11 +167,22 @@ fn shape(dims: &[usize], ranks: Vec<Rank>, region: Option<Region>, sizes: &[u64]
             let has = |d: usize| ranks.iter().filter(|r| r.terms[0].0 == d).count();
             let joint = region.is_stairs() && matches!(ranks, [rank] if rank.terms.len() == 2);
             if joint {
-                Shape::Plane { region, a: true, b: true }
+                Shape::Plane {
+                    region,
+                    a: true,
+                    b: true,
+                }
             } else if ranks.iter().all(plain) && has(region.a) <= 1 && has(region.b) <= 1 {
-                Shape::Plane { region, a: has(region.a) == 1, b: has(region.b) == 1 }
+                Shape::Plane {
+                    region,
+                    a: has(region.a) == 1,
+                    b: has(region.b) == 1,
+                }
             } else {
-                Shape::Any { ranks: ranks.to_vec(), region: Some(region) }
+                Shape::Any {
+                    ranks: ranks.to_vec(),
+                    region: Some(region),
+                }
             }
         }
         _ => Shape::Any { ranks, region },
@@ -154,18 +197,27 @@ impl Group {
         match &self.shape {
             Shape::Free => Some(Set::UNIT),
             Shape::Plain => Some(Set::span(first[self.dims[0]])),
-            Shape::Affine(rank) => {
-                Some(Set::affine(rank.constant, rank.terms.iter().map(|(d, c)| (*c, first[*d])), rank.extent))
-            }
+            Shape::Affine(rank) => Some(Set::affine(
+                rank.constant,
+                rank.terms.iter().map(|(d, c)| (*c, first[*d])),
+                rank.extent,
+            )),
             Shape::Plane { region, a, b } => {
                 let plane = |x: &Vec<Span>| (x[region.a], x[region.b]);
-                let mut met = boxes.iter().map(plane).filter(|(a, b)| region.meets(*a, *b)).peekable();
+                let mut met = boxes
+                    .iter()
+                    .map(plane)
+                    .filter(|(a, b)| region.meets(*a, *b))
+                    .peekable();
                 met.peek()?;
                 Some(match (a, b) {
                     (false, false) => Set::UNIT,
                     (true, true) => {
                         let (a, b) = plane(first);
-                        Set::Cells { corner: (a.0, b.0), count: region.cells(a, b) }
+                        Set::Cells {
+                            corner: (a.0, b.0),
+                            count: region.cells(a, b),
+                        }
                     }
                     (true, false) => Set::union(met.map(|(a, b)| region.project_a(a, b)).collect()),
                     (false, true) => Set::union(met.map(|(a, b)| region.project_b(a, b)).collect()),
@@ -184,9 +236,15 @@ impl Group {
                 if region.is_none_or(|r| r.has(at[r.a], at[r.b])) {
                     any = true;
                     let code = ranks.iter().try_fold(0i128, |code, rank| {
-                        let index = rank.terms.iter().fold(rank.constant, |i, (d, c)| i + c * at[*d]);
+                        let index = rank
+                            .terms
+                            .iter()
+                            .fold(rank.constant, |i, (d, c)| i + c * at[*d]);
                         let inside = (0..rank.extent).contains(&index);
-                        inside.then(|| code.wrapping_mul(i128::from(rank.extent)).wrapping_add(i128::from(index)))
+                        inside.then(|| {
+                            code.wrapping_mul(i128::from(rank.extent))
+                                .wrapping_add(i128::from(index))
+                        })
                     });
                     codes.extend(code);
                 }

@@ -56,17 +56,34 @@ pub(crate) fn buffer(
     retain: Retain,
 ) -> Profile {
     let of = |role: Role| own.iter().filter(move |(_, r)| *r == role);
-    let time: Vec<_> = of(Role::Time).map(|(l, _)| (l.dim, l.tile as i64, l.trips)).collect();
+    let time: Vec<_> = of(Role::Time)
+        .map(|(l, _)| (l.dim, l.tile as i64, l.trips))
+        .collect();
     let span = |dim: usize, from: usize| {
         let loops = time.iter().skip(from).copied();
         let merged = of(Role::Merged).map(|(l, _)| (l.dim, l.tile as i64, l.trips));
-        let reach = loops.chain(merged).filter(|l| l.0 == dim).map(|l| l.1 * (l.2 as i64 - 1)).sum::<i64>();
+        let reach = loops
+            .chain(merged)
+            .filter(|l| l.0 == dim)
+            .map(|l| l.1 * (l.2 as i64 - 1))
+            .sum::<i64>();
         reach + tiles[dim] as i64
     };
-    let reach = (0..=time.len()).map(|k| (span(region.a, k), span(region.b, k))).collect();
+    let reach = (0..=time.len())
+        .map(|k| (span(region.a, k), span(region.b, k)))
+        .collect();
     let count = time.len();
-    let mut tree =
-        Tree { group, region, sizes, tiles, time, merged: own, reach, retain, known: FxHashMap::default() };
+    let mut tree = Tree {
+        group,
+        region,
+        sizes,
+        tiles,
+        time,
+        merged: own,
+        reach,
+        retain,
+        known: FxHashMap::default(),
+    };
     let mut start = vec![0i64; sizes.len()];
     for (l, r) in own {
         if let Role::Fixed(digit) = r {
@@ -74,7 +91,10 @@ pub(crate) fn buffer(
         }
     }
     let mut space = Odometer::new(own, Role::Space);
-    let mut profile = Profile { reset: vec![0; count + 1], step: vec![0; count] };
+    let mut profile = Profile {
+        reset: vec![0; count + 1],
+        step: vec![0; count],
+    };
     loop {
         if let Some(node) = tree.visit(0, start[region.a], start[region.b]) {
             profile.add(&node.profile);
@@ -87,7 +107,10 @@ pub(crate) fn buffer(
 
 impl Tree<'_> {
     fn visit(&mut self, k: usize, a: i64, b: i64) -> Option<Rc<Node>> {
-        let (na, nb) = (self.sizes[self.region.a] as i64, self.sizes[self.region.b] as i64);
+        let (na, nb) = (
+            self.sizes[self.region.a] as i64,
+            self.sizes[self.region.b] as i64,
+        );
         let (ra, rb) = self.reach[k];
         let (x, y) = ((a, (a + ra).min(na)), (b, (b + rb).min(nb)));
         if !self.region.meets(x, y) {
@@ -103,7 +126,12 @@ impl Tree<'_> {
         if let Some(node) = self.known.get(&key) {
             return node.clone();
         }
-        let node = if k == self.time.len() { self.leaf(a, b) } else { self.inner(k, a, b) }.map(Rc::new);
+        let node = if k == self.time.len() {
+            self.leaf(a, b)
+        } else {
+            self.inner(k, a, b)
+        }
+        .map(Rc::new);
         self.known.insert(key, node.clone());
         node
     }
@@ -115,26 +143,49 @@ impl Tree<'_> {
         let mut boxes: Vec<Vec<Span>> = Vec::new();
         loop {
             let spans = start.iter().zip(self.tiles).zip(self.sizes);
-            boxes.push(spans.map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64))).collect());
+            boxes.push(
+                spans
+                    .map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64)))
+                    .collect(),
+            );
             if !merged.next(&mut start) {
                 break;
             }
         }
-        let set = self.group.touched(&boxes)?.shifted(self.group, self.region, -a, -b);
+        let set = self
+            .group
+            .touched(&boxes)?
+            .shifted(self.group, self.region, -a, -b);
         let count = self.time.len();
-        let mut profile = Profile { reset: vec![0; count + 1], step: vec![0; count] };
+        let mut profile = Profile {
+            reset: vec![0; count + 1],
+            step: vec![0; count],
+        };
         profile.reset[count] = set.len();
-        Some(Node { first: set.clone(), last: set, profile })
+        Some(Node {
+            first: set.clone(),
+            last: set,
+            profile,
+        })
     }
 
     fn inner(&mut self, k: usize, a: i64, b: i64) -> Option<Node> {
         let (dim, tile, trips) = self.time[k];
         let count = self.time.len();
-        let mut profile = Profile { reset: vec![0; count + 1], step: vec![0; count] };
+        let mut profile = Profile {
+            reset: vec![0; count + 1],
+            step: vec![0; count],
+        };
         let mut ends: Option<(Set, Set)> = None;
         for i in 0..trips as i64 {
-            let (da, db) = if dim == self.region.a { (i * tile, 0) } else { (0, i * tile) };
-            let Some(child) = self.visit(k + 1, a + da, b + db) else { continue };
+            let (da, db) = if dim == self.region.a {
+                (i * tile, 0)
+            } else {
+                (0, i * tile)
+            };
+            let Some(child) = self.visit(k + 1, a + da, b + db) else {
+                continue;
+            };
             profile.add(&child.profile);
             let place = |s: &Set| s.clone().shifted(self.group, self.region, da, db);
             let (first, last) = (place(&child.first), place(&child.last));
@@ -148,13 +199,18 @@ impl Tree<'_> {
         }
         let (first, last) = ends?;
         profile.reset[k] = overlap(&last, &first, self.retain);
-        Some(Node { first, last, profile })
+        Some(Node {
+            first,
+            last,
+            profile,
+        })
     }
 }
 
 /// Elements that the points of compute take. A dimension that is both fixed and not walked counts its mean share.
 pub(crate) fn compute(region: Region, sizes: &[u64], own: &[(Loop, Role)]) -> u128 {
-    let has = |dim: usize, test: &dyn Fn(Role) -> bool| own.iter().any(|(l, r)| l.dim == dim && test(*r));
+    let has =
+        |dim: usize, test: &dyn Fn(Role) -> bool| own.iter().any(|(l, r)| l.dim == dim && test(*r));
     let special = |dim: usize| has(dim, &|r| matches!(r, Role::Merged | Role::Fixed(_)));
     let whole = |dim: usize| (0, sizes[dim] as i64);
     let (walked, other) = match (special(region.a), special(region.b)) {
@@ -170,8 +226,16 @@ pub(crate) fn compute(region: Region, sizes: &[u64], own: &[(Loop, Role)]) -> u1
             region.project_a(whole(other), point)
         }
     };
-    let mine: Vec<(Loop, Role)> = own.iter().filter(|(l, _)| l.dim == walked).copied().collect();
-    let theirs: Vec<(Loop, Role)> = own.iter().filter(|(l, _)| l.dim == other).copied().collect();
+    let mine: Vec<(Loop, Role)> = own
+        .iter()
+        .filter(|(l, _)| l.dim == walked)
+        .copied()
+        .collect();
+    let theirs: Vec<(Loop, Role)> = own
+        .iter()
+        .filter(|(l, _)| l.dim == other)
+        .copied()
+        .collect();
     let mut start = vec![0i64; sizes.len()];
     for (l, r) in &mine {
         if let Role::Fixed(digit) = r {
@@ -180,9 +244,21 @@ pub(crate) fn compute(region: Region, sizes: &[u64], own: &[(Loop, Role)]) -> u1
     }
     let apart: Vec<(Loop, Role)> = mine
         .iter()
-        .map(|(l, r)| (*l, if matches!(r, Role::Time | Role::Space) { Role::Time } else { *r }))
+        .map(|(l, r)| {
+            (
+                *l,
+                if matches!(r, Role::Time | Role::Space) {
+                    Role::Time
+                } else {
+                    *r
+                },
+            )
+        })
         .collect();
-    let (mut states, mut merged) = (Odometer::new(&apart, Role::Time), Odometer::new(&apart, Role::Merged));
+    let (mut states, mut merged) = (
+        Odometer::new(&apart, Role::Time),
+        Odometer::new(&apart, Role::Merged),
+    );
     let mut spans: Vec<Span> = Vec::new();
     let mut count = 0;
     loop {
@@ -206,7 +282,10 @@ pub(crate) fn compute(region: Region, sizes: &[u64], own: &[(Loop, Role)]) -> u1
             break;
         }
     }
-    let fixed = theirs.iter().filter(|(_, r)| matches!(r, Role::Fixed(_))).map(|(l, _)| u128::from(l.trips));
+    let fixed = theirs
+        .iter()
+        .filter(|(_, r)| matches!(r, Role::Fixed(_)))
+        .map(|(l, _)| u128::from(l.trips));
     count / fixed.product::<u128>()
 }
 
@@ -220,12 +299,17 @@ fn reached(spans: &[Span], size: u64, own: &[(Loop, Role)]) -> u128 {
         _ if !merges => Set::union(spans.to_vec()).len(),
         // A merged state reaches into 0..end if its first point does.
         [(0, end)] => {
-            let states: Vec<(Loop, Role)> = own.iter().map(|(l, r)| (*l, role_of_state(*r))).collect();
+            let states: Vec<(Loop, Role)> =
+                own.iter().map(|(l, r)| (*l, role_of_state(*r))).collect();
             Digits::new(*end as u64, 1, &states).prefixes(states.len())
         }
         _ => {
-            let states: Vec<(Loop, Role)> = own.iter().map(|(l, r)| (*l, role_of_state(*r))).collect();
-            let (mut walk, mut merged) = (Odometer::new(&states, Role::Time), Odometer::new(&states, Role::Merged));
+            let states: Vec<(Loop, Role)> =
+                own.iter().map(|(l, r)| (*l, role_of_state(*r))).collect();
+            let (mut walk, mut merged) = (
+                Odometer::new(&states, Role::Time),
+                Odometer::new(&states, Role::Merged),
+            );
             let dim = own.first().map_or(0, |(l, _)| l.dim);
             let mut start = vec![0i64; dim + 1];
             let mut count = 0;
@@ -248,5 +332,9 @@ fn reached(spans: &[Span], size: u64, own: &[(Loop, Role)]) -> u128 {
 }
 
 fn role_of_state(role: Role) -> Role {
-    if role == Role::Merged { Role::Merged } else { Role::Time }
+    if role == Role::Merged {
+        Role::Merged
+    } else {
+        Role::Time
+    }
 }

@@ -46,17 +46,43 @@ impl Region {
         let width = |w: u64| i64::try_from(w).unwrap_or(FAR).min(FAR);
         let region = match einsum.domain {
             Domain::Dense => return None,
-            Domain::Causal { query, key, offset } => {
-                Self { a: query.index(), b: key.index(), form: Form::Band { lo: -FAR, hi: limit(offset) } }
-            }
-            Domain::Banded { query, key, offset, window } => {
+            Domain::Causal { query, key, offset } => Self {
+                a: query.index(),
+                b: key.index(),
+                form: Form::Band {
+                    lo: -FAR,
+                    hi: limit(offset),
+                },
+            },
+            Domain::Banded {
+                query,
+                key,
+                offset,
+                window,
+            } => {
                 let lo = limit(limit(offset) - width(window) + 1);
-                Self { a: query.index(), b: key.index(), form: Form::Band { lo, hi: limit(offset) } }
+                Self {
+                    a: query.index(),
+                    b: key.index(),
+                    form: Form::Band {
+                        lo,
+                        hi: limit(offset),
+                    },
+                }
             }
-            Domain::Ragged { group, row, rows, .. } => {
+            Domain::Ragged {
+                group, row, rows, ..
+            } => {
                 let groups = einsum.dim(group).size.max(1);
-                let form = Form::Stairs { floor: width(rows / groups), higher: width(rows % groups) };
-                Self { a: group.index(), b: row.index(), form }
+                let form = Form::Stairs {
+                    floor: width(rows / groups),
+                    higher: width(rows % groups),
+                };
+                Self {
+                    a: group.index(),
+                    b: row.index(),
+                    form,
+                }
             }
         };
         let size = |d: usize| width(einsum.dims[d].size);
@@ -136,7 +162,10 @@ impl Region {
 
 /// Points of a box with `b - a <= bound`: the sum over a of `clamp(a + bound + 1 - b.0, 0, b.1 - b.0)`.
 fn below(a: Span, b: Span, bound: i64) -> i128 {
-    let (rows, full) = (i128::from(a.1) - i128::from(a.0), i128::from(b.1) - i128::from(b.0));
+    let (rows, full) = (
+        i128::from(a.1) - i128::from(a.0),
+        i128::from(b.1) - i128::from(b.0),
+    );
     let first = i128::from(a.0) + i128::from(bound) + 1 - i128::from(b.0);
     let start = (-first).clamp(0, rows);
     let end = (full - first).clamp(start, rows);
@@ -155,8 +184,14 @@ mod tests {
             Form::Band { lo: -2, hi: 1 },
             Form::Band { lo: 1, hi: 3 },
             Form::Band { lo: 2, hi: 1 },
-            Form::Stairs { floor: 2, higher: 3 },
-            Form::Stairs { floor: 0, higher: 2 },
+            Form::Stairs {
+                floor: 2,
+                higher: 3,
+            },
+            Form::Stairs {
+                floor: 0,
+                higher: 2,
+            },
         ];
         for form in forms {
             let region = Region { a: 0, b: 1, form };
@@ -166,12 +201,28 @@ mod tests {
                     .filter(|&(a, b)| region.has(a, b))
                     .collect();
                 let (a, b) = ((a0, a1), (b0, b1));
-                assert_eq!(region.cells(a, b), points.len() as u128, "{form:?} {a:?} {b:?}");
-                assert_eq!(region.meets(a, b), !points.is_empty(), "{form:?} {a:?} {b:?}");
+                assert_eq!(
+                    region.cells(a, b),
+                    points.len() as u128,
+                    "{form:?} {a:?} {b:?}"
+                );
+                assert_eq!(
+                    region.meets(a, b),
+                    !points.is_empty(),
+                    "{form:?} {a:?} {b:?}"
+                );
                 let walk = |s: Span, has: &dyn Fn(i64) -> bool| (s.0..s.1).all(has);
                 let (pa, pb) = (region.project_a(a, b), region.project_b(a, b));
-                assert!(walk(a, &|x| points.iter().any(|p| p.0 == x) == (pa.0 <= x && x < pa.1)), "{form:?} {a:?} {b:?}");
-                assert!(walk(b, &|x| points.iter().any(|p| p.1 == x) == (pb.0 <= x && x < pb.1)), "{form:?} {a:?} {b:?}");
+                assert!(
+                    walk(a, &|x| points.iter().any(|p| p.0 == x)
+                        == (pa.0 <= x && x < pa.1)),
+                    "{form:?} {a:?} {b:?}"
+                );
+                assert!(
+                    walk(b, &|x| points.iter().any(|p| p.1 == x)
+                        == (pb.0 <= x && x < pb.1)),
+                    "{form:?} {a:?} {b:?}"
+                );
             }
         }
     }

@@ -18,7 +18,11 @@ pub(crate) enum Set {
 
 impl Set {
     /// The one element of nothing: what an operand without the ranks of a group touches.
-    pub(crate) const UNIT: Self = Self::Progression { start: 0, step: 1, count: 1 };
+    pub(crate) const UNIT: Self = Self::Progression {
+        start: 0,
+        step: 1,
+        count: 1,
+    };
 
     /// An interval.
     pub(crate) fn span(s: Span) -> Self {
@@ -27,8 +31,16 @@ impl Set {
 
     fn progression(start: i64, step: i64, count: u64) -> Self {
         match count {
-            0 => Self::Progression { start: 0, step: 1, count },
-            1 => Self::Progression { start, step: 1, count },
+            0 => Self::Progression {
+                start: 0,
+                step: 1,
+                count,
+            },
+            1 => Self::Progression {
+                start,
+                step: 1,
+                count,
+            },
             _ => Self::Progression { start, step, count },
         }
     }
@@ -47,15 +59,28 @@ impl Set {
     pub(crate) fn shared(&self, other: &Self) -> u128 {
         match (self, other) {
             (
-                &Self::Progression { start: a, step: s, count: m },
-                &Self::Progression { start: b, step: t, count: n },
+                &Self::Progression {
+                    start: a,
+                    step: s,
+                    count: m,
+                },
+                &Self::Progression {
+                    start: b,
+                    step: t,
+                    count: n,
+                },
             ) => shared_progressions((a, s, m), (b, t, n)),
             (Self::Cells { corner: a, count }, Self::Cells { corner: b, .. }) => {
-                if a == b { *count } else { 0 }
+                if a == b {
+                    *count
+                } else {
+                    0
+                }
             }
-            (Self::Spans(x), Self::Spans(y)) => {
-                x.iter().flat_map(|a| y.iter().map(|b| length((a.0.max(b.0), a.1.min(b.1))))).sum()
-            }
+            (Self::Spans(x), Self::Spans(y)) => x
+                .iter()
+                .flat_map(|a| y.iter().map(|b| length((a.0.max(b.0), a.1.min(b.1)))))
+                .sum(),
             (Self::Points(x), Self::Points(y)) => merge(x.iter().copied(), y.iter().copied()),
             (Self::Points(x), y) => merge(x.iter().copied(), y.elements()),
             (x, Self::Points(y)) => merge(x.elements(), y.iter().copied()),
@@ -65,12 +90,22 @@ impl Set {
 
     /// The set moved in the plane of a region, seen by what a group's operand has of it.
     pub(crate) fn shifted(mut self, group: &Group, region: Region, da: i64, db: i64) -> Self {
-        let Shape::Plane { a, b, .. } = group.shape else { return self };
+        let Shape::Plane { a, b, .. } = group.shape else {
+            return self;
+        };
         debug_assert!(group.dims.contains(&region.a));
-        let along = if a { da } else if b { db } else { 0 };
+        let along = if a {
+            da
+        } else if b {
+            db
+        } else {
+            0
+        };
         match &mut self {
             Self::Progression { start, .. } => *start += along,
-            Self::Spans(spans) => spans.iter_mut().for_each(|s| *s = (s.0 + along, s.1 + along)),
+            Self::Spans(spans) => spans
+                .iter_mut()
+                .for_each(|s| *s = (s.0 + along, s.1 + along)),
             Self::Cells { corner, .. } => *corner = (corner.0 + da, corner.1 + db),
             Self::Points(_) => {}
         }
@@ -80,17 +115,23 @@ impl Set {
     /// The elements in order, of one-dimensional sets.
     fn elements(&self) -> Box<dyn Iterator<Item = i128> + '_> {
         match self {
-            Self::Progression { start, step, count } => {
-                Box::new((0..i128::from(*count)).map(|i| i128::from(*start) + i * i128::from(*step)))
+            Self::Progression { start, step, count } => Box::new(
+                (0..i128::from(*count)).map(|i| i128::from(*start) + i * i128::from(*step)),
+            ),
+            Self::Spans(spans) => {
+                Box::new(spans.iter().flat_map(|s| i128::from(s.0)..i128::from(s.1)))
             }
-            Self::Spans(spans) => Box::new(spans.iter().flat_map(|s| i128::from(s.0)..i128::from(s.1))),
             Self::Points(points) => Box::new(points.iter().copied()),
             Self::Cells { .. } => Box::new(std::iter::empty()),
         }
     }
 
     /// What `constant + sum(coefficient x)` takes with each x in its interval, inside `0..extent`.
-    pub(crate) fn affine(constant: i64, terms: impl Iterator<Item = (i64, Span)> + Clone, extent: i64) -> Self {
+    pub(crate) fn affine(
+        constant: i64,
+        terms: impl Iterator<Item = (i64, Span)> + Clone,
+        extent: i64,
+    ) -> Self {
         let mut whole = (constant, 1i64, 1u64);
         let mut regular = true;
         for (coefficient, span) in terms.clone() {
@@ -107,14 +148,28 @@ impl Set {
         }
         if regular {
             let (start, step, count) = whole;
-            let skip = if start < 0 { (-start + step - 1) / step } else { 0 };
-            let end = if extent <= start { 0 } else { (extent - 1 - start) / step + 1 };
+            let skip = if start < 0 {
+                (-start + step - 1) / step
+            } else {
+                0
+            };
+            let end = if extent <= start {
+                0
+            } else {
+                (extent - 1 - start) / step + 1
+            };
             let end = end.min(i64::try_from(count).unwrap_or(i64::MAX));
-            return Self::progression(start + skip * step, step, u64::try_from(end - skip).unwrap_or(0));
+            return Self::progression(
+                start + skip * step,
+                step,
+                u64::try_from(end - skip).unwrap_or(0),
+            );
         }
         let mut points = vec![i128::from(constant)];
         for (coefficient, span) in terms {
-            let shifts = move |p: i128| (span.0..span.1).map(move |x| p + i128::from(coefficient) * i128::from(x));
+            let shifts = move |p: i128| {
+                (span.0..span.1).map(move |x| p + i128::from(coefficient) * i128::from(x))
+            };
             points = points.iter().copied().flat_map(shifts).collect();
             points.sort_unstable();
             points.dedup();
@@ -142,7 +197,12 @@ impl Set {
 }
 
 /// The sum set of a progression and `low + step * 0..count`, if it is a progression.
-fn add((start, step, count): (i64, i64, u64), low: i64, add_step: i64, add_count: u64) -> Option<(i64, i64, u64)> {
+fn add(
+    (start, step, count): (i64, i64, u64),
+    low: i64,
+    add_step: i64,
+    add_count: u64,
+) -> Option<(i64, i64, u64)> {
     let start = start + low;
     if add_count == 1 {
         return Some((start, step, count));
@@ -151,8 +211,11 @@ fn add((start, step, count): (i64, i64, u64), low: i64, add_step: i64, add_count
         return Some((start, add_step, add_count));
     }
     // A coarse step that is a multiple of the fine one leaves no gap if the fine one covers it.
-    let ((coarse, n), (fine, m)) =
-        if step >= add_step { ((step, count), (add_step, add_count)) } else { ((add_step, add_count), (step, count)) };
+    let ((coarse, n), (fine, m)) = if step >= add_step {
+        ((step, count), (add_step, add_count))
+    } else {
+        ((add_step, add_count), (step, count))
+    };
     let ratio = u64::try_from(coarse / fine).ok()?;
     (coarse % fine == 0 && m >= ratio).then(|| (start, fine, ratio * (n - 1) + m))
 }
@@ -161,7 +224,9 @@ fn shared_progressions((a, s, m): (i64, i64, u64), (b, t, n): (i64, i64, u64)) -
     if m == 0 || n == 0 {
         return 0;
     }
-    let wide = |(start, step, count): (i64, i64, u64)| i128::from(start) + i128::from(step) * i128::from(count - 1);
+    let wide = |(start, step, count): (i64, i64, u64)| {
+        i128::from(start) + i128::from(step) * i128::from(count - 1)
+    };
     let (low, high) = (i128::from(a.max(b)), wide((a, s, m)).min(wide((b, t, n))));
     if low > high {
         return 0;
@@ -175,7 +240,11 @@ fn shared_progressions((a, s, m): (i64, i64, u64), (b, t, n): (i64, i64, u64)) -
     let period = s / g * t;
     let base = a + s * (((b - a) / g).rem_euclid(t / g) * inverse(s / g, t / g)).rem_euclid(t / g);
     let first = base + (low - base + period - 1).div_euclid(period) * period;
-    if first > high { 0 } else { u128::try_from((high - first) / period + 1).unwrap_or(0) }
+    if first > high {
+        0
+    } else {
+        u128::try_from((high - first) / period + 1).unwrap_or(0)
+    }
 }
 
 fn gcd(a: i128, b: i128) -> i128 {

@@ -45,36 +45,60 @@ struct Port {
 }
 
 /// Fills in busy times, latency and time.
-pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Compute, cost: &mut Cost) {
+pub(crate) fn fill(
+    problem: &Problem,
+    nest: &Nest,
+    counts: &Counts,
+    compute: &Compute,
+    cost: &mut Cost,
+) {
     let mut ports = vec![Port::default(); problem.path.len()];
     let place = |n: NodeId| problem.path.iter().position(|p| *p == n);
     let (mut exposed, mut stalled) = (0.0, 0.0);
     let mut answers = vec![false; problem.path.len()];
     for edge in &counts.edges {
-        let Some(parent) = place(edge.parent) else { continue };
+        let Some(parent) = place(edge.parent) else {
+            continue;
+        };
         answers[parent] |= edge.operand != Operand::Output;
         let mut busy = [(0.0, 0.0); 2];
         for (i, a) in edge.accesses(problem).iter().enumerate() {
             let Some(at) = place(a.memory) else { continue };
-            let share = if i == 0 { edge.parent_share } else { edge.child_share };
+            let share = if i == 0 {
+                edge.parent_share
+            } else {
+                edge.child_share
+            };
             busy[i] = port_time(problem, a.memory, a.read_bits * share, a.write_bits * share);
             ports[at].read += busy[i].0;
             ports[at].write += busy[i].1;
         }
-        let Some(child) = edge.child.and_then(place) else { continue };
+        let Some(child) = edge.child.and_then(place) else {
+            continue;
+        };
         let transfers = transfers(problem.einsum, nest, edge);
-        let setup = problem.chip.nodes[edge.parent].memory().map_or(0.0, |m| m.setup.0);
+        let setup = problem.chip.nodes[edge.parent]
+            .memory()
+            .map_or(0.0, |m| m.setup.0);
         // One tile: the share of the whole traffic that the largest tile is.
         let tiles = nest.tiles(problem.einsum, edge.to);
         let elements = counts.prepared.patterns[edge.operand.index()].tile_elements(&tiles) as f64;
         let instance = edge.entering as f64 * edge.child_share;
-        let part = if instance > 0.0 { (elements / instance).min(1.0) } else { 0.0 };
+        let part = if instance > 0.0 {
+            (elements / instance).min(1.0)
+        } else {
+            0.0
+        };
         let output = edge.operand == Operand::Output;
         let time = |b: (f64, f64), reads: bool| if reads { b.0 } else { b.1 };
         let (above, here) = (time(busy[0], !output), time(busy[1], output));
         let slower = above.max(here);
         exposed += slower * part + setup;
-        stalled += if single_buffered(problem, edge) { slower * (1.0 - part) } else { 0.0 };
+        stalled += if single_buffered(problem, edge) {
+            slower * (1.0 - part)
+        } else {
+            0.0
+        };
         ports[parent].exposed += above * part + setup;
         ports[parent].setup += setup * transfers;
         ports[child].exposed += here * part;
@@ -83,7 +107,12 @@ pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Co
     let mut fixed = 0.0;
     if let Some(engine) = problem.chip.engines.get(problem.engine) {
         fixed += engine.launch.0;
-        if let EngineKind::Array { fill_cycles, drain_cycles, .. } = engine.kind {
+        if let EngineKind::Array {
+            fill_cycles,
+            drain_cycles,
+            ..
+        } = engine.kind
+        {
             fixed += clock.seconds((fill_cycles + drain_cycles) as f64).0;
         }
     }
@@ -91,11 +120,17 @@ pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Co
     let mut steady = busy_compute;
     cost.busy.push((Resource::Compute, Seconds(busy_compute)));
     for ((node, port), answers) in problem.path.iter().zip(&ports).zip(&answers) {
-        let Some(m) = problem.chip.nodes[*node].memory() else { continue };
+        let Some(m) = problem.chip.nodes[*node].memory() else {
+            continue;
+        };
         if port.read + port.write == 0.0 {
             continue;
         }
-        let busy = if m.shared_port { port.read + port.write } else { port.read.max(port.write) } + port.setup;
+        let busy = if m.shared_port {
+            port.read + port.write
+        } else {
+            port.read.max(port.write)
+        } + port.setup;
         fixed += if *answers { m.latency.0 } else { 0.0 };
         steady = steady.max(busy - port.exposed);
         cost.busy.push((Resource::Memory(*node), Seconds(busy)));
@@ -108,19 +143,35 @@ pub(crate) fn fill(problem: &Problem, nest: &Nest, counts: &Counts, compute: &Co
 
 /// Seconds to read and to write some bits.
 fn port_time(problem: &Problem, memory: NodeId, read: f64, write: f64) -> (f64, f64) {
-    let Some(m) = problem.chip.nodes[memory].memory() else { return (0.0, 0.0) };
-    let at = |bits: f64, rate: f64| if bits > 0.0 { bits / 8.0 / (rate * m.streaming_efficiency) } else { 0.0 };
+    let Some(m) = problem.chip.nodes[memory].memory() else {
+        return (0.0, 0.0);
+    };
+    let at = |bits: f64, rate: f64| {
+        if bits > 0.0 {
+            bits / 8.0 / (rate * m.streaming_efficiency)
+        } else {
+            0.0
+        }
+    };
     (at(read, m.read_rate.0), at(write, m.write_rate.0))
 }
 
 fn single_buffered(problem: &Problem, edge: &Edge) -> bool {
-    edge.child.and_then(|c| problem.chip.nodes[c].memory()).is_some_and(|m| m.buffering == 1)
+    edge.child
+        .and_then(|c| problem.chip.nodes[c].memory())
+        .is_some_and(|m| m.buffering == 1)
 }
 
 /// Tiles that the child of an edge takes, one after the other.
 fn transfers(einsum: &Einsum, nest: &Nest, edge: &Edge) -> f64 {
-    let Some(access) = access(einsum, edge.operand) else { return 0.0 };
+    let Some(access) = access(einsum, edge.operand) else {
+        return 0.0;
+    };
     let temporal = nest.loops[..edge.to].iter().filter(|l| l.network.is_none());
     let relevant = |d: usize| Einsum::names(access, DimId::new(d));
-    temporal.rev().skip_while(|l| !relevant(l.dim)).map(|l| l.trips as f64).product()
+    temporal
+        .rev()
+        .skip_while(|l| !relevant(l.dim))
+        .map(|l| l.trips as f64)
+        .product()
 }

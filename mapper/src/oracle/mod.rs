@@ -68,7 +68,12 @@ struct Walk<'a> {
 /// Walks a mapping.
 pub(crate) fn count(problem: &Problem, steps: &[Step]) -> OracleCounts {
     let mut tiles: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
-    let mut walk = Walk { problem, loops: vec![], chains: Default::default(), points: points(problem.einsum) };
+    let mut walk = Walk {
+        problem,
+        loops: vec![],
+        chains: Default::default(),
+        points: points(problem.einsum),
+    };
     for step in steps {
         let (dim, tile, space) = match *step {
             Step::Store { memory, operand } => {
@@ -76,18 +81,44 @@ pub(crate) fn count(problem: &Problem, steps: &[Step]) -> OracleCounts {
                 continue;
             }
             Step::Temporal { dim, tile } => (dim.index(), tile, None),
-            Step::Spatial { fanout, axis, dim, tile } => (dim.index(), tile, Some((fanout, axis))),
+            Step::Spatial {
+                fanout,
+                axis,
+                dim,
+                tile,
+            } => (dim.index(), tile, Some((fanout, axis))),
         };
-        walk.loops.push(Looped { dim, outer: tiles[dim], tile, space });
+        walk.loops.push(Looped {
+            dim,
+            outer: tiles[dim],
+            tile,
+            space,
+        });
         tiles[dim] = tile;
     }
-    let times: BTreeSet<Vec<u64>> = walk.points.iter().map(|p| walk.time(p, walk.loops.len())).collect();
-    let edges = Operand::ALL.into_iter().flat_map(|o| walk.operand(o)).collect();
+    let times: BTreeSet<Vec<u64>> = walk
+        .points
+        .iter()
+        .map(|p| walk.time(p, walk.loops.len()))
+        .collect();
+    let edges = Operand::ALL
+        .into_iter()
+        .flat_map(|o| walk.operand(o))
+        .collect();
     let touched = Operand::ALL.map(|o| {
-        let elements: BTreeSet<Element> = walk.points.iter().filter_map(|p| element(problem.einsum, o, p)).collect();
+        let elements: BTreeSet<Element> = walk
+            .points
+            .iter()
+            .filter_map(|p| element(problem.einsum, o, p))
+            .collect();
         scaled(problem.einsum, o, elements.len() as u128)
     });
-    OracleCounts { points: walk.points.len() as u128, iterations: times.len() as u128, edges, touched }
+    OracleCounts {
+        points: walk.points.len() as u128,
+        iterations: times.len() as u128,
+        edges,
+        touched,
+    }
 }
 
 /// The points of the domain.
@@ -96,17 +127,26 @@ fn points(einsum: &Einsum) -> Vec<Vec<i64>> {
     for d in &einsum.dims {
         points = points
             .iter()
-            .flat_map(|p: &Vec<i64>| (0..d.size as i64).map(move |i| p.iter().copied().chain([i]).collect()))
+            .flat_map(|p: &Vec<i64>| {
+                (0..d.size as i64).map(move |i| p.iter().copied().chain([i]).collect())
+            })
             .collect();
     }
     points.retain(|p| match einsum.domain {
         Domain::Dense => true,
         Domain::Causal { query, key, offset } => p[key.index()] <= p[query.index()] + offset,
-        Domain::Banded { query, key, offset, window } => {
+        Domain::Banded {
+            query,
+            key,
+            offset,
+            window,
+        } => {
             let newest = p[query.index()] + offset;
             p[key.index()] <= newest && p[key.index()] > newest - window as i64
         }
-        Domain::Ragged { group, row, rows, .. } => {
+        Domain::Ragged {
+            group, row, rows, ..
+        } => {
             let groups = einsum.dim(group).size;
             let mine = rows / groups + u64::from((p[group.index()] as u64) < rows % groups);
             (p[row.index()] as u64) < mine
@@ -130,18 +170,33 @@ fn element(einsum: &Einsum, operand: Operand, point: &[i64]) -> Option<Element> 
         Domain::Ragged { group, row, .. } => Some([group, row]),
         _ => None,
     };
-    let index = access.ranks.iter().zip(&access.extents).map(|(rank, extent)| {
-        let index = rank.terms.iter().map(|(d, c)| c * point[d.index()]).sum::<i64>() + rank.offset;
-        let of_rows = rows.is_some_and(|r| r.iter().all(|d| rank.terms.iter().any(|t| t.0 == *d)));
-        (of_rows || (0..*extent as i64).contains(&index)).then_some(index)
-    });
+    let index = access
+        .ranks
+        .iter()
+        .zip(&access.extents)
+        .map(|(rank, extent)| {
+            let index = rank
+                .terms
+                .iter()
+                .map(|(d, c)| c * point[d.index()])
+                .sum::<i64>()
+                + rank.offset;
+            let of_rows =
+                rows.is_some_and(|r| r.iter().all(|d| rank.terms.iter().any(|t| t.0 == *d)));
+            (of_rows || (0..*extent as i64).contains(&index)).then_some(index)
+        });
     index.collect()
 }
 
 fn scaled(einsum: &Einsum, operand: Operand, count: u128) -> u128 {
     match einsum.domain {
-        Domain::Ragged { group, row, distinct, .. }
-            if Einsum::names(access(einsum, operand), group) && !Einsum::names(access(einsum, operand), row) =>
+        Domain::Ragged {
+            group,
+            row,
+            distinct,
+            ..
+        } if Einsum::names(access(einsum, operand), group)
+            && !Einsum::names(access(einsum, operand), row) =>
         {
             (count as f64 * distinct / einsum.dim(group).size as f64).round() as u128
         }
@@ -156,11 +211,18 @@ impl Walk<'_> {
     }
 
     fn time(&self, point: &[i64], above: usize) -> Vec<u64> {
-        self.loops[..above].iter().filter(|l| l.space.is_none()).map(|l| self.digit(point, l)).collect()
+        self.loops[..above]
+            .iter()
+            .filter(|l| l.space.is_none())
+            .map(|l| self.digit(point, l))
+            .collect()
     }
 
     fn space(&self, point: &[i64], above: usize, apart: impl Fn(usize) -> bool) -> Vec<u64> {
-        let loops = self.loops[..above].iter().enumerate().filter(|(i, l)| l.space.is_some() && apart(*i));
+        let loops = self.loops[..above]
+            .iter()
+            .enumerate()
+            .filter(|(i, l)| l.space.is_some() && apart(*i));
         loops.map(|(_, l)| self.digit(point, l)).collect()
     }
 
@@ -168,7 +230,9 @@ impl Walk<'_> {
     fn history(&self, operand: Operand, above: usize, apart: impl Fn(usize) -> bool) -> History {
         let mut history = History::new();
         for p in &self.points {
-            let tile = history.entry((self.space(p, above, &apart), self.time(p, above))).or_default();
+            let tile = history
+                .entry((self.space(p, above, &apart), self.time(p, above)))
+                .or_default();
             tile.extend(element(self.problem.einsum, operand, p));
         }
         history
@@ -176,16 +240,28 @@ impl Walk<'_> {
 
     fn overlap(&self, operand: Operand, memory: NodeId) -> Overlap {
         let overlap = self.problem.chip.nodes[memory].memory().unwrap().overlap;
-        if operand == Operand::Output { Overlap::Keep } else { overlap }
+        if operand == Operand::Output {
+            Overlap::Keep
+        } else {
+            overlap
+        }
     }
 
     /// Whether one word serves all iterations of a spatial loop.
     fn merges(&self, operand: Operand, i: usize) -> bool {
         let l = &self.loops[i];
-        let Some((fanout, axis)) = l.space else { return false };
-        let NodeKind::Fanout(f) = &self.problem.chip.nodes[fanout].kind else { return false };
+        let Some((fanout, axis)) = l.space else {
+            return false;
+        };
+        let NodeKind::Fanout(f) = &self.problem.chip.nodes[fanout].kind else {
+            return false;
+        };
         let axis = &f.dims[usize::from(axis)];
-        let able = if operand == Operand::Output { axis.reduces } else { axis.multicast.has(operand) };
+        let able = if operand == Operand::Output {
+            axis.reduces
+        } else {
+            axis.multicast.has(operand)
+        };
         able && !Einsum::names(access(self.problem.einsum, operand), Id::new(l.dim))
     }
 
@@ -202,12 +278,16 @@ impl Walk<'_> {
             let served = entries(&self.history(operand, to, |i| !merged(i)), overlap);
             let place = |n: NodeId| self.problem.path.iter().position(|x| *x == n);
             let fanouts = self.problem.path.iter().filter(|f| {
-                let inside = place(**f) > place(parent) && next.is_none_or(|n| place(**f) < place(n.0));
+                let inside =
+                    place(**f) > place(parent) && next.is_none_or(|n| place(**f) < place(n.0));
                 inside && matches!(self.problem.chip.nodes[**f].kind, NodeKind::Fanout(_))
             });
             let hops = fanouts.map(|f| {
                 let deeper = |i: usize| self.loops[i].space.is_some_and(|s| place(s.0) > place(*f));
-                let words = entries(&self.history(operand, to, |i| !(merged(i) && deeper(i))), overlap);
+                let words = entries(
+                    &self.history(operand, to, |i| !(merged(i) && deeper(i))),
+                    overlap,
+                );
                 (*f, scaled(einsum, operand, words))
             });
             edges.push(EdgeCounts {
@@ -248,7 +328,9 @@ impl Walk<'_> {
         }
         let mut idles = false;
         for (n, level) in levels.iter().enumerate() {
-            let outer = (0..chain[n].1).filter(|i| self.loops[*i].space.is_some()).count();
+            let outer = (0..chain[n].1)
+                .filter(|i| self.loops[*i].space.is_some())
+                .count();
             let mut times: BTreeMap<&Vec<u64>, Vec<&Vec<u64>>> = BTreeMap::new();
             for (member, time) in level.member.keys() {
                 times.entry(member).or_default().push(time);
@@ -288,7 +370,9 @@ impl Walk<'_> {
             for (n, level_moves) in moves.iter().enumerate() {
                 for m in level_moves {
                     for e in &m.enters {
-                        if !levels[n].updates_apart && values.contains(&(n, m.parent.clone(), e.clone())) {
+                        if !levels[n].updates_apart
+                            && values.contains(&(n, m.parent.clone(), e.clone()))
+                        {
                             edges[n].again += 1;
                             if let Some(instance) = m.takes.get(e) {
                                 edges[n].returned += 1;
@@ -303,7 +387,9 @@ impl Walk<'_> {
             let from = chain[inner].1;
             let mut updates: BTreeSet<(Vec<u64>, Vec<u64>, Element)> = BTreeSet::new();
             for p in points {
-                let group = self.space(p, everywhere, |i| !(i >= from && self.merges(Operand::Output, i)));
+                let group = self.space(p, everywhere, |i| {
+                    !(i >= from && self.merges(Operand::Output, i))
+                });
                 if let Some(e) = element(einsum, Operand::Output, p) {
                     updates.insert((group, self.space(p, from, |_| true), e));
                 }
@@ -319,7 +405,8 @@ impl Walk<'_> {
         step(None, &[], &mut levels);
         let last = edges.len() - 1;
         let from = chain[last].1;
-        let apart = (from..everywhere).any(|i| self.updates_apart(i) && !self.merges(Operand::Output, i));
+        let apart =
+            (from..everywhere).any(|i| self.updates_apart(i) && !self.merges(Operand::Output, i));
         edges[last].returned = if apart { 0 } else { edges[last].again };
     }
 
@@ -337,7 +424,9 @@ impl Walk<'_> {
             _ => false,
         };
         let reduced = einsum.is_reduced(Id::new(l.dim));
-        l.space.is_some() && trips > 1 && (reduced || (!rows && einsum.output.ranks.iter().any(terms)))
+        l.space.is_some()
+            && trips > 1
+            && (reduced || (!rows && einsum.output.ranks.iter().any(terms)))
     }
 }
 
@@ -356,7 +445,13 @@ fn new_elements(before: Option<&Tile>, tile: &Tile, overlap: Option<Overlap>) ->
     match (before, overlap) {
         (None, _) | (_, None) => tile.len(),
         (Some(b), Some(Overlap::Keep)) => tile.difference(b).count(),
-        (Some(b), Some(Overlap::Refetch)) => if b == tile { 0 } else { tile.len() },
+        (Some(b), Some(Overlap::Refetch)) => {
+            if b == tile {
+                0
+            } else {
+                tile.len()
+            }
+        }
     }
 }
 
@@ -391,9 +486,16 @@ impl Level {
         above: usize,
         merged: &dyn Fn(usize) -> bool,
     ) -> Vec<Move> {
-        let space: Vec<usize> = (0..above).filter(|i| walk.loops[*i].space.is_some()).collect();
+        let space: Vec<usize> = (0..above)
+            .filter(|i| walk.loops[*i].space.is_some())
+            .collect();
         let group_of = |member: &Vec<u64>| -> Vec<u64> {
-            space.iter().zip(member).filter(|(i, _)| !merged(**i)).map(|(_, d)| *d).collect()
+            space
+                .iter()
+                .zip(member)
+                .filter(|(i, _)| !merged(**i))
+                .map(|(_, d)| *d)
+                .collect()
         };
         let outer = (0..from).filter(|i| walk.loops[*i].space.is_some()).count();
         let Some(time) = time else {
@@ -410,17 +512,34 @@ impl Level {
                 .collect();
         };
         // All that have work in this state go to it together, whenever within it their first point is.
-        let state = time[..(0..above).filter(|i| walk.loops[*i].space.is_none()).count()].to_vec();
-        let groups: Vec<(Vec<u64>, Vec<u64>)> = self.joint.keys().filter(|(_, t)| *t == state).cloned().collect();
+        let state = time[..(0..above)
+            .filter(|i| walk.loops[*i].space.is_none())
+            .count()]
+            .to_vec();
+        let groups: Vec<(Vec<u64>, Vec<u64>)> = self
+            .joint
+            .keys()
+            .filter(|(_, t)| *t == state)
+            .cloned()
+            .collect();
         let mut moves = Vec::new();
         for (group, time) in groups {
             if self.held_joint.get(&group).is_some_and(|h| h.0 == time) {
                 continue;
             }
             let tile = self.joint[&(group.clone(), time.clone())].clone();
-            let before = self.held_joint.insert(group.clone(), (time.clone(), tile.clone())).map(|h| h.1);
+            let before = self
+                .held_joint
+                .insert(group.clone(), (time.clone(), tile.clone()))
+                .map(|h| h.1);
             let (leaves, enters) = change(before.as_ref(), &tile, self.overlap);
-            let mut m = Move { parent: group[..outer].to_vec(), leaves, enters, gone: vec![], takes: BTreeMap::new() };
+            let mut m = Move {
+                parent: group[..outer].to_vec(),
+                leaves,
+                enters,
+                gone: vec![],
+                takes: BTreeMap::new(),
+            };
             let mine: Vec<(Vec<u64>, Tile)> = self
                 .member
                 .iter()
@@ -428,7 +547,10 @@ impl Level {
                 .map(|((member, _), tile)| (member.clone(), tile.clone()))
                 .collect();
             for (member, tile) in mine {
-                let before = self.held.insert(member.clone(), (time.clone(), tile.clone())).map(|h| h.1);
+                let before = self
+                    .held
+                    .insert(member.clone(), (time.clone(), tile.clone()))
+                    .map(|h| h.1);
                 let (gone, come) = change(before.as_ref(), &tile, self.overlap);
                 m.gone.extend(gone.into_iter().map(|e| (member.clone(), e)));
                 for e in come {
@@ -443,10 +565,18 @@ impl Level {
 
 /// What leaves and what enters.
 fn change(before: Option<&Tile>, tile: &Tile, overlap: Overlap) -> (Vec<Element>, Vec<Element>) {
-    let Some(before) = before else { return (vec![], tile.iter().cloned().collect()) };
+    let Some(before) = before else {
+        return (vec![], tile.iter().cloned().collect());
+    };
     match overlap {
         Overlap::Refetch if before == tile => (vec![], vec![]),
-        Overlap::Refetch => (before.iter().cloned().collect(), tile.iter().cloned().collect()),
-        Overlap::Keep => (before.difference(tile).cloned().collect(), tile.difference(before).cloned().collect()),
+        Overlap::Refetch => (
+            before.iter().cloned().collect(),
+            tile.iter().cloned().collect(),
+        ),
+        Overlap::Keep => (
+            before.difference(tile).cloned().collect(),
+            tile.difference(before).cloned().collect(),
+        ),
     }
 }

@@ -17,10 +17,17 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
     let mut problem = cases::problem(&einsum, &chip);
     // Sometimes an operand lives further in.
     for operand in Operand::ALL {
-        let above_fanouts = problem.path.iter().take_while(|n| {
-            !matches!(chip.nodes[**n].kind, presil_hwmodels::NodeKind::Fanout(_))
-        });
-        let homes: Vec<_> = above_fanouts.filter(|n| chip.nodes[**n].memory().is_some_and(|m| m.keeps.has(operand))).collect();
+        let above_fanouts = problem
+            .path
+            .iter()
+            .take_while(|n| !matches!(chip.nodes[**n].kind, presil_hwmodels::NodeKind::Fanout(_)));
+        let homes: Vec<_> = above_fanouts
+            .filter(|n| {
+                chip.nodes[**n]
+                    .memory()
+                    .is_some_and(|m| m.keeps.has(operand))
+            })
+            .collect();
         if r.chance(20) && !homes.is_empty() {
             problem.home[operand.index()] = *homes[r.int(0, homes.len() as u64 - 1) as usize];
         }
@@ -33,18 +40,51 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
     let nest = Nest::new(&problem, mapping.steps());
     let prepared = Prepared::new(&einsum);
     let counts = Counts::new(&problem, &prepared, &nest);
-    let context = || format!("seed {seed}\n{einsum:#?}\n{}", mapping.describe(&problem).join("\n"));
-    prop_assert_eq!(einsum.executed_points().map(u128::from), Some(expected.points));
-    prop_assert_eq!(counts.iterations, expected.iterations, "iterations {}", context());
+    let context = || {
+        format!(
+            "seed {seed}\n{einsum:#?}\n{}",
+            mapping.describe(&problem).join("\n")
+        )
+    };
+    prop_assert_eq!(
+        einsum.executed_points().map(u128::from),
+        Some(expected.points)
+    );
+    prop_assert_eq!(
+        counts.iterations,
+        expected.iterations,
+        "iterations {}",
+        context()
+    );
     for operand in Operand::ALL {
-        prop_assert_eq!(touched_elements(&einsum, operand), expected.touched[operand.index()], "touched {}", context());
+        prop_assert_eq!(
+            touched_elements(&einsum, operand),
+            expected.touched[operand.index()],
+            "touched {}",
+            context()
+        );
     }
     prop_assert_eq!(counts.edges.len(), expected.edges.len());
     for (edge, e) in counts.edges.iter().zip(&expected.edges) {
-        prop_assert_eq!((edge.operand, edge.parent, edge.child), (e.operand, e.parent, e.child));
-        prop_assert_eq!((edge.entering, edge.served), (e.entering, e.served), "{:?}\n{}", e, context());
+        prop_assert_eq!(
+            (edge.operand, edge.parent, edge.child),
+            (e.operand, e.parent, e.child)
+        );
+        prop_assert_eq!(
+            (edge.entering, edge.served),
+            (e.entering, e.served),
+            "{:?}\n{}",
+            e,
+            context()
+        );
         if !e.idles {
-            prop_assert_eq!((edge.again, edge.returned), (e.again, e.returned), "{:?}\n{}", e, context());
+            prop_assert_eq!(
+                (edge.again, edge.returned),
+                (e.again, e.returned),
+                "{:?}\n{}",
+                e,
+                context()
+            );
         }
     }
     for (place, node) in problem.path.iter().enumerate() {
@@ -57,15 +97,30 @@ fn check(seed: u64) -> Result<(), TestCaseError> {
                 8 * words
             })
         };
-        let expected: u128 = counts.edges.iter().zip(&expected.edges).filter_map(across).sum();
+        let expected: u128 = counts
+            .edges
+            .iter()
+            .zip(&expected.edges)
+            .filter_map(across)
+            .sum();
         if matches!(chip.nodes[*node].kind, presil_hwmodels::NodeKind::Fanout(_)) {
-            prop_assert_eq!(counts.hop_bits(&problem, place) as u128, expected, "fanout {}\n{}", place, context());
+            prop_assert_eq!(
+                counts.hop_bits(&problem, place) as u128,
+                expected,
+                "fanout {}\n{}",
+                place,
+                context()
+            );
         }
     }
     let cost = crate::evaluate(&problem, &mapping).unwrap();
     prop_assert!(cost.latency.0 >= 0.0 && cost.time.0.is_finite());
     for (resource, busy) in &cost.busy {
-        prop_assert!(busy.0 <= cost.time.0, "{resource:?} is busy for {busy} of {}", cost.time);
+        prop_assert!(
+            busy.0 <= cost.time.0,
+            "{resource:?} is busy for {busy} of {}",
+            cost.time
+        );
     }
     Ok(())
 }
@@ -117,15 +172,26 @@ fn a_matmul_under_one_buffer_costs_what_its_derivation_says() {
     let node = |word: f64, capacity: u64| {
         let (read_energy, write_energy) = energy(word);
         let buffering = 1;
-        NodeKind::Memory(Memory { read_energy, write_energy, capacity: Bytes(capacity), buffering, ..cases::memory() })
+        NodeKind::Memory(Memory {
+            read_energy,
+            write_energy,
+            capacity: Bytes(capacity),
+            buffering,
+            ..cases::memory()
+        })
     };
     let mut chip = cases::chip(vec![node(100.0, 1 << 30), node(6.0, 64 << 10)]);
     let mac = chip.nodes.iter_mut().last().unwrap();
-    let NodeKind::Compute(compute) = &mut mac.kind else { unreachable!() };
+    let NodeKind::Compute(compute) = &mut mac.kind else {
+        unreachable!()
+    };
     compute.modes[0].energy = presil_numerics::Joules(1.0);
     let mut problem = cases::problem(&einsum, &chip);
     problem.capacity[1] = Bytes(64 << 10);
-    problem.accumulate = presil_numerics::Format::Int { bits: 8, signed: true };
+    problem.accumulate = presil_numerics::Format::Int {
+        bits: 8,
+        signed: true,
+    };
     let (dram, buffer) = (NodeId(0), NodeId(1));
     let (m, n, k) = (DimId(0), DimId(1), DimId(2));
     let keep = |memory, operand| Step::Store { memory, operand };
@@ -146,7 +212,11 @@ fn a_matmul_under_one_buffer_costs_what_its_derivation_says() {
     let cost = crate::evaluate(&problem, &mapping).unwrap();
     let macs = 256u128.pow(3);
     let find = |memory, operand| {
-        let c = cost.counts.iter().find(|c| c.memory == memory && c.operand == operand).unwrap();
+        let c = cost
+            .counts
+            .iter()
+            .find(|c| c.memory == memory && c.operand == operand)
+            .unwrap();
         (c.reads, c.writes)
     };
     assert_eq!(find(dram, input), (131_072, 0));
@@ -168,18 +238,45 @@ fn streamed(buffer: presil_hwmodels::Memory, dram: presil_hwmodels::Memory) -> c
     let einsum = cases::matmul(1, 1000, 64);
     let chip = cases::chip(vec![NodeKind::Memory(dram), NodeKind::Memory(buffer)]);
     let problem = cases::problem(&einsum, &chip);
-    let mut steps: Vec<Step> =
-        Operand::ALL.iter().map(|o| Step::Store { memory: NodeId(0), operand: *o }).collect();
-    steps.push(Step::Temporal { dim: DimId(1), tile: 8 });
-    steps.extend(Operand::ALL.iter().map(|o| Step::Store { memory: NodeId(1), operand: *o }));
-    steps.extend([Step::Temporal { dim: DimId(0), tile: 1 }, Step::Temporal { dim: DimId(1), tile: 1 }]);
-    steps.push(Step::Temporal { dim: DimId(2), tile: 1 });
+    let mut steps: Vec<Step> = Operand::ALL
+        .iter()
+        .map(|o| Step::Store {
+            memory: NodeId(0),
+            operand: *o,
+        })
+        .collect();
+    steps.push(Step::Temporal {
+        dim: DimId(1),
+        tile: 8,
+    });
+    steps.extend(Operand::ALL.iter().map(|o| Step::Store {
+        memory: NodeId(1),
+        operand: *o,
+    }));
+    steps.extend([
+        Step::Temporal {
+            dim: DimId(0),
+            tile: 1,
+        },
+        Step::Temporal {
+            dim: DimId(1),
+            tile: 1,
+        },
+    ]);
+    steps.push(Step::Temporal {
+        dim: DimId(2),
+        tile: 1,
+    });
     crate::evaluate(&problem, &Mapping::new(&problem, steps).unwrap()).unwrap()
 }
 
 fn fast() -> presil_hwmodels::Memory {
     let rate = presil_numerics::BytesPerSecond(1e15);
-    presil_hwmodels::Memory { read_rate: rate, write_rate: rate, ..cases::memory() }
+    presil_hwmodels::Memory {
+        read_rate: rate,
+        write_rate: rate,
+        ..cases::memory()
+    }
 }
 
 fn close(x: f64, y: f64) -> bool {
@@ -197,20 +294,41 @@ fn time_of_a_stream_is_its_bytes_at_the_streaming_rate_and_its_first_and_last_ti
     // DRAM reads 64000 weights and 64 inputs of a byte at 0.8 GB/s; 1000 results are written meanwhile. The MACs
     // take 64 us.
     let reads = 64_064.0 / 0.8e9;
-    assert_eq!(cost.bottleneck(), crate::Resource::Memory(presil_hwmodels::NodeId(0)));
+    assert_eq!(
+        cost.bottleneck(),
+        crate::Resource::Memory(presil_hwmodels::NodeId(0))
+    );
     assert!(cost.busy.iter().any(|b| close(b.1.0, reads)), "{cost:?}");
     // All reads, the first answer, and the last 8 results, which nothing hides: read at that, DRAM's other work
     // (1000 writes) is hidden, so its exposed time is that of the first tile and of the last 8 bytes.
     let last = 8.0 / 0.8e9;
-    assert!(cost.time.0 >= reads + 1e-7 && cost.time.0 <= reads + 1e-7 + last, "{cost:?}");
+    assert!(
+        cost.time.0 >= reads + 1e-7 && cost.time.0 <= reads + 1e-7 + last,
+        "{cost:?}"
+    );
     // A shared port adds the writes.
-    let shared = streamed(fast(), presil_hwmodels::Memory { shared_port: true, ..dram });
-    assert!(shared.busy.iter().any(|b| close(b.1.0, 65_064.0 / 0.8e9)), "{shared:?}");
+    let shared = streamed(
+        fast(),
+        presil_hwmodels::Memory {
+            shared_port: true,
+            ..dram
+        },
+    );
+    assert!(
+        shared.busy.iter().any(|b| close(b.1.0, 65_064.0 / 0.8e9)),
+        "{shared:?}"
+    );
 }
 
 #[test]
 fn a_single_buffer_cannot_fill_while_it_is_used() {
-    let single = streamed(presil_hwmodels::Memory { buffering: 1, ..fast() }, cases::memory());
+    let single = streamed(
+        presil_hwmodels::Memory {
+            buffering: 1,
+            ..fast()
+        },
+        cases::memory(),
+    );
     // 64000 MACs at 1 GHz, then every byte in (64000 + 64) and out (1000) at 1 GB/s, none at the same time.
     assert!(close(single.time.0, 64_000e-9 + 65_064e-9), "{single:?}");
     let double = streamed(fast(), cases::memory());
@@ -224,29 +342,78 @@ fn illegal_steps_are_refused_with_their_reason() {
     use presil_workloads::DimId;
 
     let einsum = cases::matmul(6, 6, 6);
-    let small = presil_hwmodels::Memory { capacity: presil_numerics::Bytes(64), ..cases::memory() };
-    let chip = cases::chip(vec![NodeKind::Memory(cases::memory()), NodeKind::Memory(small)]);
+    let small = presil_hwmodels::Memory {
+        capacity: presil_numerics::Bytes(64),
+        ..cases::memory()
+    };
+    let chip = cases::chip(vec![
+        NodeKind::Memory(cases::memory()),
+        NodeKind::Memory(small),
+    ]);
     let mut problem = cases::problem(&einsum, &chip);
     problem.capacity[1] = presil_numerics::Bytes(64);
-    let home: Vec<Step> = Operand::ALL.iter().map(|o| Step::Store { memory: NodeId(0), operand: *o }).collect();
-    let t = |d: u32, tile| Step::Temporal { dim: DimId(d), tile };
+    let home: Vec<Step> = Operand::ALL
+        .iter()
+        .map(|o| Step::Store {
+            memory: NodeId(0),
+            operand: *o,
+        })
+        .collect();
+    let t = |d: u32, tile| Step::Temporal {
+        dim: DimId(d),
+        tile,
+    };
     let closing = [t(0, 1), t(1, 1), t(2, 1)];
     let refused = |steps: &[Step]| Mapping::new(&problem, steps.to_vec()).unwrap_err();
     let with = |extra: &[Step]| [&home[..], extra, &closing[..]].concat();
     assert!(Mapping::new(&problem, with(&[t(0, 4), t(0, 2)])).is_ok());
     let inner = refused(&with(&[t(0, 4), t(0, 3)]));
-    assert!(matches!(inner, MappingError::Tile { step: 4, tile: 3, outer: 4, .. }), "{inner}");
+    assert!(
+        matches!(
+            inner,
+            MappingError::Tile {
+                step: 4,
+                tile: 3,
+                outer: 4,
+                ..
+            }
+        ),
+        "{inner}"
+    );
     assert!(matches!(refused(&home), MappingError::Open { tile: 6, .. }));
     let unhomed = refused(&closing);
     assert!(matches!(unhomed, MappingError::Place { .. }), "{unhomed}");
-    let twice = refused(&with(&[Step::Store { memory: NodeId(0), operand: Operand::Input }]));
-    assert!(matches!(twice, MappingError::Place { step: 3, .. }), "{twice}");
+    let twice = refused(&with(&[Step::Store {
+        memory: NodeId(0),
+        operand: Operand::Input,
+    }]));
+    assert!(
+        matches!(twice, MappingError::Place { step: 3, .. }),
+        "{twice}"
+    );
     // 36 inputs of a byte, two tiles of them.
-    let full = refused(&with(&[Step::Store { memory: NodeId(1), operand: Operand::Input }]));
+    let full = refused(&with(&[Step::Store {
+        memory: NodeId(1),
+        operand: Operand::Input,
+    }]));
     let needed = presil_numerics::Bytes(72);
-    assert!(matches!(full, MappingError::Capacity { needed: n, .. } if n == needed), "{full}");
+    assert!(
+        matches!(full, MappingError::Capacity { needed: n, .. } if n == needed),
+        "{full}"
+    );
     // A tile of 4 x 4 partial sums of 4 bytes, two of them.
-    let wide = refused(&with(&[t(2, 3), t(0, 4), t(1, 4), Step::Store { memory: NodeId(1), operand: Operand::Output }]));
+    let wide = refused(&with(&[
+        t(2, 3),
+        t(0, 4),
+        t(1, 4),
+        Step::Store {
+            memory: NodeId(1),
+            operand: Operand::Output,
+        },
+    ]));
     let needed = presil_numerics::Bytes(128);
-    assert!(matches!(wide, MappingError::Capacity { needed: n, .. } if n == needed), "{wide}");
+    assert!(
+        matches!(wide, MappingError::Capacity { needed: n, .. } if n == needed),
+        "{wide}"
+    );
 }
