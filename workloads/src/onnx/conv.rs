@@ -4,7 +4,9 @@
 //! height 1, a 3-D one has the further output and filter ranks o and t in front.
 
 use crate::build::single;
-use crate::einsum::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
+use crate::einsum::{
+    Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator,
+};
 use crate::op::OpClass;
 
 use super::error::Fault;
@@ -44,16 +46,30 @@ impl Window {
         if input.len() != rank + 2 || !(1..=3).contains(&rank) {
             return Err(format!("a filter of {rank} ranks over an input of shape {input:?}; one to three ranks behind batch and channels are supported").into());
         }
-        let list = |name: &str, default: u64, least: u64, count: usize| -> Result<Vec<u64>, Fault> {
-            let Some(given) = node.ints(name).filter(|g| !g.is_empty()) else { return Ok(vec![default; count]) };
-            if given.len() != count {
-                return Err(format!("{name} {given:?} must have {count} numbers").into());
-            }
-            let one = |v: &i64| u64::try_from(*v).ok().filter(|v| (least..LARGEST_STEP).contains(v));
-            let all: Option<Vec<u64>> = given.iter().map(one).collect();
-            all.ok_or_else(|| format!("{name} {given:?} must be {least} or more").into())
-        };
-        let kernel: Option<Vec<u64>> = kernel.iter().map(|k| u64::try_from(*k).ok().filter(|k| (1..LARGEST_STEP).contains(k))).collect();
+        let list =
+            |name: &str, default: u64, least: u64, count: usize| -> Result<Vec<u64>, Fault> {
+                let Some(given) = node.ints(name).filter(|g| !g.is_empty()) else {
+                    return Ok(vec![default; count]);
+                };
+                if given.len() != count {
+                    return Err(format!("{name} {given:?} must have {count} numbers").into());
+                }
+                let one = |v: &i64| {
+                    u64::try_from(*v)
+                        .ok()
+                        .filter(|v| (least..LARGEST_STEP).contains(v))
+                };
+                let all: Option<Vec<u64>> = given.iter().map(one).collect();
+                all.ok_or_else(|| format!("{name} {given:?} must be {least} or more").into())
+            };
+        let kernel: Option<Vec<u64>> = kernel
+            .iter()
+            .map(|k| {
+                u64::try_from(*k)
+                    .ok()
+                    .filter(|k| (1..LARGEST_STEP).contains(k))
+            })
+            .collect();
         let pads = list("pads", 0, 0, 2 * rank)?;
         let mut window = Self {
             extents: input[2..].to_vec(),
@@ -72,7 +88,12 @@ impl Window {
                 window.after.fill(0);
             }
             side @ ("SAME_UPPER" | "SAME_LOWER") => window.auto = Some(side == "SAME_UPPER"),
-            other => return Err(format!("auto_pad `{other}` is none of NOTSET, VALID, SAME_UPPER and SAME_LOWER").into()),
+            other => {
+                return Err(format!(
+                    "auto_pad `{other}` is none of NOTSET, VALID, SAME_UPPER and SAME_LOWER"
+                )
+                .into());
+            }
         }
         if let Some(upper) = window.auto {
             for i in 0..rank {
@@ -81,7 +102,11 @@ impl Window {
                 let reach = (positions - 1) * window.stride[i] + window.span(i);
                 let total = reach.saturating_sub(window.extents[i]);
                 let (small, large) = (total / 2, total - total / 2);
-                (window.before[i], window.after[i]) = if upper { (small, large) } else { (large, small) };
+                (window.before[i], window.after[i]) = if upper {
+                    (small, large)
+                } else {
+                    (large, small)
+                };
             }
         }
         Ok(window)
@@ -95,21 +120,37 @@ impl Window {
     /// Output extents.
     pub fn outputs(&self) -> Result<Vec<u64>, Fault> {
         let one = |i: usize| {
-            let padded = self.extents[i].checked_add(self.before[i])?.checked_add(self.after[i])?;
+            let padded = self.extents[i]
+                .checked_add(self.before[i])?
+                .checked_add(self.after[i])?;
             let room = padded.checked_sub(self.span(i))?;
-            let steps = if self.ceil { room.div_ceil(self.stride[i]) } else { room / self.stride[i] };
+            let steps = if self.ceil {
+                room.div_ceil(self.stride[i])
+            } else {
+                room / self.stride[i]
+            };
             // A window that would start in the padding behind is dropped.
-            let beyond = self.ceil && steps.checked_mul(self.stride[i])? >= self.extents[i] + self.before[i];
+            let beyond =
+                self.ceil && steps.checked_mul(self.stride[i])? >= self.extents[i] + self.before[i];
             Some(if beyond { steps } else { steps + 1 })
         };
         let all: Option<Vec<u64>> = (0..self.kernel.len()).map(one).collect();
-        all.ok_or_else(|| format!("the filter {:?} is larger than the padded input {:?}", self.kernel, self.extents).into())
+        all.ok_or_else(|| {
+            format!(
+                "the filter {:?} is larger than the padded input {:?}",
+                self.kernel, self.extents
+            )
+            .into()
+        })
     }
 
     /// The extents of the input that a pooling with this window made its output, `extents`, from.
     pub fn inverse(&self) -> Result<Vec<u64>, Fault> {
         let one = |i: usize| {
-            let reach = self.extents[i].checked_sub(1)?.checked_mul(self.stride[i])?.checked_add(self.kernel[i])?;
+            let reach = self.extents[i]
+                .checked_sub(1)?
+                .checked_mul(self.stride[i])?
+                .checked_add(self.kernel[i])?;
             reach.checked_sub(self.before[i] + self.after[i])
         };
         let all: Option<Vec<u64>> = (0..self.kernel.len()).map(one).collect();
@@ -118,13 +159,21 @@ impl Window {
 
     /// The index of an input (of the output, for transposed convolutions): `stride x out + dilation x tap - before`.
     pub fn affine(&self, i: usize, out: DimId, tap: DimId) -> Affine {
-        Affine { terms: vec![(out, self.stride[i] as i64), (tap, self.dilation[i] as i64)], offset: -(self.before[i] as i64) }
+        Affine {
+            terms: vec![(out, self.stride[i] as i64), (tap, self.dilation[i] as i64)],
+            offset: -(self.before[i] as i64),
+        }
     }
 
     /// As one of at least two ranks: a 1-D window has height 1.
     fn at_least_2d(mut self) -> Self {
         if self.kernel.len() == 1 {
-            for list in [&mut self.extents, &mut self.kernel, &mut self.stride, &mut self.dilation] {
+            for list in [
+                &mut self.extents,
+                &mut self.kernel,
+                &mut self.stride,
+                &mut self.dilation,
+            ] {
                 list.insert(0, 1);
             }
             self.before.insert(0, 0);
@@ -159,34 +208,78 @@ struct Channels {
 fn channels(node: &Node, x: &Value, w: &Value, transposed: bool) -> Result<Channels, Fault> {
     let groups = u64::try_from(node.int("group", 1)).unwrap_or(0);
     let &[batch, c, ..] = x.shape.as_slice() else {
-        return Err(format!("it needs an input of three or more ranks, not {:?}", x.shape).into());
+        return Err(format!(
+            "it needs an input of three or more ranks, not {:?}",
+            x.shape
+        )
+        .into());
     };
     if w.rank() != x.rank() {
-        return Err(format!("weights of shape {:?} for an input of shape {:?}: their ranks must be equal", w.shape, x.shape).into());
+        return Err(format!(
+            "weights of shape {:?} for an input of shape {:?}: their ranks must be equal",
+            w.shape, x.shape
+        )
+        .into());
     }
     if x.shape.contains(&0) || w.shape.contains(&0) {
-        return Err(format!("an input of shape {:?} or weights of shape {:?} without elements", x.shape, w.shape).into());
+        return Err(format!(
+            "an input of shape {:?} or weights of shape {:?} without elements",
+            x.shape, w.shape
+        )
+        .into());
     }
-    let outputs = if transposed { w.shape[1].checked_mul(groups).ok_or("its output channels overflow")? } else { w.shape[0] };
+    let outputs = if transposed {
+        w.shape[1]
+            .checked_mul(groups)
+            .ok_or("its output channels overflow")?
+    } else {
+        w.shape[0]
+    };
     if groups == 0 || c % groups != 0 || outputs % groups != 0 {
-        return Err(format!("{c} input and {outputs} output channels must be divisible by {groups} groups").into());
+        return Err(format!(
+            "{c} input and {outputs} output channels must be divisible by {groups} groups"
+        )
+        .into());
     }
     let wanted = if transposed { c } else { c / groups };
     let given = if transposed { w.shape[0] } else { w.shape[1] };
     if wanted != given {
         return Err(format!("weights of shape {:?} are for {given} input channels{}; the input of shape {:?} in {groups} groups has {wanted}", w.shape, if transposed { "" } else { " of a group" }, x.shape).into());
     }
-    Ok(Channels { batch, groups, k: outputs / groups, c: c / groups })
+    Ok(Channels {
+        batch,
+        groups,
+        k: outputs / groups,
+        c: c / groups,
+    })
 }
 
 impl<'m> Importer<'m> {
     /// Conv, and FusedConv with its activation.
     pub fn conv(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
-        let out = self.convolve(node, Operands { x: 0, w: 1, bias: Some(2), dtype })?;
+        let out = self.convolve(
+            node,
+            Operands {
+                x: 0,
+                w: 1,
+                bias: Some(2),
+                dtype,
+            },
+        )?;
         let sum = if node.op == "FusedConv" && node.optional(3).is_some() {
-            let operands = [(out.tensor.ok_or("it has no output")?, out.shape.clone()), (self.operand(node, 3)?, node.input(3)?.shape.clone())];
-            self.lanes(node, ".add", OpClass::Elementwise, &operands, &[presil_numerics::LanePrimitive::Add], dtype)?
+            let operands = [
+                (out.tensor.ok_or("it has no output")?, out.shape.clone()),
+                (self.operand(node, 3)?, node.input(3)?.shape.clone()),
+            ];
+            self.lanes(
+                node,
+                ".add",
+                OpClass::Elementwise,
+                &operands,
+                &[presil_numerics::LanePrimitive::Add],
+                dtype,
+            )?
         } else {
             out
         };
@@ -195,14 +288,30 @@ impl<'m> Importer<'m> {
 
     /// ConvInteger: 32-bit sums of 8-bit products.
     pub fn conv_integer(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        Ok(vec![self.convolve(node, Operands { x: 0, w: 1, bias: None, dtype: DType::I32 })?])
+        Ok(vec![self.convolve(
+            node,
+            Operands {
+                x: 0,
+                w: 1,
+                bias: None,
+                dtype: DType::I32,
+            },
+        )?])
     }
 
     /// QLinearConv: x, its scale and zero point, w, its scale and zero point, those of the output, bias.
     pub fn q_linear_conv(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         self.merge_scales(node, 3, 4, 5, 0)?;
-        Ok(vec![self.convolve(node, Operands { x: 0, w: 3, bias: Some(8), dtype })?])
+        Ok(vec![self.convolve(
+            node,
+            Operands {
+                x: 0,
+                w: 3,
+                bias: Some(8),
+                dtype,
+            },
+        )?])
     }
 
     /// The activation that a fused operator applies to its result.
@@ -219,19 +328,37 @@ impl<'m> Importer<'m> {
             other => return Err(format!("its fused activation `{other}` is not supported").into()),
         };
         let operands = [(out.tensor.ok_or("it has no output")?, out.shape.clone())];
-        Ok(vec![self.lanes(node, ".activation", OpClass::Activation, &operands, f.program(), out.dtype)?])
+        Ok(vec![self.lanes(
+            node,
+            ".activation",
+            OpClass::Activation,
+            &operands,
+            f.program(),
+            out.dtype,
+        )?])
     }
 
     fn kernel(node: &Node<'m>, w: &Value<'m>) -> Result<Vec<i64>, Fault> {
         let own: Vec<i64> = w.shape.iter().skip(2).map(|k| *k as i64).collect();
         match node.ints("kernel_shape") {
-            Some(given) if given != own => Err(format!("its kernel_shape {given:?} contradicts its weights of shape {:?}", w.shape).into()),
+            Some(given) if given != own => Err(format!(
+                "its kernel_shape {given:?} contradicts its weights of shape {:?}",
+                w.shape
+            )
+            .into()),
             _ => Ok(own),
         }
     }
 
-    fn bias(&mut self, node: &Node<'m>, bias: Option<usize>, outputs: u64) -> Result<Option<crate::TensorId>, Fault> {
-        let Some(i) = bias.filter(|i| node.optional(*i).is_some()) else { return Ok(None) };
+    fn bias(
+        &mut self,
+        node: &Node<'m>,
+        bias: Option<usize>,
+        outputs: u64,
+    ) -> Result<Option<crate::TensorId>, Fault> {
+        let Some(i) = bias.filter(|i| node.optional(*i).is_some()) else {
+            return Ok(None);
+        };
         let shape = &node.input(i)?.shape;
         if *shape != [outputs] {
             return Err(format!("its bias must have shape [{outputs}], not {shape:?}").into());
@@ -244,7 +371,10 @@ impl<'m> Importer<'m> {
         let ch = channels(node, &x, &w, false)?;
         let window = Window::of(node, &x.shape, &Self::kernel(node, &w)?, false)?;
         let spatial = window.outputs()?;
-        let shape: Vec<u64> = [ch.batch, ch.groups * ch.k].into_iter().chain(spatial).collect();
+        let shape: Vec<u64> = [ch.batch, ch.groups * ch.k]
+            .into_iter()
+            .chain(spatial)
+            .collect();
         let window = window.at_least_2d();
         let out = window.outputs()?;
         let (dims, first_out, first_tap) = frame(&ch, &out, &window.kernel);
@@ -261,8 +391,19 @@ impl<'m> Importer<'m> {
             weight.extents.push(window.kernel[i]);
         }
         let einsum = contraction(dims, input, weight, output);
-        let tensors = [self.operand(node, o.x)?, self.operand(node, o.w)?].into_iter().chain(self.bias(node, o.bias, ch.groups * ch.k)?).collect();
-        self.emit(node, "", OpClass::Conv, single(einsum), tensors, &shape, o.dtype)
+        let tensors = [self.operand(node, o.x)?, self.operand(node, o.w)?]
+            .into_iter()
+            .chain(self.bias(node, o.bias, ch.groups * ch.k)?)
+            .collect();
+        self.emit(
+            node,
+            "",
+            OpClass::Conv,
+            single(einsum),
+            tensors,
+            &shape,
+            o.dtype,
+        )
     }
 
     /// ConvTranspose: the index of the output is affine, each input scatters a filter.
@@ -272,8 +413,18 @@ impl<'m> Importer<'m> {
         let mut window = Window::of(node, &x.shape, &Self::kernel(node, &w)?, false)?;
         let rank = window.kernel.len();
         let extra = match node.ints("output_padding") {
-            Some(e) if e.len() == rank => e.iter().map(|v| u64::try_from(*v).ok().filter(|v| *v < LARGEST_STEP).ok_or("a negative output_padding")).collect::<Result<_, _>>()?,
-            Some(e) if !e.is_empty() => return Err(format!("output_padding {e:?} must have {rank} numbers").into()),
+            Some(e) if e.len() == rank => e
+                .iter()
+                .map(|v| {
+                    u64::try_from(*v)
+                        .ok()
+                        .filter(|v| *v < LARGEST_STEP)
+                        .ok_or("a negative output_padding")
+                })
+                .collect::<Result<_, _>>()?,
+            Some(e) if !e.is_empty() => {
+                return Err(format!("output_padding {e:?} must have {rank} numbers").into());
+            }
             _ => vec![0u64; rank],
         };
         let wanted = node.ints("output_shape").filter(|s| !s.is_empty());
@@ -286,20 +437,33 @@ impl<'m> Importer<'m> {
                 .ok_or("its output is too large")?;
             // A given output shape, and auto_pad, say how much of the full result is cut off.
             let target = match (wanted, window.auto) {
-                (Some(s), _) => s.get(s.len().wrapping_sub(rank).wrapping_add(i)).and_then(|v| u64::try_from(*v).ok()),
+                (Some(s), _) => s
+                    .get(s.len().wrapping_sub(rank).wrapping_add(i))
+                    .and_then(|v| u64::try_from(*v).ok()),
                 (None, Some(_)) => window.extents[i].checked_mul(window.stride[i]),
                 (None, None) => full.checked_sub(window.before[i] + window.after[i]),
             };
-            let target = target.filter(|t| *t > 0).ok_or("its padding leaves no output")?;
+            let target = target
+                .filter(|t| *t > 0)
+                .ok_or("its padding leaves no output")?;
             if wanted.is_some() || window.auto.is_some() {
                 let cut = full.saturating_sub(target);
-                window.before[i] = if window.auto == Some(true) { cut / 2 } else { cut - cut / 2 };
+                window.before[i] = if window.auto == Some(true) {
+                    cut / 2
+                } else {
+                    cut - cut / 2
+                };
             }
             spatial.push(target);
         }
-        let shape: Vec<u64> = [ch.batch, ch.groups * ch.k].into_iter().chain(spatial.iter().copied()).collect();
+        let shape: Vec<u64> = [ch.batch, ch.groups * ch.k]
+            .into_iter()
+            .chain(spatial.iter().copied())
+            .collect();
         let window = window.at_least_2d();
-        let out: Vec<u64> = std::iter::repeat_n(1, window.kernel.len() - rank).chain(spatial).collect();
+        let out: Vec<u64> = std::iter::repeat_n(1, window.kernel.len() - rank)
+            .chain(spatial)
+            .collect();
         // The output dimensions run over the input, so that points = input elements x k/g x taps.
         let (dims, first_in, first_tap) = frame(&ch, &window.extents, &window.kernel);
         let mut input = channel_access(Place::Input(0), &dims, &[0, 1, 3]);
@@ -315,18 +479,41 @@ impl<'m> Importer<'m> {
             weight.extents.push(window.kernel[i]);
         }
         let einsum = contraction(dims, input, weight, output);
-        let tensors = [self.operand(node, 0)?, self.operand(node, 1)?].into_iter().chain(self.bias(node, Some(2), ch.groups * ch.k)?).collect();
-        Ok(vec![self.emit(node, "", OpClass::ConvTranspose, single(einsum), tensors, &shape, x.dtype)?])
+        let tensors = [self.operand(node, 0)?, self.operand(node, 1)?]
+            .into_iter()
+            .chain(self.bias(node, Some(2), ch.groups * ch.k)?)
+            .collect();
+        Ok(vec![self.emit(
+            node,
+            "",
+            OpClass::ConvTranspose,
+            single(einsum),
+            tensors,
+            &shape,
+            x.dtype,
+        )?])
     }
 }
 
 /// Dimensions n, g, k, c, the output's (o, p, q) and the filter's (t, r, s), and where the latter two start.
 fn frame(ch: &Channels, out: &[u64], taps: &[u64]) -> (Vec<Dim>, u32, u32) {
     let depth = out.len() - 2;
-    let names = |all: &[&'static str]| all.iter().skip(1 - depth.min(1)).copied().collect::<Vec<_>>();
-    let mut dims: Vec<Dim> = crate::build::dims(&[("n", ch.batch), ("g", ch.groups), ("k", ch.k), ("c", ch.c)]);
-    for (names, sizes) in [(names(&["o", "p", "q"]), out), (names(&["t", "r", "s"]), taps)] {
-        dims.extend(names.iter().zip(sizes).map(|(n, s)| Dim { name: (*n).into(), size: *s }));
+    let names = |all: &[&'static str]| {
+        all.iter()
+            .skip(1 - depth.min(1))
+            .copied()
+            .collect::<Vec<_>>()
+    };
+    let mut dims: Vec<Dim> =
+        crate::build::dims(&[("n", ch.batch), ("g", ch.groups), ("k", ch.k), ("c", ch.c)]);
+    for (names, sizes) in [
+        (names(&["o", "p", "q"]), out),
+        (names(&["t", "r", "s"]), taps),
+    ] {
+        dims.extend(names.iter().zip(sizes).map(|(n, s)| Dim {
+            name: (*n).into(),
+            size: *s,
+        }));
     }
     (dims, 4, 4 + out.len() as u32)
 }
@@ -337,7 +524,14 @@ fn channel_access(place: Place, dims: &[Dim], ranks: &[u32]) -> Access {
 
 /// A dense multiply-accumulate einsum.
 pub(super) fn contraction(dims: Vec<Dim>, a: Access, b: Access, output: Access) -> Einsum {
-    Einsum { dims, inputs: vec![a, b], output, map: MapOperator::MultiplyAccumulate, reduce: ReduceOperator::Sum, domain: Domain::Dense }
+    Einsum {
+        dims,
+        inputs: vec![a, b],
+        output,
+        map: MapOperator::MultiplyAccumulate,
+        reduce: ReduceOperator::Sum,
+        domain: Domain::Dense,
+    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,9 @@ pub enum OnnxError {
     #[error("not a whole ONNX model: {0}")]
     Malformed(String),
     /// An operator set that this version does not know.
-    #[error("it asks for version {version} of the default operator set; versions {oldest} to {newest} are supported: convert it with onnx.version_converter")]
+    #[error(
+        "it asks for version {version} of the default operator set; versions {oldest} to {newest} are supported: convert it with onnx.version_converter"
+    )]
     Version {
         /// Asked for.
         version: i64,
@@ -58,7 +60,9 @@ pub enum OnnxError {
         reason: String,
     },
     /// External data outside the model's folder.
-    #[error("tensor `{name}` refers to external data at `{location}`: {reason}; external data must be a relative path inside the model's folder")]
+    #[error(
+        "tensor `{name}` refers to external data at `{location}`: {reason}; external data must be a relative path inside the model's folder"
+    )]
     External {
         /// The tensor.
         name: String,
@@ -105,7 +109,9 @@ pub enum OnnxError {
     #[error("output `{0}` is made by no node")]
     NoOutput(String),
     /// An operator that presil has no model of.
-    #[error("{place}: presil has no model of this operator; --allow-unknown costs it as reading its inputs and writing its outputs")]
+    #[error(
+        "{place}: presil has no model of this operator; --allow-unknown costs it as reading its inputs and writing its outputs"
+    )]
     Unknown {
         /// The node.
         place: Box<Place>,
@@ -141,8 +147,13 @@ impl Fault {
     /// With the place of the node that failed.
     pub fn at(self, place: Place) -> OnnxError {
         match self {
-            Self::Reason(reason) => OnnxError::Node { place: Box::new(place), reason },
-            Self::Unknown => OnnxError::Unknown { place: Box::new(place) },
+            Self::Reason(reason) => OnnxError::Node {
+                place: Box::new(place),
+                reason,
+            },
+            Self::Unknown => OnnxError::Unknown {
+                place: Box::new(place),
+            },
             Self::Placed(error) => error,
         }
     }

@@ -18,7 +18,12 @@ const REACH: usize = 12;
 pub(super) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<Graph, GraphError> {
     let graph = &mut builder.graph;
     let ops = std::mem::take(&mut graph.ops);
-    graph.ops = ops.iter().enumerate().filter(|(i, _)| !dropped.contains(&(*i as u32))).map(|(_, op)| op.clone()).collect::<IdVec<OpId, Op>>();
+    graph.ops = ops
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !dropped.contains(&(*i as u32)))
+        .map(|(_, op)| op.clone())
+        .collect::<IdVec<OpId, Op>>();
     attention(graph);
     drop_unused(graph);
     let tensors = graph.tensors.iter_mut().map(|t| &mut t.name);
@@ -33,7 +38,10 @@ fn unique<'a>(names: impl Iterator<Item = &'a mut String>) {
     let mut next: FxHashMap<String, u32> = FxHashMap::default();
     for name in names {
         while !seen.insert(name.clone()) {
-            let base = name.split_once('~').map_or(name.as_str(), |(b, _)| b).to_string();
+            let base = name
+                .split_once('~')
+                .map_or(name.as_str(), |(b, _)| b)
+                .to_string();
             let number = next.entry(base.clone()).or_insert(1);
             *number += 1;
             *name = format!("{base}~{number}");
@@ -43,20 +51,32 @@ fn unique<'a>(names: impl Iterator<Item = &'a mut String>) {
 
 /// Drops tensors that no op touches, but those that the file gives (inputs, outputs, weights).
 fn drop_unused(graph: &mut Graph) {
-    let mut used: Vec<bool> = graph.tensors.iter().map(|t| matches!(t.role, Role::Input | Role::Output | Role::Weight)).collect();
+    let mut used: Vec<bool> = graph
+        .tensors
+        .iter()
+        .map(|t| matches!(t.role, Role::Input | Role::Output | Role::Weight))
+        .collect();
     for op in graph.ops.iter() {
         for t in op.inputs.iter().chain(&op.outputs) {
             used[t.0 as usize] = true;
         }
     }
     let mut next = 0;
-    let new: Vec<TensorId> = used.iter().map(|u| {
-        let id = TensorId(next);
-        next += u32::from(*u);
-        id
-    }).collect();
+    let new: Vec<TensorId> = used
+        .iter()
+        .map(|u| {
+            let id = TensorId(next);
+            next += u32::from(*u);
+            id
+        })
+        .collect();
     let tensors = std::mem::take(&mut graph.tensors);
-    graph.tensors = tensors.iter().zip(&used).filter(|(_, u)| **u).map(|(t, _)| t.clone()).collect::<IdVec<TensorId, Tensor>>();
+    graph.tensors = tensors
+        .iter()
+        .zip(&used)
+        .filter(|(_, u)| **u)
+        .map(|(t, _)| t.clone())
+        .collect::<IdVec<TensorId, Tensor>>();
     for op in graph.ops.iter_mut() {
         for t in op.inputs.iter_mut().chain(&mut op.outputs) {
             *t = new[t.0 as usize];
@@ -66,19 +86,28 @@ fn drop_unused(graph: &mut Graph) {
 
 /// Whether data pass through an op unchanged in meaning: scaled, masked, seen in another shape.
 fn passes(op: &Op) -> bool {
-    matches!(op.class, OpClass::Elementwise | OpClass::Move | OpClass::Quantize) || matches!(op.kind, OpKind::View)
+    matches!(
+        op.class,
+        OpClass::Elementwise | OpClass::Move | OpClass::Quantize
+    ) || matches!(op.kind, OpKind::View)
 }
 
 fn attention(graph: &mut Graph) {
     let (made, read) = graph.uses();
     let mut classes: Vec<(OpId, OpClass)> = Vec::new();
-    for (id, op) in graph.ops.iter_ids().filter(|(_, op)| op.class == OpClass::Softmax) {
+    for (id, op) in graph
+        .ops
+        .iter_ids()
+        .filter(|(_, op)| op.class == OpClass::Softmax)
+    {
         let matmul = |id: &OpId| graph.ops[*id].class == OpClass::Matmul;
         // Backwards along the operand that the softmax normalizes (the largest one).
         let mut at = op.inputs.first().copied();
         let mut scores = None;
         for _ in 0..REACH {
-            let Some(maker) = at.and_then(|t| made[t.0 as usize]) else { break };
+            let Some(maker) = at.and_then(|t| made[t.0 as usize]) else {
+                break;
+            };
             if matmul(&maker) {
                 scores = Some(maker);
                 break;
@@ -87,7 +116,9 @@ fn attention(graph: &mut Graph) {
             if !passes(maker) {
                 break;
             }
-            at = maker.inputs.iter().copied().rev().max_by_key(|t| graph.tensors[*t].elements() + u64::from(made[t.0 as usize].is_some()));
+            at = maker.inputs.iter().copied().rev().max_by_key(|t| {
+                graph.tensors[*t].elements() + u64::from(made[t.0 as usize].is_some())
+            });
         }
         // Forwards to the product with the values.
         let mut values = None;
@@ -103,7 +134,10 @@ fn attention(graph: &mut Graph) {
             front = through.and_then(|r| graph.ops[*r].outputs.first().copied());
         }
         if let (Some(scores), Some(values)) = (scores, values) {
-            classes.extend([(scores, OpClass::AttentionQk), (values, OpClass::AttentionPv)]);
+            classes.extend([
+                (scores, OpClass::AttentionQk),
+                (values, OpClass::AttentionPv),
+            ]);
         }
     }
     for (id, class) in classes {

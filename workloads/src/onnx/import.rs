@@ -12,7 +12,9 @@ use crate::tensor::{Role, TensorId};
 
 use super::error::{Fault, OnnxError, Place};
 use super::node::{Attributes, Node};
-use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+use super::proto::{
+    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+};
 use super::value::{DType, Known, Value, check_tensor};
 use super::{finish, fold, inputs};
 
@@ -67,19 +69,36 @@ pub(super) struct Importer<'m> {
 }
 
 /// Imports a decoded model.
-pub(super) fn model<'m>(name: &str, model: &'m ModelProto, request: &'m Request) -> Result<Graph, OnnxError> {
-    let graph = model.graph.as_ref().ok_or_else(|| OnnxError::Malformed("it has no graph".into()))?;
+pub(super) fn model<'m>(
+    name: &str,
+    model: &'m ModelProto,
+    request: &'m Request,
+) -> Result<Graph, OnnxError> {
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| OnnxError::Malformed("it has no graph".into()))?;
     if model.ir_version.is_none_or(|v| v < 1) {
-        return Err(OnnxError::Malformed("it does not say its format version (ir_version)".into()));
+        return Err(OnnxError::Malformed(
+            "it does not say its format version (ir_version)".into(),
+        ));
     }
     let opset = default_opset(&model.opset_import).unwrap_or(OLDEST);
     if !(OLDEST..=NEWEST).contains(&opset) {
-        return Err(OnnxError::Version { version: opset, oldest: OLDEST, newest: NEWEST });
+        return Err(OnnxError::Version {
+            version: opset,
+            oldest: OLDEST,
+            newest: NEWEST,
+        });
     }
     let mut importer = Importer {
         builder: Builder::new(name),
         request,
-        functions: model.functions.iter().map(|f| ((f.domain.as_str(), f.name.as_str(), f.overload.as_str()), f)).collect(),
+        functions: model
+            .functions
+            .iter()
+            .map(|f| ((f.domain.as_str(), f.name.as_str(), f.overload.as_str()), f))
+            .collect(),
         steps: 1,
         scopes: Vec::new(),
         nodes_left: MOST_NODES,
@@ -104,19 +123,30 @@ pub(super) fn model<'m>(name: &str, model: &'m ModelProto, request: &'m Request)
 
 /// The version of the default operator set among imports.
 pub(super) fn default_opset(imports: &[OperatorSetIdProto]) -> Option<i64> {
-    imports.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx")).map(|o| o.version)
+    imports
+        .iter()
+        .find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"))
+        .map(|o| o.version)
 }
 
 impl<'m> Scope<'m> {
     /// The scope of a graph whose nodes are about to be imported.
     pub fn of_graph(graph: &'m GraphProto, opset: i64) -> Self {
-        let mut scope = Self::of_nodes(&graph.node, graph.output.iter().map(|o| o.name.as_str()), opset);
+        let mut scope = Self::of_nodes(
+            &graph.node,
+            graph.output.iter().map(|o| o.name.as_str()),
+            opset,
+        );
         scope.within = String::new();
         scope
     }
 
     /// The scope of nodes and the outputs that are read from them.
-    pub fn of_nodes(nodes: &'m [NodeProto], outputs: impl Iterator<Item = &'m str>, opset: i64) -> Self {
+    pub fn of_nodes(
+        nodes: &'m [NodeProto],
+        outputs: impl Iterator<Item = &'m str>,
+        opset: i64,
+    ) -> Self {
         let mut uses = FxHashMap::default();
         count_uses(nodes, &mut uses);
         for o in outputs {
@@ -126,7 +156,11 @@ impl<'m> Scope<'m> {
         Self {
             values: FxHashMap::default(),
             uses,
-            made: nodes.iter().flat_map(|n| &n.output).map(|o| (o.as_str(), ())).collect(),
+            made: nodes
+                .iter()
+                .flat_map(|n| &n.output)
+                .map(|o| (o.as_str(), ()))
+                .collect(),
             closed: false,
             within: String::new(),
             prefix: String::new(),
@@ -153,12 +187,25 @@ fn count_uses<'m>(nodes: &'m [NodeProto], uses: &mut FxHashMap<&'m str, u32>) {
 
 impl<'m> Importer<'m> {
     /// Enters a body or a function.
-    pub fn enter(&mut self, mut scope: Scope<'m>, name: &str, kind: &str, closed: bool) -> Result<(), Fault> {
+    pub fn enter(
+        &mut self,
+        mut scope: Scope<'m>,
+        name: &str,
+        kind: &str,
+        closed: bool,
+    ) -> Result<(), Fault> {
         if self.scopes.len() >= DEEPEST {
-            return Err(OnnxError::Limit(format!("bodies and functions nest deeper than {DEEPEST} (a function that calls itself?)")).into());
+            return Err(OnnxError::Limit(format!(
+                "bodies and functions nest deeper than {DEEPEST} (a function that calls itself?)"
+            ))
+            .into());
         }
         if let Some(outer) = self.scopes.last() {
-            let of = if outer.within.is_empty() { String::new() } else { format!(" in {}", outer.within) };
+            let of = if outer.within.is_empty() {
+                String::new()
+            } else {
+                format!(" in {}", outer.within)
+            };
             scope.within = format!("{kind} of `{name}`{of}");
             if !closed {
                 scope.attributes = outer.attributes.clone();
@@ -213,7 +260,11 @@ impl<'m> Importer<'m> {
     /// How often a name of the current scope is read.
     pub fn uses(&self, name: &str) -> u32 {
         // A name of an outer scope counts as read more than once: bodies repeat.
-        self.scopes.last().filter(|s| s.values.contains_key(name)).and_then(|s| s.uses.get(name).copied()).unwrap_or(2)
+        self.scopes
+            .last()
+            .filter(|s| s.values.contains_key(name))
+            .and_then(|s| s.uses.get(name).copied())
+            .unwrap_or(2)
     }
 
     /// The declared type and shape of a value of the model's graph.
@@ -237,7 +288,10 @@ impl<'m> Importer<'m> {
         for s in &graph.sparse_initializer {
             // The stored zeros are left out in the file; the graph holds the dense tensor.
             let Some(t) = &s.values else { continue };
-            let fail = |reason| OnnxError::Tensor { name: t.name.clone(), reason };
+            let fail = |reason| OnnxError::Tensor {
+                name: t.name.clone(),
+                reason,
+            };
             let (dtype, _) = check_tensor(t)?;
             let shape = super::value::shape_of(&s.dims).map_err(fail)?;
             self.weight(&t.name, dtype, shape, Known::Nothing)?;
@@ -245,19 +299,45 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn weight(&mut self, name: &'m str, dtype: DType, shape: Vec<u64>, known: Known<'m>) -> Result<(), OnnxError> {
-        if self.scopes.last().is_some_and(|s| s.values.contains_key(name)) {
-            return Err(OnnxError::Tensor { name: name.into(), reason: "it is stored twice".into() });
+    fn weight(
+        &mut self,
+        name: &'m str,
+        dtype: DType,
+        shape: Vec<u64>,
+        known: Known<'m>,
+    ) -> Result<(), OnnxError> {
+        if self
+            .scopes
+            .last()
+            .is_some_and(|s| s.values.contains_key(name))
+        {
+            return Err(OnnxError::Tensor {
+                name: name.into(),
+                reason: "it is stored twice".into(),
+            });
         }
         let prefix = self.scopes.last().map_or("", |s| s.prefix.as_str());
         let tensor = self.builder.weight(format!("{prefix}{name}"), &shape);
         self.builder.graph.tensors[tensor].quantization = dtype.format().into();
-        self.define(name, Value { dtype, shape, known, tensor: Some(tensor), weight: true });
+        self.define(
+            name,
+            Value {
+                dtype,
+                shape,
+                known,
+                tensor: Some(tensor),
+                weight: true,
+            },
+        );
         Ok(())
     }
 
     fn inputs(&mut self, graph: &'m GraphProto) -> Result<(), OnnxError> {
-        let open: Vec<&'m ValueInfoProto> = graph.input.iter().filter(|i| self.find(&i.name).is_none()).collect();
+        let open: Vec<&'m ValueInfoProto> = graph
+            .input
+            .iter()
+            .filter(|i| self.find(&i.name).is_none())
+            .collect();
         let shapes = inputs::resolve(&open, self.request, &mut self.builder.graph.assumptions)?;
         for (info, (dtype, shape)) in open.into_iter().zip(shapes) {
             let tensor = self.builder.input(&info.name, &shape);
@@ -269,7 +349,10 @@ impl<'m> Importer<'m> {
 
     /// Imports nodes in order.
     pub fn nodes(&mut self, nodes: &'m [NodeProto]) -> Result<(), OnnxError> {
-        nodes.iter().enumerate().try_for_each(|(index, node)| self.node(index, node))
+        nodes
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, node)| self.node(index, node))
     }
 
     fn node(&mut self, index: usize, proto: &'m NodeProto) -> Result<(), OnnxError> {
@@ -284,9 +367,16 @@ impl<'m> Importer<'m> {
             "" => format!("{prefix}{}_{index}", proto.op_type),
             name => format!("{prefix}{name}"),
         };
-        let place = Place { index, node: proto.name.clone(), op, within };
+        let place = Place {
+            index,
+            node: proto.name.clone(),
+            op,
+            within,
+        };
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(|| {
-            OnnxError::Limit(format!("functions inlined and loops unrolled, it has more than {MOST_NODES} nodes"))
+            OnnxError::Limit(format!(
+                "functions inlined and loops unrolled, it has more than {MOST_NODES} nodes"
+            ))
         })?;
         let mut values = Vec::with_capacity(proto.input.len());
         for input in &proto.input {
@@ -294,13 +384,32 @@ impl<'m> Importer<'m> {
                 _ if input.is_empty() => None,
                 Some(value) => Some(value.clone()),
                 None => {
-                    let later = self.scopes.last().is_some_and(|s| s.made.contains_key(input.as_str()));
-                    return Err(OnnxError::Missing { place: Box::new(place), name: input.clone(), later });
+                    let later = self
+                        .scopes
+                        .last()
+                        .is_some_and(|s| s.made.contains_key(input.as_str()));
+                    return Err(OnnxError::Missing {
+                        place: Box::new(place),
+                        name: input.clone(),
+                        later,
+                    });
                 }
             });
         }
-        let outer = self.scopes.last().map(|s| s.attributes.clone()).unwrap_or_default();
-        let node = Node { proto, outer, op: &proto.op_type, name, place, inputs: values, opset: self.opset() };
+        let outer = self
+            .scopes
+            .last()
+            .map(|s| s.attributes.clone())
+            .unwrap_or_default();
+        let node = Node {
+            proto,
+            outer,
+            op: &proto.op_type,
+            name,
+            place,
+            inputs: values,
+            opset: self.opset(),
+        };
         let first = self.builder.graph.tensors.len();
         let outputs = match fold::fold(&node, &mut self.fold_left) {
             Some(outputs) => Ok(outputs),
@@ -312,7 +421,11 @@ impl<'m> Importer<'m> {
 
     /// Control flow and functions by their bodies, everything else by its lowering.
     fn run(&mut self, node: &Node<'m>) -> Result<Vec<Value<'m>>, Fault> {
-        let key = (node.proto.domain.as_str(), node.op, node.proto.overload.as_str());
+        let key = (
+            node.proto.domain.as_str(),
+            node.op,
+            node.proto.overload.as_str(),
+        );
         if let Some(function) = self.functions.get(&key).copied() {
             return self.call(node, function);
         }
@@ -330,14 +443,25 @@ impl<'m> Importer<'m> {
         };
         let steps = self.steps;
         for op in self.builder.graph.ops.iter_mut().skip(first) {
-            op.steps = op.steps.checked_mul(steps).ok_or("its loops run more than 2^64 times")?;
+            op.steps = op
+                .steps
+                .checked_mul(steps)
+                .ok_or("its loops run more than 2^64 times")?;
         }
         Ok(outputs)
     }
 
     /// Gives the outputs of a node their names.
-    fn bind(&mut self, node: &Node<'m>, outputs: Vec<Value<'m>>, first: usize) -> Result<(), Fault> {
-        let prefix = self.scopes.last().map_or(String::new(), |s| s.prefix.clone());
+    fn bind(
+        &mut self,
+        node: &Node<'m>,
+        outputs: Vec<Value<'m>>,
+        first: usize,
+    ) -> Result<(), Fault> {
+        let prefix = self
+            .scopes
+            .last()
+            .map_or(String::new(), |s| s.prefix.clone());
         let mut outputs = outputs.into_iter();
         for (i, name) in node.proto.output.iter().enumerate() {
             let value = outputs.next();
@@ -348,25 +472,61 @@ impl<'m> Importer<'m> {
             if let Some(t) = value.tensor.filter(|t| t.0 as usize >= first) {
                 self.builder.graph.tensors[t].name = format!("{prefix}{name}");
             }
-            let Some(scope) = self.scopes.last_mut() else { return Ok(()) };
+            let Some(scope) = self.scopes.last_mut() else {
+                return Ok(());
+            };
             if scope.values.insert(name, value).is_some() {
-                return Err(OnnxError::Twice { place: Box::new(node.place.clone()), name: name.clone() }.into());
+                return Err(OnnxError::Twice {
+                    place: Box::new(node.place.clone()),
+                    name: name.clone(),
+                }
+                .into());
             }
         }
         Ok(())
     }
 
     fn unknown(&mut self, node: &Node<'m>) -> Result<Vec<Value<'m>>, Fault> {
-        let like = node.inputs.iter().flatten().next().map(|v| (v.dtype, v.shape.clone()));
-        let types: Option<Vec<(DType, Vec<u64>)>> = node.proto.output.iter().map(|o| self.declared(o).cloned().or(like.clone())).collect();
-        let types = types.ok_or("the shapes of its outputs are unknown; declare them as value_info")?;
+        let like = node
+            .inputs
+            .iter()
+            .flatten()
+            .next()
+            .map(|v| (v.dtype, v.shape.clone()));
+        let types: Option<Vec<(DType, Vec<u64>)>> = node
+            .proto
+            .output
+            .iter()
+            .map(|o| self.declared(o).cloned().or(like.clone()))
+            .collect();
+        let types =
+            types.ok_or("the shapes of its outputs are unknown; declare them as value_info")?;
         let inputs = self.operands(node);
-        let kind = OpKind::Unknown { name: node.place.op.clone() };
-        let outputs: Vec<TensorId> = types.iter().map(|(dtype, shape)| self.fresh(&node.name, shape, *dtype)).collect();
-        let op = crate::Op { name: node.name.clone(), class: OpClass::Unknown, kind, inputs, outputs: outputs.clone(), steps: 1 };
+        let kind = OpKind::Unknown {
+            name: node.place.op.clone(),
+        };
+        let outputs: Vec<TensorId> = types
+            .iter()
+            .map(|(dtype, shape)| self.fresh(&node.name, shape, *dtype))
+            .collect();
+        let op = crate::Op {
+            name: node.name.clone(),
+            class: OpClass::Unknown,
+            kind,
+            inputs,
+            outputs: outputs.clone(),
+            steps: 1,
+        };
         self.builder.push_op(op);
-        self.assume(format!("{} has no model: costed as reading its inputs and writing its outputs", node.place));
-        Ok(types.into_iter().zip(outputs).map(|((dtype, shape), t)| Value::made(dtype, shape, t)).collect())
+        self.assume(format!(
+            "{} has no model: costed as reading its inputs and writing its outputs",
+            node.place
+        ));
+        Ok(types
+            .into_iter()
+            .zip(outputs)
+            .map(|((dtype, shape), t)| Value::made(dtype, shape, t))
+            .collect())
     }
 
     /// The tensor of an input, made if it is a constant that no op has read yet.
@@ -381,7 +541,9 @@ impl<'m> Importer<'m> {
             return Ok(t);
         }
         let prefix = self.scopes.last().map_or("", |s| s.prefix.as_str());
-        let tensor = self.builder.tensor(format!("{prefix}{name}"), &value.shape, Role::Constant);
+        let tensor = self
+            .builder
+            .tensor(format!("{prefix}{name}"), &value.shape, Role::Constant);
         self.builder.graph.tensors[tensor].quantization = value.storage();
         for scope in self.scopes.iter_mut().rev() {
             if let Some(v) = scope.values.get_mut(name) {
@@ -397,7 +559,9 @@ impl<'m> Importer<'m> {
 
     /// The tensors of all inputs that are given.
     pub fn operands(&mut self, node: &Node<'m>) -> Vec<TensorId> {
-        (0..node.inputs.len()).filter_map(|i| self.operand(node, i).ok()).collect()
+        (0..node.inputs.len())
+            .filter_map(|i| self.operand(node, i).ok())
+            .collect()
     }
 
     /// A new tensor of an op.
@@ -409,19 +573,36 @@ impl<'m> Importer<'m> {
 
     fn outputs(&mut self, outputs: &'m [ValueInfoProto]) -> Result<(), OnnxError> {
         for output in outputs {
-            let value = self.find(&output.name).cloned().ok_or_else(|| OnnxError::NoOutput(output.name.clone()))?;
+            let value = self
+                .find(&output.name)
+                .cloned()
+                .ok_or_else(|| OnnxError::NoOutput(output.name.clone()))?;
             let shape = &value.shape;
-            if let Some((_, said)) = self.declared.get(output.name.as_str()).filter(|(_, s)| s != shape).cloned() {
-                self.assume(format!("output `{}`: the file declares shape {said:?}, its nodes give {shape:?}", output.name));
+            if let Some((_, said)) = self
+                .declared
+                .get(output.name.as_str())
+                .filter(|(_, s)| s != shape)
+                .cloned()
+            {
+                self.assume(format!(
+                    "output `{}`: the file declares shape {said:?}, its nodes give {shape:?}",
+                    output.name
+                ));
             }
             let given = value.tensor.map(|t| &self.builder.graph.tensors[t]);
-            let as_is = given.is_some_and(|t| t.role == Role::Activation && t.shape == *shape && t.quantization == value.storage());
+            let as_is = given.is_some_and(|t| {
+                t.role == Role::Activation && t.shape == *shape && t.quantization == value.storage()
+            });
             let tensor = match value.tensor {
                 Some(t) if as_is => t,
                 from => {
                     let name = format!("{}.output", output.name);
                     let from = from.unwrap_or_else(|| {
-                        let t = self.builder.tensor(format!("{}.value", output.name), shape, Role::Constant);
+                        let t = self.builder.tensor(
+                            format!("{}.value", output.name),
+                            shape,
+                            Role::Constant,
+                        );
                         self.builder.graph.tensors[t].quantization = value.storage();
                         t
                     });
@@ -429,14 +610,22 @@ impl<'m> Importer<'m> {
                     let (class, kind) = if stored == value.storage() || value.elements() == 0 {
                         (OpClass::Move, OpKind::View)
                     } else {
-                        (OpClass::Quantize, super::lower::lanes_over(shape, crate::build::Function::Convert.program()))
+                        (
+                            OpClass::Quantize,
+                            super::lower::lanes_over(
+                                shape,
+                                crate::build::Function::Convert.program(),
+                            ),
+                        )
                     };
                     let t = self.builder.push(&name, class, kind, &[from], shape);
                     let tensors = &mut self.builder.graph.tensors;
                     tensors[t].quantization = value.storage();
                     // The name belongs to what leaves the graph; what it is made from keeps it only if the file
                     // gives it that name, too.
-                    if !matches!(tensors[from].role, Role::Input | Role::Weight) && tensors[from].name == output.name {
+                    if !matches!(tensors[from].role, Role::Input | Role::Weight)
+                        && tensors[from].name == output.name
+                    {
                         tensors[from].name = format!("{}.value", output.name);
                     }
                     tensors[t].name.clone_from(&output.name);

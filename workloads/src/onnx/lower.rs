@@ -20,12 +20,31 @@ pub(super) type Lowered<'m> = Result<Vec<Value<'m>>, Fault>;
 pub(super) fn lanes_over(shape: &[u64], program: &[L]) -> OpKind {
     let n = elements(shape).unwrap_or(1).max(1);
     let all = dims(&[("x", n)]);
-    single(lanes(vec![plain(Place::Input(0), &all, &[0])], plain(Place::Output(0), &all, &[0]), &all, program, ReduceOperator::Sum))
+    single(lanes(
+        vec![plain(Place::Input(0), &all, &[0])],
+        plain(Place::Output(0), &all, &[0]),
+        &all,
+        program,
+        ReduceOperator::Sum,
+    ))
 }
 
 /// An einsum of lane primitives.
-pub(super) fn lanes(inputs: Vec<Access>, output: Access, all: &[crate::Dim], program: &[L], reduce: ReduceOperator) -> Einsum {
-    Einsum { dims: all.to_vec(), inputs, output, map: MapOperator::Lanes(program.to_vec()), reduce, domain: Domain::Dense }
+pub(super) fn lanes(
+    inputs: Vec<Access>,
+    output: Access,
+    all: &[crate::Dim],
+    program: &[L],
+    reduce: ReduceOperator,
+) -> Einsum {
+    Einsum {
+        dims: all.to_vec(),
+        inputs,
+        output,
+        map: MapOperator::Lanes(program.to_vec()),
+        reduce,
+        domain: Domain::Dense,
+    }
 }
 
 /// Elements of a shape whose size is checked.
@@ -35,14 +54,31 @@ pub(super) fn transposed_elements(shape: &[u64]) -> u64 {
 
 /// Dimensions x0, x1, .. of a shape.
 pub(super) fn numbered(shape: &[u64]) -> Vec<crate::Dim> {
-    shape.iter().enumerate().map(|(i, d)| crate::Dim { name: format!("x{i}"), size: *d }).collect()
+    shape
+        .iter()
+        .enumerate()
+        .map(|(i, d)| crate::Dim {
+            name: format!("x{i}"),
+            size: *d,
+        })
+        .collect()
 }
 
 /// How an operand of shape `own` is read when it broadcasts to `rank` ranks.
 pub(super) fn broadcast_access(place: Place, own: &[u64], rank: usize) -> Access {
     let skip = rank - own.len().min(rank);
-    let ranks = own.iter().enumerate().map(|(r, d)| if *d == 1 { Affine::zero() } else { Affine::dim(DimId((skip + r) as u32)) });
-    Access { place, ranks: ranks.collect(), extents: own.to_vec() }
+    let ranks = own.iter().enumerate().map(|(r, d)| {
+        if *d == 1 {
+            Affine::zero()
+        } else {
+            Affine::dim(DimId((skip + r) as u32))
+        }
+    });
+    Access {
+        place,
+        ranks: ranks.collect(),
+        extents: own.to_vec(),
+    }
 }
 
 impl<'m> Importer<'m> {
@@ -74,19 +110,46 @@ impl<'m> Importer<'m> {
         }
         let empty = |t: &TensorId| self.builder.graph.tensors[*t].shape.contains(&0);
         // Nothing happens to no elements.
-        let kind = if shape.contains(&0) || (matches!(kind, OpKind::Cascade(_)) && inputs.iter().any(empty)) { OpKind::View } else { kind };
+        let kind = if shape.contains(&0)
+            || (matches!(kind, OpKind::Cascade(_)) && inputs.iter().any(empty))
+        {
+            OpKind::View
+        } else {
+            kind
+        };
         if kind == OpKind::View {
             self.views.insert(output);
         }
-        self.builder.push_op(Op { name, class, kind, inputs, outputs: vec![output], steps: 1 });
+        self.builder.push_op(Op {
+            name,
+            class,
+            kind,
+            inputs,
+            outputs: vec![output],
+            steps: 1,
+        });
         Ok(Value::made(dtype, shape, output))
     }
 
     /// A view of an input; it is stored as the input is.
-    pub fn view(&mut self, node: &Node<'m>, i: usize, part: &str, shape: &[u64]) -> Result<Value<'m>, Fault> {
+    pub fn view(
+        &mut self,
+        node: &Node<'m>,
+        i: usize,
+        part: &str,
+        shape: &[u64],
+    ) -> Result<Value<'m>, Fault> {
         let dtype = node.input(i)?.dtype;
         let from = self.operand(node, i)?;
-        let value = self.emit(node, part, OpClass::Move, OpKind::View, vec![from], shape, dtype)?;
+        let value = self.emit(
+            node,
+            part,
+            OpClass::Move,
+            OpKind::View,
+            vec![from],
+            shape,
+            dtype,
+        )?;
         self.store_as(&value, from);
         Ok(value)
     }
@@ -115,20 +178,39 @@ impl<'m> Importer<'m> {
             return Err(format!("{} inputs are more than an op can have", operands.len()).into());
         }
         let all = numbered(&shape);
-        let inputs = operands.iter().enumerate().map(|(i, (_, own))| broadcast_access(Place::Input(i as u8), own, shape.len())).collect();
+        let inputs = operands
+            .iter()
+            .enumerate()
+            .map(|(i, (_, own))| broadcast_access(Place::Input(i as u8), own, shape.len()))
+            .collect();
         let every: Vec<u32> = (0..shape.len() as u32).collect();
-        let einsum = lanes(inputs, plain(Place::Output(0), &all, &every), &all, program, ReduceOperator::Sum);
+        let einsum = lanes(
+            inputs,
+            plain(Place::Output(0), &all, &every),
+            &all,
+            program,
+            ReduceOperator::Sum,
+        );
         let tensors = operands.iter().map(|(t, _)| *t).collect();
         self.emit(node, part, class, single(einsum), tensors, &shape, dtype)
     }
 
     /// A lane program over inputs of the node, broadcast.
-    pub fn over_inputs(&mut self, node: &Node<'m>, class: OpClass, inputs: &[usize], program: &[L], dtype: DType) -> Lowered<'m> {
+    pub fn over_inputs(
+        &mut self,
+        node: &Node<'m>,
+        class: OpClass,
+        inputs: &[usize],
+        program: &[L],
+        dtype: DType,
+    ) -> Lowered<'m> {
         let mut operands = Vec::new();
         for &i in inputs {
             operands.push((self.operand(node, i)?, node.input(i)?.shape.clone()));
         }
-        Ok(vec![self.lanes(node, "", class, &operands, program, dtype)?])
+        Ok(vec![
+            self.lanes(node, "", class, &operands, program, dtype)?,
+        ])
     }
 
     /// Ops for a node.
@@ -166,7 +248,14 @@ impl<'m> Importer<'m> {
             "Sigmoid" => self.function(node, F::Sigmoid),
             "Tanh" => self.function(node, F::Tanh),
             "Swish" => self.function(node, F::Silu),
-            "Gelu" => self.function(node, if node.text("approximate") == "tanh" { F::GeluTanh } else { F::Gelu }),
+            "Gelu" => self.function(
+                node,
+                if node.text("approximate") == "tanh" {
+                    F::GeluTanh
+                } else {
+                    F::Gelu
+                },
+            ),
             "HardSigmoid" => self.function(node, F::HardSigmoid),
             "HardSwish" => self.function(node, F::HardSwish),
             "Exp" => self.function(node, F::Exp),
@@ -175,11 +264,26 @@ impl<'m> Importer<'m> {
             "Reciprocal" => self.function(node, F::Reciprocal),
             "Erf" => self.function(node, F::Erf),
             "Softplus" => self.function(node, F::Softplus),
-            "Elu" | "Celu" | "Selu" => self.program(node, OpClass::Activation, &[L::Mul, L::Exp2, L::Fma, L::Compare]),
-            "Softsign" => self.program(node, OpClass::Activation, &[L::Max, L::Add, L::Reciprocal, L::Mul]),
-            "Mish" => self.program(node, OpClass::Activation, &[L::Mul, L::Exp2, L::Fma, L::Fma, L::Reciprocal, L::Mul]),
+            "Elu" | "Celu" | "Selu" => self.program(
+                node,
+                OpClass::Activation,
+                &[L::Mul, L::Exp2, L::Fma, L::Compare],
+            ),
+            "Softsign" => self.program(
+                node,
+                OpClass::Activation,
+                &[L::Max, L::Add, L::Reciprocal, L::Mul],
+            ),
+            "Mish" => self.program(
+                node,
+                OpClass::Activation,
+                &[L::Mul, L::Exp2, L::Fma, L::Fma, L::Reciprocal, L::Mul],
+            ),
             "Abs" | "Neg" | "Sign" => self.function(node, F::Sign),
-            "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" => self.program(node, OpClass::Elementwise, F::Trigonometric.program()),
+            "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh"
+            | "Acosh" | "Atanh" => {
+                self.program(node, OpClass::Elementwise, F::Trigonometric.program())
+            }
             "Floor" | "Ceil" | "Round" => self.program(node, OpClass::Elementwise, &[L::Convert]),
             "Not" | "IsNaN" | "IsInf" => self.predicate(node, &[0]),
             "BitwiseNot" => self.program(node, OpClass::Elementwise, &[L::Compare]),
@@ -187,14 +291,39 @@ impl<'m> Importer<'m> {
 
             "Add" | "Sub" => self.chain(node, OpClass::Elementwise, L::Add),
             "Mul" => self.chain(node, OpClass::Elementwise, L::Mul),
-            "Div" => self.over_inputs(node, OpClass::Elementwise, &[0, 1], &[L::Reciprocal, L::Mul], dtype(node)?),
+            "Div" => self.over_inputs(
+                node,
+                OpClass::Elementwise,
+                &[0, 1],
+                &[L::Reciprocal, L::Mul],
+                dtype(node)?,
+            ),
             "Pow" => self.power(node),
-            "Mod" => self.over_inputs(node, OpClass::Elementwise, &[0, 1], &[L::Reciprocal, L::Mul, L::Convert, L::Fma], dtype(node)?),
+            "Mod" => self.over_inputs(
+                node,
+                OpClass::Elementwise,
+                &[0, 1],
+                &[L::Reciprocal, L::Mul, L::Convert, L::Fma],
+                dtype(node)?,
+            ),
             "Sum" | "Mean" => self.chain(node, OpClass::Elementwise, L::Add),
             "Max" | "Min" => self.chain(node, OpClass::Elementwise, L::Max),
-            "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => self.over_inputs(node, OpClass::Elementwise, &[0, 1], &[L::Compare], dtype(node)?),
-            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" => self.predicate(node, &[0, 1]),
-            "PRelu" => self.over_inputs(node, OpClass::Activation, &[0, 1], &[L::Mul, L::Max], dtype(node)?),
+            "BitShift" | "BitwiseAnd" | "BitwiseOr" | "BitwiseXor" => self.over_inputs(
+                node,
+                OpClass::Elementwise,
+                &[0, 1],
+                &[L::Compare],
+                dtype(node)?,
+            ),
+            "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or"
+            | "Xor" => self.predicate(node, &[0, 1]),
+            "PRelu" => self.over_inputs(
+                node,
+                OpClass::Activation,
+                &[0, 1],
+                &[L::Mul, L::Max],
+                dtype(node)?,
+            ),
             "Where" => {
                 let dtype = node.input(1)?.dtype;
                 self.over_inputs(node, OpClass::Elementwise, &[0, 1, 2], &[L::Compare], dtype)
@@ -203,7 +332,9 @@ impl<'m> Importer<'m> {
             "BatchNormalization" => self.batch_norm(node),
             "InstanceNormalization" => self.instance_norm(node),
             "LayerNormalization" => self.layer_norm(node, crate::build::NormKind::Layer),
-            "RMSNormalization" | "SimplifiedLayerNormalization" => self.layer_norm(node, crate::build::NormKind::Rms),
+            "RMSNormalization" | "SimplifiedLayerNormalization" => {
+                self.layer_norm(node, crate::build::NormKind::Rms)
+            }
             "GroupNormalization" => self.group_norm(node),
             "LpNormalization" | "MeanVarianceNormalization" => self.axis_norm(node),
             "LRN" => self.lrn(node),
@@ -211,8 +342,9 @@ impl<'m> Importer<'m> {
             "Hardmax" => self.select(node),
             "MaxPool" | "AveragePool" | "LpPool" => self.pool(node),
             "GlobalMaxPool" | "GlobalAveragePool" | "GlobalLpPool" => self.global_pool(node),
-            "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp"
-            | "ReduceSumSquare" | "ArgMax" | "ArgMin" => self.reduce(node),
+            "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"
+            | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceSumSquare" | "ArgMax"
+            | "ArgMin" => self.reduce(node),
             "CumSum" | "CumProd" => self.program(node, OpClass::Elementwise, &[L::Add]),
             "Resize" | "Upsample" => self.resize(node),
 
@@ -227,7 +359,9 @@ impl<'m> Importer<'m> {
             "Pad" => self.pad(node),
             "DepthToSpace" | "SpaceToDepth" => self.depth_space(node),
             "ReverseSequence" | "Trilu" => self.moved(node),
-            "ConstantOfShape" | "EyeLike" | "Range" | "HannWindow" | "HammingWindow" | "BlackmanWindow" | "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike" | "Bernoulli" => self.fill(node),
+            "ConstantOfShape" | "EyeLike" | "Range" | "HannWindow" | "HammingWindow"
+            | "BlackmanWindow" | "RandomNormal" | "RandomUniform" | "RandomNormalLike"
+            | "RandomUniformLike" | "Bernoulli" => self.fill(node),
             "Gather" => self.gather(node),
             "GatherElements" => self.gather_elements(node),
             "GatherND" => self.gather_nd(node),
@@ -283,25 +417,55 @@ impl<'m> Importer<'m> {
         use super::value::{Data, Known, check_tensor};
         if let Some(t) = node.tensor("value") {
             let (dtype, shape) = check_tensor(t)?;
-            return Ok(vec![Value { dtype, shape, known: Known::Stored(t), tensor: None, weight: false }]);
+            return Ok(vec![Value {
+                dtype,
+                shape,
+                known: Known::Stored(t),
+                tensor: None,
+                weight: false,
+            }]);
         }
         let list = |dtype, data: Data| vec![Value::constant(dtype, vec![data.len() as u64], data)];
         if let Some(a) = node.attribute("value_int") {
-            return Ok(vec![Value::constant(DType::I64, vec![], Data::Int(vec![a.i]))]);
+            return Ok(vec![Value::constant(
+                DType::I64,
+                vec![],
+                Data::Int(vec![a.i]),
+            )]);
         }
         if let Some(a) = node.attribute("value_float") {
-            return Ok(vec![Value::constant(DType::F32, vec![], Data::Float(vec![f64::from(a.f)]))]);
+            return Ok(vec![Value::constant(
+                DType::F32,
+                vec![],
+                Data::Float(vec![f64::from(a.f)]),
+            )]);
         }
         if let Some(v) = node.ints("value_ints") {
             return Ok(list(DType::I64, Data::Int(v.to_vec())));
         }
         if let Some(v) = node.floats("value_floats") {
-            return Ok(list(DType::F32, Data::Float(v.iter().map(|x| f64::from(*x)).collect())));
+            return Ok(list(
+                DType::F32,
+                Data::Float(v.iter().map(|x| f64::from(*x)).collect()),
+            ));
         }
-        if let Some(s) = node.attribute("sparse_value").and_then(|a| a.sparse_tensor.as_ref()) {
-            let dtype = s.values.as_ref().and_then(|v| DType::of(v.data_type)).ok_or("its sparse value has no type")?;
+        if let Some(s) = node
+            .attribute("sparse_value")
+            .and_then(|a| a.sparse_tensor.as_ref())
+        {
+            let dtype = s
+                .values
+                .as_ref()
+                .and_then(|v| DType::of(v.data_type))
+                .ok_or("its sparse value has no type")?;
             let shape = super::value::shape_of(&s.dims)?;
-            return Ok(vec![Value { dtype, shape, known: Known::Nothing, tensor: None, weight: false }]);
+            return Ok(vec![Value {
+                dtype,
+                shape,
+                known: Known::Nothing,
+                tensor: None,
+                weight: false,
+            }]);
         }
         Err("its value is missing, or is text".into())
     }

@@ -46,13 +46,29 @@ impl<'m> Importer<'m> {
             return Err("transposed batches are not supported".into());
         }
         let flag = |name: &str| fused && node.int(name, 0) != 0;
-        let product = Product { a: 0, b: 1, transpose_a: flag("transA"), transpose_b: flag("transB"), bias: None, dtype, part: "" };
+        let product = Product {
+            a: 0,
+            b: 1,
+            transpose_a: flag("transA"),
+            transpose_b: flag("transB"),
+            bias: None,
+            dtype,
+            part: "",
+        };
         Ok(vec![self.product(node, product)?])
     }
 
     /// MatMulInteger: 32-bit sums of 8-bit products.
     pub fn matmul_integer(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let product = Product { a: 0, b: 1, transpose_a: false, transpose_b: false, bias: None, dtype: DType::I32, part: "" };
+        let product = Product {
+            a: 0,
+            b: 1,
+            transpose_a: false,
+            transpose_b: false,
+            bias: None,
+            dtype: DType::I32,
+            part: "",
+        };
         Ok(vec![self.product(node, product)?])
     }
 
@@ -60,61 +76,151 @@ impl<'m> Importer<'m> {
     pub fn q_linear_matmul(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         self.merge_scales(node, 3, 4, 5, -1)?;
-        let product = Product { a: 0, b: 3, transpose_a: false, transpose_b: false, bias: None, dtype, part: "" };
+        let product = Product {
+            a: 0,
+            b: 3,
+            transpose_a: false,
+            transpose_b: false,
+            bias: None,
+            dtype,
+            part: "",
+        };
         Ok(vec![self.product(node, product)?])
     }
 
     /// Integer matmuls that give floats: DynamicQuantizeMatMul (a float, b, scale, zero point, bias) and
     /// MatMulIntegerToFloat (a, b, scales, zero points, bias).
     pub fn matmul_to_float(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let bias = if node.op == "DynamicQuantizeMatMul" { 4 } else { 6 };
+        let bias = if node.op == "DynamicQuantizeMatMul" {
+            4
+        } else {
+            6
+        };
         let bias = node.optional(bias).map(|_| bias);
-        let product = Product { a: 0, b: 1, transpose_a: false, transpose_b: false, bias, dtype: DType::F32, part: "" };
+        let product = Product {
+            a: 0,
+            b: 1,
+            transpose_a: false,
+            transpose_b: false,
+            bias,
+            dtype: DType::F32,
+            part: "",
+        };
         Ok(vec![self.product(node, product)?])
     }
 
     /// Gemm: alpha A B + beta C.
     pub fn gemm(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
-        self.general(node, 1, Some(2).filter(|i| node.optional(*i).is_some()), dtype)
+        self.general(
+            node,
+            1,
+            Some(2).filter(|i| node.optional(*i).is_some()),
+            dtype,
+        )
     }
 
     /// QGemm: a, its scale and zero point, b, its scale and zero point, c, scale and zero point of the output.
     pub fn q_gemm(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let dtype = if node.optional(7).is_some() { node.input(0)?.dtype } else { DType::F32 };
-        self.merge_scales(node, 3, 4, 5, if node.int("transB", 0) != 0 { 0 } else { 1 })?;
-        self.general(node, 3, Some(6).filter(|i| node.optional(*i).is_some()), dtype)
+        let dtype = if node.optional(7).is_some() {
+            node.input(0)?.dtype
+        } else {
+            DType::F32
+        };
+        self.merge_scales(
+            node,
+            3,
+            4,
+            5,
+            if node.int("transB", 0) != 0 { 0 } else { 1 },
+        )?;
+        self.general(
+            node,
+            3,
+            Some(6).filter(|i| node.optional(*i).is_some()),
+            dtype,
+        )
     }
 
-    fn general(&mut self, node: &Node<'m>, b: usize, c: Option<usize>, dtype: DType) -> Lowered<'m> {
+    fn general(
+        &mut self,
+        node: &Node<'m>,
+        b: usize,
+        c: Option<usize>,
+        dtype: DType,
+    ) -> Lowered<'m> {
         for i in [0, b] {
             if node.input(i)?.rank() != 2 {
-                return Err(format!("it needs matrices, input {i} has shape {:?}", node.input(i)?.shape).into());
+                return Err(format!(
+                    "it needs matrices, input {i} has shape {:?}",
+                    node.input(i)?.shape
+                )
+                .into());
             }
         }
         let (transpose_a, transpose_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
         // A vector over the columns is a bias of the op; anything else is an addition of its own.
         let n = node.input(b)?.shape[usize::from(!transpose_b)];
-        let vector = |i: &usize| node.optional(*i).is_some_and(|v| v.is_fixed() && (v.shape == [n] || v.shape == [1, n]));
+        let vector = |i: &usize| {
+            node.optional(*i)
+                .is_some_and(|v| v.is_fixed() && (v.shape == [n] || v.shape == [1, n]))
+        };
         let bias = c.filter(vector);
-        let out = self.product(node, Product { a: 0, b, transpose_a, transpose_b, bias, dtype, part: "" })?;
-        let Some(i) = c.filter(|_| bias.is_none()) else { return self.fused_activation(node, out) };
+        let out = self.product(
+            node,
+            Product {
+                a: 0,
+                b,
+                transpose_a,
+                transpose_b,
+                bias,
+                dtype,
+                part: "",
+            },
+        )?;
+        let Some(i) = c.filter(|_| bias.is_none()) else {
+            return self.fused_activation(node, out);
+        };
         let own = node.input(i)?.shape.clone();
         if shapes::broadcast([&own[..], &out.shape]).as_ref() != Ok(&out.shape) {
             return Err(format!("C of shape {own:?} does not broadcast to {:?}", out.shape).into());
         }
-        let operands = [(out.tensor.ok_or("it has no output")?, out.shape.clone()), (self.operand(node, i)?, own)];
-        let sum = self.lanes(node, ".add", OpClass::Elementwise, &operands, &[L::Add], dtype)?;
+        let operands = [
+            (out.tensor.ok_or("it has no output")?, out.shape.clone()),
+            (self.operand(node, i)?, own),
+        ];
+        let sum = self.lanes(
+            node,
+            ".add",
+            OpClass::Elementwise,
+            &operands,
+            &[L::Add],
+            dtype,
+        )?;
         self.fused_activation(node, sum)
     }
 
     /// MatMulNBits: a [.., k], b stored as [n, blocks, bytes], scales, zero points, group index, bias.
     pub fn matmul_n_bits(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let positive = |name: &str, default: i64| u64::try_from(node.int(name, default)).ok().filter(|v| *v > 0 && *v < 1 << 31).ok_or_else(|| format!("{name} must be 1 or more"));
-        let (k, n, bits, block) = (positive("K", 0)?, positive("N", 0)?, positive("bits", 4)?, positive("block_size", 32)?);
+        let positive = |name: &str, default: i64| {
+            u64::try_from(node.int(name, default))
+                .ok()
+                .filter(|v| *v > 0 && *v < 1 << 31)
+                .ok_or_else(|| format!("{name} must be 1 or more"))
+        };
+        let (k, n, bits, block) = (
+            positive("K", 0)?,
+            positive("N", 0)?,
+            positive("bits", 4)?,
+            positive("block_size", 32)?,
+        );
         let x = node.input(0)?.clone();
         if x.shape.last() != Some(&k) {
-            return Err(format!("inputs of shape {:?} do not fit weights of width {k}", x.shape).into());
+            return Err(format!(
+                "inputs of shape {:?} do not fit weights of width {k}",
+                x.shape
+            )
+            .into());
         }
         let stored = node.input(1)?.elements();
         let bytes = n * k.div_ceil(block) * (block * bits).div_ceil(8);
@@ -122,20 +228,43 @@ impl<'m> Importer<'m> {
             return Err(format!("{n} x {k} weights of {bits} bits in blocks of {block} take {bytes} bytes, not {stored}").into());
         }
         let w = self.operand(node, 1)?;
-        let zero_point = node.optional(3).map(|_| Format::Int { bits: bits as u8, signed: false });
+        let zero_point = node.optional(3).map(|_| Format::Int {
+            bits: bits as u8,
+            signed: false,
+        });
         let scale = node.input(2)?.dtype.format();
-        let scaling = Scaling { granularity: Granularity::Block { axis: -1, size: block as u32 }, scale, zero_point, outer: None };
+        let scaling = Scaling {
+            granularity: Granularity::Block {
+                axis: -1,
+                size: block as u32,
+            },
+            scale,
+            zero_point,
+            outer: None,
+        };
         // The tensor takes the shape that its codes have; scales and zero points are part of its storage.
         let tensor = &mut self.builder.graph.tensors[w];
         tensor.shape = vec![n, k];
-        tensor.quantization = Quantization { format: Format::Int { bits: bits as u8, signed: false }, scaling: Some(scaling), sparsity: Sparsity::Dense };
+        tensor.quantization = Quantization {
+            format: Format::Int {
+                bits: bits as u8,
+                signed: false,
+            },
+            scaling: Some(scaling),
+            sparsity: Sparsity::Dense,
+        };
         for i in [2, 3] {
             self.absorb(node, i);
         }
         let rows = x.elements() / k.max(1);
         let dims = crate::build::dims(&[("m", rows), ("n", n), ("k", k)]);
         let at = |place, ranks: &[u32]| crate::build::plain(place, &dims, ranks);
-        let einsum = contraction(dims.clone(), at(Place::Input(0), &[0, 2]), at(Place::Input(1), &[1, 2]), at(Place::Output(0), &[0, 1]));
+        let einsum = contraction(
+            dims.clone(),
+            at(Place::Input(0), &[0, 2]),
+            at(Place::Input(1), &[1, 2]),
+            at(Place::Output(0), &[0, 1]),
+        );
         let mut tensors = vec![self.operand(node, 0)?, w];
         if node.optional(5).is_some() {
             tensors.push(self.operand(node, 5)?);
@@ -144,19 +273,51 @@ impl<'m> Importer<'m> {
         if let Some(last) = shape.last_mut() {
             *last = n;
         }
-        Ok(vec![self.emit(node, "", OpClass::Linear, single(einsum), tensors, &shape, x.dtype)?])
+        Ok(vec![self.emit(
+            node,
+            "",
+            OpClass::Linear,
+            single(einsum),
+            tensors,
+            &shape,
+            x.dtype,
+        )?])
     }
 
     /// The product of two inputs, broadcast over their leading ranks.
     pub fn product(&mut self, node: &Node<'m>, p: Product) -> Result<Value<'m>, Fault> {
         let (a, b) = (node.input(p.a)?.clone(), node.input(p.b)?.clone());
-        let fits = || format!("operands of shape {:?} and {:?} do not fit: the extents that they sum over must be equal", a.shape, b.shape);
+        let fits = || {
+            format!(
+                "operands of shape {:?} and {:?} do not fit: the extents that they sum over must be equal",
+                a.shape, b.shape
+            )
+        };
         // A vector is a row on the left and a column on the right.
-        let row = if a.rank() == 1 { vec![1, a.shape[0]] } else { a.shape.clone() };
-        let column = if b.rank() == 1 { vec![b.shape[0], 1] } else { b.shape.clone() };
-        let ([outer_a @ .., a0, a1], [outer_b @ .., b0, b1]) = (row.as_slice(), column.as_slice()) else { return Err(fits().into()) };
-        let (m, k) = if p.transpose_a { (*a1, *a0) } else { (*a0, *a1) };
-        let (kb, n) = if p.transpose_b { (*b1, *b0) } else { (*b0, *b1) };
+        let row = if a.rank() == 1 {
+            vec![1, a.shape[0]]
+        } else {
+            a.shape.clone()
+        };
+        let column = if b.rank() == 1 {
+            vec![b.shape[0], 1]
+        } else {
+            b.shape.clone()
+        };
+        let ([outer_a @ .., a0, a1], [outer_b @ .., b0, b1]) = (row.as_slice(), column.as_slice())
+        else {
+            return Err(fits().into());
+        };
+        let (m, k) = if p.transpose_a {
+            (*a1, *a0)
+        } else {
+            (*a0, *a1)
+        };
+        let (kb, n) = if p.transpose_b {
+            (*b1, *b0)
+        } else {
+            (*b0, *b1)
+        };
         if k != kb {
             return Err(fits().into());
         }
@@ -166,29 +327,44 @@ impl<'m> Importer<'m> {
         shape.extend((b.rank() > 1).then_some(n));
 
         // Leading ranks, merged while the same operands have them.
-        let has = |own: &[u64], i: usize| i + own.len() >= outer.len() && own[i + own.len() - outer.len()] != 1;
+        let has = |own: &[u64], i: usize| {
+            i + own.len() >= outer.len() && own[i + own.len() - outer.len()] != 1
+        };
         let mut groups: Vec<(u64, bool, bool)> = Vec::new();
         for (i, &extent) in outer.iter().enumerate().filter(|(_, d)| **d != 1) {
             let kind = (has(outer_a, i), has(outer_b, i));
             match groups.last_mut() {
-                Some((size, in_a, in_b)) if (*in_a, *in_b) == kind => *size = size.saturating_mul(extent),
+                Some((size, in_a, in_b)) if (*in_a, *in_b) == kind => {
+                    *size = size.saturating_mul(extent)
+                }
                 _ => groups.push((extent, kind.0, kind.1)),
             }
         }
         // Rows of the left operand that all meet the same matrix are one long matrix.
         let mut m = m;
         if !p.transpose_a && groups.iter().all(|(_, _, in_b)| !in_b) {
-            m = groups.drain(..).fold(m, |m, (size, ..)| m.saturating_mul(size));
+            m = groups
+                .drain(..)
+                .fold(m, |m, (size, ..)| m.saturating_mul(size));
         }
         let mut dims: Vec<Dim> = Vec::new();
         for (i, (size, ..)) in groups.iter().enumerate() {
-            let name = ["b", "g"].get(i).map_or_else(|| format!("b{i}"), |n| (*n).to_string());
+            let name = ["b", "g"]
+                .get(i)
+                .map_or_else(|| format!("b{i}"), |n| (*n).to_string());
             dims.push(Dim { name, size: *size });
         }
         let base = dims.len() as u32;
         dims.extend(crate::build::dims(&[("m", m), ("n", n), ("k", k)]));
         let (dm, dn, dk) = (base, base + 1, base + 2);
-        let batch = |in_operand: &dyn Fn(&(u64, bool, bool)) -> bool| groups.iter().enumerate().filter(|(_, g)| in_operand(g)).map(|(i, _)| i as u32).collect::<Vec<u32>>();
+        let batch = |in_operand: &dyn Fn(&(u64, bool, bool)) -> bool| {
+            groups
+                .iter()
+                .enumerate()
+                .filter(|(_, g)| in_operand(g))
+                .map(|(i, _)| i as u32)
+                .collect::<Vec<u32>>()
+        };
         let mut ranks_a = batch(&|g| g.1);
         ranks_a.extend(if p.transpose_a { [dk, dm] } else { [dm, dk] });
         let mut ranks_b = batch(&|g| g.2);
@@ -198,16 +374,36 @@ impl<'m> Importer<'m> {
 
         let swapped = a.is_fixed() && !b.is_fixed();
         let linear = a.is_fixed() || b.is_fixed();
-        let (first, second) = if swapped { ((p.b, ranks_b), (p.a, ranks_a)) } else { ((p.a, ranks_a), (p.b, ranks_b)) };
+        let (first, second) = if swapped {
+            ((p.b, ranks_b), (p.a, ranks_a))
+        } else {
+            ((p.a, ranks_a), (p.b, ranks_b))
+        };
         let at = |place, ranks: &[u32]| crate::build::plain(place, &dims, ranks);
-        let (x, y, z) = (at(Place::Input(0), &first.1), at(Place::Input(1), &second.1), at(Place::Output(0), &ranks_out));
+        let (x, y, z) = (
+            at(Place::Input(0), &first.1),
+            at(Place::Input(1), &second.1),
+            at(Place::Output(0), &ranks_out),
+        );
         let einsum = contraction(dims, x, y, z);
         let mut tensors = vec![self.operand(node, first.0)?, self.operand(node, second.0)?];
         if let Some(bias) = p.bias {
             tensors.push(self.operand(node, bias)?);
         }
-        let class = if linear { OpClass::Linear } else { OpClass::Matmul };
-        self.emit(node, p.part, class, single(einsum), tensors, &shape, p.dtype)
+        let class = if linear {
+            OpClass::Linear
+        } else {
+            OpClass::Matmul
+        };
+        self.emit(
+            node,
+            p.part,
+            class,
+            single(einsum),
+            tensors,
+            &shape,
+            p.dtype,
+        )
     }
 
     /// Einsum of one or two operands.
@@ -215,15 +411,30 @@ impl<'m> Importer<'m> {
         let operands: Vec<Value<'m>> = node.inputs.iter().flatten().cloned().collect();
         let shapes: Vec<&[u64]> = operands.iter().map(|v| &v.shape[..]).collect();
         let e = Equation::parse(node.text("equation"), &shapes)?;
-        let dims: Vec<Dim> = e.sizes.iter().map(|(name, size)| Dim { name: name.clone(), size: *size }).collect();
+        let dims: Vec<Dim> = e
+            .sizes
+            .iter()
+            .map(|(name, size)| Dim {
+                name: name.clone(),
+                size: *size,
+            })
+            .collect();
         let access = |place, ranks: &[usize], own: Option<&[u64]>| Access {
             place,
-            ranks: ranks.iter().enumerate().map(|(r, d)| match own {
-                // A broadcast rank of extent 1.
-                Some(own) if own[r] == 1 && e.sizes[*d].1 != 1 => Affine::zero(),
-                _ => Affine::dim(DimId(*d as u32)),
-            }).collect(),
-            extents: ranks.iter().enumerate().map(|(r, d)| own.map_or(e.sizes[*d].1, |o| o[r])).collect(),
+            ranks: ranks
+                .iter()
+                .enumerate()
+                .map(|(r, d)| match own {
+                    // A broadcast rank of extent 1.
+                    Some(own) if own[r] == 1 && e.sizes[*d].1 != 1 => Affine::zero(),
+                    _ => Affine::dim(DimId(*d as u32)),
+                })
+                .collect(),
+            extents: ranks
+                .iter()
+                .enumerate()
+                .map(|(r, d)| own.map_or(e.sizes[*d].1, |o| o[r]))
+                .collect(),
         };
         let shape: Vec<u64> = e.output.iter().map(|d| e.sizes[*d].1).collect();
         let dtype = node.input(0)?.dtype;
@@ -236,7 +447,11 @@ impl<'m> Importer<'m> {
         let mut accesses = Vec::new();
         for (place, &i) in inputs.iter().enumerate() {
             tensors.push(self.operand(node, i)?);
-            accesses.push(access(Place::Input(place as u8), &e.inputs[i], Some(shapes[i])));
+            accesses.push(access(
+                Place::Input(place as u8),
+                &e.inputs[i],
+                Some(shapes[i]),
+            ));
         }
         let output = access(Place::Output(0), &e.output, None);
         match accesses.len() {
@@ -278,13 +493,18 @@ impl Equation {
         };
         let terms: Vec<&str> = left.split(',').collect();
         if terms.len() != shapes.len() {
-            return Err(format!("equation `{text}` has {} operands, the node {}", terms.len(), shapes.len()));
+            return Err(format!(
+                "equation `{text}` has {} operands, the node {}",
+                terms.len(),
+                shapes.len()
+            ));
         }
         let mut sizes: Vec<(String, u64)> = Vec::new();
         let mut inputs = Vec::new();
         let mut counts: Vec<u32> = Vec::new();
         for (term, shape) in terms.iter().zip(shapes) {
-            let labels = labels(term, Some(shape.len())).ok_or_else(|| format!("`{term}` does not describe shape {shape:?}"))?;
+            let labels = labels(term, Some(shape.len()))
+                .ok_or_else(|| format!("`{term}` does not describe shape {shape:?}"))?;
             let mut ranks = Vec::new();
             for (label, &size) in labels.into_iter().zip(*shape) {
                 let at = match sizes.iter().position(|(n, _)| *n == label) {
@@ -297,7 +517,9 @@ impl Equation {
                 };
                 let known = &mut sizes[at].1;
                 if *known != size && *known != 1 && size != 1 {
-                    return Err(format!("`{label}` of `{text}` would be {known} and {size} at once"));
+                    return Err(format!(
+                        "`{label}` of `{text}` would be {known} and {size} at once"
+                    ));
                 }
                 *known = (*known).max(size);
                 counts[at] += 1;
@@ -311,12 +533,20 @@ impl Equation {
             Some(right) => {
                 let named = right.replace("...", "").chars().count();
                 let rank = named + if right.contains("...") { spread } else { 0 };
-                let labels = labels(right, Some(rank)).ok_or_else(|| format!("the result `{right}` is not understood"))?;
-                let find = |l: &String| sizes.iter().position(|(n, _)| n == l).ok_or_else(|| format!("`{l}` stands only in the result of `{text}`"));
+                let labels = labels(right, Some(rank))
+                    .ok_or_else(|| format!("the result `{right}` is not understood"))?;
+                let find = |l: &String| {
+                    sizes
+                        .iter()
+                        .position(|(n, _)| n == l)
+                        .ok_or_else(|| format!("`{l}` stands only in the result of `{text}`"))
+                };
                 labels.iter().map(find).collect::<Result<Vec<_>, _>>()?
             }
             None => {
-                let mut once: Vec<usize> = (0..sizes.len()).filter(|i| counts[*i] == 1 || sizes[*i].0.starts_with('.')).collect();
+                let mut once: Vec<usize> = (0..sizes.len())
+                    .filter(|i| counts[*i] == 1 || sizes[*i].0.starts_with('.'))
+                    .collect();
                 once.sort_by(|a, b| {
                     let key = |i: usize| (!sizes[i].0.starts_with('.'), sizes[i].0.clone());
                     key(*a).cmp(&key(*b))
@@ -329,7 +559,11 @@ impl Equation {
         if seen.windows(2).any(|w| w[0] == w[1]) {
             return Err(format!("the result of `{text}` names a dimension twice"));
         }
-        Ok(Self { sizes, inputs, output })
+        Ok(Self {
+            sizes,
+            inputs,
+            output,
+        })
     }
 }
 
@@ -341,10 +575,16 @@ fn labels(term: &str, rank: Option<usize>) -> Option<Vec<String>> {
         let all: Option<Vec<String>> = term.chars().map(letter).collect();
         return all.filter(|l| rank.is_none_or(|r| r == l.len()));
     };
-    let (before, after): (Vec<char>, Vec<char>) = (before.chars().collect(), after.chars().collect());
+    let (before, after): (Vec<char>, Vec<char>) =
+        (before.chars().collect(), after.chars().collect());
     let spread = rank?.checked_sub(before.len() + after.len())?;
     let dots = (0..spread).map(|i| Some(format!(".{:02}", 99usize.checked_sub(spread - 1 - i)?)));
-    before.iter().map(|c| letter(*c)).chain(dots).chain(after.iter().map(|c| letter(*c))).collect()
+    before
+        .iter()
+        .map(|c| letter(*c))
+        .chain(dots)
+        .chain(after.iter().map(|c| letter(*c)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -357,11 +597,25 @@ mod tests {
         let e = e.unwrap_or_else(|m| unreachable!("{m}"));
         let out: Vec<u64> = e.output.iter().map(|d| e.sizes[*d].1).collect();
         assert_eq!(out, [2, 3, 4, 6]);
-        let e = Equation::parse("ij,jk", &[&[2, 3], &[3, 4]]).unwrap_or_else(|m| unreachable!("{m}"));
-        assert_eq!(e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(), [2, 4]);
-        let e = Equation::parse("...ij,...jk->...ik", &[&[7, 5, 2, 3], &[5, 3, 4]]).unwrap_or_else(|m| unreachable!("{m}"));
-        assert_eq!(e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(), [7, 5, 2, 4]);
-        for (bad, shapes) in [("ij,jk->iz", vec![&[2u64, 3][..], &[3, 4]]), ("ij", vec![&[2, 3, 4]]), ("ij,jk->ik", vec![&[2, 3], &[4, 5]]), ("i?->i", vec![&[2, 3]]), ("ij,jk->ii", vec![&[2, 3], &[3, 4]])] {
+        let e =
+            Equation::parse("ij,jk", &[&[2, 3], &[3, 4]]).unwrap_or_else(|m| unreachable!("{m}"));
+        assert_eq!(
+            e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(),
+            [2, 4]
+        );
+        let e = Equation::parse("...ij,...jk->...ik", &[&[7, 5, 2, 3], &[5, 3, 4]])
+            .unwrap_or_else(|m| unreachable!("{m}"));
+        assert_eq!(
+            e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(),
+            [7, 5, 2, 4]
+        );
+        for (bad, shapes) in [
+            ("ij,jk->iz", vec![&[2u64, 3][..], &[3, 4]]),
+            ("ij", vec![&[2, 3, 4]]),
+            ("ij,jk->ik", vec![&[2, 3], &[4, 5]]),
+            ("i?->i", vec![&[2, 3]]),
+            ("ij,jk->ii", vec![&[2, 3], &[3, 4]]),
+        ] {
             assert!(Equation::parse(bad, &shapes).is_err(), "{bad}");
         }
     }

@@ -51,9 +51,15 @@ use crate::model::{ModelError, Request};
 
 /// Imports a file. The graph is called like the file, without folder and extension.
 pub fn import(path: &Path, request: &Request) -> Result<Graph, ModelError> {
-    let bytes = std::fs::read(path).map_err(|error| ModelError::Io { path: path.into(), error })?;
+    let bytes = std::fs::read(path).map_err(|error| ModelError::Io {
+        path: path.into(),
+        error,
+    })?;
     let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or("model");
-    from_bytes(name, bytes.into(), request).map_err(|error| ModelError::Onnx { model: path.display().to_string(), error })
+    from_bytes(name, bytes.into(), request).map_err(|error| ModelError::Onnx {
+        model: path.display().to_string(),
+        error,
+    })
 }
 
 /// Imports a model of a name from memory.
@@ -65,6 +71,7 @@ fn from_bytes(name: &str, bytes: Bytes, request: &Request) -> Result<Graph, Onnx
     if bytes.is_empty() {
         return Err(OnnxError::Malformed("the file is empty".into()));
     }
-    let model = proto::ModelProto::decode(bytes).map_err(|e| OnnxError::Malformed(e.to_string()))?;
+    let model =
+        proto::ModelProto::decode(bytes).map_err(|e| OnnxError::Malformed(e.to_string()))?;
     import::model(name, &model, request)
 }

@@ -35,7 +35,8 @@ pub(super) struct Node<'m> {
 impl<'m> Node<'m> {
     /// A required input.
     pub fn input(&self, i: usize) -> Result<&Value<'m>, Fault> {
-        self.optional(i).ok_or_else(|| Fault::Reason(format!("input {i} is missing; the operator needs it")))
+        self.optional(i)
+            .ok_or_else(|| Fault::Reason(format!("input {i} is missing; the operator needs it")))
     }
 
     /// An input that may be left out.
@@ -47,7 +48,11 @@ impl<'m> Node<'m> {
     pub fn known(&self, i: usize, what: &str) -> Result<Vec<i64>, Fault> {
         let value = self.input(i)?;
         if value.elements() > LONGEST_LIST {
-            return Err(format!("{what} come from a list of {} numbers; up to {LONGEST_LIST} are supported", value.elements()).into());
+            return Err(format!(
+                "{what} come from a list of {} numbers; up to {LONGEST_LIST} are supported",
+                value.elements()
+            )
+            .into());
         }
         value.ints().ok_or_else(|| {
             let name = self.proto.input.get(i).map_or("", String::as_str);
@@ -68,7 +73,9 @@ impl<'m> Node<'m> {
 
     /// A string attribute, or an empty string.
     pub fn text(&self, name: &str) -> &'m str {
-        self.attribute(name).and_then(|a| std::str::from_utf8(&a.s).ok()).unwrap_or("")
+        self.attribute(name)
+            .and_then(|a| std::str::from_utf8(&a.s).ok())
+            .unwrap_or("")
     }
 
     /// An attribute of integers.
@@ -108,6 +115,13 @@ impl<'m> Node<'m> {
 }
 
 /// An attribute itself, or the one of the enclosing function call that it refers to.
-pub(super) fn resolve<'m>(own: &'m AttributeProto, outer: &Attributes<'m>) -> Option<&'m AttributeProto> {
-    if own.ref_attr_name.is_empty() { Some(own) } else { outer.get(own.ref_attr_name.as_str()).copied() }
+pub(super) fn resolve<'m>(
+    own: &'m AttributeProto,
+    outer: &Attributes<'m>,
+) -> Option<&'m AttributeProto> {
+    if own.ref_attr_name.is_empty() {
+        Some(own)
+    } else {
+        outer.get(own.ref_attr_name.as_str()).copied()
+    }
 }

@@ -35,18 +35,38 @@ impl<'m> Importer<'m> {
 
     /// Takes scales and zero points of a parameter into its storage, if there is more than one of them; a single
     /// one stays a constant of the graph.
-    pub fn merge_scales(&mut self, node: &Node<'m>, w: usize, scale: usize, zero: usize, axis: i64) -> Result<(), Fault> {
+    pub fn merge_scales(
+        &mut self,
+        node: &Node<'m>,
+        w: usize,
+        scale: usize,
+        zero: usize,
+        axis: i64,
+    ) -> Result<(), Fault> {
         let (weight, scales) = (node.input(w)?, node.input(scale)?);
         let axis = shapes::axis(axis, weight.rank())?;
         if scales.elements() == 1 {
             return Ok(());
         }
         if scales.elements() != weight.shape[axis] {
-            return Err(format!("{} scales for extent {} of weights of shape {:?}", scales.elements(), weight.shape[axis], weight.shape).into());
+            return Err(format!(
+                "{} scales for extent {} of weights of shape {:?}",
+                scales.elements(),
+                weight.shape[axis],
+                weight.shape
+            )
+            .into());
         }
-        let Some(t) = weight.tensor.filter(|_| weight.weight) else { return Ok(()) };
+        let Some(t) = weight.tensor.filter(|_| weight.weight) else {
+            return Ok(());
+        };
         let zero_point = node.optional(zero).map(|z| z.dtype.format());
-        let scaling = Scaling { granularity: Granularity::Channel { axis: axis as i8 }, scale: scales.dtype.format(), zero_point, outer: None };
+        let scaling = Scaling {
+            granularity: Granularity::Channel { axis: axis as i8 },
+            scale: scales.dtype.format(),
+            zero_point,
+            outer: None,
+        };
         self.builder.graph.tensors[t].quantization.scaling = Some(scaling);
         self.absorb(node, scale);
         self.absorb(node, zero);
@@ -58,7 +78,10 @@ impl<'m> Importer<'m> {
         let (x, scale) = (node.input(0)?.clone(), node.input(1)?.clone());
         let to = match node.int("output_dtype", 0) {
             0 => scale.dtype,
-            n => i32::try_from(n).ok().and_then(DType::of).ok_or_else(|| format!("element type {n} is none that ONNX defines"))?,
+            n => i32::try_from(n)
+                .ok()
+                .and_then(DType::of)
+                .ok_or_else(|| format!("element type {n} is none that ONNX defines"))?,
         };
         let granularity = self.granularity(node, &x, &scale)?;
         if x.is_fixed() {
@@ -67,34 +90,88 @@ impl<'m> Importer<'m> {
             tensor.quantization = Quantization::from(x.dtype.format());
             if let Some(granularity) = granularity {
                 let zero_point = node.optional(2).map(|z| z.dtype.format());
-                tensor.quantization.scaling = Some(Scaling { granularity, scale: scale.dtype.format(), zero_point, outer: None });
+                tensor.quantization.scaling = Some(Scaling {
+                    granularity,
+                    scale: scale.dtype.format(),
+                    zero_point,
+                    outer: None,
+                });
                 self.absorb(node, 1);
                 self.absorb(node, 2);
             }
-            return Ok(vec![Value { dtype: to, tensor: Some(t), known: Known::Nothing, ..x }]);
+            return Ok(vec![Value {
+                dtype: to,
+                tensor: Some(t),
+                known: Known::Nothing,
+                ..x
+            }]);
         }
         if x.dtype.is_narrow_int() || matches!(x.dtype, DType::Float(f) if f.bits() <= 8) {
             return Ok(vec![Value { dtype: to, ..x }]);
         }
-        let operands = [(self.operand(node, 0)?, x.shape.clone()), (self.operand(node, 1)?, vec![1; 0])];
-        let operands = if scale.elements() == 1 { &operands[..] } else { &operands[..1] };
-        Ok(vec![self.lanes(node, "", OpClass::Quantize, operands, Function::Convert.program(), to)?])
+        let operands = [
+            (self.operand(node, 0)?, x.shape.clone()),
+            (self.operand(node, 1)?, vec![1; 0]),
+        ];
+        let operands = if scale.elements() == 1 {
+            &operands[..]
+        } else {
+            &operands[..1]
+        };
+        Ok(vec![self.lanes(
+            node,
+            "",
+            OpClass::Quantize,
+            operands,
+            Function::Convert.program(),
+            to,
+        )?])
     }
 
     /// Along what the scales of a (de)quantization repeat; `None` for one scale.
-    fn granularity(&self, node: &Node<'m>, x: &Value<'m>, scale: &Value<'m>) -> Result<Option<Granularity>, Fault> {
-        let fail = || Err(format!("scales of shape {:?} do not fit a tensor of shape {:?}", scale.shape, x.shape).into());
-        let block = u32::try_from(node.int("block_size", 0)).map_err(|_| "its block_size must be 0 or more")?;
+    fn granularity(
+        &self,
+        node: &Node<'m>,
+        x: &Value<'m>,
+        scale: &Value<'m>,
+    ) -> Result<Option<Granularity>, Fault> {
+        let fail = || {
+            Err(format!(
+                "scales of shape {:?} do not fit a tensor of shape {:?}",
+                scale.shape, x.shape
+            )
+            .into())
+        };
+        let block = u32::try_from(node.int("block_size", 0))
+            .map_err(|_| "its block_size must be 0 or more")?;
         if scale.elements() == 1 && block == 0 {
             return Ok(None);
         }
         let axis = shapes::axis(node.int("axis", 1), x.rank())?;
         if block > 0 {
             let fits = scale.rank() == x.rank()
-                && (0..x.rank()).all(|i| scale.shape[i] == if i == axis { x.shape[i].div_ceil(u64::from(block)) } else { x.shape[i] });
-            return if fits { Ok(Some(Granularity::Block { axis: axis as i8, size: block })) } else { fail() };
+                && (0..x.rank()).all(|i| {
+                    scale.shape[i]
+                        == if i == axis {
+                            x.shape[i].div_ceil(u64::from(block))
+                        } else {
+                            x.shape[i]
+                        }
+                });
+            return if fits {
+                Ok(Some(Granularity::Block {
+                    axis: axis as i8,
+                    size: block,
+                }))
+            } else {
+                fail()
+            };
         }
-        if scale.shape == [x.shape[axis]] { Ok(Some(Granularity::Channel { axis: axis as i8 })) } else { fail() }
+        if scale.shape == [x.shape[axis]] {
+            Ok(Some(Granularity::Channel { axis: axis as i8 }))
+        } else {
+            fail()
+        }
     }
 
     /// QuantizeLinear.
@@ -104,24 +181,42 @@ impl<'m> Importer<'m> {
         let to = match (node.optional(2), node.int("output_dtype", 0)) {
             (Some(zero), _) => zero.dtype,
             (None, 0) => DType::U8,
-            (None, n) => i32::try_from(n).ok().and_then(DType::of).ok_or_else(|| format!("element type {n} is none that ONNX defines"))?,
+            (None, n) => i32::try_from(n)
+                .ok()
+                .and_then(DType::of)
+                .ok_or_else(|| format!("element type {n} is none that ONNX defines"))?,
         };
         let format: Quantization = to.format().into();
         let t = self.operand(node, 0)?;
         if x.weight {
             self.builder.graph.tensors[t].quantization = format;
-            return Ok(vec![Value { dtype: to, tensor: Some(t), known: Known::Nothing, ..x }]);
+            return Ok(vec![Value {
+                dtype: to,
+                tensor: Some(t),
+                known: Known::Nothing,
+                ..x
+            }]);
         }
         let view = self.views.contains(&t);
         let tensor = &mut self.builder.graph.tensors[t];
         let stored = tensor.quantization.format;
         let name = node.proto.input.first().map_or("", String::as_str);
-        let alone = tensor.role == Role::Activation && stored == x.dtype.format() && stored.is_float() && self.uses(name) == 1;
+        let alone = tensor.role == Role::Activation
+            && stored == x.dtype.format()
+            && stored.is_float()
+            && self.uses(name) == 1;
         if view && stored == to.format() || !view && alone {
             self.builder.graph.tensors[t].quantization = format;
             return Ok(vec![Value { dtype: to, ..x }]);
         }
-        Ok(vec![self.lanes(node, "", OpClass::Quantize, &[(t, x.shape)], Function::Convert.program(), to)?])
+        Ok(vec![self.lanes(
+            node,
+            "",
+            OpClass::Quantize,
+            &[(t, x.shape)],
+            Function::Convert.program(),
+            to,
+        )?])
     }
 
     /// DynamicQuantizeLinear: the range of the data first, then the conversion.
@@ -133,18 +228,55 @@ impl<'m> Importer<'m> {
         let one = |place| plain(place, &all, &[]);
         let (sum, input) = (ReduceOperator::Sum, Place::Input(0));
         let cascade = vec![
-            lanes(vec![each(input)], one(Place::Local(0)), &all, &[], ReduceOperator::Max),
-            lanes(vec![each(input)], one(Place::Local(1)), &all, &[], ReduceOperator::Min),
-            lanes(vec![each(input), one(Place::Local(0)), one(Place::Local(1))], each(Place::Output(0)), &all, &[L::Fma, L::Convert], sum),
+            lanes(
+                vec![each(input)],
+                one(Place::Local(0)),
+                &all,
+                &[],
+                ReduceOperator::Max,
+            ),
+            lanes(
+                vec![each(input)],
+                one(Place::Local(1)),
+                &all,
+                &[],
+                ReduceOperator::Min,
+            ),
+            lanes(
+                vec![each(input), one(Place::Local(0)), one(Place::Local(1))],
+                each(Place::Output(0)),
+                &all,
+                &[L::Fma, L::Convert],
+                sum,
+            ),
         ];
-        let kind = if x.elements() == 0 { OpKind::View } else { OpKind::Cascade(cascade) };
-        let types = [(DType::U8, x.shape.clone()), (DType::F32, vec![]), (DType::U8, vec![])];
-        let made: Vec<Value<'m>> = types.into_iter().zip(["", ".scale", ".zero"]).map(|((dtype, shape), part)| {
-            let tensor = self.fresh(&format!("{}{part}", node.name), &shape, dtype);
-            Value::made(dtype, shape, tensor)
-        }).collect();
+        let kind = if x.elements() == 0 {
+            OpKind::View
+        } else {
+            OpKind::Cascade(cascade)
+        };
+        let types = [
+            (DType::U8, x.shape.clone()),
+            (DType::F32, vec![]),
+            (DType::U8, vec![]),
+        ];
+        let made: Vec<Value<'m>> = types
+            .into_iter()
+            .zip(["", ".scale", ".zero"])
+            .map(|((dtype, shape), part)| {
+                let tensor = self.fresh(&format!("{}{part}", node.name), &shape, dtype);
+                Value::made(dtype, shape, tensor)
+            })
+            .collect();
         let outputs = made.iter().filter_map(|v| v.tensor).collect();
-        self.builder.push_op(Op { name: node.name.clone(), class: OpClass::Quantize, kind, inputs: vec![t], outputs, steps: 1 });
+        self.builder.push_op(Op {
+            name: node.name.clone(),
+            class: OpClass::Quantize,
+            kind,
+            inputs: vec![t],
+            outputs,
+            steps: 1,
+        });
         Ok(made)
     }
 
@@ -152,7 +284,13 @@ impl<'m> Importer<'m> {
     pub fn q_linear_elementwise(&mut self, node: &Node<'m>, primitive: L) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         // Both operands are rescaled, the result converted.
-        self.over_inputs(node, OpClass::Elementwise, &[0, 3], &[L::Fma, primitive, L::Convert], dtype)
+        self.over_inputs(
+            node,
+            OpClass::Elementwise,
+            &[0, 3],
+            &[L::Fma, primitive, L::Convert],
+            dtype,
+        )
     }
 
     /// QLinearConcat: scale and zero point of the result, then each input with its own.
@@ -164,13 +302,29 @@ impl<'m> Importer<'m> {
         let mut tensors = vec![self.operand(node, 2)?];
         for &i in parts.iter().skip(1) {
             let part = node.input(i)?.shape.clone();
-            if part.len() != shape.len() || (0..shape.len()).any(|r| r != axis && part[r] != shape[r]) {
-                return Err(format!("{part:?} does not concatenate with {:?} along axis {axis}", first.shape).into());
+            if part.len() != shape.len()
+                || (0..shape.len()).any(|r| r != axis && part[r] != shape[r])
+            {
+                return Err(format!(
+                    "{part:?} does not concatenate with {:?} along axis {axis}",
+                    first.shape
+                )
+                .into());
             }
-            shape[axis] = shape[axis].checked_add(part[axis]).ok_or("its result is too large")?;
+            shape[axis] = shape[axis]
+                .checked_add(part[axis])
+                .ok_or("its result is too large")?;
             tensors.push(self.operand(node, i)?);
         }
         let elements = super::value::elements(&shape).ok_or("its result is too large")?;
-        Ok(vec![self.emit(node, "", OpClass::Move, OpKind::Move { elements }, tensors, &shape, first.dtype)?])
+        Ok(vec![self.emit(
+            node,
+            "",
+            OpClass::Move,
+            OpKind::Move { elements },
+            tensors,
+            &shape,
+            first.dtype,
+        )?])
     }
 }

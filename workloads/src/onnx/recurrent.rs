@@ -27,12 +27,20 @@ fn gates(op: &str) -> (u64, usize, &'static [L]) {
             4,
             2,
             &[
-                Add, Add, Add, Add, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Fma,
-                Mul, Fma, Mul, Exp2, Add, Reciprocal, Fma, Mul,
+                Add, Add, Add, Add, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Mul,
+                Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Fma, Mul, Fma, Mul, Exp2, Add,
+                Reciprocal, Fma, Mul,
             ],
         ),
         // Two sigmoids and a tanh of sums, h = (1 - z) n + z h.
-        "GRU" => (3, 1, &[Add, Add, Add, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Fma, Mul, Exp2, Add, Reciprocal, Fma, Add, Mul, Fma]),
+        "GRU" => (
+            3,
+            1,
+            &[
+                Add, Add, Add, Mul, Exp2, Add, Reciprocal, Mul, Exp2, Add, Reciprocal, Fma, Mul,
+                Exp2, Add, Reciprocal, Fma, Add, Mul, Fma,
+            ],
+        ),
         _ => (1, 1, &[Add, Mul, Exp2, Add, Reciprocal, Fma]),
     }
 }
@@ -40,18 +48,36 @@ fn gates(op: &str) -> (u64, usize, &'static [L]) {
 impl<'m> Importer<'m> {
     /// LSTM, GRU, RNN.
     pub fn recurrent(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let (x, w, r) = (node.input(0)?.clone(), node.input(1)?.clone(), node.input(2)?.clone());
+        let (x, w, r) = (
+            node.input(0)?.clone(),
+            node.input(1)?.clone(),
+            node.input(2)?.clone(),
+        );
         let (gates, states, program) = gates(node.op);
-        let directions = if node.text("direction") == "bidirectional" { 2 } else { 1 };
+        let directions = if node.text("direction") == "bidirectional" {
+            2
+        } else {
+            1
+        };
         let batch_first = node.int("layout", 0) != 0;
         let &[first, second, inputs] = x.shape.as_slice() else {
             return Err(format!("it needs an input of three ranks, not {:?}", x.shape).into());
         };
-        let (steps, batch) = if batch_first { (second, first) } else { (first, second) };
-        let &[_, _, width] = r.shape.as_slice() else {
-            return Err(format!("its recurrence weights must have three ranks, not {:?}", r.shape).into());
+        let (steps, batch) = if batch_first {
+            (second, first)
+        } else {
+            (first, second)
         };
-        let rows = gates.checked_mul(width).ok_or("its weights are too large")?;
+        let &[_, _, width] = r.shape.as_slice() else {
+            return Err(format!(
+                "its recurrence weights must have three ranks, not {:?}",
+                r.shape
+            )
+            .into());
+        };
+        let rows = gates
+            .checked_mul(width)
+            .ok_or("its weights are too large")?;
         if w.shape != [directions, rows, inputs] || r.shape != [directions, rows, width] {
             return Err(format!(
                 "weights of shape {:?} and {:?} do not fit {directions} directions, {gates} gates of width {width} and inputs of width {inputs}",
@@ -61,7 +87,11 @@ impl<'m> Importer<'m> {
         }
         let given = node.int("hidden_size", 0);
         if given != 0 && u64::try_from(given) != Ok(width) {
-            return Err(format!("hidden_size {given} contradicts recurrence weights of shape {:?}", r.shape).into());
+            return Err(format!(
+                "hidden_size {given} contradicts recurrence weights of shape {:?}",
+                r.shape
+            )
+            .into());
         }
         if steps == 0 || batch == 0 || width == 0 || inputs == 0 {
             return Err(format!("an input of shape {:?} without elements", x.shape).into());
@@ -70,27 +100,62 @@ impl<'m> Importer<'m> {
         let sequence = steps.checked_mul(batch).ok_or("its sequence is too long")?;
 
         // All inputs by W: [T B, D, G H].
-        let all = dims(&[("m", sequence), ("g", directions), ("n", rows), ("k", inputs)]);
+        let all = dims(&[
+            ("m", sequence),
+            ("g", directions),
+            ("n", rows),
+            ("k", inputs),
+        ]);
         let at = |place, ranks: &[u32]| plain(place, &all, ranks);
-        let einsum = contraction(all.clone(), at(Place::Input(0), &[0, 3]), at(Place::Input(1), &[1, 2, 3]), at(Place::Output(0), &[0, 1, 2]));
+        let einsum = contraction(
+            all.clone(),
+            at(Place::Input(0), &[0, 3]),
+            at(Place::Input(1), &[1, 2, 3]),
+            at(Place::Output(0), &[0, 1, 2]),
+        );
         let mut tensors = vec![self.operand(node, 0)?, self.operand(node, 1)?];
         if bias {
             tensors.push(self.operand(node, 3)?);
         }
-        let from_inputs = self.emit(node, ".input", OpClass::Linear, single(einsum), tensors, &[sequence, directions, rows], x.dtype)?;
+        let from_inputs = self.emit(
+            node,
+            ".input",
+            OpClass::Linear,
+            single(einsum),
+            tensors,
+            &[sequence, directions, rows],
+            x.dtype,
+        )?;
 
         // The state lives between steps.
         let mut state: Vec<TensorId> = Vec::new();
         for (i, part) in [".state", ".cell"].into_iter().take(states).enumerate() {
-            let t = self.fresh(&format!("{}{part}", node.name), &[directions, batch, width], x.dtype);
+            let t = self.fresh(
+                &format!("{}{part}", node.name),
+                &[directions, batch, width],
+                x.dtype,
+            );
             self.builder.graph.tensors[t].role = Role::Cache;
             if let Some(initial) = node.optional(5 + i).cloned().filter(|v| !v.is_fixed()) {
                 if initial.elements() != directions * batch * width {
-                    return Err(format!("an initial state of shape {:?} for {directions} x {batch} x {width}", initial.shape).into());
+                    return Err(format!(
+                        "an initial state of shape {:?} for {directions} x {batch} x {width}",
+                        initial.shape
+                    )
+                    .into());
                 }
                 let from = self.operand(node, 5 + i)?;
-                let kind = OpKind::Move { elements: initial.elements() };
-                self.builder.push_op(Op { name: format!("{}{part}.initial", node.name), class: OpClass::CacheWrite, kind, inputs: vec![from], outputs: vec![t], steps: 1 });
+                let kind = OpKind::Move {
+                    elements: initial.elements(),
+                };
+                self.builder.push_op(Op {
+                    name: format!("{}{part}.initial", node.name),
+                    class: OpClass::CacheWrite,
+                    kind,
+                    inputs: vec![from],
+                    outputs: vec![t],
+                    steps: 1,
+                });
             }
             state.push(t);
         }
@@ -99,9 +164,22 @@ impl<'m> Importer<'m> {
         // The state by R, once a step: [D, B, G H].
         let all = dims(&[("g", directions), ("m", batch), ("n", rows), ("k", width)]);
         let at = |place, ranks: &[u32]| plain(place, &all, ranks);
-        let einsum = contraction(all.clone(), at(Place::Input(0), &[0, 1, 3]), at(Place::Input(1), &[0, 2, 3]), at(Place::Output(0), &[0, 1, 2]));
+        let einsum = contraction(
+            all.clone(),
+            at(Place::Input(0), &[0, 1, 3]),
+            at(Place::Input(1), &[0, 2, 3]),
+            at(Place::Output(0), &[0, 1, 2]),
+        );
         let weights = self.operand(node, 2)?;
-        let from_state = self.emit(node, ".recurrent", OpClass::Recurrent, single(einsum), vec![hidden, weights], &[directions, batch, rows], x.dtype)?;
+        let from_state = self.emit(
+            node,
+            ".recurrent",
+            OpClass::Recurrent,
+            single(einsum),
+            vec![hidden, weights],
+            &[directions, batch, rows],
+            x.dtype,
+        )?;
         self.run_for(steps);
 
         // The gates, once a step: both sums in, the states in and out.
@@ -109,25 +187,69 @@ impl<'m> Importer<'m> {
         let each = |place| plain(place, &all, &[0, 1, 2]);
         let gate = |place| {
             let mut access = plain(place, &all, &[0, 1]);
-            access.ranks.push(Affine { terms: vec![(DimId(2), gates as i64)], offset: 0 });
+            access.ranks.push(Affine {
+                terms: vec![(DimId(2), gates as i64)],
+                offset: 0,
+            });
             access.extents.push(rows);
             access
         };
         let mut reads = vec![gate(Place::Input(0)), gate(Place::Input(1))];
         reads.extend((0..states).map(|i| each(Place::Input(2 + i as u8))));
-        let einsum = lanes(reads, each(Place::Output(0)), &all, program, ReduceOperator::Sum);
-        let operands = [from_inputs.tensor, from_state.tensor].into_iter().flatten().chain(state.iter().copied()).collect();
-        self.builder.push_op(Op { name: format!("{}.gates", node.name), class: OpClass::Activation, kind: single(einsum), inputs: operands, outputs: state.clone(), steps: 1 });
+        let einsum = lanes(
+            reads,
+            each(Place::Output(0)),
+            &all,
+            program,
+            ReduceOperator::Sum,
+        );
+        let operands = [from_inputs.tensor, from_state.tensor]
+            .into_iter()
+            .flatten()
+            .chain(state.iter().copied())
+            .collect();
+        self.builder.push_op(Op {
+            name: format!("{}.gates", node.name),
+            class: OpClass::Activation,
+            kind: single(einsum),
+            inputs: operands,
+            outputs: state.clone(),
+            steps: 1,
+        });
         self.run_for(steps);
 
         // Outputs: every state, the last state, the last cell.
-        let whole = if batch_first { vec![batch, steps, directions, width] } else { vec![steps, directions, batch, width] };
-        let last = if batch_first { vec![batch, directions, width] } else { vec![directions, batch, width] };
+        let whole = if batch_first {
+            vec![batch, steps, directions, width]
+        } else {
+            vec![steps, directions, batch, width]
+        };
+        let last = if batch_first {
+            vec![batch, directions, width]
+        } else {
+            vec![directions, batch, width]
+        };
         let elements = shapes::checked(whole.clone())?.iter().product();
-        let mut outputs = vec![self.emit(node, "", OpClass::Move, OpKind::Move { elements }, vec![hidden], &whole, x.dtype)?];
+        let mut outputs = vec![self.emit(
+            node,
+            "",
+            OpClass::Move,
+            OpKind::Move { elements },
+            vec![hidden],
+            &whole,
+            x.dtype,
+        )?];
         for (i, t) in state.into_iter().enumerate() {
             let value: Value<'m> = if node.wants(1 + i) {
-                self.emit(node, [".last", ".last_cell"][i.min(1)], OpClass::Move, OpKind::View, vec![t], &last, x.dtype)?
+                self.emit(
+                    node,
+                    [".last", ".last_cell"][i.min(1)],
+                    OpClass::Move,
+                    OpKind::View,
+                    vec![t],
+                    &last,
+                    x.dtype,
+                )?
             } else {
                 Value::made(x.dtype, vec![directions, batch, width], t)
             };

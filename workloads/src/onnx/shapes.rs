@@ -5,18 +5,30 @@ use super::value::{MOST_RANKS, elements};
 /// Checks that a shape's size fits.
 pub(super) fn checked(shape: Vec<u64>) -> Result<Vec<u64>, String> {
     if shape.len() > MOST_RANKS {
-        return Err(format!("a result of {} ranks; {MOST_RANKS} are supported", shape.len()));
+        return Err(format!(
+            "a result of {} ranks; {MOST_RANKS} are supported",
+            shape.len()
+        ));
     }
     match elements(&shape) {
         Some(_) => Ok(shape),
-        None => Err(format!("shape {shape:?} is too large: its size does not fit 64 bits")),
+        None => Err(format!(
+            "shape {shape:?} is too large: its size does not fit 64 bits"
+        )),
     }
 }
 
 /// An axis that may count from the end.
 pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
-    let at = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-    match at.and_then(|a| usize::try_from(a).ok()).filter(|a| *a < rank) {
+    let at = if axis < 0 {
+        axis.checked_add(rank as i64)
+    } else {
+        Some(axis)
+    };
+    match at
+        .and_then(|a| usize::try_from(a).ok())
+        .filter(|a| *a < rank)
+    {
         Some(a) => Ok(a),
         None => Err(format!("axis {axis} does not exist in {rank} ranks")),
     }
@@ -24,7 +36,10 @@ pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
 
 /// Axes that may count from the end, sorted, each once.
 pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
-    let mut all: Vec<usize> = list.iter().map(|a| axis(*a, rank)).collect::<Result<_, _>>()?;
+    let mut all: Vec<usize> = list
+        .iter()
+        .map(|a| axis(*a, rank))
+        .collect::<Result<_, _>>()?;
     all.sort_unstable();
     if all.windows(2).any(|w| w[0] == w[1]) {
         return Err(format!("axes {list:?} name an axis twice"));
@@ -33,7 +48,9 @@ pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, String> {
 }
 
 /// The common shape of shapes that broadcast.
-pub(super) fn broadcast<'a>(shapes: impl IntoIterator<Item = &'a [u64]>) -> Result<Vec<u64>, String> {
+pub(super) fn broadcast<'a>(
+    shapes: impl IntoIterator<Item = &'a [u64]>,
+) -> Result<Vec<u64>, String> {
     let mut out: Vec<u64> = Vec::new();
     for shape in shapes {
         if shape.len() > out.len() {
@@ -57,7 +74,10 @@ pub(super) fn reshape(from: &[u64], wanted: &[i64], allow_zero: bool) -> Result<
     let mut open = None;
     let mut shape = Vec::with_capacity(wanted.len().min(MOST_RANKS));
     if wanted.len() > MOST_RANKS {
-        return Err(format!("a result of {} ranks; {MOST_RANKS} are supported", wanted.len()));
+        return Err(format!(
+            "a result of {} ranks; {MOST_RANKS} are supported",
+            wanted.len()
+        ));
     }
     for (i, &w) in wanted.iter().enumerate() {
         shape.push(match w {
@@ -82,19 +102,35 @@ pub(super) fn reshape(from: &[u64], wanted: &[i64], allow_zero: bool) -> Result<
 }
 
 /// Start, step and number of elements of a slice of an axis.
-pub(super) fn slice(extent: u64, start: i64, end: i64, step: i64) -> Result<(u64, i64, u64), String> {
+pub(super) fn slice(
+    extent: u64,
+    start: i64,
+    end: i64,
+    step: i64,
+) -> Result<(u64, i64, u64), String> {
     let n = i128::from(extent);
     let (start, end, step) = (i128::from(start), i128::from(end), i128::from(step));
     let wrap = |x: i128| if x < 0 { x + n } else { x };
     let (start, end) = match step {
         0 => return Err("a slice's step is 0; it must not be".into()),
         1.. => (wrap(start).clamp(0, n), wrap(end).clamp(0, n)),
-        _ => (wrap(start).clamp(0, (n - 1).max(0)), wrap(end).clamp(-1, n - 1)),
+        _ => (
+            wrap(start).clamp(0, (n - 1).max(0)),
+            wrap(end).clamp(-1, n - 1),
+        ),
     };
     let span = if step > 0 { end - start } else { start - end };
-    let count = if span <= 0 || n == 0 { 0 } else { (span - 1) / step.abs() + 1 };
+    let count = if span <= 0 || n == 0 {
+        0
+    } else {
+        (span - 1) / step.abs() + 1
+    };
     let fits = |x: i128| u64::try_from(x).map_err(|_| "a slice out of range".to_string());
-    Ok((fits(start)?, step.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64, fits(count)?))
+    Ok((
+        fits(start)?,
+        step.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64,
+        fits(count)?,
+    ))
 }
 
 /// Row-major strides of a shape whose size is checked.
@@ -157,7 +193,11 @@ mod tests {
         ];
         for ((extent, start, end, step), (first, count)) in cases {
             let got = slice(extent, start, end, step);
-            assert_eq!(got.map(|(s, _, n)| (s, n)), Ok((first, count)), "{extent} {start}:{end}:{step}");
+            assert_eq!(
+                got.map(|(s, _, n)| (s, n)),
+                Ok((first, count)),
+                "{extent} {start}:{end}:{step}"
+            );
         }
         assert!(slice(4, 0, 4, 0).is_err());
     }
@@ -176,6 +216,9 @@ mod tests {
     fn broadcasting_follows_the_last_ranks() {
         assert_eq!(broadcast([&[3, 1, 4][..], &[2, 4][..]]), Ok(vec![3, 2, 4]));
         assert!(broadcast([&[3][..], &[4][..]]).is_err());
-        assert_eq!(places(&[2, 3], &broadcast_steps(&[3], &[2, 3]), 0), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(
+            places(&[2, 3], &broadcast_steps(&[3], &[2, 3]), 0),
+            [0, 1, 2, 0, 1, 2]
+        );
     }
 }

@@ -31,11 +31,20 @@ pub(super) enum DType {
 
 impl DType {
     /// 64-bit integers, the type of shapes.
-    pub const I64: Self = Self::Int { bits: 64, signed: true };
+    pub const I64: Self = Self::Int {
+        bits: 64,
+        signed: true,
+    };
     /// 32-bit integers, the type of integer accumulations.
-    pub const I32: Self = Self::Int { bits: 32, signed: true };
+    pub const I32: Self = Self::Int {
+        bits: 32,
+        signed: true,
+    };
     /// 8-bit unsigned integers.
-    pub const U8: Self = Self::Int { bits: 8, signed: false };
+    pub const U8: Self = Self::Int {
+        bits: 8,
+        signed: false,
+    };
     /// binary32.
     pub const F32: Self = Self::Float(Format::FP32);
 
@@ -78,9 +87,15 @@ impl DType {
     pub fn format(self) -> Format {
         match self {
             Self::Int { bits, signed } => Format::Int { bits, signed },
-            Self::Bool => Format::Int { bits: 8, signed: false },
+            Self::Bool => Format::Int {
+                bits: 8,
+                signed: false,
+            },
             Self::Float(format) => format,
-            Self::Text | Self::Complex(_) => Format::Int { bits: 64, signed: false },
+            Self::Text | Self::Complex(_) => Format::Int {
+                bits: 64,
+                signed: false,
+            },
         }
     }
 
@@ -124,8 +139,18 @@ impl Data {
     /// The elements at some places, in order. `None` if one is out of range.
     pub fn pick(&self, places: &[usize]) -> Option<Self> {
         Some(match self {
-            Self::Int(v) => Self::Int(places.iter().map(|i| v.get(*i).copied()).collect::<Option<_>>()?),
-            Self::Float(v) => Self::Float(places.iter().map(|i| v.get(*i).copied()).collect::<Option<_>>()?),
+            Self::Int(v) => Self::Int(
+                places
+                    .iter()
+                    .map(|i| v.get(*i).copied())
+                    .collect::<Option<_>>()?,
+            ),
+            Self::Float(v) => Self::Float(
+                places
+                    .iter()
+                    .map(|i| v.get(*i).copied())
+                    .collect::<Option<_>>()?,
+            ),
         })
     }
 
@@ -176,12 +201,24 @@ pub(super) struct Value<'m> {
 impl<'m> Value<'m> {
     /// A constant.
     pub fn constant(dtype: DType, shape: Vec<u64>, data: Data) -> Self {
-        Self { dtype, shape, known: Known::All(Rc::new(data)), tensor: None, weight: false }
+        Self {
+            dtype,
+            shape,
+            known: Known::All(Rc::new(data)),
+            tensor: None,
+            weight: false,
+        }
     }
 
     /// A value that an op makes.
     pub fn made(dtype: DType, shape: Vec<u64>, tensor: TensorId) -> Self {
-        Self { dtype, shape, known: Known::Nothing, tensor: Some(tensor), weight: false }
+        Self {
+            dtype,
+            shape,
+            known: Known::Nothing,
+            tensor: Some(tensor),
+            weight: false,
+        }
     }
 
     /// Number of elements; checked when the value is made.
@@ -213,7 +250,11 @@ impl<'m> Value<'m> {
 
     /// The only element, as an integer.
     pub fn scalar(&self) -> Option<i64> {
-        (self.elements() == 1).then(|| self.ints()).flatten()?.first().copied()
+        (self.elements() == 1)
+            .then(|| self.ints())
+            .flatten()?
+            .first()
+            .copied()
     }
 
     /// Whether it is the same for each inference: a parameter or a constant.
@@ -230,7 +271,9 @@ impl<'m> Value<'m> {
 /// Product of extents, if it and its bits fit 63 bits, even where extents of 0 are left out (so that products of
 /// some of the extents fit, too).
 pub(super) fn elements(shape: &[u64]) -> Option<u64> {
-    let n = shape.iter().try_fold(1u64, |n, d| n.checked_mul((*d).max(1)))?;
+    let n = shape
+        .iter()
+        .try_fold(1u64, |n, d| n.checked_mul((*d).max(1)))?;
     n.checked_mul(256)?;
     Some(if shape.contains(&0) { 0 } else { n })
 }
@@ -238,21 +281,36 @@ pub(super) fn elements(shape: &[u64]) -> Option<u64> {
 /// Extents of a file as a shape.
 pub(super) fn shape_of(dims: &[i64]) -> Result<Vec<u64>, String> {
     if dims.len() > MOST_RANKS {
-        return Err(format!("it has {} ranks; {MOST_RANKS} are supported", dims.len()));
+        return Err(format!(
+            "it has {} ranks; {MOST_RANKS} are supported",
+            dims.len()
+        ));
     }
-    let shape = dims.iter().map(|d| u64::try_from(*d).map_err(|_| format!("extent {d} of shape {dims:?} is negative")));
+    let shape = dims.iter().map(|d| {
+        u64::try_from(*d).map_err(|_| format!("extent {d} of shape {dims:?} is negative"))
+    });
     let shape: Vec<u64> = shape.collect::<Result<_, _>>()?;
     match elements(&shape) {
         Some(_) => Ok(shape),
-        None => Err(format!("shape {shape:?} is too large: its size does not fit 64 bits")),
+        None => Err(format!(
+            "shape {shape:?} is too large: its size does not fit 64 bits"
+        )),
     }
 }
 
 /// Checks a stored tensor: a known type, a shape, as much data as they need, and external data inside the
 /// model's folder. Returns type and shape.
 pub(super) fn check_tensor(t: &TensorProto) -> Result<(DType, Vec<u64>), OnnxError> {
-    let fail = |reason: String| OnnxError::Tensor { name: t.name.clone(), reason };
-    let dtype = DType::of(t.data_type).ok_or_else(|| fail(format!("element type {} is none that ONNX defines", t.data_type)))?;
+    let fail = |reason: String| OnnxError::Tensor {
+        name: t.name.clone(),
+        reason,
+    };
+    let dtype = DType::of(t.data_type).ok_or_else(|| {
+        fail(format!(
+            "element type {} is none that ONNX defines",
+            t.data_type
+        ))
+    })?;
     let shape = shape_of(&t.dims).map_err(fail)?;
     let count = elements(&shape).unwrap_or(u64::MAX);
     let bytes = (u128::from(count) * u128::from(dtype.raw_bits())).div_ceil(8);
@@ -262,7 +320,10 @@ pub(super) fn check_tensor(t: &TensorProto) -> Result<(DType, Vec<u64>), OnnxErr
     }
     if !t.raw_data.is_empty() {
         if t.raw_data.len() as u128 != bytes {
-            return Err(fail(format!("shape {shape:?} needs {bytes} bytes of data, the file holds {}", t.raw_data.len())));
+            return Err(fail(format!(
+                "shape {shape:?} needs {bytes} bytes of data, the file holds {}",
+                t.raw_data.len()
+            )));
         }
         return Ok((dtype, shape));
     }
@@ -271,24 +332,51 @@ pub(super) fn check_tensor(t: &TensorProto) -> Result<(DType, Vec<u64>), OnnxErr
         DType::Float(Format::FP32) | DType::Complex(32) => t.float_data.len(),
         DType::Complex(_) => t.double_data.len(),
         DType::Float(f) if f.bits() == 64 => t.double_data.len(),
-        DType::Int { bits: 64, signed: true } => t.int64_data.len(),
-        DType::Int { bits: 64 | 32, signed: false } => t.uint64_data.len(),
+        DType::Int {
+            bits: 64,
+            signed: true,
+        } => t.int64_data.len(),
+        DType::Int {
+            bits: 64 | 32,
+            signed: false,
+        } => t.uint64_data.len(),
         _ => t.int32_data.len(),
     };
-    let packed = if dtype.raw_bits() < 8 { 8 / dtype.raw_bits() } else { 1 };
-    let parts = if matches!(dtype, DType::Complex(_)) { 2 } else { 1 };
+    let packed = if dtype.raw_bits() < 8 {
+        8 / dtype.raw_bits()
+    } else {
+        1
+    };
+    let parts = if matches!(dtype, DType::Complex(_)) {
+        2
+    } else {
+        1
+    };
     // Elements narrower than a byte are packed in the words; some writers store one a word.
     let wanted = count.div_ceil(packed).saturating_mul(parts);
     if words as u64 != wanted && words as u64 != count.saturating_mul(parts) {
-        return Err(fail(format!("shape {shape:?} needs {wanted} stored elements, the file holds {words}")));
+        return Err(fail(format!(
+            "shape {shape:?} needs {wanted} stored elements, the file holds {words}"
+        )));
     }
     Ok((dtype, shape))
 }
 
 fn check_external(t: &TensorProto, bytes: u128) -> Result<(), OnnxError> {
-    let entry = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let entry = |key: &str| {
+        t.external_data
+            .iter()
+            .find(|e| e.key == key)
+            .map(|e| e.value.as_str())
+    };
     let location = entry("location").unwrap_or("");
-    let fail = |reason: &str| Err(OnnxError::External { name: t.name.clone(), location: location.into(), reason: reason.into() });
+    let fail = |reason: &str| {
+        Err(OnnxError::External {
+            name: t.name.clone(),
+            location: location.into(),
+            reason: reason.into(),
+        })
+    };
     let mut parts = location.split(['/', '\\']);
     let drive = location.as_bytes().get(1) == Some(&b':');
     if location.is_empty() {
@@ -307,8 +395,14 @@ fn check_external(t: &TensorProto, bytes: u128) -> Result<(), OnnxError> {
         match length.trim().parse::<u128>() {
             Ok(length) if length == bytes => {}
             Ok(length) => {
-                let reason = format!("its shape {:?} needs {bytes} bytes, its external data are given as {length}", t.dims);
-                return Err(OnnxError::Tensor { name: t.name.clone(), reason });
+                let reason = format!(
+                    "its shape {:?} needs {bytes} bytes, its external data are given as {length}",
+                    t.dims
+                );
+                return Err(OnnxError::Tensor {
+                    name: t.name.clone(),
+                    reason,
+                });
             }
             Err(_) => return fail("its length is no number"),
         }
@@ -337,20 +431,36 @@ fn decode(t: &TensorProto, dtype: DType, count: u64) -> Option<Data> {
         if bits < 8 {
             let per = usize::from(8 / bits);
             let mask = (1u64 << bits) - 1;
-            let code = |i: usize| byte(i / per).map(|b| (b >> (usize::from(bits) * (i % per))) & mask);
+            let code =
+                |i: usize| byte(i / per).map(|b| (b >> (usize::from(bits) * (i % per))) & mask);
             (0..count).map(code).collect::<Option<_>>()?
         } else {
             let width = usize::from(bits / 8);
-            let code = |i: usize| (0..width).try_fold(0u64, |n, b| Some(n | (byte(i * width + b)? << (8 * b))));
+            let code = |i: usize| {
+                (0..width).try_fold(0u64, |n, b| Some(n | (byte(i * width + b)? << (8 * b))))
+            };
             (0..count).map(code).collect::<Option<_>>()?
         }
     } else {
         match dtype {
-            DType::Float(Format::FP32) => return (t.float_data.len() == count).then(|| Data::Float(t.float_data.iter().map(|x| f64::from(*x)).collect())),
-            DType::Float(f) if f.bits() == 64 => return (t.double_data.len() == count).then(|| Data::Float(t.double_data.clone())),
-            DType::Int { bits: 64, signed: true } => return (t.int64_data.len() == count).then(|| Data::Int(t.int64_data.clone())),
-            DType::Int { bits: 64 | 32, signed: false } => t.uint64_data.clone(),
-            _ if t.int32_data.len() == count => t.int32_data.iter().map(|x| *x as u32 as u64).collect(),
+            DType::Float(Format::FP32) => {
+                return (t.float_data.len() == count)
+                    .then(|| Data::Float(t.float_data.iter().map(|x| f64::from(*x)).collect()));
+            }
+            DType::Float(f) if f.bits() == 64 => {
+                return (t.double_data.len() == count).then(|| Data::Float(t.double_data.clone()));
+            }
+            DType::Int {
+                bits: 64,
+                signed: true,
+            } => return (t.int64_data.len() == count).then(|| Data::Int(t.int64_data.clone())),
+            DType::Int {
+                bits: 64 | 32,
+                signed: false,
+            } => t.uint64_data.clone(),
+            _ if t.int32_data.len() == count => {
+                t.int32_data.iter().map(|x| *x as u32 as u64).collect()
+            }
             _ => return None,
         }
     };
@@ -358,11 +468,23 @@ fn decode(t: &TensorProto, dtype: DType, count: u64) -> Option<Data> {
         return None;
     }
     match dtype {
-        DType::Float(format) => codes.iter().map(|c| float_of(*c, format)).collect::<Option<_>>().map(Data::Float),
-        DType::Bool => Some(Data::Int(codes.iter().map(|c| i64::from(*c != 0)).collect())),
+        DType::Float(format) => codes
+            .iter()
+            .map(|c| float_of(*c, format))
+            .collect::<Option<_>>()
+            .map(Data::Float),
+        DType::Bool => Some(Data::Int(
+            codes.iter().map(|c| i64::from(*c != 0)).collect(),
+        )),
         _ => {
             let shift = 64 - u32::from(bits.clamp(1, 64));
-            let widen = |c: &u64| if signed { ((c << shift) as i64) >> shift } else { ((c << shift) >> shift) as i64 };
+            let widen = |c: &u64| {
+                if signed {
+                    ((c << shift) as i64) >> shift
+                } else {
+                    ((c << shift) >> shift) as i64
+                }
+            };
             // An unsigned 64-bit value beyond the signed range is not evaluated.
             if !signed && bits == 64 && codes.iter().any(|c| i64::try_from(*c).is_err()) {
                 return None;
@@ -378,7 +500,11 @@ fn float_of(code: u64, format: Format) -> Option<f64> {
         Format::FP32 => Some(f64::from(f32::from_bits(code as u32))),
         Format::BF16 => Some(f64::from(f32::from_bits((code as u32) << 16))),
         Format::FP16 => {
-            let (sign, exponent, mantissa) = (code >> 15 & 1, (code >> 10 & 31) as i32, (code & 1023) as f64);
+            let (sign, exponent, mantissa) = (
+                code >> 15 & 1,
+                (code >> 10 & 31) as i32,
+                (code & 1023) as f64,
+            );
             let value = match exponent {
                 0 => mantissa * 2f64.powi(-24),
                 31 if mantissa == 0.0 => f64::INFINITY,

@@ -20,7 +20,13 @@ impl<'m> Importer<'m> {
     /// A function of each element of the first input. Bounds and other parameters are part of the program.
     pub fn function(&mut self, node: &Node<'m>, f: Function) -> Lowered<'m> {
         let class = match f {
-            Function::Square | Function::Sign | Function::Power | Function::Compare | Function::Sqrt | Function::Rsqrt | Function::Reciprocal => OpClass::Elementwise,
+            Function::Square
+            | Function::Sign
+            | Function::Power
+            | Function::Compare
+            | Function::Sqrt
+            | Function::Rsqrt
+            | Function::Reciprocal => OpClass::Elementwise,
             _ => OpClass::Activation,
         };
         self.program(node, class, f.program())
@@ -33,7 +39,13 @@ impl<'m> Importer<'m> {
 
     /// A comparison: its result is boolean.
     pub fn predicate(&mut self, node: &Node<'m>, inputs: &[usize]) -> Lowered<'m> {
-        self.over_inputs(node, OpClass::Elementwise, inputs, &[L::Compare], DType::Bool)
+        self.over_inputs(
+            node,
+            OpClass::Elementwise,
+            inputs,
+            &[L::Compare],
+            DType::Bool,
+        )
     }
 
     /// An operator of any number of inputs, one primitive for each beyond the first.
@@ -50,7 +62,10 @@ impl<'m> Importer<'m> {
     /// x^y: a multiplication for squares, a square root for halves, logarithm and exponential otherwise.
     pub fn power(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let y = node.input(1)?;
-        let exponent = (y.elements() == 1).then(|| y.data()).flatten().and_then(|d| d.floats().first().copied());
+        let exponent = (y.elements() == 1)
+            .then(|| y.data())
+            .flatten()
+            .and_then(|d| d.floats().first().copied());
         match exponent {
             Some(2.0) => self.program(node, OpClass::Elementwise, Function::Square.program()),
             Some(3.0) => self.program(node, OpClass::Elementwise, &[L::Mul, L::Mul]),
@@ -58,17 +73,29 @@ impl<'m> Importer<'m> {
             Some(-0.5) => self.program(node, OpClass::Elementwise, Function::Rsqrt.program()),
             Some(-1.0) => self.program(node, OpClass::Elementwise, Function::Reciprocal.program()),
             Some(_) => self.program(node, OpClass::Elementwise, Function::Power.program()),
-            None => self.over_inputs(node, OpClass::Elementwise, &[0, 1], Function::Power.program(), dtype(node)?),
+            None => self.over_inputs(
+                node,
+                OpClass::Elementwise,
+                &[0, 1],
+                Function::Power.program(),
+                dtype(node)?,
+            ),
         }
     }
 
     /// Gelu of a sum with a bias, where there is one.
     pub fn bias_gelu(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let f = if node.op == "FastGelu" { Function::GeluTanh } else { Function::Gelu };
+        let f = if node.op == "FastGelu" {
+            Function::GeluTanh
+        } else {
+            Function::Gelu
+        };
         if node.optional(1).is_none() {
             return self.function(node, f);
         }
-        let program: Vec<L> = std::iter::once(L::Add).chain(f.program().iter().copied()).collect();
+        let program: Vec<L> = std::iter::once(L::Add)
+            .chain(f.program().iter().copied())
+            .collect();
         self.over_inputs(node, OpClass::Activation, &[0, 1], &program, dtype(node)?)
     }
 
@@ -78,7 +105,10 @@ impl<'m> Importer<'m> {
         let to = match node.op {
             "Cast" => {
                 let number = node.int("to", 0);
-                i32::try_from(number).ok().and_then(DType::of).ok_or_else(|| format!("element type {number} is none that ONNX defines"))?
+                i32::try_from(number)
+                    .ok()
+                    .and_then(DType::of)
+                    .ok_or_else(|| format!("element type {number} is none that ONNX defines"))?
             }
             _ => node.input(1)?.dtype,
         };
@@ -86,9 +116,19 @@ impl<'m> Importer<'m> {
             return self.same(node);
         }
         if x.weight && x.tensor.is_some() && x.dtype.is_float() && to.is_float() {
-            return Ok(vec![Value { dtype: to, known: super::value::Known::Nothing, ..x.clone() }]);
+            return Ok(vec![Value {
+                dtype: to,
+                known: super::value::Known::Nothing,
+                ..x.clone()
+            }]);
         }
-        self.over_inputs(node, OpClass::Quantize, &[0], Function::Convert.program(), to)
+        self.over_inputs(
+            node,
+            OpClass::Quantize,
+            &[0],
+            Function::Convert.program(),
+            to,
+        )
     }
 
     /// Batch normalization at inference: one multiply-add for each element. Mean and variance are folded into
@@ -98,16 +138,34 @@ impl<'m> Importer<'m> {
         if node.int("training_mode", 0) != 0 {
             return Err("it is in training mode; export the model for inference".into());
         }
-        let channels = *x.shape.get(1).ok_or_else(|| format!("it needs an input of two or more ranks, not {:?}", x.shape))?;
+        let channels = *x
+            .shape
+            .get(1)
+            .ok_or_else(|| format!("it needs an input of two or more ranks, not {:?}", x.shape))?;
         for i in 1..5 {
             if node.input(i)?.shape != [channels] {
-                return Err(format!("input {i} must have shape [{channels}], not {:?}", node.input(i)?.shape).into());
+                return Err(format!(
+                    "input {i} must have shape [{channels}], not {:?}",
+                    node.input(i)?.shape
+                )
+                .into());
             }
         }
         let mut seen = vec![1u64; x.rank() - 1];
         seen[0] = channels;
-        let operands = vec![(self.operand(node, 0)?, x.shape.clone()), (self.operand(node, 1)?, seen.clone()), (self.operand(node, 2)?, seen)];
-        Ok(vec![self.lanes(node, "", OpClass::Norm, &operands, &[L::Fma], x.dtype)?])
+        let operands = vec![
+            (self.operand(node, 0)?, x.shape.clone()),
+            (self.operand(node, 1)?, seen.clone()),
+            (self.operand(node, 2)?, seen),
+        ];
+        Ok(vec![self.lanes(
+            node,
+            "",
+            OpClass::Norm,
+            &operands,
+            &[L::Fma],
+            x.dtype,
+        )?])
     }
 
     /// Runs a builder method that makes an op of one output over `x`, seen in a shape of the same elements, and
@@ -134,14 +192,22 @@ impl<'m> Importer<'m> {
         Ok(Value::made(dtype, shape.to_vec(), made))
     }
 
-    fn norm_over(&mut self, node: &Node<'m>, kind: NormKind, seen: &[u64], parameters: &[usize]) -> Result<Value<'m>, Fault> {
+    fn norm_over(
+        &mut self,
+        node: &Node<'m>,
+        kind: NormKind,
+        seen: &[u64],
+        parameters: &[usize],
+    ) -> Result<Value<'m>, Fault> {
         let x = node.input(0)?.clone();
         let mut inputs = vec![self.operand(node, 0)?];
         for &i in parameters.iter().filter(|i| node.optional(**i).is_some()) {
             inputs.push(self.operand(node, i)?);
         }
         let last = seen.len() - 1;
-        self.built(node, inputs[0], seen, &x.shape, x.dtype, |b, name| b.norm_with(name, &inputs, kind, last..last + 1))
+        self.built(node, inputs[0], seen, &x.shape, x.dtype, |b, name| {
+            b.norm_with(name, &inputs, kind, last..last + 1)
+        })
     }
 
     /// Layer or RMS normalization from an axis on.
@@ -150,8 +216,15 @@ impl<'m> Importer<'m> {
         let axis = shapes::axis(node.int("axis", -1), x.rank())?;
         let inner: u64 = x.shape[axis..].iter().product();
         for i in [1, 2] {
-            if let Some(p) = node.optional(i).filter(|p| shapes::broadcast([&x.shape[axis..], &p.shape]).as_deref() != Ok(&x.shape[axis..])) {
-                return Err(format!("input {i} of shape {:?} does not fit the normalized {:?}", p.shape, &x.shape[axis..]).into());
+            if let Some(p) = node.optional(i).filter(|p| {
+                shapes::broadcast([&x.shape[axis..], &p.shape]).as_deref() != Ok(&x.shape[axis..])
+            }) {
+                return Err(format!(
+                    "input {i} of shape {:?} does not fit the normalized {:?}",
+                    p.shape,
+                    &x.shape[axis..]
+                )
+                .into());
             }
         }
         let seen = [x.shape[..axis].iter().product(), inner];
@@ -162,7 +235,15 @@ impl<'m> Importer<'m> {
                 let mut shape = x.shape.clone();
                 shape[axis..].fill(1);
                 let from = outputs[0].tensor.into_iter().collect();
-                outputs.push(self.emit(node, part, OpClass::Move, OpKind::Move { elements: seen[0] }, from, &shape, x.dtype)?);
+                outputs.push(self.emit(
+                    node,
+                    part,
+                    OpClass::Move,
+                    OpKind::Move { elements: seen[0] },
+                    from,
+                    &shape,
+                    x.dtype,
+                )?);
             } else if node.proto.output.len() > i {
                 outputs.push(outputs[0].clone());
             }
@@ -174,12 +255,19 @@ impl<'m> Importer<'m> {
     pub fn instance_norm(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?;
         let [n, c, rest @ ..] = x.shape.as_slice() else {
-            return Err(format!("it needs an input of two or more ranks, not {:?}", x.shape).into());
+            return Err(
+                format!("it needs an input of two or more ranks, not {:?}", x.shape).into(),
+            );
         };
         node.input(1)?;
         node.input(2)?;
         let seen = [n * c, rest.iter().product()];
-        Ok(vec![self.norm_over(node, NormKind::Layer, &seen, &[1, 2])?])
+        Ok(vec![self.norm_over(
+            node,
+            NormKind::Layer,
+            &seen,
+            &[1, 2],
+        )?])
     }
 
     /// Normalization over groups of channels.
@@ -187,7 +275,9 @@ impl<'m> Importer<'m> {
         let x = node.input(0)?;
         let groups = u64::try_from(node.int("num_groups", 1)).unwrap_or(0);
         let [n, c, rest @ ..] = x.shape.as_slice() else {
-            return Err(format!("it needs an input of two or more ranks, not {:?}", x.shape).into());
+            return Err(
+                format!("it needs an input of two or more ranks, not {:?}", x.shape).into(),
+            );
         };
         if groups == 0 || c % groups != 0 {
             return Err(format!("{c} channels must be divisible by {groups} groups").into());
@@ -195,7 +285,12 @@ impl<'m> Importer<'m> {
         node.input(1)?;
         node.input(2)?;
         let seen = [n * groups, c / groups * rest.iter().product::<u64>()];
-        Ok(vec![self.norm_over(node, NormKind::Layer, &seen, &[1, 2])?])
+        Ok(vec![self.norm_over(
+            node,
+            NormKind::Layer,
+            &seen,
+            &[1, 2],
+        )?])
     }
 
     /// Normalization along one axis (LpNormalization) or all but the channels (MeanVarianceNormalization).
@@ -203,7 +298,11 @@ impl<'m> Importer<'m> {
         let x = node.input(0)?;
         let (kind, axes) = match node.op {
             "LpNormalization" => (NormKind::Rms, vec![node.int("axis", -1)]),
-            _ => (NormKind::Layer, node.ints("axes").map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec)),
+            _ => (
+                NormKind::Layer,
+                node.ints("axes")
+                    .map_or_else(|| vec![0, 2, 3], <[i64]>::to_vec),
+            ),
         };
         let axes = shapes::axes(&axes, x.rank())?;
         let inner: u64 = axes.iter().map(|a| x.shape[*a]).product();
@@ -214,9 +313,14 @@ impl<'m> Importer<'m> {
     /// Local response normalization: squares summed over neighbouring channels, a power, a product.
     pub fn lrn(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?.clone();
-        let size = u64::try_from(node.int("size", 1)).ok().filter(|s| *s > 0).ok_or("its size must be at least 1")?;
+        let size = u64::try_from(node.int("size", 1))
+            .ok()
+            .filter(|s| *s > 0)
+            .ok_or("its size must be at least 1")?;
         let [n, c, rest @ ..] = x.shape.as_slice() else {
-            return Err(format!("it needs an input of two or more ranks, not {:?}", x.shape).into());
+            return Err(
+                format!("it needs an input of two or more ranks, not {:?}", x.shape).into(),
+            );
         };
         let inner: u64 = rest.iter().product();
         let all = dims(&[("n", *n), ("c", *c), ("x", inner), ("s", size)]);
@@ -224,16 +328,43 @@ impl<'m> Importer<'m> {
         let before = i64::try_from((size - 1) / 2).unwrap_or(0);
         let window = Access {
             place: Place::Input(0),
-            ranks: vec![Affine::dim(DimId(0)), Affine { terms: vec![(DimId(1), 1), (DimId(3), 1)], offset: -before }, Affine::dim(DimId(2))],
+            ranks: vec![
+                Affine::dim(DimId(0)),
+                Affine {
+                    terms: vec![(DimId(1), 1), (DimId(3), 1)],
+                    offset: -before,
+                },
+                Affine::dim(DimId(2)),
+            ],
             extents: vec![*n, *c, inner],
         };
         let at = |place| plain(place, &points, &[0, 1, 2]);
         let cascade = vec![
-            lanes(vec![window], plain(Place::Local(0), &all, &[0, 1, 2]), &all, &[L::Mul], ReduceOperator::Sum),
-            lanes(vec![at(Place::Input(0)), at(Place::Local(0))], at(Place::Output(0)), &points, &[L::Fma, L::Log2, L::Mul, L::Exp2, L::Mul], ReduceOperator::Sum),
+            lanes(
+                vec![window],
+                plain(Place::Local(0), &all, &[0, 1, 2]),
+                &all,
+                &[L::Mul],
+                ReduceOperator::Sum,
+            ),
+            lanes(
+                vec![at(Place::Input(0)), at(Place::Local(0))],
+                at(Place::Output(0)),
+                &points,
+                &[L::Fma, L::Log2, L::Mul, L::Exp2, L::Mul],
+                ReduceOperator::Sum,
+            ),
         ];
         let t = self.operand(node, 0)?;
-        Ok(vec![self.emit(node, "", OpClass::Norm, OpKind::Cascade(cascade), vec![t], &x.shape, x.dtype)?])
+        Ok(vec![self.emit(
+            node,
+            "",
+            OpClass::Norm,
+            OpKind::Cascade(cascade),
+            vec![t],
+            &x.shape,
+            x.dtype,
+        )?])
     }
 
     /// Softmax over an axis; before version 13 over all ranks from an axis on.
@@ -243,16 +374,31 @@ impl<'m> Importer<'m> {
         let axis = shapes::axis(node.int("axis", if old { 1 } else { -1 }), x.rank())?;
         let t = self.operand(node, 0)?;
         let (seen, at) = if old {
-            (vec![x.shape[..axis].iter().product(), x.shape[axis..].iter().product()], 1)
+            (
+                vec![
+                    x.shape[..axis].iter().product(),
+                    x.shape[axis..].iter().product(),
+                ],
+                1,
+            )
         } else {
             (x.shape.clone(), axis)
         };
-        let out = self.built(node, t, &seen, &x.shape, x.dtype, |b, name| b.softmax(name, t, at))?;
+        let out = self.built(node, t, &seen, &x.shape, x.dtype, |b, name| {
+            b.softmax(name, t, at)
+        })?;
         if node.op != "LogSoftmax" {
             return Ok(vec![out]);
         }
         let operands = [(out.tensor.unwrap_or(t), x.shape.clone())];
-        Ok(vec![self.lanes(node, ".log", OpClass::Softmax, &operands, Function::Log.program(), x.dtype)?])
+        Ok(vec![self.lanes(
+            node,
+            ".log",
+            OpClass::Softmax,
+            &operands,
+            Function::Log.program(),
+            x.dtype,
+        )?])
     }
 
     /// Pooling of one to three ranks.
@@ -264,10 +410,15 @@ impl<'m> Importer<'m> {
         let shape: Vec<u64> = x.shape[..2].iter().chain(&out).copied().collect();
         let rank = out.len() as u32;
         let mut all = numbered(&shape);
-        all.extend(window.kernel.iter().enumerate().map(|(i, k)| crate::Dim { name: format!("r{i}"), size: *k }));
+        all.extend(window.kernel.iter().enumerate().map(|(i, k)| crate::Dim {
+            name: format!("r{i}"),
+            size: *k,
+        }));
         let mut input = plain(Place::Input(0), &all, &[0, 1]);
         for i in 0..rank {
-            input.ranks.push(window.affine(i as usize, DimId(2 + i), DimId(2 + rank + i)));
+            input
+                .ranks
+                .push(window.affine(i as usize, DimId(2 + i), DimId(2 + rank + i)));
             input.extents.push(window.extents[i as usize]);
         }
         let every: Vec<u32> = (0..2 + rank).collect();
@@ -278,15 +429,41 @@ impl<'m> Importer<'m> {
             _ => (&[], &[L::Mul]),
         };
         let cascade = if last.is_empty() {
-            vec![lanes(vec![input], plain(Place::Output(0), &all, &every), &all, first, ReduceOperator::Max)]
+            vec![lanes(
+                vec![input],
+                plain(Place::Output(0), &all, &every),
+                &all,
+                first,
+                ReduceOperator::Max,
+            )]
         } else {
             vec![
-                lanes(vec![input], plain(Place::Local(0), &all, &every), &all, first, ReduceOperator::Sum),
-                lanes(vec![plain(Place::Local(0), &points, &every)], plain(Place::Output(0), &points, &every), &points, last, ReduceOperator::Sum),
+                lanes(
+                    vec![input],
+                    plain(Place::Local(0), &all, &every),
+                    &all,
+                    first,
+                    ReduceOperator::Sum,
+                ),
+                lanes(
+                    vec![plain(Place::Local(0), &points, &every)],
+                    plain(Place::Output(0), &points, &every),
+                    &points,
+                    last,
+                    ReduceOperator::Sum,
+                ),
             ]
         };
         let t = self.operand(node, 0)?;
-        let mut values = vec![self.emit(node, "", OpClass::Pool, OpKind::Cascade(cascade), vec![t], &shape, x.dtype)?];
+        let mut values = vec![self.emit(
+            node,
+            "",
+            OpClass::Pool,
+            OpKind::Cascade(cascade),
+            vec![t],
+            &shape,
+            x.dtype,
+        )?];
         if node.wants(1) {
             // Where the maxima were found, written beside them.
             let places = self.fresh(&format!("{}.indices", node.name), &shape, DType::I64);
@@ -302,33 +479,61 @@ impl<'m> Importer<'m> {
     pub fn global_pool(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?.clone();
         if x.rank() < 3 {
-            return Err(format!("it needs an input of three or more ranks, not {:?}", x.shape).into());
+            return Err(format!(
+                "it needs an input of three or more ranks, not {:?}",
+                x.shape
+            )
+            .into());
         }
         let (over, kept): (Vec<usize>, Vec<usize>) = if node.int("channels_last", 0) != 0 {
             ((1..x.rank() - 1).collect(), vec![0, x.rank() - 1])
         } else {
             ((2..x.rank()).collect(), vec![0, 1])
         };
-        let shape: Vec<u64> = x.shape.iter().enumerate().map(|(i, d)| if kept.contains(&i) { *d } else { 1 }).collect();
+        let shape: Vec<u64> = x
+            .shape
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if kept.contains(&i) { *d } else { 1 })
+            .collect();
         let (operator, last): (_, &[L]) = match node.op {
             "GlobalMaxPool" => (ReduceOperator::Max, &[]),
             "GlobalLpPool" => (ReduceOperator::Sum, &[L::Rsqrt, L::Mul]),
             _ => (ReduceOperator::Sum, &[L::Mul]),
         };
-        Ok(vec![self.reduced(node, &over, operator, &[], last, &shape, x.dtype)?])
+        Ok(vec![self.reduced(
+            node,
+            &over,
+            operator,
+            &[],
+            last,
+            &shape,
+            x.dtype,
+        )?])
     }
 
     /// A reduction over any axes.
     pub fn reduce(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?.clone();
         let arg = node.op.starts_with("Arg");
-        let axes = if arg { vec![shapes::axis(node.int("axis", 0), x.rank())?] } else { fold::reduced(node)? };
+        let axes = if arg {
+            vec![shapes::axis(node.int("axis", 0), x.rank())?]
+        } else {
+            fold::reduced(node)?
+        };
         if axes.is_empty() && !x.shape.is_empty() {
             return self.same(node);
         }
         let keep = node.int("keepdims", 1) != 0;
-        let extents = x.shape.iter().enumerate().map(|(i, d)| (axes.binary_search(&i).is_err(), *d));
-        let shape: Vec<u64> = extents.filter(|(kept, _)| *kept || keep).map(|(kept, d)| if kept { d } else { 1 }).collect();
+        let extents = x
+            .shape
+            .iter()
+            .enumerate()
+            .map(|(i, d)| (axes.binary_search(&i).is_err(), *d));
+        let shape: Vec<u64> = extents
+            .filter(|(kept, _)| *kept || keep)
+            .map(|(kept, d)| if kept { d } else { 1 })
+            .collect();
         let (operator, first, last): (_, &[L], &[L]) = match node.op {
             "ReduceMean" => (ReduceOperator::Sum, &[], &[L::Mul]),
             "ReduceMax" => (ReduceOperator::Max, &[], &[]),
@@ -343,7 +548,9 @@ impl<'m> Importer<'m> {
             _ => (ReduceOperator::Sum, &[], &[]),
         };
         let dtype = if arg { DType::I64 } else { x.dtype };
-        Ok(vec![self.reduced(node, &axes, operator, first, last, &shape, dtype)?])
+        Ok(vec![self.reduced(
+            node, &axes, operator, first, last, &shape, dtype,
+        )?])
     }
 
     #[expect(clippy::too_many_arguments, reason = "a reduction is all of these")]
@@ -360,16 +567,38 @@ impl<'m> Importer<'m> {
         let x = node.input(0)?;
         let all = numbered(&x.shape);
         let every: Vec<u32> = (0..x.rank() as u32).collect();
-        let kept: Vec<u32> = every.iter().copied().filter(|i| !axes.contains(&(*i as usize))).collect();
+        let kept: Vec<u32> = every
+            .iter()
+            .copied()
+            .filter(|i| !axes.contains(&(*i as usize)))
+            .collect();
         let input = plain(Place::Input(0), &all, &every);
         let points: Vec<crate::Dim> = kept.iter().map(|i| all[*i as usize].clone()).collect();
         let each: Vec<u32> = (0..points.len() as u32).collect();
         let kind = if last.is_empty() {
-            single(lanes(vec![input], plain(Place::Output(0), &all, &kept), &all, first, operator))
+            single(lanes(
+                vec![input],
+                plain(Place::Output(0), &all, &kept),
+                &all,
+                first,
+                operator,
+            ))
         } else {
             OpKind::Cascade(vec![
-                lanes(vec![input], plain(Place::Local(0), &all, &kept), &all, first, operator),
-                lanes(vec![plain(Place::Local(0), &points, &each)], plain(Place::Output(0), &points, &each), &points, last, operator),
+                lanes(
+                    vec![input],
+                    plain(Place::Local(0), &all, &kept),
+                    &all,
+                    first,
+                    operator,
+                ),
+                lanes(
+                    vec![plain(Place::Local(0), &points, &each)],
+                    plain(Place::Output(0), &points, &each),
+                    &points,
+                    last,
+                    operator,
+                ),
             ])
         };
         let t = self.operand(node, 0)?;
@@ -389,7 +618,9 @@ impl<'m> Importer<'m> {
             return self.same(node);
         }
         if mode.is_empty() || mode == "nearest" || shape.contains(&0) || x.shape.contains(&0) {
-            let kind = OpKind::Move { elements: shape.iter().product() };
+            let kind = OpKind::Move {
+                elements: shape.iter().product(),
+            };
             let out = self.emit(node, "", OpClass::Move, kind, vec![t], &shape, x.dtype)?;
             self.store_as(&out, t);
             return Ok(vec![out]);
@@ -401,20 +632,57 @@ impl<'m> Importer<'m> {
             let d = DimId(all.len() as u32);
             if want > have {
                 let factor = want.div_ceil(have);
-                all.push(crate::Dim { name: format!("x{i}"), size: have.min(want.div_ceil(factor)) });
-                all.push(crate::Dim { name: format!("u{i}"), size: factor });
+                all.push(crate::Dim {
+                    name: format!("x{i}"),
+                    size: have.min(want.div_ceil(factor)),
+                });
+                all.push(crate::Dim {
+                    name: format!("u{i}"),
+                    size: factor,
+                });
                 from.push(Affine::dim(d));
-                to.push(Affine { terms: vec![(d, factor as i64), (DimId(d.0 + 1), 1)], offset: 0 });
+                to.push(Affine {
+                    terms: vec![(d, factor as i64), (DimId(d.0 + 1), 1)],
+                    offset: 0,
+                });
             } else {
-                all.push(crate::Dim { name: format!("x{i}"), size: want });
-                from.push(Affine { terms: vec![(d, (have / want) as i64)], offset: 0 });
+                all.push(crate::Dim {
+                    name: format!("x{i}"),
+                    size: want,
+                });
+                from.push(Affine {
+                    terms: vec![(d, (have / want) as i64)],
+                    offset: 0,
+                });
                 to.push(Affine::dim(d));
             }
         }
-        let input = Access { place: Place::Input(0), ranks: from, extents: x.shape.clone() };
-        let output = Access { place: Place::Output(0), ranks: to, extents: shape.clone() };
-        let einsum = lanes(vec![input], output, &all, &vec![L::Fma; taps], ReduceOperator::Sum);
-        Ok(vec![self.emit(node, "", OpClass::Elementwise, single(einsum), vec![t], &shape, x.dtype)?])
+        let input = Access {
+            place: Place::Input(0),
+            ranks: from,
+            extents: x.shape.clone(),
+        };
+        let output = Access {
+            place: Place::Output(0),
+            ranks: to,
+            extents: shape.clone(),
+        };
+        let einsum = lanes(
+            vec![input],
+            output,
+            &all,
+            &vec![L::Fma; taps],
+            ReduceOperator::Sum,
+        );
+        Ok(vec![self.emit(
+            node,
+            "",
+            OpClass::Elementwise,
+            single(einsum),
+            vec![t],
+            &shape,
+            x.dtype,
+        )?])
     }
 
     fn resized(&self, node: &Node<'m>, x: &Value<'m>) -> Result<Vec<u64>, Fault> {
@@ -424,7 +692,10 @@ impl<'m> Importer<'m> {
             _ => (1, None),
         };
         let axes = match node.ints("axes") {
-            Some(axes) => axes.iter().map(|a| shapes::axis(*a, x.rank())).collect::<Result<Vec<_>, _>>()?,
+            Some(axes) => axes
+                .iter()
+                .map(|a| shapes::axis(*a, x.rank()))
+                .collect::<Result<Vec<_>, _>>()?,
             None => (0..x.rank()).collect(),
         };
         let mut shape = x.shape.clone();
@@ -433,7 +704,10 @@ impl<'m> Importer<'m> {
             if sizes.len() != axes.len() {
                 return Err(format!("{} sizes for {} axes", sizes.len(), axes.len()).into());
             }
-            let wanted: Vec<u64> = sizes.iter().map(|s| u64::try_from(*s).map_err(|_| format!("extent {s} is negative"))).collect::<Result<_, _>>()?;
+            let wanted: Vec<u64> = sizes
+                .iter()
+                .map(|s| u64::try_from(*s).map_err(|_| format!("extent {s} is negative")))
+                .collect::<Result<_, _>>()?;
             let ratio = |(a, w): (&usize, &u64)| *w as f64 / x.shape[*a].max(1) as f64;
             let ratios = axes.iter().zip(&wanted).map(ratio);
             let common = match node.text("keep_aspect_ratio_policy") {
@@ -450,7 +724,9 @@ impl<'m> Importer<'m> {
             Some(f) => f.iter().map(|v| f64::from(*v)).collect(),
             None => {
                 let given = node.input(scales)?;
-                let few = (given.elements() <= x.rank() as u64).then(|| given.data()).flatten();
+                let few = (given.elements() <= x.rank() as u64)
+                    .then(|| given.data())
+                    .flatten();
                 let data = few.ok_or("its scales depend on the data, so the shape is unknown; export the model with fixed shapes")?;
                 data.floats()
             }
@@ -472,22 +748,46 @@ impl<'m> Importer<'m> {
     /// A residual sum followed by a norm; the sum is the fourth output, where it is asked for.
     pub fn skip_norm(&mut self, node: &Node<'m>, kind: NormKind) -> Lowered<'m> {
         let x = node.input(0)?.clone();
-        let width = *x.shape.last().ok_or("it needs an input of one or more ranks")?;
+        let width = *x
+            .shape
+            .last()
+            .ok_or("it needs an input of one or more ranks")?;
         let rows = x.elements().checked_div(width).unwrap_or(0);
         // Layer: x, skip, gamma, beta, bias; RMS: x, skip, gamma, bias.
-        let (beta, bias) = if kind == NormKind::Layer { (Some(3), 4) } else { (None, 3) };
-        let mut operands = vec![(self.operand(node, 0)?, x.shape.clone()), (self.operand(node, 1)?, node.input(1)?.shape.clone())];
+        let (beta, bias) = if kind == NormKind::Layer {
+            (Some(3), 4)
+        } else {
+            (None, 3)
+        };
+        let mut operands = vec![
+            (self.operand(node, 0)?, x.shape.clone()),
+            (self.operand(node, 1)?, node.input(1)?.shape.clone()),
+        ];
         let mut program = vec![L::Add];
         if let Some(b) = node.optional(bias) {
             operands.push((self.operand(node, bias)?, b.shape.clone()));
             program.push(L::Add);
         }
-        let sum = self.lanes(node, ".sum", OpClass::Elementwise, &operands, &program, x.dtype)?;
+        let sum = self.lanes(
+            node,
+            ".sum",
+            OpClass::Elementwise,
+            &operands,
+            &program,
+            x.dtype,
+        )?;
         let mut inputs = vec![sum.tensor.ok_or("it has no input")?, self.operand(node, 2)?];
         if let Some(beta) = beta.filter(|b| node.optional(*b).is_some()) {
             inputs.push(self.operand(node, beta)?);
         }
-        let out = self.built(node, inputs[0], &[rows, width], &x.shape, x.dtype, |b, name| b.norm_with(name, &inputs, kind, 1..2))?;
+        let out = self.built(
+            node,
+            inputs[0],
+            &[rows, width],
+            &x.shape,
+            x.dtype,
+            |b, name| b.norm_with(name, &inputs, kind, 1..2),
+        )?;
         if node.wants(1) || node.wants(2) {
             return Err("its outputs of mean and deviation are not supported".into());
         }
