@@ -56,6 +56,20 @@ fn ansi(kind: Kind) -> &'static str {
     }
 }
 
+/// A shape without its dimensions of size one, which say little and take room.
+fn squeezed(shape: &str) -> String {
+    let one = |d: &&str| {
+        d.strip_suffix('1')
+            .is_some_and(|name| name.chars().all(char::is_alphabetic))
+    };
+    let kept: Vec<&str> = shape.split_whitespace().filter(|d| !one(d)).collect();
+    if kept.is_empty() {
+        shape.to_string()
+    } else {
+        kept.join(" ")
+    }
+}
+
 const BOLD: &str = "1";
 const RED: &str = "1;31";
 const DIM: &str = "90";
@@ -353,7 +367,7 @@ impl Table<'_> {
             rows.push([
                 name,
                 text::plain(&op.class),
-                text::plain(&op.shape),
+                squeezed(&text::plain(&op.shape)),
                 text::seconds(op.time.total_s),
                 figures::ratio(op.time.total_s, total)
                     .map(|s| format!("{:.1}%", 100.0 * s))
@@ -496,6 +510,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn shapes_lose_only_sizes_of_one() {
+        assert_eq!(squeezed("n1 g1 k512 c11 p7 r1 s3"), "k512 c11 p7 s3");
+        assert_eq!(squeezed("n1 m1"), "n1 m1");
     }
 
     #[test]
