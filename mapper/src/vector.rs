@@ -390,3 +390,78 @@ pub fn host_operations(einsums: &[Einsum]) -> f64 {
     };
     einsums.iter().map(each).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use presil_workloads::{Dim, DimId, ReduceOperator};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Elements in bounds that a walk over all points of the domain meets.
+    fn walked(e: &Einsum, a: &Access) -> u64 {
+        let mut seen = std::collections::BTreeSet::new();
+        let points: u64 = e.dims.iter().map(|d| d.size).product();
+        for p in 0..points {
+            let mut rest = p;
+            let at: Vec<i64> = e
+                .dims
+                .iter()
+                .map(|d| {
+                    let x = rest % d.size;
+                    rest /= d.size;
+                    x as i64
+                })
+                .collect();
+            if let Domain::Causal { query, key, offset } = e.domain
+                && at[key.0 as usize] > at[query.0 as usize] + offset
+            {
+                continue;
+            }
+            let index: Vec<i64> =
+                a.ranks.iter().map(|r| r.offset + r.terms.iter().map(|(d, c)| c * at[d.0 as usize]).sum::<i64>()).collect();
+            if index.iter().zip(&a.extents).all(|(i, e)| (0..*e as i64).contains(i)) {
+                seen.insert(index);
+            }
+        }
+        seen.len() as u64
+    }
+
+    fn einsum(sizes: &[u64], ranks: Vec<Affine>, extents: Vec<u64>) -> Einsum {
+        let dims: Vec<Dim> = sizes.iter().enumerate().map(|(i, s)| Dim { name: format!("d{i}"), size: *s }).collect();
+        let access = Access { place: Place::Input(0), ranks, extents };
+        let output = Access { place: Place::Output(0), ranks: vec![Affine::dim(DimId(0))], extents: vec![sizes[0]] };
+        let map = MapOperator::Lanes(vec![LanePrimitive::Add]);
+        Einsum { dims, inputs: vec![access], output, map, reduce: ReduceOperator::Sum, domain: Domain::Dense }
+    }
+
+    proptest! {
+        #[test]
+        fn touched_elements_are_those_of_a_walk(
+            sizes in prop::array::uniform4(1u64..7),
+            window in prop::array::uniform4(-3i64..4),
+            single in prop::array::uniform2(-3i64..4),
+            extents in prop::array::uniform2(1u64..20),
+        ) {
+            let [c0, c1, offset, other] = window;
+            let term = |d: u32, c: i64| (c != 0).then_some((DimId(d), c));
+            let ranks = vec![
+                Affine { terms: [term(0, c0), term(1, c1)].into_iter().flatten().collect(), offset },
+                Affine { terms: [term(2, single[0])].into_iter().flatten().collect(), offset: single[1] + other },
+            ];
+            let e = einsum(&sizes, ranks, extents.to_vec());
+            prop_assert_eq!(touched(&e, &e.inputs[0]), walked(&e, &e.inputs[0]));
+        }
+    }
+
+    #[test]
+    fn masks_limit_what_is_touched() {
+        let ranks = vec![Affine::dim(DimId(0)), Affine::dim(DimId(1))];
+        let mut e = einsum(&[5, 9], ranks, vec![5, 9]);
+        e.domain = Domain::Causal { query: DimId(0), key: DimId(1), offset: 2 };
+        assert_eq!(touched(&e, &e.inputs[0]), walked(&e, &e.inputs[0]));
+        assert_eq!(touched(&e, &e.inputs[0]), e.executed_points().unwrap());
+    }
+}

@@ -241,6 +241,57 @@ fn narrow_weights_run_in_the_narrowest_mode_that_holds_them() {
 }
 
 #[test]
+fn moves_and_look_ups_are_their_bytes() {
+    let mut b = Builder::new("moves");
+    let table = b.weight("table", &[1000, 64]);
+    let indices = b.input("indices", &[7]);
+    let rows = b.gather("look-up", table, indices).unwrap();
+    let out = b.copy("transpose", &[rows], &[64, 7]);
+    b.output(out);
+    let graph = int8(b.finish().unwrap());
+    let mut chip = chip::chip();
+    chip.mapspace.keep_activations = false;
+    let rate = chip::dram(&mut chip).read_rate.0 * 0.8;
+    let s = schedule(&graph, &chip, &OPTIONS).unwrap();
+    for (name, bytes) in [("look-up", 7.0 * 64.0 + 7.0 + 7.0 * 64.0), ("transpose", 2.0 * 7.0 * 64.0)] {
+        let o = op(&graph, &s, name);
+        assert_eq!(o.execution, Execution::Movement);
+        assert_eq!(dram_bytes(o), bytes, "{name}");
+        assert!((o.cost.time.0 - (100e-9 + bytes / rate)).abs() < 1e-15, "{name}");
+        assert!((o.cost.energy_total().0 / (bytes * 8.0 * 4e-12) - 1.0).abs() < 1e-12, "{name}");
+    }
+}
+
+/// The ends of a repeated block's loop live together, and what it reads from outside lives as long as it runs.
+#[test]
+fn loops_over_blocks_keep_both_ends_or_neither() {
+    let build = || {
+        let mut b = Builder::new("loop");
+        let x = b.input("x", &[16, 256]);
+        let inside = b.linear("in", x, 256, false).unwrap();
+        let context = b.linear("context", x, 64, false).unwrap();
+        b.end_block("in", 1);
+        let h = b.linear("h", inside, 256, false).unwrap();
+        let c = b.linear("c", context, 256, false).unwrap();
+        let y = b.add("y", h, c).unwrap();
+        let z = b.norm("z", y, NormKind::Rms, false, false).unwrap();
+        b.end_block("layers", 4);
+        let out = b.linear("out", z, 256, false).unwrap();
+        b.output(out);
+        (int8(b.finish().unwrap()), inside, context, z)
+    };
+    let (graph, inside, context, z) = build();
+    let mut chip = chip::chip();
+    let s = schedule(&graph, &chip, &OPTIONS).unwrap();
+    assert_eq!([s.homes[inside], s.homes[context], s.homes[z]], [NodeId(1); 3]);
+    for capacity in [4, 8, 12, 16, 24, 32, 48, 64] {
+        chip::buffer(&mut chip).capacity = Bytes(capacity << 10);
+        let s = schedule(&graph, &chip, &OPTIONS).unwrap();
+        assert_eq!(s.homes[inside], s.homes[z], "{capacity} KiB");
+    }
+}
+
+#[test]
 fn views_alias_and_cost_nothing() {
     let mut b = Builder::new("views");
     let x = b.input("x", &[8, 64]);
