@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::chip::Chip;
 use crate::decode::Decode;
-use crate::document::{Item, ItemKind, Problems, list, merge, parse};
+use crate::document::{Item, ItemKind, Problems, merge, parse};
 use crate::library;
 use crate::overrides::set;
 use crate::resolve::{Defaults, resolve};
@@ -207,11 +207,6 @@ fn find(name: &str, folder: Option<&Path>) -> Result<(String, String, Option<Pat
         text,
         path.parent().map(Path::to_path_buf),
     ))
-}
-
-/// "`a`, `b`" of the names that ship, for messages.
-pub fn known_names() -> String {
-    list(&library::names())
 }
 
 #[cfg(test)]

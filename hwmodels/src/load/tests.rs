@@ -241,6 +241,21 @@ fn the_tiny_chip_is_what_it_says() {
     assert_eq!(status("dram.read_energy"), Some(Status::Assumed));
 }
 
+/// The example in the documentation of the file form is a chip.
+#[test]
+fn the_documented_example_loads() {
+    let lines = include_str!("../spec.rs").lines();
+    let block = lines
+        .skip_while(|l| *l != "//! ```toml")
+        .skip(1)
+        .take_while(|l| *l != "//! ```");
+    let text: Vec<&str> = block
+        .map(|l| l.trim_start_matches("//!").trim_start())
+        .collect();
+    let chip = good(read(&text.join("\n"), &[]));
+    assert_eq!((chip.name.as_str(), chip.nodes.len()), ("tiny", 4));
+}
+
 #[test]
 fn overrides_reach_every_field() {
     let chip = good(tiny(&[
