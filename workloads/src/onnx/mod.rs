@@ -18,6 +18,7 @@
 //! A damaged or hostile file gives an [`OnnxError`]: sizes are checked before anything is allocated by them,
 //! nesting is bounded, and so is the work spent on evaluation, functions and unrolled loops.
 
+mod arithmetic;
 mod attention;
 mod control;
 mod conv;
@@ -30,9 +31,12 @@ mod lower;
 mod matmul;
 mod movement;
 mod node;
+mod norm;
 mod proto;
 mod quantize;
 mod recurrent;
+mod results;
+mod select;
 mod shapes;
 #[cfg(test)]
 mod tests;
