@@ -403,6 +403,13 @@ fn trees_must_be_trees() {
             TINY.replace("node = \"22 nm\"", "node = \"22 nm\"\nvoltage = \"12 V\""),
             "between 0.3 V and 2 V",
         ),
+        (
+            TINY.replace(
+                "name = \"mac\"\nparent = \"pes\"",
+                "name = \"mac\"\nparent = \"sram\"",
+            ),
+            "nothing stands below",
+        ),
         (TINY.replace("size = 4", "size = 4000000000"), "would exist"),
         (
             TINY.replace("word = \"16 B\"", "word = \"512 KiB\""),

@@ -212,6 +212,15 @@ fn fanout(cx: &mut Context<'_>, f: &FanoutSpec) -> Fanout {
             help,
         );
     }
+    let spec = cx.spec;
+    let parents = spec.memory.iter().filter_map(|m| m.parent.as_ref());
+    let parents = parents.chain(spec.fanout.iter().map(|x| &x.parent));
+    let mut parents = parents.chain(spec.compute.iter().map(|c| &c.parent));
+    if !parents.any(|p| p.value == *name) {
+        let message = format!("nothing stands below the fanout `{name}`");
+        let help = format!("give a memory or a compute node `parent = \"{name}\"`");
+        cx.problems.at(&f.name.place, message, help);
+    }
     let mut dims: Vec<FanoutDim> = Vec::new();
     for d in &f.dim {
         if dims.iter().any(|x| x.name == d.name.value) {
