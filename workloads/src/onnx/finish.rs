@@ -13,6 +13,8 @@ use crate::tensor::{Role, Tensor, TensorId};
 
 /// How many ops lie between a matmul and its softmax at most.
 const REACH: usize = 12;
+/// How many readers of a softmax are looked at.
+const READERS: usize = 64;
 
 /// Finishes a graph.
 pub(super) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<Graph, GraphError> {
@@ -125,7 +127,8 @@ fn attention(graph: &mut Graph) {
         let mut front = op.outputs.first().copied();
         for _ in 0..REACH {
             let Some(t) = front else { break };
-            let readers = &read[t.0 as usize];
+            let readers = read[t.0 as usize].as_slice();
+            let readers = &readers[..readers.len().min(READERS)];
             values = readers.iter().copied().find(|r| matmul(r) && *r > id);
             if values.is_some() {
                 break;

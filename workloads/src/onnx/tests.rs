@@ -619,6 +619,50 @@ fn contradictions_are_named() {
     }
 }
 
+/// A function's nodes take attributes from its call, or its defaults.
+#[test]
+fn functions_pass_attributes_on() {
+    let axis = |i: i64| AttributeProto {
+        name: "axis".into(),
+        i,
+        ..AttributeProto::default()
+    };
+    let reference = AttributeProto {
+        ref_attr_name: "along".into(),
+        ..axis(0)
+    };
+    let along = |i: i64| AttributeProto {
+        name: "along".into(),
+        ..axis(i)
+    };
+    let twice = FunctionProto {
+        domain: "f".into(),
+        name: "twice".into(),
+        input: vec!["a".into()],
+        output: vec!["b".into()],
+        node: vec![node("Concat", &["a", "a"], &["b"], vec![reference])],
+        attribute_proto: vec![along(1)],
+        ..FunctionProto::default()
+    };
+    for (attributes, wanted) in [(vec![], [2, 6]), (vec![along(0)], [4, 3])] {
+        let graph = GraphProto {
+            input: vec![value("x", 1, &[2, 3])],
+            node: vec![NodeProto {
+                domain: "f".into(),
+                ..node("twice", &["x"], &["y"], attributes)
+            }],
+            output: vec![value("y", 1, &[-9])],
+            ..GraphProto::default()
+        };
+        let graph =
+            import_bytes("m", &model(graph, vec![twice.clone()]), &Request::default()).unwrap();
+        assert_eq!(
+            graph.tensors.iter().find(|t| t.name == "y").unwrap().shape,
+            wanted
+        );
+    }
+}
+
 /// Quantized files carry their own formats; only real conversions are ops.
 #[test]
 fn quantization_belongs_to_tensors() {
