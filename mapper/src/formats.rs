@@ -20,7 +20,9 @@ pub fn holds(wide: Format, narrow: Format) -> bool {
         (Format::Float { exponent: we, mantissa: wm, .. }, Format::Float { exponent, mantissa, .. }) => {
             we >= exponent && wm >= mantissa
         }
-        (Format::Float { exponent, mantissa, .. }, Format::Nf4 | Format::Palette { .. }) => exponent >= 5 && mantissa >= 7,
+        (Format::Float { exponent, mantissa, .. }, Format::Nf4 | Format::Palette { .. }) => {
+            exponent >= 5 && mantissa >= 7
+        }
         (Format::Float { exponent, .. }, Format::E8m0) => exponent >= 8,
         _ => false,
     }
@@ -34,14 +36,29 @@ mod tests {
     fn wider_formats_hold_narrower_ones() {
         let f = |s: &str| s.parse::<Format>().unwrap_or(Format::E8m0);
         for (wide, narrow) in [
-            ("int8", "int4"), ("int8", "uint8"), ("bf16", "int8"), ("bf16", "int4"), ("fp32", "bf16"), ("fp32", "fp16"),
-            ("bf16", "fp8_e5m2"), ("fp16", "fp8_e4m3fn"), ("fp8_e4m3fn", "fp4_e2m1fn"), ("bf16", "nf4"), ("fp32", "int16"),
+            ("int8", "int4"),
+            ("int8", "uint8"),
+            ("bf16", "int8"),
+            ("bf16", "int4"),
+            ("fp32", "bf16"),
+            ("fp32", "fp16"),
+            ("bf16", "fp8_e5m2"),
+            ("fp16", "fp8_e4m3fn"),
+            ("fp8_e4m3fn", "fp4_e2m1fn"),
+            ("bf16", "nf4"),
+            ("fp32", "int16"),
         ] {
             assert!(holds(f(wide), f(narrow)), "{wide} {narrow}");
         }
         for (wide, narrow) in [
-            ("int4", "int8"), ("fp16", "bf16"), ("bf16", "fp16"), ("int8", "bf16"), ("bf16", "int16"),
-            ("fp8_e4m3fn", "fp8_e5m2"), ("fp8_e4m3fn", "int8"), ("int8", "nf4"),
+            ("int4", "int8"),
+            ("fp16", "bf16"),
+            ("bf16", "fp16"),
+            ("int8", "bf16"),
+            ("bf16", "int16"),
+            ("fp8_e4m3fn", "fp8_e5m2"),
+            ("fp8_e4m3fn", "int8"),
+            ("int8", "nf4"),
         ] {
             assert!(!holds(f(wide), f(narrow)), "{wide} {narrow}");
         }

@@ -47,7 +47,8 @@ impl Ledger {
     }
 
     fn slot(&mut self, memory: NodeId, operand: Operand) -> &mut MemoryCount {
-        let at = self.counts.iter().position(|c| c.memory == memory && c.operand == operand).unwrap_or(self.counts.len());
+        let at =
+            self.counts.iter().position(|c| c.memory == memory && c.operand == operand).unwrap_or(self.counts.len());
         if at == self.counts.len() {
             self.counts.push(MemoryCount { memory, operand, reads: 0, writes: 0, read_bits: 0.0, write_bits: 0.0 });
         }
@@ -97,7 +98,13 @@ impl Ledger {
     }
 
     /// The cost of these accounts alone, with what else is busy and what overlaps with nothing.
-    pub fn close(self, chip: &Chip, other: &[(Resource, Seconds)], latency: Seconds, mut energy: Vec<EnergyEntry>) -> Cost {
+    pub fn close(
+        self,
+        chip: &Chip,
+        other: &[(Resource, Seconds)],
+        latency: Seconds,
+        mut energy: Vec<EnergyEntry>,
+    ) -> Cost {
         let mut busy = other.to_vec();
         for (id, node) in chip.nodes.iter_ids() {
             let (read, written) = self.bits(id);
@@ -138,7 +145,9 @@ pub fn add_energy(entries: &mut Vec<EnergyEntry>, component: &str, action: &'sta
     }
     match entries.iter_mut().find(|e| e.action == action && e.component == component) {
         Some(e) => e.energy += presil_numerics::Joules(joules),
-        None => entries.push(EnergyEntry { component: component.into(), action, energy: presil_numerics::Joules(joules) }),
+        None => {
+            entries.push(EnergyEntry { component: component.into(), action, energy: presil_numerics::Joules(joules) })
+        }
     }
 }
 

@@ -131,7 +131,8 @@ fn distinct(einsum: &Einsum, rank: &Affine, extent: u64) -> u64 {
             let mut values = vec![i128::from(rank.offset)];
             for (d, c) in terms {
                 let steps = einsum.dim(*d).size;
-                values = values.iter().flat_map(|v| (0..steps).map(move |x| v + i128::from(*c) * i128::from(x))).collect();
+                values =
+                    values.iter().flat_map(|v| (0..steps).map(move |x| v + i128::from(*c) * i128::from(x))).collect();
                 values.sort_unstable();
                 values.dedup();
             }
@@ -364,7 +365,13 @@ fn book(ledger: &mut Ledger, reads: &[Moved], writes: &[Moved]) {
 }
 
 /// The cost of an op of so many operations on a host processor.
-pub fn host(chip: &Chip, engine: &Engine, operations: f64, reads: &[Moved], writes: &[Moved]) -> Result<Cost, CannotRun> {
+pub fn host(
+    chip: &Chip,
+    engine: &Engine,
+    operations: f64,
+    reads: &[Moved],
+    writes: &[Moved],
+) -> Result<Cost, CannotRun> {
     let EngineKind::Host { operations_per_second, rate, energy, handover } = &engine.kind else {
         return Err(CannotRun::Kind { engine: engine.name.clone(), wanted: "host" });
     };
@@ -420,8 +427,11 @@ mod tests {
             {
                 continue;
             }
-            let index: Vec<i64> =
-                a.ranks.iter().map(|r| r.offset + r.terms.iter().map(|(d, c)| c * at[d.0 as usize]).sum::<i64>()).collect();
+            let index: Vec<i64> = a
+                .ranks
+                .iter()
+                .map(|r| r.offset + r.terms.iter().map(|(d, c)| c * at[d.0 as usize]).sum::<i64>())
+                .collect();
             if index.iter().zip(&a.extents).all(|(i, e)| (0..*e as i64).contains(i)) {
                 seen.insert(index);
             }

@@ -4,8 +4,8 @@
 //! Graph + Chip -> engine of each op -> epilogues -> homes of tensors -> mappings (searched) -> Cost of each op
 //! ```
 //!
-//! - [`engines`]: who runs an op, in which format; - [`tails`]: views and epilogues;
-//! - [`residency`]: what stays on chip between ops; - [`solve`]: the mappings; - [`price`]: the costs.
+//! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
+//! - `residency`: what stays on chip between ops; - `solve`: the mappings; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
@@ -49,6 +49,9 @@ pub enum ScheduleError {
     /// More points than can be counted.
     #[error("op `{0}` has more than 2^64 points; split it")]
     Overflow(String),
+    /// Blocks that leave ops out.
+    #[error("graph `{0}` has ops outside its blocks; check it before scheduling it")]
+    Blocks(String),
     /// A chip whose root node is no memory.
     #[error("chip `{0}` has no root memory: the first node of its tree must be one")]
     Root(String),
@@ -143,6 +146,10 @@ pub fn schedule_with(
 ) -> Result<Schedule, ScheduleError> {
     if graph.ops.is_empty() {
         return Err(ScheduleError::Empty(graph.name.clone()));
+    }
+    let covered: u64 = graph.blocks.iter().map(|b| u64::from(b.ops.end.saturating_sub(b.ops.start))).sum();
+    if covered != graph.ops.len() as u64 {
+        return Err(ScheduleError::Blocks(graph.name.clone()));
     }
     if chip.nodes.iter().next().is_none_or(|n| n.memory().is_none()) {
         return Err(ScheduleError::Root(chip.name.clone()));

@@ -44,7 +44,8 @@ pub(super) fn schedule(graph: &Graph, chip: &Chip, options: &ScheduleOptions, me
             unmodelled.push(format!("{name} ({class}): no engine runs it and its cost is missing: {reason}"));
         }
         if let OpKind::Unknown { name: kind } = &graph.ops[id].kind {
-            unmodelled.push(format!("{name} ({kind}): presil has no model of it; only its operands' movement is costed"));
+            unmodelled
+                .push(format!("{name} ({kind}): presil has no model of it; only its operands' movement is costed"));
         }
         ops.push(op);
     }
@@ -73,7 +74,8 @@ fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
     };
     let elements = tensor.elements();
     let bits = tensor.bits().0 as f64 / elements.max(1) as f64;
-    let payload = tensor.quantization.storage(&tensor.shape).map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
+    let payload =
+        tensor.quantization.storage(&tensor.shape).map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
     Stored { home, format: tensor.quantization.format, elements, bits, payload, role }
 }
 
@@ -174,7 +176,9 @@ impl<'a> Pricer<'a> {
             // The innermost single memory that holds all weights keeps them from step to step.
             let holds = |(n, left): &(&NodeId, &Bytes)| {
                 let node = &chip.nodes[**n];
-                **n != chip.root() && node.instances == 1 && weights.0.saturating_mul(2) <= left.0
+                **n != chip.root()
+                    && node.instances == 1
+                    && weights.0.saturating_mul(2) <= left.0
                     && node.memory().is_some_and(|m| m.keeps.has(Operand::Weight))
             };
             if let Some(n) = path.iter().zip(&capacity).filter(holds).map(|(n, _)| *n).next_back() {
@@ -213,7 +217,8 @@ impl<'a> Pricer<'a> {
                 let mut scheduled = self.bare(id, execution, engine, cost);
                 if matches!(choice, Choice::Vector(_)) {
                     let own = |c: &&crate::cost::MemoryCount| c.memory == chip.root() && c.operand == Operand::Weight;
-                    scheduled.weights.streamed = scheduled.cost.counts.iter().filter(own).fold(0.0, |sum, c| sum + c.read_bits);
+                    scheduled.weights.streamed =
+                        scheduled.cost.counts.iter().filter(own).fold(0.0, |sum, c| sum + c.read_bits);
                 }
                 scheduled
             }
@@ -249,7 +254,13 @@ impl<'a> Pricer<'a> {
             }
             None => 0.0,
         };
-        ScheduledOp { execution, engine, cost, weights: WeightStream { streamed: 0.0, loaded, room }, notes: Vec::new() }
+        ScheduledOp {
+            execution,
+            engine,
+            cost,
+            weights: WeightStream { streamed: 0.0, loaded, room },
+            notes: Vec::new(),
+        }
     }
 
     /// Execution and cost of one step of an op that has no mapping.
@@ -357,14 +368,14 @@ impl<'a> Pricer<'a> {
             notes.extend(engines::conversion_note(node, mode, pair));
         }
         let tiles = weight_memory(chip, Some(engine)).map_or(0.0, |n| {
-            let held = einsum.map_or([0.0; 3], |e| tile_bits(&solution.mapping, n, e, self.tensor_bits(id, e, mode, engine)));
+            let held =
+                einsum.map_or([0.0; 3], |e| tile_bits(&solution.mapping, n, e, self.tensor_bits(id, e, mode, engine)));
             // A double buffer's second half takes later weights once this op's last tile is in the first.
             let buffering = chip.nodes[n].memory().map_or(1, |m| m.buffering).max(1);
             let handed_over = held[1] * f64::from(buffering - 1);
             (held.iter().sum::<f64>() * f64::from(buffering) - handed_over) * chip.nodes[n].instances as f64
         });
-        let mut scheduled =
-            self.bare(id, Execution::Mapped { mapping: solution.mapping, mode }, Some(engine), cost);
+        let mut scheduled = self.bare(id, Execution::Mapped { mapping: solution.mapping, mode }, Some(engine), cost);
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
@@ -394,7 +405,8 @@ impl<'a> Pricer<'a> {
         add_energy(&mut cost.energy, &engine.name, "lane", work.energy * steps);
         cost.latency += work.latency * steps;
 
-        let group: Vec<OpId> = std::iter::once(root).chain(self.scene.tails.tail[root.0 as usize].iter().copied()).collect();
+        let group: Vec<OpId> =
+            std::iter::once(root).chain(self.scene.tails.tail[root.0 as usize].iter().copied()).collect();
         let made_inside = |t: &TensorId| {
             let stored = self.scene.base[t.0 as usize];
             group.iter().any(|o| graph.ops[*o].outputs.iter().any(|x| self.scene.base[x.0 as usize] == stored))
@@ -433,7 +445,8 @@ fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
             let [mut reads, mut writes] = all(u64::MAX);
             for (i, m) in reads.iter_mut().enumerate() {
                 let own = |a: &&presil_workloads::Access| matches!(a.place, Place::Input(p) if p as usize == i);
-                let most = einsums.iter().flat_map(|e| e.inputs.iter().filter(own).map(move |a| vector::touched(e, a))).max();
+                let most =
+                    einsums.iter().flat_map(|e| e.inputs.iter().filter(own).map(move |a| vector::touched(e, a))).max();
                 m.elements = most.unwrap_or(m.elements);
             }
             for (i, m) in writes.iter_mut().enumerate() {
@@ -511,7 +524,8 @@ fn tile_bits(mapping: &Mapping, memory: NodeId, einsum: &Einsum, bits: [f64; 3])
             }
             Step::Store { memory: at, operand } => {
                 let i = operand.index();
-                if at == memory && stored[i]
+                if at == memory
+                    && stored[i]
                     && let Some(access) = einsum.operands().nth(i)
                 {
                     held[i] += footprint(access, &tile) * bits[i];
@@ -551,13 +565,20 @@ fn scene_facts(chip: &Chip, graph: &Graph, tails: &Tails, residency: &Residency)
 }
 
 fn assumptions(facts: &Facts) -> Vec<String> {
-    let mut list = vec!["ops run in order, one at a time; within an op compute and memories overlap and the busiest decides".to_string()];
+    let mut list = vec![
+        "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
+            .to_string(),
+    ];
     if !facts.resident.is_empty() {
         let names = facts.resident.join(", ");
-        list.push(format!("tensors stay in {names} between ops where they fit, those with most accesses for their life first"));
+        list.push(format!(
+            "tensors stay in {names} between ops where they fit, those with most accesses for their life first"
+        ));
     }
     if facts.prefetch {
-        list.push("weights of later ops are fetched in the idle time of the root memory, as far as the chip has room".into());
+        list.push(
+            "weights of later ops are fetched in the idle time of the root memory, as far as the chip has room".into(),
+        );
     }
     if facts.epilogues {
         list.push("elementwise ops behind a MAC op run in its epilogue: no memory pass of their own, lanes overlap with the array".into());

@@ -172,7 +172,9 @@ pub(crate) fn plan(scene: &Scene) -> Residency {
 
 /// Resident memories with one instance, nearest to compute first.
 fn resident_memories(chip: &Chip) -> Vec<NodeId> {
-    let able = |id: &NodeId| *id != chip.root() && chip.nodes[*id].instances == 1 && chip.nodes[*id].memory().is_some_and(|m| m.resident);
+    let able = |id: &NodeId| {
+        *id != chip.root() && chip.nodes[*id].instances == 1 && chip.nodes[*id].memory().is_some_and(|m| m.resident)
+    };
     chip.nodes.ids().rev().filter(able).collect()
 }
 
@@ -195,7 +197,12 @@ fn uses(scene: &Scene, inner: &[bool]) -> Vec<Vec<usize>> {
 }
 
 /// Lives of everything made within the inference, and the pairs that are two ends of a repeated block.
-fn activations(scene: &Scene, inner: &[bool], uses: &[Vec<usize>], bytes: &[u64]) -> (Vec<Candidate>, Vec<Option<usize>>) {
+fn activations(
+    scene: &Scene,
+    inner: &[bool],
+    uses: &[Vec<usize>],
+    bytes: &[u64],
+) -> (Vec<Candidate>, Vec<Option<usize>>) {
     let graph = scene.graph;
     let n = graph.tensors.len();
     let mut list = Vec::new();

@@ -44,10 +44,8 @@ pub(crate) fn solve_all(problems: &[Problem], objective: Objective, memo: &Memo)
         }
     }
     let options = search::Options::default();
-    let solved: Vec<Result<Solution, String>> = open
-        .par_iter()
-        .map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string()))
-        .collect();
+    let solved: Vec<Result<Solution, String>> =
+        open.par_iter().map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string())).collect();
     for (i, solution) in open.into_iter().zip(solved) {
         memo.put(keys[i].clone(), solution);
     }

@@ -365,6 +365,8 @@ fn schedules_do_not_depend_on_the_number_of_threads() {
 fn empty_graphs_and_rootless_chips_are_refused() {
     let chip = chip::chip();
     assert!(matches!(schedule(&Graph::default(), &chip, &OPTIONS), Err(ScheduleError::Empty(_))));
+    let loose = Graph { blocks: Vec::new(), ..residual() };
+    assert!(matches!(schedule(&loose, &chip, &OPTIONS), Err(ScheduleError::Blocks(_))));
     let bare = Chip { nodes: Default::default(), ..chip };
     assert!(matches!(schedule(&residual(), &bare, &OPTIONS), Err(ScheduleError::Root(_))));
 }

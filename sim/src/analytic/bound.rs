@@ -80,7 +80,9 @@ fn read_elements(graph: &Graph, op: &Op, index: usize, t: TensorId) -> u64 {
 fn written_whole(graph: &Graph, op: &Op) -> bool {
     match &op.kind {
         OpKind::Cascade(einsums) => einsums.iter().all(|e| match e.output.place {
-            Place::Output(i) => op.outputs.get(i as usize).is_some_and(|t| touched(e, &e.output) >= graph.tensors[*t].elements()),
+            Place::Output(i) => {
+                op.outputs.get(i as usize).is_some_and(|t| touched(e, &e.output) >= graph.tensors[*t].elements())
+            }
             _ => true,
         }),
         OpKind::Move { elements } => op.outputs.iter().all(|t| graph.tensors[*t].elements() <= *elements),
@@ -105,7 +107,9 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
         match op.execution {
             // Lanes of an epilogue are those of the inline unit, of which there is one.
             Execution::Mapped { .. } => {
-                let inline = |e: &presil_hwmodels::Engine| matches!(e.kind, presil_hwmodels::EngineKind::Vector { inline: true, .. });
+                let inline = |e: &presil_hwmodels::Engine| {
+                    matches!(e.kind, presil_hwmodels::EngineKind::Vector { inline: true, .. })
+                };
                 if let Some((unit, _)) = chip.engines.iter_ids().find(|(_, e)| inline(e)) {
                     lanes[unit.0 as usize] += of(Resource::Vector);
                 }

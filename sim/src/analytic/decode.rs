@@ -79,7 +79,13 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
             phases.iter().filter_map(|(p, w)| p.ops.get(i).filter(|o| o.name == op.name).map(|o| (o, *w))).collect();
         mean.ops.push(mean_op(op, &same));
     }
-    push_new(&mut mean.assumptions, &format!("decode is the mean over {} contexts; shapes and mappings shown are those of the middle one", phases.len()));
+    push_new(
+        &mut mean.assumptions,
+        &format!(
+            "decode is the mean over {} contexts; shapes and mappings shown are those of the middle one",
+            phases.len()
+        ),
+    );
     mean
 }
 

@@ -1,8 +1,8 @@
 //! From a schedule to a Run by the analytic model.
 //!
-//! [`phase`] times one graph on one chip: ops in order with weights prefetched ([`timing`]), energy by component
+//! [`phase`] times one graph on one chip: ops in order with weights prefetched (`timing`), energy by component
 //! and action with static power over the whole time, traffic by memory, the bound that nothing beats
-//! ([`bound`]). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
+//! (`bound`). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
 //! Run.
 //!
 //! Accounting closes by construction: the parts of an op's time sum to its total, ops sum to the phase, and the
@@ -55,7 +55,12 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
     let counts = count(graph);
     let peak = peak_macs_per_second(graph, chip);
     let mapped = |id: &OpId| matches!(schedule.ops[*id].execution, Execution::Mapped { .. });
-    let on_arrays = graph.ops.ids().filter(mapped).map(|id| op_macs(graph, id).1 * u128::from(repeats[id.0 as usize])).sum::<u128>() as f64;
+    let on_arrays = graph
+        .ops
+        .ids()
+        .filter(mapped)
+        .map(|id| op_macs(graph, id).1 * u128::from(repeats[id.0 as usize]))
+        .sum::<u128>() as f64;
     let (lower_bound_s, lower_bound_by) = bound::lower(graph, chip, schedule);
     let small = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
     Phase {

@@ -56,7 +56,12 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
         let own = p.ops.iter().flat_map(|o| &o.traffic).filter(|x| x.memory == t.memory);
         close(own.map(|x| x.read_bytes + x.write_bytes).sum(), t.read_bytes + t.write_bytes, &t.memory);
     }
-    assert!(p.lower_bound_s > 0.0 && p.latency_s >= p.lower_bound_s * (1.0 - 1e-9), "{} < {}", p.latency_s, p.lower_bound_s);
+    assert!(
+        p.lower_bound_s > 0.0 && p.latency_s >= p.lower_bound_s * (1.0 - 1e-9),
+        "{} < {}",
+        p.latency_s,
+        p.lower_bound_s
+    );
     assert!(p.cold_latency_s >= p.latency_s);
 
     // Energy: executed MACs, and what must cross the DRAM port, at its energy.
@@ -208,7 +213,12 @@ fn repeated_blocks_take_as_long_as_written_out() {
     for n in [2, 3, 40, 200] {
         let folded = on(&build(n as u64, 1), &chip);
         let unfolded = on(&build(1, n), &chip);
-        assert!((folded.latency_s / unfolded.latency_s - 1.0).abs() < 1e-6, "{n}: {} {}", folded.latency_s, unfolded.latency_s);
+        assert!(
+            (folded.latency_s / unfolded.latency_s - 1.0).abs() < 1e-6,
+            "{n}: {} {}",
+            folded.latency_s,
+            unfolded.latency_s
+        );
         close(folded.energy_j, unfolded.energy_j, "energy");
         assert_eq!(folded.executed_macs, unfolded.executed_macs);
     }

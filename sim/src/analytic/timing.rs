@@ -75,7 +75,12 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
     let steps: Vec<Step> = schedule.ops.iter().map(|op| step(chip, op, cold)).collect();
     let mut run = Runner {
         prefetch: chip.mapspace.prefetch_weights,
-        blocks: graph.blocks.iter().filter(|b| !b.ops.is_empty()).map(|b| (b.ops.start as usize, b.ops.end as usize, b.repeat)).collect(),
+        blocks: graph
+            .blocks
+            .iter()
+            .filter(|b| !b.ops.is_empty())
+            .map(|b| (b.ops.start as usize, b.ops.end as usize, b.repeat))
+            .collect(),
         steps: &steps,
         ahead: std::collections::VecDeque::new(),
         times: vec![OpTime::default(); steps.len()],

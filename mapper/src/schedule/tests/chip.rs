@@ -57,7 +57,8 @@ pub fn chip() -> Chip {
     };
     let int8 = mode(Format::INT8, Format::INT8, Format::INT32, 1.0);
     let bf16 = mode(Format::BF16, Format::BF16, Format::FP32, 0.5);
-    let compute = Compute { clock: ClockId(0), modes: vec![int8, bf16], area: SquareMm(1e-3), static_power: Watts(1e-5) };
+    let compute =
+        Compute { clock: ClockId(0), modes: vec![int8, bf16], area: SquareMm(1e-3), static_power: Watts(1e-5) };
     let buffer = Memory { resident: true, ..memory(MemoryKind::Sram, 1 << 20, 256e9, 1e-13) };
     let nodes = [
         node("dram", None, 1, NodeKind::Memory(memory(MemoryKind::Dram, 16 << 30, 16e9, 4e-12))),
@@ -74,7 +75,11 @@ pub fn chip() -> Chip {
         memory: NodeId(1),
         lanes: 32,
         clock: ClockId(0),
-        modes: vec![VectorMode { format: Format::INT8, primitives: simple.to_vec() }, whole(Format::BF16), whole(Format::FP32)],
+        modes: vec![
+            VectorMode { format: Format::INT8, primitives: simple.to_vec() },
+            whole(Format::BF16),
+            whole(Format::FP32),
+        ],
         inline: true,
     };
     let host = EngineKind::Host {
