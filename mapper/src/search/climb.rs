@@ -15,6 +15,8 @@ pub(super) struct Climb<'a, 'f> {
     pub frame: &'a Frame,
     pub spreads: &'a [Vec<Spread>],
     pub factors: &'f mut Factors,
+    /// Whether to try all orders of loops together with the best places for storage below them.
+    pub thorough: bool,
 }
 
 /// The best plan of a group of moves so far.
@@ -28,8 +30,13 @@ struct Best<'e> {
 
 impl Best<'_> {
     fn offer(&mut self, plan: &Plan) {
+        self.try_out(plan);
+    }
+
+    /// Offers a plan; its score.
+    fn try_out(&mut self, plan: &Plan) -> Score {
         if self.left == 0 {
-            return;
+            return Score::WORST;
         }
         self.left -= 1;
         let score = (self.evaluate)(plan);
@@ -38,13 +45,61 @@ impl Best<'_> {
             self.plan.clone_from(plan);
             self.improved = true;
         }
+        score
+    }
+}
+
+/// All orders of up to four kinds; of more, the rotations.
+fn permutations(kinds: &[u8]) -> Vec<Vec<u8>> {
+    if kinds.len() > 4 {
+        let rotated = |i: usize| kinds[i..].iter().chain(&kinds[..i]).copied().collect();
+        return (0..kinds.len()).map(rotated).collect();
+    }
+    let mut all = vec![Vec::new()];
+    for _ in kinds {
+        let longer = |p: &Vec<u8>| {
+            let p = p.clone();
+            let rest: Vec<u8> = kinds.iter().copied().filter(|k| !p.contains(k)).collect();
+            rest.into_iter()
+                .map(move |k| p.iter().copied().chain([k]).collect::<Vec<u8>>())
+                .collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    all
+}
+
+/// A deterministic stream of numbers.
+#[derive(Debug)]
+pub(super) struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next number below a bound.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % bound.max(1) as u64) as usize
     }
 }
 
 impl Climb<'_, '_> {
     /// Climbs from a plan of a known score with at most `budget` evaluations.
-    pub fn climb(&mut self, plan: Plan, score: Score, budget: u64, evaluate: &mut dyn FnMut(&Plan) -> Score) -> (Plan, Score) {
-        let mut best = Best { plan, score, improved: false, left: budget, evaluate };
+    pub fn climb(
+        &mut self,
+        plan: Plan,
+        score: Score,
+        budget: u64,
+        evaluate: &mut dyn FnMut(&Plan) -> Score,
+    ) -> (Plan, Score) {
+        let mut best = Best {
+            plan,
+            score,
+            improved: false,
+            left: budget,
+            evaluate,
+        };
         while best.left > 0 {
             best.improved = false;
             self.spreading(&mut best);
@@ -60,6 +115,11 @@ impl Climb<'_, '_> {
             for level in (1..self.frame.levels.len()).rev() {
                 self.exchanging(&mut best, level);
             }
+            if !best.improved && self.thorough {
+                for level in 1..self.frame.levels.len() {
+                    self.placing(&mut best, level);
+                }
+            }
             if !best.improved {
                 break;
             }
@@ -67,7 +127,40 @@ impl Climb<'_, '_> {
         (best.plan, best.score)
     }
 
+    /// The best orders of loops with the best places of storage, all else as it is.
+    pub fn placed(
+        &mut self,
+        plan: Plan,
+        score: Score,
+        budget: u64,
+        evaluate: &mut dyn FnMut(&Plan) -> Score,
+    ) -> Plan {
+        let mut best = Best {
+            plan,
+            score,
+            improved: false,
+            left: budget,
+            evaluate,
+        };
+        for level in 1..self.frame.levels.len() {
+            self.placing(&mut best, level);
+        }
+        best.plan
+    }
+
+    /// Other assignments of axes, and parts of the present one.
     fn spreading(&self, best: &mut Best) {
+        let start = best.plan.clone();
+        for i in 0..start.spreads.len() {
+            let mut plan = start.clone();
+            let factor = plan.spreads[i].factor;
+            if factor > 2 {
+                plan.spreads[i].factor = factor.div_ceil(2);
+                best.offer(&plan);
+            }
+            plan.spreads.remove(i);
+            best.offer(&plan);
+        }
         let mut plan = best.plan.clone();
         for s in self.spreads {
             if *s != best.plan.spreads {
@@ -106,7 +199,9 @@ impl Climb<'_, '_> {
                 if level > 1 && f != now {
                     let above = start.layers[level - 1].factors[dim];
                     let spread = self.spread_below(&start, level - 1, dim);
-                    let rest = outer.div_ceil(inner.saturating_mul(f).saturating_mul(spread)).max(1);
+                    let rest = outer
+                        .div_ceil(inner.saturating_mul(f).saturating_mul(spread))
+                        .max(1);
                     if rest != above {
                         plan.layers[level - 1].factors[dim] = rest;
                         best.offer(&plan);
@@ -120,7 +215,12 @@ impl Climb<'_, '_> {
     /// The places of the loops of a level, and of the storage below them.
     fn ordering(&self, best: &mut Best, level: usize) {
         let n = self.frame.dims.len();
-        let active: Vec<usize> = best.plan.layers[level].order.iter().copied().filter(|d| self.loops(&best.plan, level, *d)).collect();
+        let active: Vec<usize> = best.plan.layers[level]
+            .order
+            .iter()
+            .copied()
+            .filter(|d| self.loops(&best.plan, level, *d))
+            .collect();
         if active.len() > 1 {
             let start = best.plan.clone();
             for (i, dim) in active.iter().enumerate() {
@@ -129,7 +229,11 @@ impl Climb<'_, '_> {
                     order.remove(i);
                     order.insert(j, *dim);
                     let mut plan = start.clone();
-                    let idle = start.layers[level].order.iter().copied().filter(|d| !active.contains(d));
+                    let idle = start.layers[level]
+                        .order
+                        .iter()
+                        .copied()
+                        .filter(|d| !active.contains(d));
                     plan.layers[level].order = idle.chain(order).collect();
                     best.offer(&plan);
                 }
@@ -142,11 +246,63 @@ impl Climb<'_, '_> {
         let start = best.plan.clone();
         for o in (0..3).filter(|o| start.layers[below].keep & (1 << o) != 0) {
             let order = &start.layers[level].order;
-            let places = (0..n).filter(|p| self.loops(&start, level, order[*p])).chain([n]);
+            let places = (0..n)
+                .filter(|p| self.loops(&start, level, order[*p]))
+                .chain([n]);
             for p in places.filter(|p| *p != start.layers[below].hoist[o]) {
                 let mut plan = start.clone();
                 plan.layers[below].hoist[o] = p;
                 best.offer(&plan);
+            }
+        }
+    }
+
+    /// Orders of the loops above a level, dimensions of equal operands side by side; for each the places of the
+    /// storage below, one operand after the other.
+    fn placing(&self, best: &mut Best, level: usize) {
+        let above = level - 1;
+        if !self.frame.levels[above].fans.is_empty() {
+            return;
+        }
+        let (n, start) = (self.frame.dims.len(), best.plan.clone());
+        let l = &self.frame.levels[level];
+        let mut kinds: Vec<u8> = self.frame.dims.iter().map(|d| d.operands).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let free = l.allowed() & !l.required;
+        for order in permutations(&kinds) {
+            let mut plan = start.clone();
+            let rank = |d: &usize| {
+                order
+                    .iter()
+                    .position(|k| *k == self.frame.dims[*d].operands)
+            };
+            plan.layers[above].order.sort_by_key(rank);
+            let sequence = plan.layers[above].order.clone();
+            let places: Vec<usize> = (0..n)
+                .filter(|p| self.loops(&plan, above, sequence[*p]))
+                .chain([n])
+                .collect();
+            for first in 0..3 {
+                for step in [1, 2] {
+                    let mut plan = plan.clone();
+                    plan.layers[level].keep &= !free;
+                    for o in [first, (first + step) % 3, (first + 2 * step) % 3] {
+                        if l.allowed() & (1 << o) == 0 {
+                            continue;
+                        }
+                        let mut taken = (best.try_out(&plan), plan.clone());
+                        plan.layers[level].keep |= 1 << o;
+                        for p in &places {
+                            plan.layers[level].hoist[o] = *p;
+                            let score = best.try_out(&plan);
+                            if score.beats(taken.0) {
+                                taken = (score, plan.clone());
+                            }
+                        }
+                        plan = taken.1;
+                    }
+                }
             }
         }
     }
@@ -182,20 +338,28 @@ impl Climb<'_, '_> {
     /// Iterations of a dimension in space below a level's loops, before the next level.
     fn spread_below(&self, plan: &Plan, level: usize, dim: usize) -> u64 {
         let axes = self.frame.levels[level].axes();
-        plan.spreads.iter().filter(|s| s.dim == dim && axes.contains(&s.axis)).map(|s| s.factor).product()
+        plan.spreads
+            .iter()
+            .filter(|s| s.dim == dim && axes.contains(&s.axis))
+            .map(|s| s.factor)
+            .product()
     }
 
     /// Tiles of a dimension inside a level's loops and outside the loops of the level above it (not cut off).
     fn tiles(&self, plan: &Plan, level: usize, dim: usize) -> (u64, u64) {
         let mut tile = 1u64;
         for l in (level + 1..plan.layers.len()).rev() {
-            tile = tile.saturating_mul(self.spread_below(plan, l, dim)).saturating_mul(plan.layers[l].factors[dim]);
+            tile = tile
+                .saturating_mul(self.spread_below(plan, l, dim))
+                .saturating_mul(plan.layers[l].factors[dim]);
         }
         let inner = tile.saturating_mul(self.spread_below(plan, level, dim));
         let mut outer = inner.saturating_mul(plan.layers[level].factors[dim]);
         if level > 1 {
             let above = self.spread_below(plan, level - 1, dim);
-            outer = outer.saturating_mul(above).saturating_mul(plan.layers[level - 1].factors[dim]);
+            outer = outer
+                .saturating_mul(above)
+                .saturating_mul(plan.layers[level - 1].factors[dim]);
         }
         (inner, outer)
     }
@@ -204,6 +368,34 @@ impl Climb<'_, '_> {
     fn loops(&self, plan: &Plan, level: usize, dim: usize) -> bool {
         let (inner, _) = self.tiles(plan, level, dim);
         inner < self.frame.dims[dim].size && (level == 0 || plan.layers[level].factors[dim] > 1)
+    }
+
+    /// Changes a plan in a few places at random.
+    pub fn kicked(&mut self, mut plan: Plan, numbers: &mut Numbers) -> Plan {
+        let (n, levels) = (self.frame.dims.len(), self.frame.levels.len());
+        for _ in 0..2 + numbers.below(3) {
+            let level = numbers.below(levels);
+            let layer = &mut plan.layers[level];
+            match numbers.below(5) {
+                0 if level > 0 => {
+                    let l = &self.frame.levels[level];
+                    layer.keep ^= l.allowed() & !l.required & (1 << numbers.below(3));
+                }
+                1 if level > 0 => layer.hoist[numbers.below(3)] = numbers.below(n + 1),
+                2 if n > 1 => layer.order.swap(numbers.below(n), numbers.below(n)),
+                3 if !self.spreads.is_empty() => {
+                    plan.spreads
+                        .clone_from(&self.spreads[numbers.below(self.spreads.len())]);
+                }
+                _ if level > 0 && n > 0 => {
+                    let dim = numbers.below(n);
+                    let list = self.factors.of(self.frame.dims[dim].size);
+                    plan.layers[level].factors[dim] = list[numbers.below(list.len())];
+                }
+                _ => {}
+            }
+        }
+        plan
     }
 
     /// Grows the tiles of every level, from the inside out, as long as they fit: all dimensions alike.

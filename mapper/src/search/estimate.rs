@@ -46,8 +46,12 @@ impl Score {
 
     /// Better by more than rounding.
     pub fn beats(self, other: Self) -> bool {
-        let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
-        if near(self.0, other.0) { self.1 < other.1 && !near(self.1, other.1) } else { self.0 < other.0 }
+        let near = |a: f64, b: f64| a == b || (a - b).abs() < 1e-9 * a.abs().min(b.abs());
+        if near(self.0, other.0) {
+            self.1 < other.1 && !near(self.1, other.1)
+        } else {
+            self.0 < other.0
+        }
     }
 }
 
@@ -91,25 +95,45 @@ impl Estimator {
         for (port, store) in self.ports.iter().zip(&frame.stores) {
             energy += port.bits[0] * store.energy[0] + port.bits[1] * store.energy[1];
             let [read, write] = port.seconds;
-            let busy = if store.shared_port { read + write } else { read.max(write) } + port.setup;
+            let busy = if store.shared_port {
+                read + write
+            } else {
+                read.max(write)
+            } + port.setup;
             longest = longest.max(busy);
             steady = steady.max(busy - port.exposed);
         }
-        Some(Estimate { time: frame.fixed + (wait.exposed + steady).max(longest), energy })
+        Some(Estimate {
+            time: frame.fixed + (wait.exposed + steady).max(longest),
+            energy,
+        })
     }
 
     /// Whether the tiles of the lowered plan fit.
     fn fits(&mut self, frame: &Frame) -> bool {
         self.mark_partial(frame);
         for item in &self.items {
-            if let Item::Keep { operand, store, level, elements } = *item
+            if let Item::Keep {
+                operand,
+                store,
+                level,
+                elements,
+            } = *item
                 && level > 0
             {
                 let partial = operand == 2 && self.partial[store];
-                self.used[store] += elements * if partial { frame.partial } else { frame.bits[operand] };
+                self.used[store] += elements
+                    * if partial {
+                        frame.partial
+                    } else {
+                        frame.bits[operand]
+                    };
             }
         }
-        self.used.iter().zip(&frame.stores).all(|(u, s)| *u <= s.capacity)
+        self.used
+            .iter()
+            .zip(&frame.stores)
+            .all(|(u, s)| *u <= s.capacity)
     }
 
     /// Finds the stores of the output that may hold partial sums: a loop above the next one inside reduces, other
@@ -123,7 +147,9 @@ impl Estimator {
                     summed |= frame.dims[l.dim].scatters;
                 }
                 Item::Space { each: l, .. } => reduced |= frame.dims[l.dim].scatters,
-                Item::Keep { operand: 2, store, .. } => {
+                Item::Keep {
+                    operand: 2, store, ..
+                } => {
                     if let Some(last) = last.replace(store) {
                         self.partial[last] = reduced;
                     }
@@ -168,7 +194,11 @@ impl Estimator {
                     run.instances *= l.trips;
                     let dim = &frame.dims[l.dim];
                     let merged = dim.operands & bit == 0 && frame.axes[axis].shared & bit != 0;
-                    run.parts *= if dim.operands & bit != 0 { l.ratio } else { l.trips };
+                    run.parts *= if dim.operands & bit != 0 {
+                        l.ratio
+                    } else {
+                        l.trips
+                    };
                     if merged {
                         between.served *= l.trips;
                     }
@@ -177,17 +207,43 @@ impl Estimator {
                         run.apart = true;
                     }
                 }
-                Item::Keep { operand: o, store, level, elements } if o == operand => {
+                Item::Keep {
+                    operand: o,
+                    store,
+                    level,
+                    elements,
+                } if o == operand => {
                     let mut fresh = elements;
                     if let (Some(parent), true) = (above, level > 0) {
                         let keeps = frame.stores[store].keep_overlap;
-                        let share = if keeps { self.fresh(frame, operand, &run) } else { 1.0 };
+                        let share = if keeps {
+                            self.fresh(frame, operand, &run)
+                        } else {
+                            1.0
+                        };
                         let entering = run.visits * elements * share * run.parts;
-                        let child = Child { store, elements, visits: run.visits };
-                        fresh = self.edge(frame, operand, parent, Some(child), entering, &run, &between, wait);
+                        let child = Child {
+                            store,
+                            elements,
+                            visits: run.visits,
+                        };
+                        fresh = self.edge(
+                            frame,
+                            operand,
+                            parent,
+                            Some(child),
+                            entering,
+                            &run,
+                            &between,
+                            wait,
+                        );
                         wires += self.wires(frame, operand, entering, &between);
                     }
-                    above = Some(Parent { store, instances: run.instances, fresh });
+                    above = Some(Parent {
+                        store,
+                        instances: run.instances,
+                        fresh,
+                    });
                     between = Between::default();
                 }
                 Item::Keep { .. } => {}
@@ -195,7 +251,9 @@ impl Estimator {
         }
         // The compute nodes take every operand anew for every point.
         if let Some(parent) = above {
-            self.edge(frame, operand, parent, None, frame.macs, &run, &between, wait);
+            self.edge(
+                frame, operand, parent, None, frame.macs, &run, &between, wait,
+            );
             wires += self.wires(frame, operand, frame.macs, &between);
         }
         wires
@@ -204,7 +262,11 @@ impl Estimator {
     /// Energy of the fanouts between a parent and its children: a word pays for each instance that it reaches.
     fn wires(&self, frame: &Frame, operand: usize, entering: f64, between: &Between) -> f64 {
         let served = entering / between.served;
-        let width = if operand == 2 { frame.partial } else { frame.bits[operand] };
+        let width = if operand == 2 {
+            frame.partial
+        } else {
+            frame.bits[operand]
+        };
         served * (between.hops + between.hop * between.served) * width
     }
 
@@ -229,11 +291,18 @@ impl Estimator {
             let (width, wide) = (frame.bits[2], frame.partial);
             let again = (served - parent.fresh).max(0.0);
             let returned = if between.apart { 0.0 } else { again };
-            let finals = if run.apart { 0.0 } else { frame.outputs.min(served) };
+            let finals = if run.apart {
+                0.0
+            } else {
+                frame.outputs.min(served)
+            };
             let held = child.is_some_and(|c| self.partial[c.store]);
             fresh = entering - returned;
             let above = [again * wide, finals * width + (served - finals) * wide];
-            (above, [entering * if held { wide } else { width }, returned * wide])
+            (
+                above,
+                [entering * if held { wide } else { width }, returned * wide],
+            )
         } else {
             let width = frame.bits[operand];
             ([served * width, 0.0], [0.0, entering * width])
@@ -243,7 +312,11 @@ impl Estimator {
         let here = self.port(frame, child.store, here, run.instances);
         // The first tile in, or the last one out, overlaps with nothing.
         let part = (child.elements * run.instances / entering).min(1.0);
-        let (above, here) = if operand == 2 { (above[1], here[0]) } else { (above[0], here[1]) };
+        let (above, here) = if operand == 2 {
+            (above[1], here[0])
+        } else {
+            (above[0], here[1])
+        };
         let setup = frame.stores[parent.store].setup;
         wait.exposed += above.max(here) * part + setup;
         if frame.stores[child.store].single {
@@ -270,12 +343,18 @@ impl Estimator {
     /// The part of a tile that a step of the innermost loop over its operand fetches, averaged over the loop.
     fn fresh(&self, frame: &Frame, operand: usize, run: &Walk) -> f64 {
         let Some((_, l)) = run.last else { return 1.0 };
-        let rank = frame.ranks[operand].iter().find(|r| r.terms.len() > 1 && r.terms.iter().any(|t| t.0 == l.dim));
+        let rank = frame.ranks[operand]
+            .iter()
+            .find(|r| r.terms.len() > 1 && r.terms.iter().any(|t| t.0 == l.dim));
         let Some(rank) = rank else { return 1.0 };
         let (mut points, mut span) = (1.0, 1.0);
         let mut coefficient = 1.0;
         for &(d, c) in &rank.terms {
-            let tile = if d == l.dim { l.tile } else { self.tile_at(run, d) };
+            let tile = if d == l.dim {
+                l.tile
+            } else {
+                self.tile_at(run, d)
+            };
             points *= tile as f64;
             span += (tile.saturating_sub(1)) as f64 * c / rank.step;
             if d == l.dim {
@@ -338,7 +417,14 @@ struct Walk {
 
 impl Default for Walk {
     fn default() -> Self {
-        Self { all: 1.0, visits: 1.0, parts: 1.0, instances: 1.0, apart: false, last: None }
+        Self {
+            all: 1.0,
+            visits: 1.0,
+            parts: 1.0,
+            instances: 1.0,
+            apart: false,
+            last: None,
+        }
     }
 }
 
@@ -357,7 +443,12 @@ struct Between {
 
 impl Default for Between {
     fn default() -> Self {
-        Self { served: 1.0, apart: false, hops: 0.0, hop: 0.0 }
+        Self {
+            served: 1.0,
+            apart: false,
+            hops: 0.0,
+            hop: 0.0,
+        }
     }
 }
 
@@ -388,7 +479,11 @@ fn iterations(items: &[Item], dim: usize, size: u64) -> f64 {
                 Item::Time(l) if l.dim == dim => {
                     let (whole, rest) = (extent / l.tile, extent % l.tile);
                     let inner = &items[i + 1..];
-                    let full = if whole > 0 { whole as f64 * go(inner, dim, l.tile) } else { 0.0 };
+                    let full = if whole > 0 {
+                        whole as f64 * go(inner, dim, l.tile)
+                    } else {
+                        0.0
+                    };
                     return full + if rest > 0 { go(inner, dim, rest) } else { 0.0 };
                 }
                 Item::Space { each: l, .. } if l.dim == dim => {

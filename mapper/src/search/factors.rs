@@ -26,7 +26,10 @@ pub(super) struct Factors {
 impl Factors {
     /// The factors of an extent in rising order.
     pub fn of(&mut self, extent: u64) -> std::rc::Rc<[u64]> {
-        self.cache.entry(extent).or_insert_with(|| spread(extent).into()).clone()
+        self.cache
+            .entry(extent)
+            .or_insert_with(|| spread(extent).into())
+            .clone()
     }
 }
 
@@ -34,14 +37,14 @@ fn spread(extent: u64) -> Vec<u64> {
     let mut all: Vec<(u64, u8)> = vec![(1, 0), (extent, 0)];
     let root = (1..).take_while(|k| k * k <= extent && *k <= 4096);
     for k in root {
-        let rank = if extent % k == 0 { 1 } else { 2 };
+        let rank = if extent.is_multiple_of(k) { 1 } else { 2 };
         all.push((extent.div_ceil(k), rank));
         if rank == 1 {
             all.push((k, 1));
         }
     }
     let powers = (1..64).map(|b| 1u64 << b).take_while(|p| *p < extent);
-    all.extend(powers.map(|p| (p, if extent % p == 0 { 1 } else { 3 })));
+    all.extend(powers.map(|p| (p, if extent.is_multiple_of(p) { 1 } else { 3 })));
     all.sort_unstable();
     all.dedup_by_key(|f| f.0);
     // One factor of each bucket of a ratio of 1.4: the best ranked, then the largest.
@@ -66,7 +69,10 @@ mod tests {
     #[test]
     fn quotients_are_distinct_and_efficient() {
         assert_eq!(ceil_quotients(12, 12), [12, 6, 4, 3, 2, 1]);
-        assert_eq!(ceil_quotients(113, 16), [15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        assert_eq!(
+            ceil_quotients(113, 16),
+            [15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+        );
         assert_eq!(ceil_quotients(13, 14), [13, 7, 5, 4, 3, 2, 1]);
     }
 

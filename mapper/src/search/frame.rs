@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use presil_hwmodels::{DimSelector, EngineKind, Fanout, NodeId, NodeKind, Operand, OperandSet, Overlap};
+use presil_hwmodels::{
+    DimSelector, EngineKind, Fanout, NodeId, NodeKind, Operand, OperandSet, Overlap,
+};
 use presil_workloads::{Access, Affine, DimId, Domain, Einsum};
 
 use crate::mapping::selects;
@@ -94,7 +96,13 @@ impl Level {
 
     /// Operands that it may keep.
     pub fn allowed(&self) -> u8 {
-        (0..3).fold(0, |s, o| if self.memory[o].is_some() { s | 1 << o } else { s })
+        (0..3).fold(0, |s, o| {
+            if self.memory[o].is_some() {
+                s | 1 << o
+            } else {
+                s
+            }
+        })
     }
 }
 
@@ -140,7 +148,8 @@ const OUTPUT: u8 = 1 << 2;
 
 /// Whether points that differ in a dimension may update the same output element: it is reduced, or shares a rank.
 fn scatters(einsum: &Einsum, dim: DimId) -> bool {
-    let rows = matches!(einsum.domain, Domain::Ragged { group, row, .. } if group == dim || row == dim);
+    let rows =
+        matches!(einsum.domain, Domain::Ragged { group, row, .. } if group == dim || row == dim);
     let many = |r: &Affine| r.terms.iter().filter(|t| einsum.dim(t.0).size > 1).count() > 1;
     let shares = |r: &Affine| r.terms.iter().any(|t| t.0 == dim) && many(r);
     einsum.is_reduced(dim) || (!rows && einsum.output.ranks.iter().any(shares))
@@ -157,10 +166,19 @@ impl Frame {
         let dims: Vec<FrameDim> = einsum
             .dim_ids()
             .filter(|d| einsum.dim(*d).size > 1)
-            .map(|id| FrameDim { id, size: einsum.dim(id).size, operands: operands_of(einsum, id), scatters: scatters(einsum, id) })
+            .map(|id| FrameDim {
+                id,
+                size: einsum.dim(id).size,
+                operands: operands_of(einsum, id),
+                scatters: scatters(einsum, id),
+            })
             .collect();
-        let ranks = [einsum.inputs.first(), einsum.inputs.get(1), Some(&einsum.output)]
-            .map(|a| a.map(|a| ranks(a, &dims)).unwrap_or_default());
+        let ranks = [
+            einsum.inputs.first(),
+            einsum.inputs.get(1),
+            Some(&einsum.output),
+        ]
+        .map(|a| a.map(|a| ranks(a, &dims)).unwrap_or_default());
         let (stores, levels, axes) = levels(problem, &dims);
         let points: f64 = dims.iter().map(|d| d.size as f64).product();
         let macs = einsum.executed_points().map_or(points, |p| p as f64);
@@ -185,7 +203,10 @@ impl Frame {
 
     /// Distinct elements of an operand that a tile touches, at most.
     pub fn elements(&self, operand: usize, tile: &[u64]) -> f64 {
-        self.ranks[operand].iter().map(|r| r.touched(tile)).product()
+        self.ranks[operand]
+            .iter()
+            .map(|r| r.touched(tile))
+            .product()
     }
 }
 
@@ -203,7 +224,11 @@ impl Rank {
                 active += 1;
             }
         }
-        let touched = if active > 1 { f64::min(points, span) } else { points };
+        let touched = if active > 1 {
+            f64::min(points, span)
+        } else {
+            points
+        };
         touched.min(self.extent)
     }
 }
@@ -211,11 +236,18 @@ impl Rank {
 fn ranks(access: &Access, dims: &[FrameDim]) -> Vec<Rank> {
     let one = |(rank, extent): (&Affine, &u64)| {
         let index = |d: DimId| dims.iter().position(|x| x.id == d);
-        let terms: Vec<(usize, u64)> =
-            rank.terms.iter().filter_map(|(d, c)| Some((index(*d)?, c.unsigned_abs().max(1)))).collect();
+        let terms: Vec<(usize, u64)> = rank
+            .terms
+            .iter()
+            .filter_map(|(d, c)| Some((index(*d)?, c.unsigned_abs().max(1))))
+            .collect();
         let step = terms.iter().fold(0, |g, (_, c)| gcd(g, *c)).max(1);
         let terms = terms.into_iter().map(|(d, c)| (d, c as f64)).collect();
-        Rank { terms, step: step as f64, extent: *extent as f64 }
+        Rank {
+            terms,
+            step: step as f64,
+            extent: *extent as f64,
+        }
     };
     let ranks = access.ranks.iter().zip(&access.extents).map(one);
     ranks.filter(|r| !r.terms.is_empty()).collect()
@@ -227,12 +259,19 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// Seconds of launch, and of fill and drain of the array.
 fn fixed(problem: &Problem) -> f64 {
-    let Some(engine) = problem.chip.engines.get(problem.engine) else { return 0.0 };
+    let Some(engine) = problem.chip.engines.get(problem.engine) else {
+        return 0.0;
+    };
     let leaf = problem.path.last().map(|n| &problem.chip.nodes[*n].kind);
     let cycles = match (&engine.kind, leaf) {
-        (EngineKind::Array { fill_cycles, drain_cycles, .. }, Some(NodeKind::Compute(c))) => {
-            (fill_cycles + drain_cycles) as f64 / problem.chip.clocks[c.clock].domain.frequency.0
-        }
+        (
+            EngineKind::Array {
+                fill_cycles,
+                drain_cycles,
+                ..
+            },
+            Some(NodeKind::Compute(c)),
+        ) => (fill_cycles + drain_cycles) as f64 / problem.chip.clocks[c.clock].domain.frequency.0,
         _ => 0.0,
     };
     engine.launch.0 + cycles
@@ -314,7 +353,10 @@ fn levels(problem: &Problem, dims: &[FrameDim]) -> (Vec<Store>, Vec<Level>, Vec<
         match &problem.chip.nodes[*node].kind {
             NodeKind::Memory(m) => {
                 let mine = |o: &Operand| p > home[o.index()] && m.keeps.has(*o);
-                let kept = Operand::ALL.iter().filter(|o| mine(o)).fold(0u8, |s, o| s | 1 << o.index());
+                let kept = Operand::ALL
+                    .iter()
+                    .filter(|o| mine(o))
+                    .fold(0u8, |s, o| s | 1 << o.index());
                 if kept == 0 {
                     continue;
                 }
@@ -335,7 +377,10 @@ fn levels(problem: &Problem, dims: &[FrameDim]) -> (Vec<Store>, Vec<Level>, Vec<
                 let start = axes.len();
                 axes.extend(axes_of(problem, *node, f, dims));
                 if let Some(level) = levels.last_mut() {
-                    level.fans.push(Fan { axes: start..axes.len(), hop: f.hop_energy.0 });
+                    level.fans.push(Fan {
+                        axes: start..axes.len(),
+                        hop: f.hop_energy.0,
+                    });
                 }
                 fresh = true;
             }
@@ -348,7 +393,21 @@ fn levels(problem: &Problem, dims: &[FrameDim]) -> (Vec<Store>, Vec<Level>, Vec<
 /// Names that axes of a problem's path select dimensions by.
 pub(super) fn named_dims<'a>(problem: &Problem<'a>) -> Vec<&'a str> {
     let kinds = problem.path.iter().map(|n| &problem.chip.nodes[*n].kind);
-    let fanouts = kinds.filter_map(|k| if let NodeKind::Fanout(f) = k { Some(f) } else { None });
+    let fanouts = kinds.filter_map(|k| {
+        if let NodeKind::Fanout(f) = k {
+            Some(f)
+        } else {
+            None
+        }
+    });
     let selectors = fanouts.flat_map(|f| f.dims.iter().flat_map(|d| &d.accepts));
-    selectors.filter_map(|s| if let DimSelector::Named(n) = s { Some(n.as_str()) } else { None }).collect()
+    selectors
+        .filter_map(|s| {
+            if let DimSelector::Named(n) = s {
+                Some(n.as_str())
+            } else {
+                None
+            }
+        })
+        .collect()
 }

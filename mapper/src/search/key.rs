@@ -45,7 +45,8 @@ impl Key {
             let ranks = a.ranks.iter().zip(&a.extents);
             ranks
                 .map(|(r, extent)| {
-                    let mut terms: Vec<(u32, i64)> = r.terms.iter().map(|(d, c)| (d.0, *c)).collect();
+                    let mut terms: Vec<(u32, i64)> =
+                        r.terms.iter().map(|(d, c)| (d.0, *c)).collect();
                     terms.sort_unstable();
                     (terms, r.offset, *extent)
                 })
@@ -54,10 +55,18 @@ impl Key {
         let domain = match e.domain {
             Domain::Dense => DomainKey::Dense,
             Domain::Causal { query, key, offset } => DomainKey::Causal(query.0, key.0, offset),
-            Domain::Banded { query, key, offset, window } => DomainKey::Banded(query.0, key.0, offset, window),
-            Domain::Ragged { group, row, rows, distinct } => {
-                DomainKey::Ragged(group.0, row.0, rows, distinct.to_bits())
-            }
+            Domain::Banded {
+                query,
+                key,
+                offset,
+                window,
+            } => DomainKey::Banded(query.0, key.0, offset, window),
+            Domain::Ragged {
+                group,
+                row,
+                rows,
+                distinct,
+            } => DomainKey::Ragged(group.0, row.0, rows, distinct.to_bits()),
         };
         let selected = super::frame::named_dims(problem);
         Self {
@@ -65,7 +74,13 @@ impl Key {
             names: e
                 .dims
                 .iter()
-                .map(|d| if selected.contains(&d.name.as_str()) { d.name.clone() } else { String::new() })
+                .map(|d| {
+                    if selected.contains(&d.name.as_str()) {
+                        d.name.clone()
+                    } else {
+                        String::new()
+                    }
+                })
                 .collect(),
             operands: e.operands().map(access).collect(),
             domain,

@@ -29,13 +29,12 @@ pub use key::Key;
 
 use presil_hwmodels::Operand;
 use presil_numerics::Bytes;
-use presil_workloads::Domain;
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
 use crate::analysis::{AnalysisError, evaluate};
 use crate::{Cost, Mapping, MappingError, Problem};
-use climb::Climb;
+use climb::{Climb, Numbers};
 use estimate::{Estimator, Score};
 use factors::Factors;
 use frame::Frame;
@@ -75,7 +74,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { estimates: 12_000, evaluations: 96 }
+        Self {
+            estimates: 6_000,
+            evaluations: 72,
+        }
     }
 }
 
@@ -119,19 +121,21 @@ pub enum SearchError {
 }
 
 /// Assignments of axes that are looked into.
-const ASSIGNMENTS: usize = 16;
+const ASSIGNMENTS: usize = 12;
 /// Climbs from the best seeds.
 const CLIMBS: usize = 6;
-/// Exact analyses of a masked problem.
-const MASKED: u64 = 4;
 /// Plans that are analysed exactly before the last climb.
-const FINALISTS: usize = 24;
+const FINALISTS: usize = 16;
 
 /// The best mapping found for a problem. Equal problems give equal solutions.
 ///
 /// # Errors
 /// If no mapping is legal: [`SearchError::DoesNotFit`] names the memory that is too small.
-pub fn solve(problem: &Problem, objective: Objective, options: &Options) -> Result<Solution, SearchError> {
+pub fn solve(
+    problem: &Problem,
+    objective: Objective,
+    options: &Options,
+) -> Result<Solution, SearchError> {
     let frame = Frame::new(problem);
     let mut search = Search {
         frame: &frame,
@@ -139,19 +143,27 @@ pub fn solve(problem: &Problem, objective: Objective, options: &Options) -> Resu
         estimator: Estimator::default(),
         factors: Factors::default(),
         pool: Vec::new(),
+        balanced: Vec::new(),
     };
     let trivial = Plan::trivial(&frame);
     let spreads = spatial::assignments(&frame, ASSIGNMENTS);
     search.explore(&trivial, &spreads, options.estimates);
-    // The analysis of a masked domain walks its tiles: it is worth only the few best plans.
-    let options = if matches!(problem.einsum.domain, Domain::Dense) {
-        *options
-    } else {
-        Options { evaluations: options.evaluations.min(MASKED), ..*options }
+    let mut exact = Exact {
+        problem,
+        frame: &frame,
+        objective,
+        best: None,
+        failure: None,
+        seen: FxHashSet::default(),
+        count: 0,
     };
-    let mut exact = Exact { problem, frame: &frame, objective, best: None, failure: None, seen: FxHashSet::default(), count: 0 };
     let pool = std::mem::take(&mut search.pool);
-    for (_, plan) in pool.iter().take(FINALISTS.min(options.evaluations.max(1) as usize)) {
+    let finalists = pool
+        .iter()
+        .map(|(_, plan)| plan)
+        .take(FINALISTS)
+        .chain(&search.balanced);
+    for plan in finalists.take(options.evaluations.max(1) as usize) {
         exact.evaluate(plan);
     }
     if exact.best.is_none() {
@@ -159,7 +171,12 @@ pub fn solve(problem: &Problem, objective: Objective, options: &Options) -> Resu
     }
     if let Some((score, plan, ..)) = exact.best.clone() {
         let left = options.evaluations.saturating_sub(exact.count);
-        let mut climb = Climb { frame: &frame, spreads: &spreads, factors: &mut search.factors };
+        let mut climb = Climb {
+            frame: &frame,
+            spreads: &spreads,
+            factors: &mut search.factors,
+            thorough: false,
+        };
         climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
     }
     let evaluated = search.estimator.count + exact.count;
@@ -172,12 +189,19 @@ pub fn solve(problem: &Problem, objective: Objective, options: &Options) -> Resu
         exact.count,
     );
     match (exact.best, exact.failure) {
-        (Some((_, _, mapping, cost)), _) => Ok(Solution { mapping, cost, evaluated, space }),
+        (Some((_, _, mapping, cost)), _) => Ok(Solution {
+            mapping,
+            cost,
+            evaluated,
+            space,
+        }),
         (None, Some(failure)) => Err(too_small(problem, &frame).unwrap_or(failure)),
-        (None, None) => Err(too_small(problem, &frame).unwrap_or(SearchError::Illegal(MappingError::Place {
-            step: 0,
-            reason: "the search made no mapping".into(),
-        }))),
+        (None, None) => Err(too_small(problem, &frame).unwrap_or(SearchError::Illegal(
+            MappingError::Place {
+                step: 0,
+                reason: "the search made no mapping".into(),
+            },
+        ))),
     }
 }
 
@@ -188,7 +212,9 @@ struct Search<'a> {
     estimator: Estimator,
     factors: Factors,
     /// The best plans, best first.
-    pool: Vec<(Score, Plan)>,
+    pool: Vec<Scored>,
+    /// Where climbs ended, also those that other objectives led: safe where the estimate of one of them errs.
+    balanced: Vec<Plan>,
 }
 
 impl Search<'_> {
@@ -201,11 +227,18 @@ impl Search<'_> {
     /// Fills the pool within a budget of estimates.
     fn explore(&mut self, trivial: &Plan, spreads: &[Vec<Spread>], budget: u64) {
         let mut seeds = Vec::new();
-        for s in spreads {
-            for keep_all in [true, false] {
-                let mut plan = Plan { spreads: s.clone(), ..trivial.clone() };
+        for (i, s) in spreads.iter().enumerate() {
+            for keep_all in [true, false].into_iter().take(if i < 3 { 2 } else { 1 }) {
+                let mut plan = Plan {
+                    spreads: s.clone(),
+                    ..trivial.clone()
+                };
                 for (layer, level) in plan.layers.iter_mut().zip(&self.frame.levels).skip(1) {
-                    layer.keep = if keep_all { level.allowed() } else { level.required };
+                    layer.keep = if keep_all {
+                        level.allowed()
+                    } else {
+                        level.required
+                    };
                 }
                 if self.score(&plan) != Score::WORST {
                     let filled = self.filled(plan);
@@ -221,67 +254,186 @@ impl Search<'_> {
             seeds.push((score, trivial.clone()));
         }
         rank(&mut seeds);
-        let seeds = varied(seeds, CLIMBS);
-        let share = budget.saturating_sub(self.estimator.count) / seeds.len().max(1) as u64;
-        for (score, plan) in seeds {
-            self.climb(spreads, plan, score, share);
+        let (seeds, rest) = varied(seeds, CLIMBS);
+        // The product of time and energy has fewer plateaus than either: it leads, the objective follows. Energy
+        // has none; it leads the way for time from the best seed.
+        let share = budget.saturating_sub(self.estimator.count) / (3 * seeds.len() + 6) as u64;
+        let placed = self.placed(trivial, share);
+        let seeds = seeds.into_iter().map(|s| s.1).chain(placed);
+        for (i, seed) in seeds.enumerate() {
+            for leader in [Objective::Edp, Objective::Energy, Objective::Latency] {
+                let leads = leader == self.objective || leader == Objective::Edp;
+                if !leads && (i > 0 || leader == Objective::Latency) {
+                    continue;
+                }
+                let mut plan = self.climb(leader, spreads, seed.clone(), Score::WORST, share);
+                if leader != self.objective {
+                    self.balanced.push(plan.clone());
+                    plan = self.climb(self.objective, spreads, plan, Score::WORST, share);
+                }
+                self.balanced.push(plan);
+            }
         }
-        let left = budget.saturating_sub(self.estimator.count);
-        if let Some((score, plan)) = self.pool.first().cloned() {
-            self.climb(spreads, plan, score, left);
+        self.polish(spreads, rest, budget);
+    }
+
+    /// The plainest plan with the best order of its loops and the best places of storage among them.
+    fn placed(&mut self, trivial: &Plan, budget: u64) -> Option<Plan> {
+        let score = self.score(trivial);
+        let Self {
+            frame,
+            objective,
+            estimator,
+            factors,
+            ..
+        } = self;
+        let mut climb = Climb {
+            frame,
+            spreads: &[],
+            factors,
+            thorough: true,
+        };
+        let mut evaluate = |p: &Plan| {
+            let estimate = estimator.estimate(frame, p);
+            estimate.map_or(Score::WORST, |e| Score::new(*objective, e.time, e.energy))
+        };
+        (score != Score::WORST)
+            .then(|| climb.placed(trivial.clone(), score, 3 * budget, &mut evaluate))
+    }
+
+    /// Climbs from kicked good plans, and from the seeds that are left, in turn, as long as the budget lasts.
+    fn polish(&mut self, spreads: &[Vec<Spread>], seeds: Vec<Scored>, budget: u64) {
+        let mut numbers = Numbers(1);
+        let mut seeds = seeds.into_iter();
+        let mut round = 0;
+        // Without loops there is little to change.
+        let budget = if self.frame.dims.is_empty() {
+            0
+        } else {
+            budget
+        };
+        while self.estimator.count < budget && !self.pool.is_empty() {
+            round += 1;
+            let seed = if round % 2 == 0 { seeds.next() } else { None };
+            // A seed keeps its assignment of axes for as long as nothing else can better it.
+            let (plan, allowed) = match seed {
+                Some((_, plan)) => (plan, &[][..]),
+                None => {
+                    let from = if round % 4 == 1 {
+                        0
+                    } else {
+                        numbers.below(self.pool.len().min(FINALISTS))
+                    };
+                    let plan = self.pool[from].1.clone();
+                    let mut climb = Climb {
+                        frame: self.frame,
+                        spreads,
+                        factors: &mut self.factors,
+                        thorough: false,
+                    };
+                    (climb.kicked(plan, &mut numbers), spreads)
+                }
+            };
+            let score = self.score(&plan);
+            if score != Score::WORST {
+                let left = budget.saturating_sub(self.estimator.count);
+                self.climb(self.objective, allowed, plan, score, left.min(budget / 8));
+            }
         }
     }
 
-    fn climb(&mut self, spreads: &[Vec<Spread>], plan: Plan, score: Score, budget: u64) {
+    /// Climbs from a plan towards an objective; what it finds enters the pool.
+    fn climb(
+        &mut self,
+        towards: Objective,
+        spreads: &[Vec<Spread>],
+        plan: Plan,
+        score: Score,
+        budget: u64,
+    ) -> Plan {
         let (frame, objective) = (self.frame, self.objective);
-        let Self { estimator, factors, pool, .. } = self;
-        let mut climb = Climb { frame, spreads, factors };
+        let Self {
+            estimator,
+            factors,
+            pool,
+            ..
+        } = self;
+        let mut climb = Climb {
+            frame,
+            spreads,
+            factors,
+            thorough: true,
+        };
         let mut last = Score::WORST;
         let mut evaluate = |p: &Plan| {
-            let score = estimator.estimate(frame, p).map_or(Score::WORST, |e| Score::new(objective, e.time, e.energy));
+            let Some(e) = estimator.estimate(frame, p) else {
+                return Score::WORST;
+            };
+            let score = Score::new(objective, e.time, e.energy);
             // What nearly was the best may be so in the exact analysis.
             if score.beats(last) {
                 last = score;
                 pool.push((score, p.clone()));
             }
+            Score::new(towards, e.time, e.energy)
+        };
+        let score = if score == Score::WORST {
+            evaluate(&plan)
+        } else {
             score
         };
-        let found = climb.climb(plan, score, budget, &mut evaluate);
-        self.pool.push((found.1, found.0));
+        let (found, _) = climb.climb(plan, score, budget, &mut evaluate);
         rank(&mut self.pool);
         self.pool.dedup_by(|a, b| a.1 == b.1);
         self.pool.truncate(4 * FINALISTS);
+        found
     }
 
     fn filled(&mut self, plan: Plan) -> Plan {
         let frame = self.frame;
-        let Self { estimator, factors, .. } = self;
-        let mut climb = Climb { frame, spreads: &[], factors };
+        let Self {
+            estimator, factors, ..
+        } = self;
+        let mut climb = Climb {
+            frame,
+            spreads: &[],
+            factors,
+            thorough: false,
+        };
         climb.filled(plan, &mut |p| estimator.estimate(frame, p).is_some())
     }
 
     /// Puts the loops that leave an operand where it is innermost, at every level.
     fn ordered(&self, mut plan: Plan, stationary: usize) -> Plan {
         for layer in &mut plan.layers {
-            layer.order.sort_by_key(|d| (self.frame.dims[*d].operands & (1 << stationary) == 0, *d));
+            layer
+                .order
+                .sort_by_key(|d| (self.frame.dims[*d].operands & (1 << stationary) == 0, *d));
         }
         plan
     }
 }
 
-fn rank(plans: &mut [(Score, Plan)]) {
+/// A plan and its score.
+type Scored = (Score, Plan);
+
+fn rank(plans: &mut [Scored]) {
     plans.sort_by(|a, b| a.0.0.total_cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
 }
 
-/// The best plans, at most two of each assignment of axes.
-fn varied(plans: Vec<(Score, Plan)>, count: usize) -> Vec<(Score, Plan)> {
-    let mut kept: Vec<(Score, Plan)> = Vec::new();
+/// The best plans, at most two of each assignment of axes; and the best of each other assignment.
+fn varied(plans: Vec<Scored>, count: usize) -> (Vec<Scored>, Vec<Scored>) {
+    let (mut kept, mut rest): (Vec<Scored>, Vec<Scored>) = (Vec::new(), Vec::new());
     for p in plans {
-        if kept.len() < count && kept.iter().filter(|k| k.1.spreads == p.1.spreads).count() < 2 {
+        let same = |k: &&Scored| k.1.spreads == p.1.spreads;
+        let seen = kept.iter().filter(same).count();
+        if kept.len() < count && seen < 2 {
             kept.push(p);
+        } else if seen == 0 && !rest.iter().any(|k| k.1.spreads == p.1.spreads) {
+            rest.push(p);
         }
     }
-    kept
+    (kept, rest)
 }
 
 /// Exact analyses, and the best of them.
@@ -330,11 +482,21 @@ fn too_small(problem: &Problem, frame: &Frame) -> Option<SearchError> {
     let tile = vec![1; frame.dims.len()];
     for level in frame.levels.iter().skip(1) {
         for (s, store) in frame.stores.iter().enumerate() {
-            let set = (0..3).filter(|o| level.required & (1 << o) != 0 && level.memory[*o] == Some(s));
+            let set =
+                (0..3).filter(|o| level.required & (1 << o) != 0 && level.memory[*o] == Some(s));
             let set: Vec<Operand> = set.map(|o| Operand::ALL[o]).collect();
             let reduces = frame.dims.iter().any(|d| d.scatters);
-            let width = |o: &Operand| if reduces && *o == Operand::Output { frame.partial } else { frame.bits[o.index()] };
-            let bits: f64 = set.iter().map(|o| frame.elements(o.index(), &tile) * width(o)).sum();
+            let width = |o: &Operand| {
+                if reduces && *o == Operand::Output {
+                    frame.partial
+                } else {
+                    frame.bits[o.index()]
+                }
+            };
+            let bits: f64 = set
+                .iter()
+                .map(|o| frame.elements(o.index(), &tile) * width(o))
+                .sum();
             if bits > store.capacity {
                 let names: Vec<&str> = set.iter().map(|o| o.name()).collect();
                 return Some(SearchError::DoesNotFit {

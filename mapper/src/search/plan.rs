@@ -50,7 +50,12 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     /// An operand is kept by a store.
-    Keep { operand: usize, store: usize, level: usize, elements: f64 },
+    Keep {
+        operand: usize,
+        store: usize,
+        level: usize,
+        elements: f64,
+    },
     /// A loop in time.
     Time(Loop),
     /// A loop in space; `axis` is an index into [`Frame::axes`].
@@ -82,7 +87,10 @@ impl Plan {
             keep: if i == 0 { 0b111 } else { l.required },
             hoist: [n; 3],
         };
-        Self { spreads: Vec::new(), layers: frame.levels.iter().enumerate().map(layer).collect() }
+        Self {
+            spreads: Vec::new(),
+            layers: frame.levels.iter().enumerate().map(layer).collect(),
+        }
     }
 
     /// Lowers to items; `items` and `tile` are overwritten. Loops of one iteration are left out.
@@ -93,7 +101,12 @@ impl Plan {
         // From the inside out, so that tiles are known; reversed at the end.
         for (l, layer) in self.layers.iter().enumerate().rev() {
             for fan in frame.levels[l].fans.iter().rev() {
-                for s in self.spreads.iter().rev().filter(|s| fan.axes.contains(&s.axis)) {
+                for s in self
+                    .spreads
+                    .iter()
+                    .rev()
+                    .filter(|s| fan.axes.contains(&s.axis))
+                {
                     if let Some(each) = grow(frame, tile, s.dim, s.factor) {
                         items.push(Item::Space { each, axis: s.axis });
                     }
@@ -117,14 +130,28 @@ impl Plan {
     }
 
     /// Storage of level `above + 1` that is hoisted to a place of the loops of level `above`.
-    fn hoisted(&self, frame: &Frame, above: usize, place: usize, items: &mut Vec<Item>, tile: &[u64]) {
+    fn hoisted(
+        &self,
+        frame: &Frame,
+        above: usize,
+        place: usize,
+        items: &mut Vec<Item>,
+        tile: &[u64],
+    ) {
         if above + 1 < self.layers.len() && frame.levels[above].fans.is_empty() {
             let n = frame.dims.len();
             self.place(frame, above + 1, |h| h.min(n) == place, items, tile);
         }
     }
 
-    fn place(&self, frame: &Frame, l: usize, here: impl Fn(usize) -> bool, items: &mut Vec<Item>, tile: &[u64]) {
+    fn place(
+        &self,
+        frame: &Frame,
+        l: usize,
+        here: impl Fn(usize) -> bool,
+        items: &mut Vec<Item>,
+        tile: &[u64],
+    ) {
         for operand in (0..3).rev() {
             let layer = &self.layers[l];
             if layer.keep & (1 << operand) != 0
@@ -132,7 +159,12 @@ impl Plan {
                 && let Some(store) = frame.levels[l].memory[operand]
             {
                 let elements = frame.elements(operand, tile);
-                items.push(Item::Keep { operand, store, level: l, elements });
+                items.push(Item::Keep {
+                    operand,
+                    store,
+                    level: l,
+                    elements,
+                });
             }
         }
     }
@@ -142,13 +174,22 @@ impl Plan {
         let (mut items, mut tile) = (Vec::new(), Vec::new());
         self.lower(frame, &mut items, &mut tile);
         let step = |item: &Item| match *item {
-            Item::Keep { operand, store, .. } => {
-                Some(Step::Store { memory: frame.stores[store].node, operand: Operand::ALL[operand] })
-            }
-            Item::Time(l) => Some(Step::Temporal { dim: frame.dims[l.dim].id, tile: l.tile }),
+            Item::Keep { operand, store, .. } => Some(Step::Store {
+                memory: frame.stores[store].node,
+                operand: Operand::ALL[operand],
+            }),
+            Item::Time(l) => Some(Step::Temporal {
+                dim: frame.dims[l.dim].id,
+                tile: l.tile,
+            }),
             Item::Space { each: l, axis } => {
                 let a = &frame.axes[axis];
-                Some(Step::Spatial { fanout: a.fanout, axis: a.axis, dim: frame.dims[l.dim].id, tile: l.tile })
+                Some(Step::Spatial {
+                    fanout: a.fanout,
+                    axis: a.axis,
+                    dim: frame.dims[l.dim].id,
+                    tile: l.tile,
+                })
             }
             Item::Fan { .. } => None,
         };
@@ -165,5 +206,10 @@ fn grow(frame: &Frame, tile: &mut [u64], dim: usize, factor: u64) -> Option<Loop
     let extent = inner.saturating_mul(factor).min(size);
     tile[dim] = extent;
     let trips = extent.div_ceil(inner) as f64;
-    Some(Loop { dim, tile: inner, trips, ratio: extent as f64 / inner as f64 })
+    Some(Loop {
+        dim,
+        tile: inner,
+        trips,
+        ratio: extent as f64 / inner as f64,
+    })
 }

@@ -28,7 +28,11 @@ struct Assignment {
 
 /// The best assignments, at most `count`, fastest first; always at least one, which may be empty.
 pub(super) fn assignments(frame: &Frame, count: usize) -> Vec<Vec<Spread>> {
-    let mut beam = vec![Assignment { spreads: Vec::new(), speed: 1.0, signature: Vec::new() }];
+    let mut beam = vec![Assignment {
+        spreads: Vec::new(),
+        speed: 1.0,
+        signature: Vec::new(),
+    }];
     // Axes with the fewest choices first: they would find their dimensions taken.
     let mut axes: Vec<usize> = (0..frame.axes.len()).collect();
     axes.sort_by_key(|a| (frame.axes[*a].accepts.len(), *a));
@@ -37,16 +41,27 @@ pub(super) fn assignments(frame: &Frame, count: usize) -> Vec<Vec<Spread>> {
         for a in &beam {
             let left: Vec<u64> = (0..frame.dims.len())
                 .map(|d| {
-                    let taken = a.spreads.iter().filter(|s| s.dim == d).map(|s| s.factor).product::<u64>();
+                    let taken = a
+                        .spreads
+                        .iter()
+                        .filter(|s| s.dim == d)
+                        .map(|s| s.factor)
+                        .product::<u64>();
                     frame.dims[d].size.div_ceil(taken.max(1))
                 })
                 .collect();
             for (fill, speed) in fills(frame, axis, &left) {
                 let mut signature = a.signature.clone();
                 signature.push(fill.iter().fold(0, |s, (d, _)| s | 1 << (d & 63)));
-                let spreads = fill.iter().map(|&(dim, factor)| Spread { axis, dim, factor });
+                let spreads = fill
+                    .iter()
+                    .map(|&(dim, factor)| Spread { axis, dim, factor });
                 let spreads = a.spreads.iter().copied().chain(spreads).collect();
-                next.push(Assignment { spreads, speed: a.speed * speed, signature });
+                next.push(Assignment {
+                    spreads,
+                    speed: a.speed * speed,
+                    signature,
+                });
             }
         }
         beam = select(next, BEAM);
@@ -87,7 +102,10 @@ fn fills(frame: &Frame, axis: usize, left: &[u64]) -> Vec<(Fill, f64)> {
         for i in from..end {
             let (fill, speed) = found[i].clone();
             let room = a.size / fill.iter().map(|f| f.1).product::<u64>();
-            let after = fill.last().and_then(|(d, _)| dims.iter().position(|x| x == d)).map_or(0, |p| p + 1);
+            let after = fill
+                .last()
+                .and_then(|(d, _)| dims.iter().position(|x| x == d))
+                .map_or(0, |p| p + 1);
             for &d in &dims[after.min(dims.len())..] {
                 for f in useful(left[d], room, if round == 0 { 6 } else { 2 }) {
                     let more = left[d] as f64 / left[d].div_ceil(f) as f64;
@@ -103,7 +121,9 @@ fn fills(frame: &Frame, axis: usize, left: &[u64]) -> Vec<(Fill, f64)> {
     let mut kept: Vec<(Fill, f64)> = Vec::new();
     let kind = |f: &Fill| f.iter().fold(0u64, |s, (d, _)| s | 1 << (d & 63));
     for f in found {
-        if kept.len() < FILLS && kept.iter().filter(|k| kind(&k.0) == kind(&f.0)).count() < OF_A_KIND {
+        if kept.len() < FILLS
+            && kept.iter().filter(|k| kind(&k.0) == kind(&f.0)).count() < OF_A_KIND
+        {
             kept.push(f);
         }
     }
@@ -115,7 +135,10 @@ fn useful(e: u64, room: u64, count: usize) -> Vec<u64> {
     if room < 2 || e < 2 {
         return Vec::new();
     }
-    let mut all: Vec<u64> = ceil_quotients(e, room.min(e)).into_iter().filter(|f| *f > 1).collect();
+    let mut all: Vec<u64> = ceil_quotients(e, room.min(e))
+        .into_iter()
+        .filter(|f| *f > 1)
+        .collect();
     all.truncate(count);
     // The whole room, with a last round that is partly empty, leaves powers of two aligned.
     let power = 1 << room.min(e).ilog2();

@@ -9,7 +9,10 @@ use crate::Problem;
 
 /// A memory of a size that keeps some operands ("iwo"), at so many bytes a cycle and picojoules a byte.
 pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64) -> Memory {
-    let operands: Vec<Operand> = Operand::ALL.into_iter().filter(|o| keeps.contains(&o.name()[..1])).collect();
+    let operands: Vec<Operand> = Operand::ALL
+        .into_iter()
+        .filter(|o| keeps.contains(&o.name()[..1]))
+        .collect();
     let rate = BytesPerSecond(bytes_per_cycle * 1e9);
     Memory {
         kind: MemoryKind::Sram,
@@ -48,13 +51,19 @@ pub fn fanout(axes: &[(u64, &[DimSelector])]) -> NodeKind {
         reduces: true,
         accepts: accepts.to_vec(),
     };
-    NodeKind::Fanout(Fanout { dims: axes.iter().map(axis).collect(), hop_energy: JoulesPerBit(0.01e-12) })
+    NodeKind::Fanout(Fanout {
+        dims: axes.iter().map(axis).collect(),
+        hop_energy: JoulesPerBit(0.01e-12),
+    })
 }
 
 /// A chip at 1 GHz: nodes one under the other, and a MAC at the end.
 pub fn chip(nodes: Vec<NodeKind>) -> Chip {
     let mut clocks = IdVec::new();
-    let clock = clocks.push(Clock { name: "core".into(), domain: clock() });
+    let clock = clocks.push(Clock {
+        name: "core".into(),
+        domain: clock(),
+    });
     let mode = MacMode {
         input: Format::INT8,
         weight: Format::INT8,
@@ -62,20 +71,42 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         macs_per_cycle: 1.0,
         energy: Joules(0.2e-12),
     };
-    let leaf = Compute { clock, modes: vec![mode], area: SquareMm::ZERO, static_power: Watts::ZERO };
+    let leaf = Compute {
+        clock,
+        modes: vec![mode],
+        area: SquareMm::ZERO,
+        static_power: Watts::ZERO,
+    };
     let mut tree: IdVec<NodeId, Node> = IdVec::new();
     let mut instances = 1;
     let mut parent = None;
-    for (i, kind) in nodes.into_iter().chain([NodeKind::Compute(leaf)]).enumerate() {
-        let below = if let NodeKind::Fanout(f) = &kind { f.instances() } else { 1 };
-        parent = Some(tree.push(Node { name: format!("node{i}"), parent, instances, kind }));
+    for (i, kind) in nodes
+        .into_iter()
+        .chain([NodeKind::Compute(leaf)])
+        .enumerate()
+    {
+        let below = if let NodeKind::Fanout(f) = &kind {
+            f.instances()
+        } else {
+            1
+        };
+        parent = Some(tree.push(Node {
+            name: format!("node{i}"),
+            parent,
+            instances,
+            kind,
+        }));
         instances *= below;
     }
     let mut engines = IdVec::new();
     let compute = parent.unwrap();
     engines.push(Engine {
         name: "array".into(),
-        kind: EngineKind::Array { compute, fill_cycles: 0, drain_cycles: 0 },
+        kind: EngineKind::Array {
+            compute,
+            fill_cycles: 0,
+            drain_cycles: 0,
+        },
         area: SquareMm::ZERO,
         static_power: Watts::ZERO,
         launch: Seconds::ZERO,
@@ -109,7 +140,10 @@ fn clock() -> ClockDomain {
 pub fn problem<'a>(chip: &'a Chip, einsum: &'a Einsum) -> Problem<'a> {
     let leaf = chip.nodes.ids().next_back().unwrap();
     let path = chip.path(leaf);
-    let capacity = path.iter().map(|n| chip.nodes[*n].memory().map_or(Bytes(0), |m| m.capacity)).collect();
+    let capacity = path
+        .iter()
+        .map(|n| chip.nodes[*n].memory().map_or(Bytes(0), |m| m.capacity))
+        .collect();
     Problem {
         einsum,
         chip,

