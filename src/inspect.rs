@@ -76,8 +76,18 @@ pub fn inspect(question: &Question) -> Result<Answer, ModelError> {
     let model = Model::find(&question.model)?;
     let (pass, phase) = match (model.is_llm(), question.decode) {
         (false, _) => (Pass::Forward, "forward"),
-        (true, true) => (Pass::Decode { context: question.context }, "decode"),
-        (true, false) => (Pass::Prefill { prompt: question.prompt }, "prefill"),
+        (true, true) => (
+            Pass::Decode {
+                context: question.context,
+            },
+            "decode",
+        ),
+        (true, false) => (
+            Pass::Prefill {
+                prompt: question.prompt,
+            },
+            "prefill",
+        ),
     };
     let request = Request {
         batch: question.batch,
@@ -93,10 +103,19 @@ pub fn inspect(question: &Question) -> Result<Answer, ModelError> {
 fn describe(graph: &Graph, phase: &'static str) -> Answer {
     let counts = count(graph);
     let ops_by_class = graph.histogram();
-    let mac_ops = graph.ops.iter_ids().zip(graph.repeats()).filter_map(|((id, op), repeat)| {
-        let (macs, _) = op_macs(graph, id);
-        (macs > 0).then(|| MacOp { name: op.name.clone(), class: op.class.name(), repeat, macs })
-    });
+    let mac_ops = graph
+        .ops
+        .iter_ids()
+        .zip(graph.repeats())
+        .filter_map(|((id, op), repeat)| {
+            let (macs, _) = op_macs(graph, id);
+            (macs > 0).then(|| MacOp {
+                name: op.name.clone(),
+                class: op.class.name(),
+                repeat,
+                macs,
+            })
+        });
     let unknown = graph.ops.iter().filter_map(|op| match &op.kind {
         OpKind::Unknown { name } => Some(format!("{} ({name})", op.name)),
         _ => None,
@@ -122,7 +141,8 @@ impl Answer {
     /// The answer as text for a terminal.
     pub fn text(&self) -> String {
         let mut text = format!("{} ({})\n", self.model, self.phase);
-        let mut line = |label: &str, value: String| text.push_str(&format!("  {label:<16}{value}\n"));
+        let mut line =
+            |label: &str, value: String| text.push_str(&format!("  {label:<16}{value}\n"));
         line("MACs", thousands(self.macs));
         if self.executed_macs != self.macs {
             line("executed MACs", thousands(self.executed_macs));
@@ -136,12 +156,24 @@ impl Answer {
         text.push_str("\n  class            ops              MACs\n");
         for (class, ops) in &self.ops_by_class {
             let macs = self.macs_by_class.get(class).copied().unwrap_or(0);
-            text.push_str(&format!("  {class:<14}{ops:>6}  {:>20}\n", if macs > 0 { thousands(macs) } else { String::new() }));
+            text.push_str(&format!(
+                "  {class:<14}{ops:>6}  {:>20}\n",
+                if macs > 0 {
+                    thousands(macs)
+                } else {
+                    String::new()
+                }
+            ));
         }
-        for (title, lines) in [("no model of", &self.unknown), ("assumed", &self.assumptions)] {
+        for (title, lines) in [
+            ("no model of", &self.unknown),
+            ("assumed", &self.assumptions),
+        ] {
             if !lines.is_empty() {
                 text.push_str(&format!("\n  {title}:\n"));
-                lines.iter().for_each(|l| text.push_str(&format!("    {l}\n")));
+                lines
+                    .iter()
+                    .for_each(|l| text.push_str(&format!("    {l}\n")));
             }
         }
         text

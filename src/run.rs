@@ -111,23 +111,33 @@ pub fn run(options: &Options) -> Result<Run, RunError> {
 /// Runs a model that was found on a chip that was loaded; `options` names neither again.
 pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunError> {
     let precision = precision(model, chip, options);
-    let plan = ScheduleOptions { objective: options.objective, accumulate: options.accumulate };
+    let plan = ScheduleOptions {
+        objective: options.objective,
+        accumulate: precision.and_then(|p| p.accumulate).or(options.accumulate),
+    };
     // Phases and contexts share most of their problems: each is solved once.
     let memo = Memo::default();
-    let phase = |name: &str, steps: u64, pass: Pass| -> Result<(Graph, presil_sim::run::Phase), RunError> {
-        let mut graph = model.graph(&request(options, pass))?;
-        if let Some(p) = precision {
-            graph.set_precision(p.weights, p.activations, p.kv);
-        }
-        let plan = schedule_with(&graph, chip, &plan, &memo)?;
-        let phase = analytic::phase(name, steps, &graph, chip, &plan);
-        Ok((graph, phase))
-    };
+    let phase =
+        |name: &str, steps: u64, pass: Pass| -> Result<(Graph, presil_sim::run::Phase), RunError> {
+            let mut graph = model.graph(&request(options, pass))?;
+            if let Some(p) = precision {
+                graph.set_precision(p.weights, p.activations, p.kv);
+            }
+            let plan = schedule_with(&graph, chip, &plan, &memo)?;
+            let phase = analytic::phase(name, steps, &graph, chip, &plan);
+            Ok((graph, phase))
+        };
     let mut graphs = Vec::new();
     let mut phases = Vec::new();
     if model.is_llm() {
         if options.phase != PhaseChoice::Decode {
-            let (graph, prefill) = phase("prefill", 1, Pass::Prefill { prompt: options.prompt })?;
+            let (graph, prefill) = phase(
+                "prefill",
+                1,
+                Pass::Prefill {
+                    prompt: options.prompt,
+                },
+            )?;
             graphs.push(graph);
             phases.push(prefill);
         }
@@ -155,7 +165,8 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         objective: options.objective,
         batch: options.batch,
         prompt: model.is_llm().then_some(options.prompt),
-        generate: (model.is_llm() && options.phase != PhaseChoice::Prefill).then_some(options.generate),
+        generate: (model.is_llm() && options.phase != PhaseChoice::Prefill)
+            .then_some(options.generate),
     };
     Ok(analytic::assemble(context, chip, &graphs, phases))
 }
@@ -174,11 +185,17 @@ fn request(options: &Options, pass: Pass) -> Request {
 /// The formats of a run: what the user gave, over the file's own (`None`, for files that state formats), over
 /// the chip's default, over bf16.
 fn precision(model: &Model, chip: &Chip, options: &Options) -> Option<Precision> {
-    let given = options.precision.is_some() || options.weights.is_some() || options.activations.is_some() || options.kv.is_some();
+    let given = options.precision.is_some()
+        || options.weights.is_some()
+        || options.activations.is_some()
+        || options.kv.is_some();
     if !given && matches!(model, Model::Onnx(_) | Model::File(_) | Model::Graph(_)) {
         return None;
     }
-    let base = options.precision.or(chip.numerics.precision).unwrap_or_else(|| Precision::uniform(Format::BF16));
+    let base = options
+        .precision
+        .or(chip.numerics.precision)
+        .unwrap_or_else(|| Precision::uniform(Format::BF16));
     Some(Precision {
         weights: options.weights.unwrap_or(base.weights),
         activations: options.activations.unwrap_or(base.activations),

@@ -144,16 +144,46 @@ pub struct Validation {
 
 /// The built-in files by name.
 const BUILT_IN: [(&str, &str); 10] = [
-    ("counts.csv", include_str!("../configs/validation/counts.csv")),
-    ("measured.csv", include_str!("../configs/validation/measured.csv")),
-    ("eyeriss-alexnet.toml", include_str!("../configs/validation/eyeriss-alexnet.toml")),
-    ("eyeriss-vgg16.toml", include_str!("../configs/validation/eyeriss-vgg16.toml")),
-    ("tpu-v1-mlp0.toml", include_str!("../configs/validation/tpu-v1-mlp0.toml")),
-    ("tpu-v1-mlp1.toml", include_str!("../configs/validation/tpu-v1-mlp1.toml")),
-    ("tpu-v1-lstm0.toml", include_str!("../configs/validation/tpu-v1-lstm0.toml")),
-    ("tpu-v1-lstm1.toml", include_str!("../configs/validation/tpu-v1-lstm1.toml")),
-    ("tpu-v1-cnn0.toml", include_str!("../configs/validation/tpu-v1-cnn0.toml")),
-    ("tpu-v1-cnn1.toml", include_str!("../configs/validation/tpu-v1-cnn1.toml")),
+    (
+        "counts.csv",
+        include_str!("../configs/validation/counts.csv"),
+    ),
+    (
+        "measured.csv",
+        include_str!("../configs/validation/measured.csv"),
+    ),
+    (
+        "eyeriss-alexnet.toml",
+        include_str!("../configs/validation/eyeriss-alexnet.toml"),
+    ),
+    (
+        "eyeriss-vgg16.toml",
+        include_str!("../configs/validation/eyeriss-vgg16.toml"),
+    ),
+    (
+        "tpu-v1-mlp0.toml",
+        include_str!("../configs/validation/tpu-v1-mlp0.toml"),
+    ),
+    (
+        "tpu-v1-mlp1.toml",
+        include_str!("../configs/validation/tpu-v1-mlp1.toml"),
+    ),
+    (
+        "tpu-v1-lstm0.toml",
+        include_str!("../configs/validation/tpu-v1-lstm0.toml"),
+    ),
+    (
+        "tpu-v1-lstm1.toml",
+        include_str!("../configs/validation/tpu-v1-lstm1.toml"),
+    ),
+    (
+        "tpu-v1-cnn0.toml",
+        include_str!("../configs/validation/tpu-v1-cnn0.toml"),
+    ),
+    (
+        "tpu-v1-cnn1.toml",
+        include_str!("../configs/validation/tpu-v1-cnn1.toml"),
+    ),
 ];
 
 /// Runs every built-in case, or those of a folder.
@@ -167,13 +197,20 @@ pub fn validate(data: Option<&Path>) -> Result<Validation, ValidateError> {
     let measured: Vec<MeasuredRow> = rows("measured.csv", measured.as_deref().unwrap_or_default())?;
     let mut cases: Vec<Case> = counts.par_iter().flat_map_iter(count_cases).collect();
     cases.extend(measured_cases(data, &measured));
-    Ok(Validation { version: crate::VERSION, classes: sum_up(&cases), cases })
+    Ok(Validation {
+        version: crate::VERSION,
+        classes: sum_up(&cases),
+        cases,
+    })
 }
 
 /// A file's text: of the user's folder (`None` where it has none), or built in.
 fn text_of(data: Option<&Path>, name: &str) -> Result<Option<String>, ValidateError> {
     match data {
-        None => Ok(BUILT_IN.iter().find(|(n, _)| *n == name).map(|(_, text)| (*text).to_string())),
+        None => Ok(BUILT_IN
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, text)| (*text).to_string())),
         Some(folder) => {
             let path = folder.join(name);
             match std::fs::read_to_string(&path) {
@@ -186,9 +223,15 @@ fn text_of(data: Option<&Path>, name: &str) -> Result<Option<String>, ValidateEr
 }
 
 fn rows<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<Vec<T>, ValidateError> {
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
     let rows: Result<Vec<T>, csv::Error> = reader.deserialize().collect();
-    rows.map_err(|e| ValidateError::Row { file: file.into(), error: e.to_string() })
+    rows.map_err(|e| ValidateError::Row {
+        file: file.into(),
+        error: e.to_string(),
+    })
 }
 
 fn count_cases(row: &CountRow) -> Vec<Case> {
@@ -214,14 +257,21 @@ fn count_cases(row: &CountRow) -> Vec<Case> {
         predicted: predicted.as_ref().ok().map(|p| *p as f64),
         reference: reference as f64,
         unit: what.into(),
-        error: predicted.as_ref().ok().map(|p| relative(*p as f64, reference as f64)),
+        error: predicted
+            .as_ref()
+            .ok()
+            .map(|p| relative(*p as f64, reference as f64)),
         tolerance: Some(0.0),
         passed: predicted == Ok(reference),
         source: row.source.clone(),
         note: predicted.err().unwrap_or_default(),
     };
     let answer = answer.map_err(|e| e.to_string());
-    let mut cases = vec![case("macs", row.macs, answer.as_ref().map(|a| a.macs).map_err(Clone::clone))];
+    let mut cases = vec![case(
+        "macs",
+        row.macs,
+        answer.as_ref().map(|a| a.macs).map_err(Clone::clone),
+    )];
     if let Some(parameters) = row.parameters {
         cases.push(case("parameters", parameters, answer.map(|a| a.parameters)));
     }
@@ -230,15 +280,35 @@ fn count_cases(row: &CountRow) -> Vec<Case> {
 
 /// Runs each distinct (chip, model, precision, batch, tokens) once and reads every row's figure from it.
 fn measured_cases(data: Option<&Path>, rows: &[MeasuredRow]) -> Vec<Case> {
-    type Key = (String, String, Option<String>, Option<u64>, Option<u64>, Option<u64>);
+    type Key = (
+        String,
+        String,
+        Option<String>,
+        Option<u64>,
+        Option<u64>,
+        Option<u64>,
+    );
     let key = |r: &MeasuredRow| -> Key {
-        (r.chip.clone(), r.model.clone(), r.precision.clone(), r.batch, r.prompt, r.generate)
+        (
+            r.chip.clone(),
+            r.model.clone(),
+            r.precision.clone(),
+            r.batch,
+            r.prompt,
+            r.generate,
+        )
     };
     let distinct: BTreeMap<Key, &MeasuredRow> = rows.iter().map(|r| (key(r), r)).collect();
     let distinct: Vec<(Key, &MeasuredRow)> = distinct.into_iter().collect();
-    let runs: Vec<Result<Run, String>> = distinct.par_iter().map(|(_, row)| run_row(data, row)).collect();
-    let runs: BTreeMap<Key, Result<Run, String>> = distinct.into_iter().map(|(k, _)| k).zip(runs).collect();
-    rows.iter().map(|row| measured_case(row, runs.get(&key(row)))).collect()
+    let runs: Vec<Result<Run, String>> = distinct
+        .par_iter()
+        .map(|(_, row)| run_row(data, row))
+        .collect();
+    let runs: BTreeMap<Key, Result<Run, String>> =
+        distinct.into_iter().map(|(k, _)| k).zip(runs).collect();
+    rows.iter()
+        .map(|row| measured_case(row, runs.get(&key(row))))
+        .collect()
 }
 
 fn run_row(data: Option<&Path>, row: &MeasuredRow) -> Result<Run, String> {
@@ -246,7 +316,12 @@ fn run_row(data: Option<&Path>, row: &MeasuredRow) -> Result<Run, String> {
     options.batch = row.batch.unwrap_or(1);
     options.prompt = row.prompt.unwrap_or(options.prompt);
     options.generate = row.generate.unwrap_or(options.generate);
-    options.precision = row.precision.as_ref().map(|p| p.parse()).transpose().map_err(|e| format!("{e}"))?;
+    options.precision = row
+        .precision
+        .as_ref()
+        .map(|p| p.parse())
+        .transpose()
+        .map_err(|e| format!("{e}"))?;
     let chip = presil_hwmodels::load(&row.chip, &[]).map_err(|e| e.to_string())?;
     let model = find_model(data, &row.model)?;
     run_on(&model, &chip, &options).map_err(|e| e.to_string())
@@ -290,15 +365,26 @@ fn measured_case(row: &MeasuredRow, run: Option<&Result<Run, String>>) -> Case {
 }
 
 fn relative(predicted: f64, reference: f64) -> f64 {
-    if predicted == reference { 0.0 } else { (predicted - reference) / reference }
+    if predicted == reference {
+        0.0
+    } else {
+        (predicted - reference) / reference
+    }
 }
 
 /// The figure that a row asks for, in its unit.
 fn figure(run: &Run, row: &MeasuredRow) -> Result<f64, String> {
     let phase = |name: &str| {
-        run.phases.iter().find(|p| p.name == name).ok_or_else(|| format!("the model has no {name} phase"))
+        run.phases
+            .iter()
+            .find(|p| p.name == name)
+            .ok_or_else(|| format!("the model has no {name} phase"))
     };
-    let any = || run.phases.first().ok_or_else(|| "the run has no phase".to_string());
+    let any = || {
+        run.phases
+            .first()
+            .ok_or_else(|| "the run has no phase".to_string())
+    };
     let (latency, energy, macs, dram) = match row.metric.as_str() {
         "ttft" => sums(phase("prefill")?),
         "tpot" => sums(phase("decode")?),
@@ -317,7 +403,9 @@ fn figure(run: &Run, row: &MeasuredRow) -> Result<f64, String> {
         "dram_bytes" => Ok(dram / one.parse::<Bytes>().map_err(bad)?.0 as f64),
         "throughput" if unit == "TOPS" => Ok(2.0 * macs as f64 / latency / 1e12),
         "throughput" => Err(format!("the unit of a throughput is TOPS, not `{unit}`")),
-        other => Err(format!("`{other}` is none of latency, ttft, tpot, throughput, dram_bytes, energy, power")),
+        other => Err(format!(
+            "`{other}` is none of latency, ttft, tpot, throughput, dram_bytes, energy, power"
+        )),
     }
 }
 
@@ -325,19 +413,43 @@ type Sums = (f64, f64, u128, f64);
 
 /// Latency, energy, executed MACs and root memory bytes of a phase.
 fn sums(phase: &Phase) -> Sums {
-    let dram = phase.traffic.first().map_or(0.0, |t| t.read_bytes + t.write_bytes);
+    let dram = phase
+        .traffic
+        .first()
+        .map_or(0.0, |t| t.read_bytes + t.write_bytes);
     (phase.latency_s, phase.energy_j, phase.executed_macs, dram)
 }
 
 /// The same of one op. Its energy takes its share of the static energy by time.
 fn of_op(phase: &Phase, name: &str) -> Result<Sums, String> {
-    let op = phase.ops.iter().find(|o| o.name == name).ok_or_else(|| format!("the model has no op `{name}`"))?;
-    let fixed: f64 = phase.energy.iter().filter(|e| e.action == "static").map(|e| e.energy_j).sum();
-    let share = if phase.latency_s > 0.0 { op.time.total_s / phase.latency_s } else { 0.0 };
+    let op = phase
+        .ops
+        .iter()
+        .find(|o| o.name == name)
+        .ok_or_else(|| format!("the model has no op `{name}`"))?;
+    let fixed: f64 = phase
+        .energy
+        .iter()
+        .filter(|e| e.action == "static")
+        .map(|e| e.energy_j)
+        .sum();
+    let share = if phase.latency_s > 0.0 {
+        op.time.total_s / phase.latency_s
+    } else {
+        0.0
+    };
     let energy = op.energy.iter().map(|e| e.energy_j).sum::<f64>() + fixed * share;
     let root = phase.traffic.first().map(|t| t.memory.as_str());
-    let dram = op.traffic.iter().filter(|t| Some(t.memory.as_str()) == root);
-    Ok((op.time.total_s, energy, op.executed_macs, dram.map(|t| t.read_bytes + t.write_bytes).sum()))
+    let dram = op
+        .traffic
+        .iter()
+        .filter(|t| Some(t.memory.as_str()) == root);
+    Ok((
+        op.time.total_s,
+        energy,
+        op.executed_macs,
+        dram.map(|t| t.read_bytes + t.write_bytes).sum(),
+    ))
 }
 
 fn sum_up(cases: &[Case]) -> Vec<Class> {
@@ -346,8 +458,10 @@ fn sum_up(cases: &[Case]) -> Vec<Class> {
         by_class.entry(&case.class).or_default().push(case);
     }
     let class = |(name, cases): (&str, Vec<&Case>)| {
-        let mut errors: Vec<(f64, &str)> =
-            cases.iter().filter_map(|c| c.error.map(|e| (e.abs(), c.name.as_str()))).collect();
+        let mut errors: Vec<(f64, &str)> = cases
+            .iter()
+            .filter_map(|c| c.error.map(|e| (e.abs(), c.name.as_str())))
+            .collect();
         errors.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         let mean = errors.iter().map(|e| e.0).sum::<f64>() / errors.len() as f64;
         Class {
@@ -358,7 +472,12 @@ fn sum_up(cases: &[Case]) -> Vec<Class> {
             mean_error: (!errors.is_empty()).then_some(mean),
             median_error: errors.get(errors.len() / 2).map(|e| e.0),
             max_error: errors.first().map(|e| e.0),
-            worst: errors.iter().filter(|e| e.0 > 0.0).take(3).map(|e| e.1.to_string()).collect(),
+            worst: errors
+                .iter()
+                .filter(|e| e.0 > 0.0)
+                .take(3)
+                .map(|e| e.1.to_string())
+                .collect(),
         }
     };
     by_class.into_iter().map(class).collect()
@@ -368,25 +487,46 @@ impl Validation {
     /// The trust table as Markdown: classes, then every case that is no exact count, then counts that differ.
     pub fn markdown(&self) -> String {
         let percent = |e: Option<f64>| e.map_or("-".into(), |e| format!("{:.1} %", 100.0 * e));
-        let mut text = format!("# Validation\n\nWritten by `presil validate --out FILE`, presil {}.\n\n", self.version);
+        let mut text = format!(
+            "# Validation\n\nWritten by `presil validate --out FILE`, presil {}.\n\n",
+            self.version
+        );
         text.push_str("| class | cases | judged | passed | mean error | median | max | worst |\n|---|---:|---:|---:|---:|---:|---:|---|\n");
         for c in &self.classes {
             text.push_str(&format!(
                 "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
-                c.class, c.cases, c.judged, c.passed, percent(c.mean_error), percent(c.median_error), percent(c.max_error), c.worst.join(", ")
+                c.class,
+                c.cases,
+                c.judged,
+                c.passed,
+                percent(c.mean_error),
+                percent(c.median_error),
+                percent(c.max_error),
+                c.worst.join(", ")
             ));
         }
         text.push_str("\nThe error is (presil - reference) / reference. A class without judged cases is reported as it is.\n");
-        let shown: Vec<&Case> = self.cases.iter().filter(|c| c.class != "exact counts" || !c.passed).collect();
+        let shown: Vec<&Case> = self
+            .cases
+            .iter()
+            .filter(|c| c.class != "exact counts" || !c.passed)
+            .collect();
         if !shown.is_empty() {
             text.push_str("\n| case | class | presil | reference | unit | error | source | note |\n|---|---|---:|---:|---|---:|---|---|\n");
         }
         for c in shown {
             let predicted = c.predicted.map_or("-".into(), |p| format!("{p:.4}"));
-            let error = c.error.map_or("-".into(), |e| format!("{:+.1} %", 100.0 * e));
+            let error = c
+                .error
+                .map_or("-".into(), |e| format!("{:+.1} %", 100.0 * e));
             text.push_str(&format!(
                 "| {} | {} | {predicted} | {} | {} | {error} | {} | {} |\n",
-                c.name, c.class, c.reference, c.unit, c.source, c.note.replace('\n', " ").replace('|', "/")
+                c.name,
+                c.class,
+                c.reference,
+                c.unit,
+                c.source,
+                c.note.replace('\n', " ").replace('|', "/")
             ));
         }
         text

@@ -9,17 +9,25 @@ const ALLOWED: [(&str, &[&str]); 6] = [
     ("hwmodels", &["numerics"]),
     ("mapper", &["numerics", "workloads", "hwmodels"]),
     ("sim", &["numerics", "workloads", "hwmodels", "mapper"]),
-    ("reports", &["numerics", "workloads", "hwmodels", "mapper", "sim"]),
+    (
+        "reports",
+        &["numerics", "workloads", "hwmodels", "mapper", "sim"],
+    ),
 ];
 
 fn manifest(folder: &str) -> toml::Table {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("Cargo.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(folder)
+        .join("Cargo.toml");
     std::fs::read_to_string(&path).unwrap().parse().unwrap()
 }
 
 fn dependencies(manifest: &toml::Table) -> Vec<String> {
     let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let listed = tables.iter().filter_map(|t| manifest.get(*t)).filter_map(|t| t.as_table());
+    let listed = tables
+        .iter()
+        .filter_map(|t| manifest.get(*t))
+        .filter_map(|t| t.as_table());
     listed.flat_map(|t| t.keys().cloned()).collect()
 }
 
@@ -45,7 +53,9 @@ fn every_member_is_listed() {
 #[test]
 fn only_reports_depends_on_tables_and_plots() {
     for (name, _) in ALLOWED.iter().filter(|(n, _)| *n != "reports") {
-        let heavy = dependencies(&manifest(name)).into_iter().find(|d| d.starts_with("polars") || d == "plotters");
+        let heavy = dependencies(&manifest(name))
+            .into_iter()
+            .find(|d| d.starts_with("polars") || d == "plotters");
         assert_eq!(heavy, None, "{name}");
     }
 }

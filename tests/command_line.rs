@@ -6,7 +6,11 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn presil(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_presil")).args(args).current_dir(folder).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -20,14 +24,24 @@ fn text(bytes: &[u8]) -> String {
 /// Runs, expects success, reads stdout as JSON.
 fn json(args: &[&str]) -> Value {
     let out = presil(folder().path(), args);
-    assert_eq!(out.status.code(), Some(0), "{args:?}: {}", text(&out.stderr));
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "{args:?}: {}",
+        text(&out.stderr)
+    );
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
 /// Runs, expects exit code 2, gives stderr.
 fn refused(args: &[&str]) -> String {
     let out = presil(folder().path(), args);
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out.stderr));
+    assert_eq!(
+        out.status.code(),
+        Some(2),
+        "{args:?}: {}",
+        text(&out.stderr)
+    );
     assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
     text(&out.stderr)
 }
@@ -38,19 +52,34 @@ fn the_main_job_prints_a_table_and_writes_a_report() {
     let out = presil(folder.path(), &["run", "resnet50", "--chip", "edge-npu"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let table = text(&out.stdout);
-    assert!(table.contains("resnet50") && table.contains("edge-npu"), "{table}");
+    assert!(
+        table.contains("resnet50") && table.contains("edge-npu"),
+        "{table}"
+    );
     let report = folder.path().join("out/resnet50-edge-npu");
     for file in ["report.html", "layers.csv", "layers.parquet", "run.json"] {
-        assert!(std::fs::metadata(report.join(file)).unwrap().len() > 100, "{file}");
+        assert!(
+            std::fs::metadata(report.join(file)).unwrap().len() > 100,
+            "{file}"
+        );
     }
-    let run: Value = serde_json::from_slice(&std::fs::read(report.join("run.json")).unwrap()).unwrap();
+    let run: Value =
+        serde_json::from_slice(&std::fs::read(report.join("run.json")).unwrap()).unwrap();
     assert_eq!(run["totals"]["macs"], 4_089_184_256_u64);
 }
 
 #[test]
 fn json_goes_to_stdout_alone() {
     let run = json(&["run", "resnet50", "--chip", "eyeriss", "--json"]);
-    for key in ["model", "chip", "totals", "layers", "assumptions", "unmodelled", "version"] {
+    for key in [
+        "model",
+        "chip",
+        "totals",
+        "layers",
+        "assumptions",
+        "unmodelled",
+        "version",
+    ] {
         assert!(run.get(key).is_some(), "no {key}");
     }
     assert!(run["totals"]["latency_s"].as_f64().unwrap() > 0.0);
@@ -59,7 +88,19 @@ fn json_goes_to_stdout_alone() {
 
 #[test]
 fn language_models_have_two_phases() {
-    let args = ["run", "llama3.2-1b", "--chip", "edge-npu", "--prompt", "64", "--generate", "4", "--precision", "w4a16kv8", "--json"];
+    let args = [
+        "run",
+        "llama3.2-1b",
+        "--chip",
+        "edge-npu",
+        "--prompt",
+        "64",
+        "--generate",
+        "4",
+        "--precision",
+        "w4a16kv8",
+        "--json",
+    ];
     let run = json(&args);
     assert!(run["totals"]["ttft_s"].as_f64().unwrap() > 0.0);
     assert!(run["totals"]["tpot_s"].as_f64().unwrap() > 0.0);
@@ -69,7 +110,19 @@ fn language_models_have_two_phases() {
 fn an_override_changes_the_result() {
     let args = |rate: &str| {
         let set = format!("dram.bandwidth={rate}");
-        json(&["run", "llama3.2-1b", "--chip", "edge-npu", "--phase", "decode", "--context", "64", "--json", "--set", &set])
+        json(&[
+            "run",
+            "llama3.2-1b",
+            "--chip",
+            "edge-npu",
+            "--phase",
+            "decode",
+            "--context",
+            "64",
+            "--json",
+            "--set",
+            &set,
+        ])
     };
     let latency = |run: &Value| run["totals"]["tpot_s"].as_f64().unwrap();
     let (slow, fast) = (latency(&args("20 GB/s")), latency(&args("80 GB/s")));
@@ -80,7 +133,12 @@ fn an_override_changes_the_result() {
 fn the_same_inputs_give_the_same_bytes() {
     let args = ["run", "mobilenet_v2", "--chip", "edge-npu", "--json"];
     let once = presil(folder().path(), &args).stdout;
-    let threads = Command::new(env!("CARGO_BIN_EXE_presil")).args(args).env("RAYON_NUM_THREADS", "1").output().unwrap().stdout;
+    let threads = Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(args)
+        .env("RAYON_NUM_THREADS", "1")
+        .output()
+        .unwrap()
+        .stdout;
     assert!(!once.is_empty());
     assert_eq!(once, threads);
 }
@@ -88,16 +146,50 @@ fn the_same_inputs_give_the_same_bytes() {
 #[test]
 fn mistakes_are_named_with_what_would_be_right() {
     let message = refused(&["run", "resnet5O", "--chip", "edge-npu"]);
-    assert!(message.contains("resnet5O") && message.contains("resnet50"), "{message}");
+    assert!(
+        message.contains("resnet5O") && message.contains("resnet50"),
+        "{message}"
+    );
     let message = refused(&["run", "resnet50", "--chip", "edge-mpu"]);
     assert!(message.contains("edge-npu"), "{message}");
-    let message = refused(&["run", "resnet50", "--chip", "edge-npu", "--precision", "int8x"]);
-    assert!(message.contains("int8x") && message.contains("w4a16kv8"), "{message}");
-    let message = refused(&["run", "resnet50", "--chip", "edge-npu", "--set", "dram.bandwith=1 TB/s"]);
+    let message = refused(&[
+        "run",
+        "resnet50",
+        "--chip",
+        "edge-npu",
+        "--precision",
+        "int8x",
+    ]);
+    assert!(
+        message.contains("int8x") && message.contains("w4a16kv8"),
+        "{message}"
+    );
+    let message = refused(&[
+        "run",
+        "resnet50",
+        "--chip",
+        "edge-npu",
+        "--set",
+        "dram.bandwith=1 TB/s",
+    ]);
     assert!(message.contains("bandwidth"), "{message}");
-    let message = refused(&["run", "resnet50", "--chip", "edge-npu", "--set", "dram.bandwidth=512"]);
+    let message = refused(&[
+        "run",
+        "resnet50",
+        "--chip",
+        "edge-npu",
+        "--set",
+        "dram.bandwidth=512",
+    ]);
     assert!(message.contains("GB/s"), "{message}");
-    let message = refused(&["run", "resnet50", "--chip", "edge-npu", "--objective", "speed"]);
+    let message = refused(&[
+        "run",
+        "resnet50",
+        "--chip",
+        "edge-npu",
+        "--objective",
+        "speed",
+    ]);
     assert!(message.contains("latency"), "{message}");
     let message = refused(&["run", "resnet50", "--chip", "edge-npu", "--batch", "0"]);
     assert!(message.contains("batch"), "{message}");
@@ -106,7 +198,13 @@ fn mistakes_are_named_with_what_would_be_right() {
 #[test]
 fn malformed_models_are_refused_by_the_program() {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/onnx/");
-    for name in ["bad_conv_groups", "bad_ext_path_traversal", "bad_truncated_half", "bad_dims_2e31", "bad_empty"] {
+    for name in [
+        "bad_conv_groups",
+        "bad_ext_path_traversal",
+        "bad_truncated_half",
+        "bad_dims_2e31",
+        "bad_empty",
+    ] {
         let message = refused(&["run", &format!("{data}{name}.onnx"), "--chip", "edge-npu"]);
         assert!(message.contains("error"), "{name}: {message}");
     }
@@ -119,15 +217,35 @@ fn what_ships_can_be_listed_and_shown() {
         let shown = json(&["chips", "show", chip.as_str().unwrap(), "--json"]);
         assert!(!shown["constants"].as_array().unwrap().is_empty());
     }
-    let shown = json(&["models", "show", "llama3-8b", "--phase", "decode", "--context", "2048", "--json"]);
+    let shown = json(&[
+        "models",
+        "show",
+        "llama3-8b",
+        "--phase",
+        "decode",
+        "--context",
+        "2048",
+        "--json",
+    ]);
     assert_eq!(shown["parameters"], 8_030_261_248_u64);
-    let imported = json(&["import", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/onnx/tinyres_op17_legacy.onnx"), "--json"]);
+    let imported = json(&[
+        "import",
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/data/onnx/tinyres_op17_legacy.onnx"
+        ),
+        "--json",
+    ]);
     assert_eq!(imported["macs"], 5_423_744_u64);
 }
 
 #[test]
 fn the_schema_command_prints_what_is_committed() {
     let printed = json(&["schema", "chip"]);
-    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/schema/chip.schema.json")).unwrap();
+    let committed = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/configs/schema/chip.schema.json"
+    ))
+    .unwrap();
     assert_eq!(printed, serde_json::from_str::<Value>(&committed).unwrap());
 }

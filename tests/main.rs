@@ -1,6 +1,10 @@
 //! Tests of the whole: the program as a user meets it, and what must hold for every model on every chip.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod architecture;
 mod command_line;

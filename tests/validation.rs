@@ -8,11 +8,19 @@ fn exact_counts_are_exact_and_silicon_is_reported() {
     let class = |name: &str| validation.classes.iter().find(|c| c.class == name).unwrap();
     let counts = class("exact counts");
     assert!(counts.cases > 100, "{}", counts.cases);
-    let wrong: Vec<_> = validation.cases.iter().filter(|c| c.class == "exact counts" && !c.passed).collect();
+    let wrong: Vec<_> = validation
+        .cases
+        .iter()
+        .filter(|c| c.class == "exact counts" && !c.passed)
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     let silicon = class("silicon");
     assert!(silicon.cases > 10);
-    let failed: Vec<_> = validation.cases.iter().filter(|c| c.predicted.is_none()).collect();
+    let failed: Vec<_> = validation
+        .cases
+        .iter()
+        .filter(|c| c.predicted.is_none())
+        .collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
@@ -22,10 +30,24 @@ fn a_users_folder_is_read_and_its_mistakes_named() {
     let empty = validate(Some(folder.path())).unwrap_err().to_string();
     assert!(empty.contains("counts.csv"), "{empty}");
     let head = "model,phase,batch,tokens,macs,parameters,source\n";
-    std::fs::write(folder.path().join("counts.csv"), format!("{head}resnet50,forward,1,,4089184256,25557032,torchvision\n")).unwrap();
+    std::fs::write(
+        folder.path().join("counts.csv"),
+        format!("{head}resnet50,forward,1,,4089184256,25557032,torchvision\n"),
+    )
+    .unwrap();
     let validation = validate(Some(folder.path())).unwrap();
-    assert_eq!((validation.classes[0].cases, validation.classes[0].passed), (2, 2));
-    std::fs::write(folder.path().join("counts.csv"), format!("{head}resnet50,forward,one,,1,1,x\n")).unwrap();
+    assert_eq!(
+        (validation.classes[0].cases, validation.classes[0].passed),
+        (2, 2)
+    );
+    std::fs::write(
+        folder.path().join("counts.csv"),
+        format!("{head}resnet50,forward,one,,1,1,x\n"),
+    )
+    .unwrap();
     let wrong = validate(Some(folder.path())).unwrap_err().to_string();
-    assert!(wrong.contains("counts.csv") && wrong.contains("line: 2"), "{wrong}");
+    assert!(
+        wrong.contains("counts.csv") && wrong.contains("line: 2"),
+        "{wrong}"
+    );
 }

@@ -178,11 +178,17 @@ pub struct Run {
 impl Run {
     /// Time to first token: one prefill pass.
     pub fn ttft(&self) -> Option<Seconds> {
-        self.phases.iter().find(|p| p.name == "prefill").map(|p| Seconds(p.latency_s))
+        self.phases
+            .iter()
+            .find(|p| p.name == "prefill")
+            .map(|p| Seconds(p.latency_s))
     }
     /// Time per output token: mean decode step.
     pub fn tpot(&self) -> Option<Seconds> {
-        self.phases.iter().find(|p| p.name == "decode").map(|p| Seconds(p.latency_s))
+        self.phases
+            .iter()
+            .find(|p| p.name == "decode")
+            .map(|p| Seconds(p.latency_s))
     }
     /// Die area.
     pub fn area_total(&self) -> SquareMm {
@@ -194,10 +200,21 @@ impl Run {
     }
     /// Energy of all phases with their steps.
     pub fn energy_total(&self) -> Joules {
-        Joules(self.phases.iter().map(|p| p.energy_j * p.steps as f64).sum())
+        Joules(
+            self.phases
+                .iter()
+                .map(|p| p.energy_j * p.steps as f64)
+                .sum(),
+        )
     }
     /// Stored weights.
     pub fn weight_bytes(&self) -> Bytes {
-        Bytes(self.phases.iter().map(|p| p.weight_bytes).max().unwrap_or(0))
+        Bytes(
+            self.phases
+                .iter()
+                .map(|p| p.weight_bytes)
+                .max()
+                .unwrap_or(0),
+        )
     }
 }

@@ -33,7 +33,11 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Some(Command::Show { name, sets }) => {
             let chip = load(name, sets).map_err(Failure::input)?;
-            if args.json { super::print_json(&to_json(&chip)) } else { super::print(&to_text(&chip)) }
+            if args.json {
+                super::print_json(&to_json(&chip))
+            } else {
+                super::print(&to_text(&chip))
+            }
         }
         None if args.json => super::print_json(&json!({ "chips": library::names() })),
         None => super::print(&library::names().join("\n")),
@@ -44,7 +48,9 @@ pub fn main(args: &Args) -> Result<(), Failure> {
 fn peaks(chip: &Chip) -> Vec<(String, f64)> {
     let mut peaks: Vec<(String, f64)> = Vec::new();
     for node in chip.nodes.iter() {
-        let NodeKind::Compute(compute) = &node.kind else { continue };
+        let NodeKind::Compute(compute) = &node.kind else {
+            continue;
+        };
         for mode in &compute.modes {
             let name = format!("{} x {}", mode.weight, mode.input);
             if !peaks.iter().any(|(n, _)| *n == name) {
@@ -56,7 +62,11 @@ fn peaks(chip: &Chip) -> Vec<(String, f64)> {
 }
 
 fn to_json(chip: &Chip) -> serde_json::Value {
-    let named = |list: Vec<(String, f64)>| list.into_iter().map(|(n, v)| (n, json!(v))).collect::<serde_json::Map<_, _>>();
+    let named = |list: Vec<(String, f64)>| {
+        list.into_iter()
+            .map(|(n, v)| (n, json!(v)))
+            .collect::<serde_json::Map<_, _>>()
+    };
     json!({
         "name": chip.name,
         "description": chip.description,
@@ -97,40 +107,94 @@ fn to_text(chip: &Chip) -> String {
         let what = match &node.kind {
             NodeKind::Memory(m) => format!(
                 "{} x {}, read {}, write {}, {} / {}",
-                node.instances, m.capacity, m.read_rate, m.write_rate, m.read_energy, m.write_energy
+                node.instances,
+                m.capacity,
+                m.read_rate,
+                m.write_rate,
+                m.read_energy,
+                m.write_energy
             ),
-            NodeKind::Fanout(f) => f.dims.iter().map(|d| format!("{} {}", d.size, d.name)).collect::<Vec<_>>().join(" x "),
+            NodeKind::Fanout(f) => f
+                .dims
+                .iter()
+                .map(|d| format!("{} {}", d.size, d.name))
+                .collect::<Vec<_>>()
+                .join(" x "),
             NodeKind::Compute(c) => {
-                let modes = c.modes.iter().map(|m| format!("{}x{}: {} MAC/cycle {}", m.weight, m.input, m.macs_per_cycle, m.energy));
-                format!("{} x [{}]", node.instances, modes.collect::<Vec<_>>().join("; "))
+                let modes = c.modes.iter().map(|m| {
+                    format!(
+                        "{}x{}: {} MAC/cycle {}",
+                        m.weight, m.input, m.macs_per_cycle, m.energy
+                    )
+                });
+                format!(
+                    "{} x [{}]",
+                    node.instances,
+                    modes.collect::<Vec<_>>().join("; ")
+                )
             }
         };
-        text.push_str(&format!("  {:indent$}{}  {what}\n", "", node.name, indent = 2 * depth));
+        text.push_str(&format!(
+            "  {:indent$}{}  {what}\n",
+            "",
+            node.name,
+            indent = 2 * depth
+        ));
     }
     text.push_str("\n  engines\n");
     for engine in chip.engines.iter() {
         let what = match &engine.kind {
-            EngineKind::Array { compute, .. } => format!("MAC array at {}", chip.nodes[*compute].name),
-            EngineKind::Vector { memory, lanes, modes, .. } => {
-                let formats: Vec<String> = modes.iter().map(|m| m.format.to_string()).collect();
-                format!("vector unit of {lanes} lanes at {}, {}", chip.nodes[*memory].name, formats.join(", "))
+            EngineKind::Array { compute, .. } => {
+                format!("MAC array at {}", chip.nodes[*compute].name)
             }
-            EngineKind::Host { operations_per_second, rate, .. } => {
-                format!("host processor, {:.3} Gop/s, {rate}", operations_per_second / 1e9)
+            EngineKind::Vector {
+                memory,
+                lanes,
+                modes,
+                ..
+            } => {
+                let formats: Vec<String> = modes.iter().map(|m| m.format.to_string()).collect();
+                format!(
+                    "vector unit of {lanes} lanes at {}, {}",
+                    chip.nodes[*memory].name,
+                    formats.join(", ")
+                )
+            }
+            EngineKind::Host {
+                operations_per_second,
+                rate,
+                ..
+            } => {
+                format!(
+                    "host processor, {:.3} Gop/s, {rate}",
+                    operations_per_second / 1e9
+                )
             }
         };
         text.push_str(&format!("  {:<14}{what}\n", engine.name));
     }
     let area: f64 = chip.area().iter().map(|a| a.1.0).sum();
     let power: f64 = chip.static_power().iter().map(|p| p.1.0).sum();
-    text.push_str(&format!("\n  area {area:.2} mm2, static power {power:.3} W\n"));
+    text.push_str(&format!(
+        "\n  area {area:.2} mm2, static power {power:.3} W\n"
+    ));
     for (title, of) in [("assumed", true), ("known", false)] {
-        let rows: Vec<_> = chip.provenance.iter().filter(|p| (p.status == Status::Assumed) == of).collect();
+        let rows: Vec<_> = chip
+            .provenance
+            .iter()
+            .filter(|p| (p.status == Status::Assumed) == of)
+            .collect();
         text.push_str(&format!("\n  constants {title} ({})\n", rows.len()));
         for p in rows {
-            let range = p.range.as_ref().map_or(String::new(), |(lo, hi)| format!(" [{lo} .. {hi}]"));
+            let range = p
+                .range
+                .as_ref()
+                .map_or(String::new(), |(lo, hi)| format!(" [{lo} .. {hi}]"));
             let status = format!("{:?}", p.status).to_lowercase();
-            text.push_str(&format!("  {:<36}{}{range}  {status}: {}\n", p.path, p.value, p.source));
+            text.push_str(&format!(
+                "  {:<36}{}{range}  {status}: {}\n",
+                p.path, p.value, p.source
+            ));
         }
     }
     text

@@ -61,8 +61,15 @@ impl PassArgs {
 
 /// Runs the command.
 pub fn main(args: &Args) -> Result<(), Failure> {
-    let question =
-        Question { shapes: args.shapes.clone(), allow_unknown: args.allow_unknown, ..args.pass.question(&args.file) };
+    let question = Question {
+        shapes: args.shapes.clone(),
+        allow_unknown: args.allow_unknown,
+        ..args.pass.question(&args.file)
+    };
     let answer = inspect(&question).map_err(Failure::input)?;
-    if args.json { super::print_json(&serde_json::to_value(&answer)?) } else { super::print(&answer.text()) }
+    if args.json {
+        super::print_json(&serde_json::to_value(&answer)?)
+    } else {
+        super::print(&answer.text())
+    }
 }

@@ -73,14 +73,19 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Input(message)) => {
-            let prefix = if message.starts_with("error") { "" } else { "error: " };
+            let prefix = if message.starts_with("error") {
+                ""
+            } else {
+                "error: "
+            };
             eprintln!("{prefix}{message}");
             ExitCode::from(2)
         }
         Err(Failure::Other(error)) => {
-            let broken_pipe = error
-                .chain()
-                .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe));
+            let broken_pipe = error.chain().any(|e| {
+                e.downcast_ref::<io::Error>()
+                    .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+            });
             if broken_pipe {
                 return ExitCode::SUCCESS;
             }
@@ -108,7 +113,11 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 
 /// Columns of the terminal, or 100 where there is none to ask.
 pub(crate) fn terminal_width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(100).clamp(60, 200)
+    std::env::var("COLUMNS")
+        .ok()
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(100)
+        .clamp(60, 200)
 }
 
 /// Whether to colour stdout.
@@ -130,6 +139,11 @@ pub(crate) fn parse_shape(text: &str) -> Result<(String, Vec<u64>), String> {
 
 /// Reads "dram.bandwidth=1.2 TB/s".
 pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
-    let (path, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not an override; write dram.bandwidth=\"68 GB/s\""))?;
-    Ok((path.trim().to_string(), value.trim().trim_matches('"').to_string()))
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("`{text}` is not an override; write dram.bandwidth=\"68 GB/s\""))?;
+    Ok((
+        path.trim().to_string(),
+        value.trim().trim_matches('"').to_string(),
+    ))
 }

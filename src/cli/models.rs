@@ -33,7 +33,11 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Some(Command::Show { name, pass }) => {
             let answer = inspect(&pass.question(name)).map_err(Failure::input)?;
-            if args.json { super::print_json(&serde_json::to_value(&answer)?) } else { super::print(&answer.text()) }
+            if args.json {
+                super::print_json(&serde_json::to_value(&answer)?)
+            } else {
+                super::print(&answer.text())
+            }
         }
         None if args.json => super::print_json(&serde_json::json!({ "models": Model::names() })),
         None => super::print(&Model::names().join("\n")),

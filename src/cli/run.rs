@@ -93,12 +93,20 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     if args.json {
         super::print_json(&presil::reports::run_json(&run, presil::VERSION))?;
     } else {
-        super::print(&presil::reports::table(&run, super::terminal_width(), super::use_color()))?;
+        super::print(&presil::reports::table(
+            &run,
+            super::terminal_width(),
+            super::use_color(),
+        ))?;
     }
     let folder = match (&args.out, args.json) {
         (Some(folder), _) => Some(folder.clone()),
         (None, true) => None,
-        (None, false) => Some(PathBuf::from("out").join(format!("{}-{}", file_stem(&run.model), file_stem(&run.chip)))),
+        (None, false) => Some(PathBuf::from("out").join(format!(
+            "{}-{}",
+            file_stem(&run.model),
+            file_stem(&run.chip)
+        ))),
     };
     if let Some(folder) = folder {
         for path in presil::reports::write_all(&run, &folder, presil::VERSION)? {
@@ -110,11 +118,20 @@ pub fn main(args: &Args) -> Result<(), Failure> {
 
 fn options(args: &Args) -> Result<Options, Failure> {
     let quantization = |text: &Option<String>, flag: &str| {
-        let parse = |t: &String| t.parse().map_err(|e| Failure::input(format!("--{flag}: {e}")));
+        let parse = |t: &String| {
+            t.parse()
+                .map_err(|e| Failure::input(format!("--{flag}: {e}")))
+        };
         text.as_ref().map(parse).transpose()
     };
-    let precision = args.precision.as_ref().map(|t| t.parse().map_err(|e| Failure::input(format!("--precision: {e}"))));
-    let accumulate = args.accumulate.as_ref().map(|t| t.parse().map_err(|e| Failure::input(format!("--accumulate: {e}"))));
+    let precision = args.precision.as_ref().map(|t| {
+        t.parse()
+            .map_err(|e| Failure::input(format!("--precision: {e}")))
+    });
+    let accumulate = args.accumulate.as_ref().map(|t| {
+        t.parse()
+            .map_err(|e| Failure::input(format!("--accumulate: {e}")))
+    });
     Ok(Options {
         model: args.model.clone(),
         chip: args.chip.clone(),
@@ -151,16 +168,31 @@ fn routing(text: &str) -> Result<Routing, Failure> {
         return Ok(Routing::Uniform);
     }
     if let Some(exponent) = text.strip_prefix("power:") {
-        let exponent = exponent.parse::<f64>().ok().filter(|e| e.is_finite() && *e >= 0.0);
-        let exponent = exponent.ok_or_else(|| Failure::input(format!("--routing: `{text}` needs an exponent of at least 0, such as power:1.2")))?;
+        let exponent = exponent
+            .parse::<f64>()
+            .ok()
+            .filter(|e| e.is_finite() && *e >= 0.0);
+        let exponent = exponent.ok_or_else(|| {
+            Failure::input(format!(
+                "--routing: `{text}` needs an exponent of at least 0, such as power:1.2"
+            ))
+        })?;
         return Ok(Routing::PowerLaw { exponent });
     }
-    let content = std::fs::read_to_string(text)
-        .map_err(|e| Failure::input(format!("--routing: `{text}` is neither `uniform`, `power:EXPONENT` nor a readable file ({e})")))?;
+    let content = std::fs::read_to_string(text).map_err(|e| {
+        Failure::input(format!(
+            "--routing: `{text}` is neither `uniform`, `power:EXPONENT` nor a readable file ({e})"
+        ))
+    })?;
     let weights: Result<Vec<f64>, _> = content.split_whitespace().map(str::parse::<f64>).collect();
     let weights = weights.map_err(|e| Failure::input(format!("--routing: {text}: {e}")))?;
-    if weights.is_empty() || weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().all(|w| *w == 0.0) {
-        return Err(Failure::input(format!("--routing: {text} must hold one weight per expert, none negative, not all zero")));
+    if weights.is_empty()
+        || weights.iter().any(|w| !w.is_finite() || *w < 0.0)
+        || weights.iter().all(|w| *w == 0.0)
+    {
+        return Err(Failure::input(format!(
+            "--routing: {text} must hold one weight per expert, none negative, not all zero"
+        )));
     }
     Ok(Routing::Histogram(weights))
 }
@@ -168,6 +200,18 @@ fn routing(text: &str) -> Result<Routing, Failure> {
 /// A name that is fit for a folder: of a path its stem, other characters than letters, digits, dot and dash as dash.
 fn file_stem(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    let base = base.strip_suffix(".onnx").or_else(|| base.strip_suffix(".json")).or_else(|| base.strip_suffix(".toml")).unwrap_or(base);
-    base.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' }).collect()
+    let base = base
+        .strip_suffix(".onnx")
+        .or_else(|| base.strip_suffix(".json"))
+        .or_else(|| base.strip_suffix(".toml"))
+        .unwrap_or(base);
+    base.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || c == '.' || c == '_' {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }

@@ -25,7 +25,8 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<(), Failure> {
     let validation = validate(args.data.as_deref()).map_err(Failure::input)?;
     if let Some(path) = &args.out {
-        std::fs::write(path, validation.markdown()).map_err(|e| anyhow::anyhow!("cannot write `{}`: {e}", path.display()))?;
+        std::fs::write(path, validation.markdown())
+            .map_err(|e| anyhow::anyhow!("cannot write `{}`: {e}", path.display()))?;
         eprintln!("wrote {}", path.display());
     }
     if args.json {

@@ -57,7 +57,11 @@ pub fn tensor_repeats(graph: &Graph) -> Vec<u64> {
         }
     }
     let shared = graph.tensors.iter().map(|t| t.shared);
-    repeats.into_iter().zip(shared).map(|(r, shared)| if shared { 1 } else { r.unwrap_or(1) }).collect()
+    repeats
+        .into_iter()
+        .zip(shared)
+        .map(|(r, shared)| if shared { 1 } else { r.unwrap_or(1) })
+        .collect()
 }
 
 /// Totals of a graph.
@@ -69,7 +73,10 @@ pub fn count(graph: &Graph) -> Counts {
             let repeat = u128::from(repeat);
             counts.macs += macs * repeat;
             counts.executed_macs += executed * repeat;
-            *counts.macs_by_class.entry(graph.ops[id].class.name()).or_insert(0) += macs * repeat;
+            *counts
+                .macs_by_class
+                .entry(graph.ops[id].class.name())
+                .or_insert(0) += macs * repeat;
         }
     }
     for (t, repeat) in graph.tensors.iter().zip(tensor_repeats(graph)) {

@@ -42,7 +42,10 @@ pub struct Affine {
 impl Affine {
     /// The expression that is one dimension.
     pub fn dim(d: DimId) -> Self {
-        Self { terms: vec![(d, 1)], offset: 0 }
+        Self {
+            terms: vec![(d, 1)],
+            offset: 0,
+        }
     }
     /// The constant zero.
     pub fn zero() -> Self {
@@ -173,7 +176,10 @@ impl Einsum {
 
     /// Whether an operand's ranks name a dimension.
     pub fn names(access: &Access, dim: DimId) -> bool {
-        access.ranks.iter().any(|r| r.terms.iter().any(|(d, _)| *d == dim))
+        access
+            .ranks
+            .iter()
+            .any(|r| r.terms.iter().any(|(d, _)| *d == dim))
     }
 
     /// Whether a dimension is reduced.
@@ -189,8 +195,13 @@ impl Einsum {
     /// Points of the box of dimensions. For a ragged domain: of the rows that are executed. `None` on overflow.
     pub fn points(&self) -> Option<u64> {
         match self.domain {
-            Domain::Ragged { group, row, rows, .. } => self.others(group, row)?.checked_mul(rows),
-            _ => self.dims.iter().try_fold(1u64, |n, d| n.checked_mul(d.size)),
+            Domain::Ragged {
+                group, row, rows, ..
+            } => self.others(group, row)?.checked_mul(rows),
+            _ => self
+                .dims
+                .iter()
+                .try_fold(1u64, |n, d| n.checked_mul(d.size)),
         }
     }
 
@@ -198,12 +209,17 @@ impl Einsum {
     pub fn executed_points(&self) -> Option<u64> {
         match self.domain {
             Domain::Dense | Domain::Ragged { .. } => self.points(),
-            Domain::Causal { query, key, offset } => {
-                self.others(query, key)?.checked_mul(self.pairs(query, key, offset, u64::MAX)?)
-            }
-            Domain::Banded { query, key, offset, window } => {
-                self.others(query, key)?.checked_mul(self.pairs(query, key, offset, window)?)
-            }
+            Domain::Causal { query, key, offset } => self
+                .others(query, key)?
+                .checked_mul(self.pairs(query, key, offset, u64::MAX)?),
+            Domain::Banded {
+                query,
+                key,
+                offset,
+                window,
+            } => self
+                .others(query, key)?
+                .checked_mul(self.pairs(query, key, offset, window)?),
         }
     }
 
@@ -215,7 +231,10 @@ impl Einsum {
 
     /// Pairs (query, key) with query + offset - window < key <= query + offset.
     fn pairs(&self, query: DimId, key: DimId, offset: i64, window: u64) -> Option<u64> {
-        let (queries, keys) = (i128::from(self.dim(query).size), i128::from(self.dim(key).size));
+        let (queries, keys) = (
+            i128::from(self.dim(query).size),
+            i128::from(self.dim(key).size),
+        );
         let offset = i128::from(offset);
         // Pairs with key <= query + bound: sum over query of clamp(query + bound + 1, 0, keys).
         let below = |bound: i128| -> i128 {
@@ -227,7 +246,11 @@ impl Einsum {
             ramp_sum + (queries - ramp_end.max(ramp_start)) * keys
         };
         let all = below(offset);
-        let cut = if window == u64::MAX { 0 } else { below(offset - i128::from(window)) };
+        let cut = if window == u64::MAX {
+            0
+        } else {
+            below(offset - i128::from(window))
+        };
         u64::try_from(all - cut).ok()
     }
 }
@@ -238,7 +261,10 @@ mod tests {
 
     fn attention(queries: u64, keys: u64, domain: Domain) -> Einsum {
         let dims = [("i", queries), ("j", keys), ("d", 3)]
-            .map(|(name, size)| Dim { name: name.into(), size })
+            .map(|(name, size)| Dim {
+                name: name.into(),
+                size,
+            })
             .to_vec();
         let access = |place, a: u32, b: u32, x, y| Access {
             place,
@@ -246,7 +272,10 @@ mod tests {
             extents: vec![x, y],
         };
         Einsum {
-            inputs: vec![access(Place::Input(0), 0, 2, queries, 3), access(Place::Input(1), 1, 2, keys, 3)],
+            inputs: vec![
+                access(Place::Input(0), 0, 2, queries, 3),
+                access(Place::Input(1), 1, 2, keys, 3),
+            ],
             output: access(Place::Output(0), 0, 1, queries, keys),
             dims,
             map: MapOperator::MultiplyAccumulate,
@@ -257,17 +286,40 @@ mod tests {
 
     #[test]
     fn executed_points_equal_a_walk_over_the_domain() {
-        for (queries, keys, offset) in [(1, 9, 8), (5, 5, 0), (4, 9, 5), (7, 3, 0), (3, 8, 2), (6, 4, -3)] {
+        for (queries, keys, offset) in [
+            (1, 9, 8),
+            (5, 5, 0),
+            (4, 9, 5),
+            (7, 3, 0),
+            (3, 8, 2),
+            (6, 4, -3),
+        ] {
             let (query, key) = (DimId(0), DimId(1));
             let count = |window: i64| {
                 let pairs = (0..queries as i64).flat_map(|i| (0..keys as i64).map(move |j| (i, j)));
-                pairs.filter(|(i, j)| *j <= i + offset && *j > i + offset - window).count() as u64 * 3
+                pairs
+                    .filter(|(i, j)| *j <= i + offset && *j > i + offset - window)
+                    .count() as u64
+                    * 3
             };
             let causal = attention(queries, keys, Domain::Causal { query, key, offset });
             assert_eq!(causal.executed_points(), Some(count(1 << 40)));
             for window in [1, 2, 5, 100] {
-                let banded = attention(queries, keys, Domain::Banded { query, key, offset, window });
-                assert_eq!(banded.executed_points(), Some(count(window as i64)), "{queries} {keys} {offset} {window}");
+                let banded = attention(
+                    queries,
+                    keys,
+                    Domain::Banded {
+                        query,
+                        key,
+                        offset,
+                        window,
+                    },
+                );
+                assert_eq!(
+                    banded.executed_points(),
+                    Some(count(window as i64)),
+                    "{queries} {keys} {offset} {window}"
+                );
             }
         }
     }

@@ -112,7 +112,12 @@ impl Graph {
     /// Sets the storage of every tensor by its role: `weights` for weights that linear and convolution ops read
     /// as their second operand, `activations` for inputs, outputs and activations, `kv` for caches. Other
     /// weights (norm scales, biases, embeddings that only a look-up reads) take the activation format.
-    pub fn set_precision(&mut self, weights: Quantization, activations: Quantization, kv: Quantization) {
+    pub fn set_precision(
+        &mut self,
+        weights: Quantization,
+        activations: Quantization,
+        kv: Quantization,
+    ) {
         let mut contracted = vec![false; self.tensors.len()];
         for op in self.ops.iter() {
             if op.contraction().is_some()
@@ -140,23 +145,37 @@ impl Graph {
             }
             let elements = t.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
             if elements.is_none() || t.storage().is_none() {
-                return Err(GraphError::TooLarge { name: t.name.clone(), shape: t.shape.clone() });
+                return Err(GraphError::TooLarge {
+                    name: t.name.clone(),
+                    shape: t.shape.clone(),
+                });
             }
         }
         let mut end = 0;
         for b in &self.blocks {
-            let whole = b.ops.start == end && b.ops.end >= b.ops.start && b.ops.end as usize <= self.ops.len();
+            let whole = b.ops.start == end
+                && b.ops.end >= b.ops.start
+                && b.ops.end as usize <= self.ops.len();
             if !whole || b.repeat == 0 {
                 let reason = "blocks must be contiguous, in order, and run at least once".into();
-                return Err(GraphError::Shape { op: b.name.clone(), reason });
+                return Err(GraphError::Shape {
+                    op: b.name.clone(),
+                    reason,
+                });
             }
             end = b.ops.end;
         }
         if end as usize != self.ops.len() {
-            return Err(GraphError::Shape { op: self.name.clone(), reason: "blocks must cover all ops".into() });
+            return Err(GraphError::Shape {
+                op: self.name.clone(),
+                reason: "blocks must cover all ops".into(),
+            });
         }
-        let mut ready: Vec<bool> =
-            self.tensors.iter().map(|t| !matches!(t.role, Role::Activation | Role::Output)).collect();
+        let mut ready: Vec<bool> = self
+            .tensors
+            .iter()
+            .map(|t| !matches!(t.role, Role::Activation | Role::Output))
+            .collect();
         let mut op_names: FxHashMap<&str, ()> = FxHashMap::default();
         for op in self.ops.iter() {
             if op_names.insert(&op.name, ()).is_some() {
@@ -165,7 +184,10 @@ impl Graph {
             for t in &op.inputs {
                 if !ready[t.0 as usize] {
                     let tensor = self.tensors[*t].name.clone();
-                    return Err(GraphError::NotMade { op: op.name.clone(), tensor });
+                    return Err(GraphError::NotMade {
+                        op: op.name.clone(),
+                        tensor,
+                    });
                 }
             }
             for t in &op.outputs {

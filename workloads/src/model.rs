@@ -147,13 +147,19 @@ impl Model {
         if !path.is_file() {
             let all: Vec<&str> = Self::names();
             let near = presil_numerics::diagnostic::nearest_names(name, all).into_iter();
-            return Err(ModelError::Unknown { name: name.into(), near: near.map(|n| format!("`{n}`")).collect() });
+            return Err(ModelError::Unknown {
+                name: name.into(),
+                near: near.map(|n| format!("`{n}`")).collect(),
+            });
         }
         match path.extension().and_then(|e| e.to_str()) {
             Some("onnx") => Ok(Self::Onnx(path.into())),
             Some("toml") => Ok(Self::File(path.into())),
             Some("json") => {
-                let text = std::fs::read_to_string(path).map_err(|error| ModelError::Io { path: path.into(), error })?;
+                let text = std::fs::read_to_string(path).map_err(|error| ModelError::Io {
+                    path: path.into(),
+                    error,
+                })?;
                 crate::llm::Config::read(name, &text).map(|c| Self::Llm(Box::new(c)))
             }
             _ => Err(ModelError::Unsupported {
@@ -165,7 +171,10 @@ impl Model {
 
     /// Every name that ships, sorted.
     pub fn names() -> Vec<&'static str> {
-        let mut names: Vec<&str> = crate::zoo::names().into_iter().chain(crate::llm::names()).collect();
+        let mut names: Vec<&str> = crate::zoo::names()
+            .into_iter()
+            .chain(crate::llm::names())
+            .collect();
         names.sort_unstable();
         names
     }

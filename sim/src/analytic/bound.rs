@@ -24,16 +24,26 @@ pub(crate) fn compulsory(graph: &Graph, schedule: &Schedule, root: NodeId) -> (f
     let mut read = vec![0.0f64; graph.tensors.len()];
     let mut write = vec![0.0f64; graph.tensors.len()];
     for ((id, op), repeat) in graph.ops.iter_ids().zip(graph.repeats()) {
-        let runs = !matches!(schedule.ops[id].execution, Execution::View | Execution::Unsupported { .. });
+        let runs = !matches!(
+            schedule.ops[id].execution,
+            Execution::View | Execution::Unsupported { .. }
+        );
         if !runs {
             continue;
         }
         for (i, t) in op.inputs.iter().enumerate() {
             let tensor = &graph.tensors[*t];
-            let kept = matches!(tensor.role, Role::Weight | Role::Constant | Role::Cache | Role::Input);
+            let kept = matches!(
+                tensor.role,
+                Role::Weight | Role::Constant | Role::Cache | Role::Input
+            );
             if kept && schedule.homes[*t] == root {
                 // One of each repetition; a shared tensor might stay.
-                let times = if tensor.shared || tensor.role == Role::Input { 1.0 } else { repeat as f64 };
+                let times = if tensor.shared || tensor.role == Role::Input {
+                    1.0
+                } else {
+                    repeat as f64
+                };
                 let bits = read_elements(graph, op, i, *t) as f64 * density(graph, *t) * times;
                 read[t.0 as usize] = read[t.0 as usize].max(bits);
             }
@@ -44,7 +54,9 @@ pub(crate) fn compulsory(graph: &Graph, schedule: &Schedule, root: NodeId) -> (f
                 continue;
             }
             let elements = match (tensor.role, &op.kind) {
-                (Role::Cache, OpKind::Move { elements }) => (*elements).min(tensor.elements()) * repeat,
+                (Role::Cache, OpKind::Move { elements }) => {
+                    (*elements).min(tensor.elements()) * repeat
+                }
                 (Role::Output, _) if written_whole(graph, op) => tensor.elements(),
                 _ => 0,
             };
@@ -66,8 +78,11 @@ fn read_elements(graph: &Graph, op: &Op, index: usize, t: TensorId) -> u64 {
     let all = graph.tensors[t].elements();
     match &op.kind {
         OpKind::Cascade(einsums) => {
-            let own = einsums.iter().flat_map(|e| e.inputs.iter().map(move |a| (e, a)));
-            let here = own.filter(|(_, a)| matches!(a.place, Place::Input(p) if p as usize == index));
+            let own = einsums
+                .iter()
+                .flat_map(|e| e.inputs.iter().map(move |a| (e, a)));
+            let here =
+                own.filter(|(_, a)| matches!(a.place, Place::Input(p) if p as usize == index));
             here.map(|(e, a)| touched(e, a)).max().unwrap_or(all)
         }
         OpKind::Gather { rows, row_elements } if index == 0 => rows.saturating_mul(*row_elements),
@@ -80,12 +95,16 @@ fn read_elements(graph: &Graph, op: &Op, index: usize, t: TensorId) -> u64 {
 fn written_whole(graph: &Graph, op: &Op) -> bool {
     match &op.kind {
         OpKind::Cascade(einsums) => einsums.iter().all(|e| match e.output.place {
-            Place::Output(i) => {
-                op.outputs.get(i as usize).is_some_and(|t| touched(e, &e.output) >= graph.tensors[*t].elements())
-            }
+            Place::Output(i) => op
+                .outputs
+                .get(i as usize)
+                .is_some_and(|t| touched(e, &e.output) >= graph.tensors[*t].elements()),
             _ => true,
         }),
-        OpKind::Move { elements } => op.outputs.iter().all(|t| graph.tensors[*t].elements() <= *elements),
+        OpKind::Move { elements } => op
+            .outputs
+            .iter()
+            .all(|t| graph.tensors[*t].elements() <= *elements),
         _ => true,
     }
 }
@@ -96,19 +115,31 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
     let mut lanes = vec![0.0f64; chip.engines.len()];
     for ((id, op), repeat) in schedule.ops.iter_ids().zip(graph.repeats()) {
         let n = repeat as f64;
-        let Some(EngineId(engine)) = op.engine else { continue };
+        let Some(EngineId(engine)) = op.engine else {
+            continue;
+        };
         let at = engine as usize;
         if let Execution::Mapped { mode, .. } = op.execution
             && let Some(rate) = array_rate(chip, EngineId(engine), mode)
         {
             arrays[at] += op_macs(graph, id).1 as f64 * n / rate;
         }
-        let of = |r: Resource| op.cost.busy.iter().filter(|b| b.0 == r).fold(0.0, |sum, b| sum + b.1.0) * n;
+        let of = |r: Resource| {
+            op.cost
+                .busy
+                .iter()
+                .filter(|b| b.0 == r)
+                .fold(0.0, |sum, b| sum + b.1.0)
+                * n
+        };
         match op.execution {
             // Lanes of an epilogue are those of the inline unit, of which there is one.
             Execution::Mapped { .. } => {
                 let inline = |e: &presil_hwmodels::Engine| {
-                    matches!(e.kind, presil_hwmodels::EngineKind::Vector { inline: true, .. })
+                    matches!(
+                        e.kind,
+                        presil_hwmodels::EngineKind::Vector { inline: true, .. }
+                    )
                 };
                 if let Some((unit, _)) = chip.engines.iter_ids().find(|(_, e)| inline(e)) {
                     lanes[unit.0 as usize] += of(Resource::Vector);
@@ -121,9 +152,20 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
     let (read, write) = compulsory(graph, schedule, root);
     let memory = chip.nodes[root].memory().map_or(0.0, |m| {
         let (read, write) = (read / 8.0 / m.read_rate.0, write / 8.0 / m.write_rate.0);
-        if m.shared_port { read + write } else { read.max(write) }
+        if m.shared_port {
+            read + write
+        } else {
+            read.max(write)
+        }
     });
-    let engines = chip.engines.iter().zip(arrays.iter().zip(&lanes)).map(|(e, (a, l))| (a.max(*l), e.name.clone()));
+    let engines = chip
+        .engines
+        .iter()
+        .zip(arrays.iter().zip(&lanes))
+        .map(|(e, (a, l))| (a.max(*l), e.name.clone()));
     let all = engines.chain([(memory, chip.nodes[root].name.clone())]);
-    all.fold((0.0, "nothing".into()), |best, x| if x.0 > best.0 { x } else { best })
+    all.fold(
+        (0.0, "nothing".into()),
+        |best, x| if x.0 > best.0 { x } else { best },
+    )
 }

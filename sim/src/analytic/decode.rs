@@ -26,10 +26,14 @@ pub fn decode_contexts(prompt: u64, generate: u64) -> Vec<(u64, f64)> {
     let first = prompt.saturating_add(1);
     let n = generate.max(1);
     if n <= ALL {
-        return (0..n).map(|i| (first.saturating_add(i), 1.0 / n as f64)).collect();
+        return (0..n)
+            .map(|i| (first.saturating_add(i), 1.0 / n as f64))
+            .collect();
     }
     let at = |k: u64| (u128::from(k) * u128::from(n - 1) / u128::from(NODES - 1)) as u64;
-    let mut nodes: Vec<(u64, f64)> = (0..NODES).map(|k| (first.saturating_add(at(k)), 0.0)).collect();
+    let mut nodes: Vec<(u64, f64)> = (0..NODES)
+        .map(|k| (first.saturating_add(at(k)), 0.0))
+        .collect();
     for k in 1..nodes.len() {
         let m = (nodes[k].0 - nodes[k - 1].0) as f64;
         nodes[k - 1].1 += (m + 1.0) / 2.0 / n as f64;
@@ -45,11 +49,18 @@ pub fn decode_contexts(prompt: u64, generate: u64) -> Vec<(u64, f64)> {
 /// out fractional are rounded. Shapes, mappings and notes are those of the phase in the middle.
 pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     let middle = phases.len() / 2;
-    let Some((pattern, _)) = phases.get(middle) else { return Phase::default() };
+    let Some((pattern, _)) = phases.get(middle) else {
+        return Phase::default();
+    };
     if phases.len() == 1 {
         return pattern.clone();
     }
-    let mut mean = Phase { ops: Vec::new(), energy: Vec::new(), traffic: Vec::new(), ..pattern.clone() };
+    let mut mean = Phase {
+        ops: Vec::new(),
+        energy: Vec::new(),
+        traffic: Vec::new(),
+        ..pattern.clone()
+    };
     let of = |f: &dyn Fn(&Phase) -> f64| phases.iter().map(|(p, w)| f(p) * w).sum::<f64>();
     mean.latency_s = of(&|p| p.latency_s);
     mean.cold_latency_s = of(&|p| p.cold_latency_s);
@@ -59,13 +70,22 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     mean.macs = of(&|p| p.macs as f64).round() as u128;
     mean.executed_macs = of(&|p| p.executed_macs as f64).round() as u128;
     mean.cache_bytes = of(&|p| p.cache_bytes as f64).round() as u64;
-    mean.peak_activation_bytes = phases.iter().map(|(p, _)| p.peak_activation_bytes).max().unwrap_or(0);
+    mean.peak_activation_bytes = phases
+        .iter()
+        .map(|(p, _)| p.peak_activation_bytes)
+        .max()
+        .unwrap_or(0);
     for (p, w) in &phases {
         for e in &p.energy {
             add_energy(&mut mean.energy, &e.component, &e.action, e.energy_j * w);
         }
         for t in &p.traffic {
-            add_traffic(&mut mean.traffic, &t.memory, t.read_bytes * w, t.write_bytes * w);
+            add_traffic(
+                &mut mean.traffic,
+                &t.memory,
+                t.read_bytes * w,
+                t.write_bytes * w,
+            );
         }
         for a in &p.assumptions {
             push_new(&mut mean.assumptions, a);
@@ -75,8 +95,10 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
         }
     }
     for (i, op) in pattern.ops.iter().enumerate() {
-        let same: Vec<(&OpRun, f64)> =
-            phases.iter().filter_map(|(p, w)| p.ops.get(i).filter(|o| o.name == op.name).map(|o| (o, *w))).collect();
+        let same: Vec<(&OpRun, f64)> = phases
+            .iter()
+            .filter_map(|(p, w)| p.ops.get(i).filter(|o| o.name == op.name).map(|o| (o, *w)))
+            .collect();
         mean.ops.push(mean_op(op, &same));
     }
     push_new(
@@ -98,7 +120,11 @@ fn mean_op(pattern: &OpRun, ops: &[(&OpRun, f64)]) -> OpRun {
         latency_s: of(&|o| o.time.latency_s),
         memory_s: Vec::new(),
     };
-    let mut mean = OpRun { energy: Vec::new(), traffic: Vec::new(), ..pattern.clone() };
+    let mut mean = OpRun {
+        energy: Vec::new(),
+        traffic: Vec::new(),
+        ..pattern.clone()
+    };
     for (o, w) in ops {
         for (name, t) in &o.time.memory_s {
             match time.memory_s.iter_mut().find(|m| m.0 == *name) {
@@ -110,13 +136,20 @@ fn mean_op(pattern: &OpRun, ops: &[(&OpRun, f64)]) -> OpRun {
             add_energy(&mut mean.energy, &e.component, &e.action, e.energy_j * w);
         }
         for t in &o.traffic {
-            add_traffic(&mut mean.traffic, &t.memory, t.read_bytes * w, t.write_bytes * w);
+            add_traffic(
+                &mut mean.traffic,
+                &t.memory,
+                t.read_bytes * w,
+                t.write_bytes * w,
+            );
         }
     }
     mean.macs = of(&|o| o.macs as f64).round() as u128;
     mean.executed_macs = of(&|o| o.executed_macs as f64).round() as u128;
     mean.utilization = of(&|o| o.utilization);
-    let intensities = ops.iter().filter_map(|(o, w)| o.intensity.map(|i| (i * w, *w)));
+    let intensities = ops
+        .iter()
+        .filter_map(|(o, w)| o.intensity.map(|i| (i * w, *w)));
     let (sum, weight) = intensities.fold((0.0, 0.0), |(s, t), (i, w)| (s + i, t + w));
     mean.intensity = (weight > 0.0).then(|| sum / weight);
     mean.time = time;

@@ -90,9 +90,16 @@ fn ratio(part: f64, whole: f64) -> f64 {
 }
 
 fn add_energy(list: &mut Vec<Energy>, component: &str, action: &str, energy_j: f64) {
-    match list.iter_mut().find(|e| e.component == component && e.action == action) {
+    match list
+        .iter_mut()
+        .find(|e| e.component == component && e.action == action)
+    {
         Some(e) => e.energy_j += energy_j,
-        None => list.push(Energy { component: component.into(), action: action.into(), energy_j }),
+        None => list.push(Energy {
+            component: component.into(),
+            action: action.into(),
+            energy_j,
+        }),
     }
 }
 
@@ -102,11 +109,22 @@ fn add_traffic(list: &mut Vec<Traffic>, memory: &str, read_bytes: f64, write_byt
             t.read_bytes += read_bytes;
             t.write_bytes += write_bytes;
         }
-        None => list.push(Traffic { memory: memory.into(), read_bytes, write_bytes }),
+        None => list.push(Traffic {
+            memory: memory.into(),
+            read_bytes,
+            write_bytes,
+        }),
     }
 }
 
-fn op_run(graph: &Graph, chip: &Chip, id: OpId, scheduled: &ScheduledOp, time: &OpTime, repeat: u64) -> OpRun {
+fn op_run(
+    graph: &Graph,
+    chip: &Chip,
+    id: OpId,
+    scheduled: &ScheduledOp,
+    time: &OpTime,
+    repeat: u64,
+) -> OpRun {
     let op = &graph.ops[id];
     let n = repeat as f64;
     let (macs, executed) = op_macs(graph, id);
@@ -114,7 +132,12 @@ fn op_run(graph: &Graph, chip: &Chip, id: OpId, scheduled: &ScheduledOp, time: &
     let mut traffic = Vec::new();
     for c in &scheduled.cost.counts {
         let name = &chip.nodes[c.memory].name;
-        add_traffic(&mut traffic, name, c.read_bits / 8.0 * n, c.write_bits / 8.0 * n);
+        add_traffic(
+            &mut traffic,
+            name,
+            c.read_bits / 8.0 * n,
+            c.write_bits / 8.0 * n,
+        );
     }
     let energy = scheduled.cost.energy.iter().map(|e| Energy {
         component: e.component.clone(),
@@ -122,7 +145,11 @@ fn op_run(graph: &Graph, chip: &Chip, id: OpId, scheduled: &ScheduledOp, time: &
         energy_j: e.energy.0 * n,
     });
     let root = &chip.nodes[chip.root()].name;
-    let root_bytes: f64 = traffic.iter().filter(|t| t.memory == *root).map(|t| t.read_bytes + t.write_bytes).sum();
+    let root_bytes: f64 = traffic
+        .iter()
+        .filter(|t| t.memory == *root)
+        .map(|t| t.read_bytes + t.write_bytes)
+        .sum();
     let mapping = match (&scheduled.execution, op.contraction()) {
         (Execution::Mapped { mapping, .. }, Some(einsum)) => text::loop_nest(chip, einsum, mapping),
         _ => Vec::new(),
@@ -141,7 +168,11 @@ fn op_run(graph: &Graph, chip: &Chip, id: OpId, scheduled: &ScheduledOp, time: &
         time: TimeParts {
             total_s: time.total,
             compute_s: time.compute,
-            memory_s: time.memory.iter().map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t)).collect(),
+            memory_s: time
+                .memory
+                .iter()
+                .map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t))
+                .collect(),
             vector_s: time.vector,
             latency_s: time.latency,
         },
@@ -163,11 +194,14 @@ fn engine_name(chip: &Chip, op: &ScheduledOp) -> String {
 
 /// What is busy longest; what overlaps with nothing if that is longer.
 fn bottleneck(chip: &Chip, time: &OpTime) -> String {
-    let busiest = time.busy.iter().fold(None::<&(Resource, f64)>, |best, b| match best {
-        Some(x) if x.1 >= b.1 => Some(x),
-        _ if b.1 > 0.0 => Some(b),
-        _ => best,
-    });
+    let busiest = time
+        .busy
+        .iter()
+        .fold(None::<&(Resource, f64)>, |best, b| match best {
+            Some(x) if x.1 >= b.1 => Some(x),
+            _ if b.1 > 0.0 => Some(b),
+            _ => best,
+        });
     match busiest {
         Some((resource, t)) if *t >= time.latency => match resource {
             Resource::Compute => "compute".into(),
@@ -184,9 +218,10 @@ fn bottleneck(chip: &Chip, time: &OpTime) -> String {
 /// Executed MACs over what the array's mode could do in the op's time; for others the busy share of their lanes.
 fn utilization(chip: &Chip, op: &ScheduledOp, executed: f64, time: &OpTime) -> f64 {
     match (&op.execution, op.engine) {
-        (Execution::Mapped { mode, .. }, Some(engine)) => {
-            ratio(executed, array_rate(chip, engine, *mode).unwrap_or(0.0) * time.total)
-        }
+        (Execution::Mapped { mode, .. }, Some(engine)) => ratio(
+            executed,
+            array_rate(chip, engine, *mode).unwrap_or(0.0) * time.total,
+        ),
         _ => ratio(time.compute, time.total),
     }
 }
@@ -212,7 +247,10 @@ pub struct RunContext {
 pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<Phase>) -> Run {
     let mut assumptions: Vec<String> = Vec::new();
     let mut unmodelled: Vec<String> = Vec::new();
-    let stated = graphs.iter().flat_map(|g| &g.assumptions).chain(phases.iter().flat_map(|p| &p.assumptions));
+    let stated = graphs
+        .iter()
+        .flat_map(|g| &g.assumptions)
+        .chain(phases.iter().flat_map(|p| &p.assumptions));
     for a in stated {
         push_new(&mut assumptions, a);
     }
@@ -231,12 +269,27 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
         batch: context.batch,
         prompt: context.prompt,
         generate: context.generate,
-        parameters: graphs.iter().map(|g| count(g).parameters).max().unwrap_or(0),
-        peak_macs_per_s: graphs.iter().map(|g| peak_macs_per_second(g, chip)).fold(0.0, f64::max),
+        parameters: graphs
+            .iter()
+            .map(|g| count(g).parameters)
+            .max()
+            .unwrap_or(0),
+        peak_macs_per_s: graphs
+            .iter()
+            .map(|g| peak_macs_per_second(g, chip))
+            .fold(0.0, f64::max),
         dram_peak_bytes_per_s: peak,
         dram_streaming_bytes_per_s: peak * root.map_or(1.0, |m| m.streaming_efficiency),
-        area: chip.area().into_iter().map(|(name, a)| (name, a.0)).collect(),
-        static_power: chip.static_power().into_iter().map(|(name, p)| (name, p.0)).collect(),
+        area: chip
+            .area()
+            .into_iter()
+            .map(|(name, a)| (name, a.0))
+            .collect(),
+        static_power: chip
+            .static_power()
+            .into_iter()
+            .map(|(name, p)| (name, p.0))
+            .collect(),
         assumptions,
         unmodelled,
         provenance: chip.provenance.clone(),

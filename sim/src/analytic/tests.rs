@@ -13,11 +13,20 @@ use proptest::prelude::*;
 use super::*;
 
 fn options(objective: Objective) -> ScheduleOptions {
-    ScheduleOptions { objective, accumulate: None }
+    ScheduleOptions {
+        objective,
+        accumulate: None,
+    }
 }
 
 fn on(graph: &Graph, chip: &Chip) -> Phase {
-    phase("forward", 1, graph, chip, &schedule(graph, chip, &options(Objective::Latency)).unwrap())
+    phase(
+        "forward",
+        1,
+        graph,
+        chip,
+        &schedule(graph, chip, &options(Objective::Latency)).unwrap(),
+    )
 }
 
 fn formats(mut graph: Graph, format: Format) -> Graph {
@@ -27,7 +36,11 @@ fn formats(mut graph: Graph, format: Format) -> Graph {
 }
 
 fn model(name: &str, pass: Pass, batch: u64, precision: &str) -> Graph {
-    let request = Request { pass, batch, ..Request::default() };
+    let request = Request {
+        pass,
+        batch,
+        ..Request::default()
+    };
     let mut graph = Model::find(name).unwrap().graph(&request).unwrap();
     let p: Precision = precision.parse().unwrap();
     graph.set_precision(p.weights, p.activations, p.kv);
@@ -35,26 +48,61 @@ fn model(name: &str, pass: Pass, batch: u64, precision: &str) -> Graph {
 }
 
 fn close(a: f64, b: f64, what: &str) {
-    assert!((a - b).abs() <= 1e-9 * a.abs().max(b.abs()), "{what}: {a} against {b}");
+    assert!(
+        (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
+        "{what}: {a} against {b}"
+    );
 }
 
 /// Everything that must hold of any phase.
 fn check(p: &Phase, graph: &Graph, chip: &Chip) {
     for o in &p.ops {
         let t = &o.time;
-        let parts = t.compute_s + t.vector_s + t.latency_s + t.memory_s.iter().map(|m| m.1).sum::<f64>();
+        let parts =
+            t.compute_s + t.vector_s + t.latency_s + t.memory_s.iter().map(|m| m.1).sum::<f64>();
         close(parts, t.total_s, &o.name);
-        assert!(t.compute_s >= 0.0 && t.vector_s >= 0.0 && t.latency_s >= 0.0 && t.memory_s.iter().all(|m| m.1 > 0.0));
-        assert!(o.utilization >= 0.0 && o.utilization <= 1.0 + 1e-9, "{}: {}", o.name, o.utilization);
+        assert!(
+            t.compute_s >= 0.0
+                && t.vector_s >= 0.0
+                && t.latency_s >= 0.0
+                && t.memory_s.iter().all(|m| m.1 > 0.0)
+        );
+        assert!(
+            o.utilization >= 0.0 && o.utilization <= 1.0 + 1e-9,
+            "{}: {}",
+            o.name,
+            o.utilization
+        );
     }
-    close(p.ops.iter().map(|o| o.time.total_s).sum(), p.latency_s, "latency");
-    close(p.energy.iter().map(|e| e.energy_j).sum(), p.energy_j, "energy");
+    close(
+        p.ops.iter().map(|o| o.time.total_s).sum(),
+        p.latency_s,
+        "latency",
+    );
+    close(
+        p.energy.iter().map(|e| e.energy_j).sum(),
+        p.energy_j,
+        "energy",
+    );
     let stat: f64 = chip.static_power().iter().map(|s| s.1.0).sum::<f64>() * p.latency_s;
-    let dynamic: f64 = p.ops.iter().flat_map(|o| &o.energy).map(|e| e.energy_j).sum();
+    let dynamic: f64 = p
+        .ops
+        .iter()
+        .flat_map(|o| &o.energy)
+        .map(|e| e.energy_j)
+        .sum();
     close(stat + dynamic, p.energy_j, "static and dynamic energy");
     for t in &p.traffic {
-        let own = p.ops.iter().flat_map(|o| &o.traffic).filter(|x| x.memory == t.memory);
-        close(own.map(|x| x.read_bytes + x.write_bytes).sum(), t.read_bytes + t.write_bytes, &t.memory);
+        let own = p
+            .ops
+            .iter()
+            .flat_map(|o| &o.traffic)
+            .filter(|x| x.memory == t.memory);
+        close(
+            own.map(|x| x.read_bytes + x.write_bytes).sum(),
+            t.read_bytes + t.write_bytes,
+            &t.memory,
+        );
     }
     assert!(
         p.lower_bound_s > 0.0 && p.latency_s >= p.lower_bound_s * (1.0 - 1e-9),
@@ -68,9 +116,15 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
     let s = schedule(graph, chip, &options(Objective::Latency)).unwrap();
     let mut least = 0.0;
     for (id, repeat) in graph.ops.ids().zip(graph.repeats()) {
-        if let (Execution::Mapped { mode, .. }, Some(engine)) = (&s.ops[id].execution, s.ops[id].engine) {
-            let EngineKind::Array { compute, .. } = chip.engines[engine].kind else { panic!() };
-            let NodeKind::Compute(c) = &chip.nodes[compute].kind else { panic!() };
+        if let (Execution::Mapped { mode, .. }, Some(engine)) =
+            (&s.ops[id].execution, s.ops[id].engine)
+        {
+            let EngineKind::Array { compute, .. } = chip.engines[engine].kind else {
+                panic!()
+            };
+            let NodeKind::Compute(c) = &chip.nodes[compute].kind else {
+                panic!()
+            };
             least += op_macs(graph, id).1 as f64 * repeat as f64 * c.modes[*mode].energy.0;
         }
     }
@@ -80,8 +134,18 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
     assert!(dynamic >= least * (1.0 - 1e-9), "{dynamic} < {least}");
     let root = p.traffic.iter().find(|t| t.memory == "dram").unwrap();
     let (read, write) = (read / 8.0 * (1.0 - 1e-9), write / 8.0 * (1.0 - 1e-9));
-    assert!(root.read_bytes >= read, "{}: reads {} < {read}", graph.name, root.read_bytes);
-    assert!(root.write_bytes >= write, "{}: writes {} < {write}", graph.name, root.write_bytes);
+    assert!(
+        root.read_bytes >= read,
+        "{}: reads {} < {read}",
+        graph.name,
+        root.read_bytes
+    );
+    assert!(
+        root.write_bytes >= write,
+        "{}: writes {} < {write}",
+        graph.name,
+        root.write_bytes
+    );
 }
 
 fn small_cnn() -> Graph {
@@ -92,14 +156,24 @@ fn small_cnn() -> Graph {
     b.end_block("stem", 1);
     for (i, width) in [32u64, 64].into_iter().enumerate() {
         let skip = x;
-        x = b.conv2d(&format!("b{i}.c1"), x, &Conv::square(width, 3, 1, 1)).unwrap();
+        x = b
+            .conv2d(&format!("b{i}.c1"), x, &Conv::square(width, 3, 1, 1))
+            .unwrap();
         x = b.batch_norm(&format!("b{i}.n1"), x).unwrap();
         x = b.function(&format!("b{i}.r1"), x, Function::Relu).unwrap();
-        x = b.conv2d(&format!("b{i}.dw"), x, &Conv::square(width, 3, 1, 1).with_groups(width)).unwrap();
+        x = b
+            .conv2d(
+                &format!("b{i}.dw"),
+                x,
+                &Conv::square(width, 3, 1, 1).with_groups(width),
+            )
+            .unwrap();
         if i == 0 {
             x = b.add(&format!("b{i}.add"), x, skip).unwrap();
         }
-        x = b.norm(&format!("b{i}.norm"), x, NormKind::Layer, true, true).unwrap();
+        x = b
+            .norm(&format!("b{i}.norm"), x, NormKind::Layer, true, true)
+            .unwrap();
     }
     b.output(x);
     b.finish().unwrap()
@@ -144,7 +218,11 @@ fn more_bandwidth_is_never_slower() {
             chip::dram(&mut chip).read_rate = BytesPerSecond(rate);
             chip::dram(&mut chip).write_rate = BytesPerSecond(rate);
             let now = on(&graph, &chip).latency_s;
-            assert!(now <= before * (1.0 + 1e-9), "{}: {now} at {rate} after {before}", graph.name);
+            assert!(
+                now <= before * (1.0 + 1e-9),
+                "{}: {now} at {rate} after {before}",
+                graph.name
+            );
             before = now;
         }
     }
@@ -162,7 +240,10 @@ fn decode_streams_weights_and_cache() {
         let bytes = (p.weight_bytes + p.cache_bytes) as f64;
         let ideal = bytes / (m.read_rate.0 * m.streaming_efficiency);
         let ratio = p.latency_s / ideal;
-        assert!((0.999..1.05).contains(&ratio), "context {context}, {precision}: {ratio}");
+        assert!(
+            (0.999..1.05).contains(&ratio),
+            "context {context}, {precision}: {ratio}"
+        );
         assert_eq!(p.lower_bound_by, "dram");
         assert!(p.utilization < 0.2);
     }
@@ -177,19 +258,29 @@ fn batches_raise_decode_throughput_until_something_else_binds() {
         let graph = model("llama3.2-1b", Pass::Decode { context: 64 }, batch, "int8");
         let p = on(&graph, &chip);
         let rate = batch as f64 / p.latency_s;
-        assert!(rate >= before * 0.999, "batch {batch}: {rate} after {before}");
+        assert!(
+            rate >= before * 0.999,
+            "batch {batch}: {rate} after {before}"
+        );
         if batch <= 4 && batch > 1 {
             assert!(rate > before * 1.6, "batch {batch}: {rate} after {before}");
         }
         before = rate;
-        let slowest = p.ops.iter().max_by(|a, b| a.time.total_s.total_cmp(&b.time.total_s)).unwrap();
+        let slowest = p
+            .ops
+            .iter()
+            .max_by(|a, b| a.time.total_s.total_cmp(&b.time.total_s))
+            .unwrap();
         bottleneck.clone_from(&slowest.bottleneck);
         if batch == 1 {
             assert_eq!(bottleneck, "dram");
         }
     }
     // 64 rows of weights keep the array or its buffer busier than the DRAM.
-    assert!(bottleneck == "compute" || bottleneck == "buffer", "{bottleneck}");
+    assert!(
+        bottleneck == "compute" || bottleneck == "buffer",
+        "{bottleneck}"
+    );
 }
 
 #[test]
@@ -201,7 +292,9 @@ fn repeated_blocks_take_as_long_as_written_out() {
         b.end_block("in", 1);
         for i in 0..copies {
             let up = b.linear(&format!("l{i}.up"), x, 2048, false).unwrap();
-            let n = b.norm(&format!("l{i}.n"), up, NormKind::Rms, true, false).unwrap();
+            let n = b
+                .norm(&format!("l{i}.n"), up, NormKind::Rms, true, false)
+                .unwrap();
             x = b.linear(&format!("l{i}.down"), n, 512, false).unwrap();
             b.end_block(format!("l{i}"), repeat);
         }
@@ -231,9 +324,19 @@ fn prefetch_hides_weights_but_never_loses_bytes() {
     let with = on(&graph, &chip);
     chip.mapspace.prefetch_weights = false;
     let without = on(&graph, &chip);
-    assert!(with.latency_s < without.latency_s, "{} {}", with.latency_s, without.latency_s);
+    assert!(
+        with.latency_s < without.latency_s,
+        "{} {}",
+        with.latency_s,
+        without.latency_s
+    );
     let m = chip.nodes[chip.root()].memory().unwrap();
-    let port: f64 = with.traffic.iter().filter(|t| t.memory == "dram").map(|t| t.read_bytes + t.write_bytes).sum();
+    let port: f64 = with
+        .traffic
+        .iter()
+        .filter(|t| t.memory == "dram")
+        .map(|t| t.read_bytes + t.write_bytes)
+        .sum();
     assert!(with.latency_s >= port / (m.read_rate.0 * m.streaming_efficiency) * (1.0 - 1e-9));
 }
 
@@ -254,34 +357,68 @@ fn cold_weights_cost_their_load() {
 
 #[test]
 fn the_mean_of_decode_steps_is_exact_for_linear_costs() {
-    for (prompt, generate) in [(0, 1), (10, 32), (10, 33), (512, 128), (7, 1000), (1, 100_003)] {
+    for (prompt, generate) in [
+        (0, 1),
+        (10, 32),
+        (10, 33),
+        (512, 128),
+        (7, 1000),
+        (1, 100_003),
+    ] {
         let nodes = decode_contexts(prompt, generate);
         close(nodes.iter().map(|n| n.1).sum(), 1.0, "weights");
         assert!(nodes.len() <= 32 && nodes.iter().all(|n| n.1 > 0.0));
-        assert_eq!((nodes[0].0, nodes[nodes.len() - 1].0), (prompt + 1, prompt + generate));
+        assert_eq!(
+            (nodes[0].0, nodes[nodes.len() - 1].0),
+            (prompt + 1, prompt + generate)
+        );
         // The mean of contexts themselves.
         let mean = prompt as f64 + (generate + 1) as f64 / 2.0;
-        close(nodes.iter().map(|(c, w)| *c as f64 * w).sum(), mean, "mean context");
+        close(
+            nodes.iter().map(|(c, w)| *c as f64 * w).sum(),
+            mean,
+            "mean context",
+        );
     }
     // Bent at a node: |c - c_k| is linear between neighbours, so its mean is exact too.
     let nodes = decode_contexts(100, 500);
     let bend = nodes[5].0 as f64;
-    let exact = (101..=600).map(|c| (f64::from(c) - bend).abs()).sum::<f64>() / 500.0;
-    close(nodes.iter().map(|(c, w)| (*c as f64 - bend).abs() * w).sum(), exact, "bent");
+    let exact = (101..=600)
+        .map(|c| (f64::from(c) - bend).abs())
+        .sum::<f64>()
+        / 500.0;
+    close(
+        nodes
+            .iter()
+            .map(|(c, w)| (*c as f64 - bend).abs() * w)
+            .sum(),
+        exact,
+        "bent",
+    );
 }
 
 #[test]
 fn mean_phases_keep_their_accounts() {
     let chip = chip::chip();
-    let steps = decode_contexts(100, 3).into_iter().map(|(context, weight)| {
-        let graph = model("llama3.2-1b", Pass::Decode { context }, 1, "int8");
-        (on(&graph, &chip), weight)
-    });
+    let steps = decode_contexts(100, 3)
+        .into_iter()
+        .map(|(context, weight)| {
+            let graph = model("llama3.2-1b", Pass::Decode { context }, 1, "int8");
+            (on(&graph, &chip), weight)
+        });
     let steps: Vec<(Phase, f64)> = steps.collect();
     let middle = steps[1].0.clone();
     let mean = mean_phase(steps);
-    close(mean.ops.iter().map(|o| o.time.total_s).sum(), mean.latency_s, "latency");
-    close(mean.energy.iter().map(|e| e.energy_j).sum(), mean.energy_j, "energy");
+    close(
+        mean.ops.iter().map(|o| o.time.total_s).sum(),
+        mean.latency_s,
+        "latency",
+    );
+    close(
+        mean.energy.iter().map(|e| e.energy_j).sum(),
+        mean.energy_j,
+        "energy",
+    );
     assert_eq!(mean.ops.len(), middle.ops.len());
     assert_eq!(mean.executed_macs, middle.executed_macs);
     assert!((mean.latency_s / middle.latency_s - 1.0).abs() < 1e-3);
@@ -291,7 +428,9 @@ fn mean_phases_keep_their_accounts() {
 fn unknown_and_unsupported_ops_are_in_the_run() {
     let mut graph = formats(small_cnn(), Format::INT8);
     let last = graph.ops.ids().next_back().unwrap();
-    graph.ops[last].kind = presil_workloads::OpKind::Unknown { name: "Frobnicate".into() };
+    graph.ops[last].kind = presil_workloads::OpKind::Unknown {
+        name: "Frobnicate".into(),
+    };
     let chip = chip::chip();
     let p = on(&graph, &chip);
     let context = RunContext {
@@ -303,7 +442,11 @@ fn unknown_and_unsupported_ops_are_in_the_run() {
         generate: None,
     };
     let run = assemble(context, &chip, &[graph], vec![p]);
-    assert!(run.unmodelled.len() == 1 && run.unmodelled[0].contains("Frobnicate"), "{:?}", run.unmodelled);
+    assert!(
+        run.unmodelled.len() == 1 && run.unmodelled[0].contains("Frobnicate"),
+        "{:?}",
+        run.unmodelled
+    );
     assert!((run.peak_macs_per_s - 256e9).abs() < 1.0);
     assert!(!run.assumptions.is_empty());
 }

@@ -7,13 +7,25 @@ use presil_workloads::{Einsum, Graph, Op, OpKind};
 /// Dimensions and sizes of an op's largest einsum ("n1 k64 c3"); for others the output's extents.
 pub(super) fn shape(graph: &Graph, op: &Op) -> String {
     if let OpKind::Cascade(einsums) = &op.kind
-        && let Some(e) = op.contraction().or_else(|| einsums.iter().max_by_key(|e| e.points()))
+        && let Some(e) = op
+            .contraction()
+            .or_else(|| einsums.iter().max_by_key(|e| e.points()))
     {
-        let dims: Vec<String> = e.dims.iter().map(|d| format!("{}{}", d.name, d.size)).collect();
+        let dims: Vec<String> = e
+            .dims
+            .iter()
+            .map(|d| format!("{}{}", d.name, d.size))
+            .collect();
         return dims.join(" ");
     }
-    let Some(out) = op.outputs.first().or(op.inputs.first()) else { return String::new() };
-    let extents: Vec<String> = graph.tensors[*out].shape.iter().map(u64::to_string).collect();
+    let Some(out) = op.outputs.first().or(op.inputs.first()) else {
+        return String::new();
+    };
+    let extents: Vec<String> = graph.tensors[*out]
+        .shape
+        .iter()
+        .map(u64::to_string)
+        .collect();
     extents.join(" x ")
 }
 
@@ -21,24 +33,36 @@ pub(super) fn shape(graph: &Graph, op: &Op) -> String {
 pub(super) fn loop_nest(chip: &Chip, einsum: &Einsum, mapping: &Mapping) -> Vec<String> {
     let mut tile: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
     let mut cut = |dim: presil_workloads::DimId, to: u64| {
-        let Some(slot) = tile.get_mut(dim.0 as usize) else { return 1 };
+        let Some(slot) = tile.get_mut(dim.0 as usize) else {
+            return 1;
+        };
         let trips = slot.div_ceil(to.max(1));
         *slot = to;
         trips
     };
     let lines = mapping.steps().iter().map(|step| match *step {
-        Step::Store { memory, operand } => format!("{}: keep {}", chip.nodes[memory].name, operand.name()),
+        Step::Store { memory, operand } => {
+            format!("{}: keep {}", chip.nodes[memory].name, operand.name())
+        }
         Step::Temporal { dim, tile } => {
             let trips = cut(dim, tile);
             format!("for {} in {trips} tiles of {tile}", einsum.dim(dim).name)
         }
-        Step::Spatial { fanout, axis, dim, tile } => {
+        Step::Spatial {
+            fanout,
+            axis,
+            dim,
+            tile,
+        } => {
             let trips = cut(dim, tile);
             let axis = match &chip.nodes[fanout].kind {
                 NodeKind::Fanout(f) => f.dims.get(axis as usize).map_or("?", |d| d.name.as_str()),
                 _ => "?",
             };
-            format!("spread {} over {trips} {axis}, tiles of {tile}", einsum.dim(dim).name)
+            format!(
+                "spread {} over {trips} {axis}, tiles of {tile}",
+                einsum.dim(dim).name
+            )
         }
     });
     lines.collect()

@@ -61,12 +61,20 @@ struct Step {
 impl Step {
     /// Busy time of the root memory with so much of the weights left to fetch.
     fn root(&self, left: f64) -> f64 {
-        if self.shared_port { self.reads + self.writes + left } else { (self.reads + left).max(self.writes) }
+        if self.shared_port {
+            self.reads + self.writes + left
+        } else {
+            (self.reads + left).max(self.writes)
+        }
     }
 
     /// Time of the root's read port, which prefetch competes for.
     fn port(&self, left: f64) -> f64 {
-        if self.shared_port { self.root(left) } else { self.reads + left }
+        if self.shared_port {
+            self.root(left)
+        } else {
+            self.reads + left
+        }
     }
 }
 
@@ -92,22 +100,44 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
 fn step(chip: &Chip, op: &ScheduledOp, cold: bool) -> Step {
     let cost = &op.cost;
     let root = chip.root();
-    let of = |r: Resource| cost.busy.iter().filter(|b| b.0 == r).fold(0.0, |sum, b| sum + b.1.0);
+    let of = |r: Resource| {
+        cost.busy
+            .iter()
+            .filter(|b| b.0 == r)
+            .fold(0.0, |sum, b| sum + b.1.0)
+    };
     let busy = of(Resource::Memory(root));
     let (read_bits, write_bits) = ledger::bits(&cost.counts, root);
     let port = |r: f64, w: f64| ledger::port_time(chip, root, r, w).0;
     let shared_port = chip.nodes[root].memory().is_some_and(|m| m.shared_port);
     // The cost's own busy time may hold more than the bytes (bursts, set-up): the parts share it.
     let counted = port(read_bits, write_bits);
-    let scale = if counted > 0.0 && busy > 0.0 { busy / counted } else { 1.0 };
+    let scale = if counted > 0.0 && busy > 0.0 {
+        busy / counted
+    } else {
+        1.0
+    };
     let streamed = op.weights.streamed.min(read_bits);
-    let loaded = if cold { port(op.weights.loaded, 0.0) } else { 0.0 };
+    let loaded = if cold {
+        port(op.weights.loaded, 0.0)
+    } else {
+        0.0
+    };
     let (compute, vector) = match op.execution {
         Execution::Mapped { .. } => (of(Resource::Compute), of(Resource::Vector)),
-        _ => (of(Resource::Compute).max(of(Resource::Vector)).max(of(Resource::Host)), 0.0),
+        _ => (
+            of(Resource::Compute)
+                .max(of(Resource::Vector))
+                .max(of(Resource::Host)),
+            0.0,
+        ),
     };
-    let others: Vec<(Resource, f64)> =
-        cost.busy.iter().filter(|b| b.0 != Resource::Memory(root)).map(|b| (b.0, b.1.0)).collect();
+    let others: Vec<(Resource, f64)> = cost
+        .busy
+        .iter()
+        .filter(|b| b.0 != Resource::Memory(root))
+        .map(|b| (b.0, b.1.0))
+        .collect();
     Step {
         latency: cost.latency.0,
         compute,
@@ -144,7 +174,11 @@ impl Runner<'_> {
                 let state = self.ahead.clone();
                 let left = repeat - done;
                 let steady = before.as_ref().is_some_and(|b| same(b, &state)) || done >= UNROLL;
-                let times = if steady && left > run_out { left - run_out } else { 1 };
+                let times = if steady && left > run_out {
+                    left - run_out
+                } else {
+                    1
+                };
                 for op in start..end {
                     self.one(block, op, left - 1, times);
                 }
@@ -178,7 +212,9 @@ impl Runner<'_> {
                 Resource::Memory(m) => Some((m.0 as usize, *b)),
                 _ => None,
             });
-            let worst = memories.fold((0, root), |w, m| if m.1 > w.1 { m } else { w }).0;
+            let worst = memories
+                .fold((0, root), |w, m| if m.1 > w.1 { m } else { w })
+                .0;
             match t.memory.iter_mut().find(|m| m.0 == worst) {
                 Some(m) => m.1 += wait * n,
                 None => t.memory.push((worst, wait * n)),
@@ -208,7 +244,9 @@ impl Runner<'_> {
             if self.ahead.len() <= distance {
                 self.ahead.push_back(0.0);
             }
-            let Some(have) = self.ahead.get_mut(distance) else { return };
+            let Some(have) = self.ahead.get_mut(distance) else {
+                return;
+            };
             let missing = (s.weights - *have).max(0.0);
             let take = missing.min(budget);
             *have += take;

@@ -1,0 +1,261 @@
+//! What anyone can check of a result, for the models and chips that ship.
+
+use presil::hwmodels::library;
+use presil::run::{Objective, Options, PhaseChoice, run};
+use presil::workloads::count::tensor_repeats;
+use presil::workloads::tensor::{Role, TensorId};
+use presil::workloads::{Model, Pass, Request};
+use presil::{Run, sim::run::Phase};
+use rayon::prelude::*;
+
+fn go(options: &Options) -> Run {
+    run(options).unwrap_or_else(|e| panic!("{} on {}: {e}", options.model, options.chip))
+}
+
+/// An LLM at sizes that keep the tests short.
+fn short(model: &str, chip: &str) -> Options {
+    Options {
+        prompt: 128,
+        generate: 2,
+        ..Options::new(model, chip)
+    }
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1e-30)
+}
+
+/// Parts sum to totals, nothing is negative, nothing beats the bound.
+fn check(run: &Run, phase: &Phase) {
+    let at = format!("{} {} on {}", run.model, phase.name, run.chip);
+    let mut latency = 0.0;
+    for op in &phase.ops {
+        let t = &op.time;
+        let parts =
+            t.compute_s + t.vector_s + t.latency_s + t.memory_s.iter().map(|m| m.1).sum::<f64>();
+        assert!(
+            close(parts, t.total_s),
+            "{at}, {}: parts {parts} of {}",
+            op.name,
+            t.total_s
+        );
+        let all = [t.compute_s, t.vector_s, t.latency_s]
+            .into_iter()
+            .chain(t.memory_s.iter().map(|m| m.1));
+        assert!(
+            all.into_iter().all(|p| p >= 0.0 && p.is_finite()),
+            "{at}, {}: {t:?}",
+            op.name
+        );
+        assert!(
+            (0.0..=1.0 + 1e-9).contains(&op.utilization),
+            "{at}, {}: utilization {}",
+            op.name,
+            op.utilization
+        );
+        latency += t.total_s;
+    }
+    assert!(
+        close(latency, phase.latency_s),
+        "{at}: ops take {latency} of {}",
+        phase.latency_s
+    );
+    let energy: f64 = phase.energy.iter().map(|e| e.energy_j).sum();
+    assert!(
+        close(energy, phase.energy_j),
+        "{at}: entries sum to {energy} of {}",
+        phase.energy_j
+    );
+    let of_ops: f64 = phase
+        .ops
+        .iter()
+        .flat_map(|o| &o.energy)
+        .map(|e| e.energy_j)
+        .sum();
+    let dynamic: f64 = phase
+        .energy
+        .iter()
+        .filter(|e| e.action != "static")
+        .map(|e| e.energy_j)
+        .sum();
+    assert!(
+        close(of_ops, dynamic),
+        "{at}: ops spend {of_ops} of {dynamic}"
+    );
+    assert!(
+        phase.latency_s >= phase.lower_bound_s * (1.0 - 1e-9),
+        "{at}: {} beats its bound {}",
+        phase.latency_s,
+        phase.lower_bound_s
+    );
+    assert!(
+        phase.cold_latency_s >= phase.latency_s * (1.0 - 1e-9),
+        "{at}: cold is faster than warm"
+    );
+    assert!(
+        phase.utilization <= 1.0 + 1e-9,
+        "{at}: utilization {}",
+        phase.utilization
+    );
+    assert!(phase.latency_s > 0.0 && phase.energy_j > 0.0, "{at}");
+}
+
+#[test]
+fn every_chip_runs_a_cnn_a_transformer_and_a_language_model() {
+    let pairs: Vec<(&str, &str)> = library::names()
+        .into_iter()
+        .flat_map(|chip| {
+            ["resnet18", "mobilenet_v2", "bert-base", "llama3.2-1b"].map(|model| (model, chip))
+        })
+        .collect();
+    pairs.par_iter().for_each(|(model, chip)| {
+        let run = go(&short(model, chip));
+        run.phases.iter().for_each(|p| check(&run, p));
+    });
+}
+
+#[test]
+fn every_model_runs_on_the_reference_chip() {
+    Model::names().par_iter().for_each(|model| {
+        let run = go(&short(model, "edge-npu"));
+        run.phases.iter().for_each(|p| check(&run, p));
+        assert!(run.unmodelled.is_empty(), "{model}: {:?}", run.unmodelled);
+    });
+}
+
+#[test]
+fn more_bandwidth_is_never_slower() {
+    for model in ["resnet50", "vit_b_16", "llama3.2-1b"] {
+        let latencies: Vec<f64> = ["10 GB/s", "20 GB/s", "40 GB/s", "80 GB/s", "160 GB/s"]
+            .par_iter()
+            .map(|rate| {
+                let sets = vec![("dram.bandwidth".to_string(), (*rate).to_string())];
+                let run = go(&Options {
+                    sets,
+                    phase: PhaseChoice::Prefill,
+                    ..short(model, "edge-npu")
+                });
+                run.phases[0].latency_s
+            })
+            .collect();
+        assert!(
+            latencies.windows(2).all(|w| w[1] <= w[0] * (1.0 + 1e-9)),
+            "{model}: {latencies:?}"
+        );
+    }
+}
+
+/// Stored bytes of the weights that a decode step multiplies with, and of the cache: counted on the graph.
+fn streamed_bytes(options: &Options, context: u64) -> f64 {
+    let chip = presil::hwmodels::load(&options.chip, &[]).unwrap();
+    let request = Request {
+        batch: options.batch,
+        pass: Pass::Decode { context },
+        ..Request::default()
+    };
+    let mut graph = Model::find(&options.model)
+        .unwrap()
+        .graph(&request)
+        .unwrap();
+    let precision = options.precision.or(chip.numerics.precision).unwrap();
+    graph.set_precision(precision.weights, precision.activations, precision.kv);
+    let repeats = tensor_repeats(&graph);
+    let multiplied = |id: TensorId| {
+        graph
+            .ops
+            .iter()
+            .any(|op| op.contraction().is_some() && op.inputs.contains(&id))
+    };
+    let streamed = graph.tensors.iter_ids().filter(|(id, t)| match t.role {
+        Role::Weight => multiplied(*id),
+        role => role == Role::Cache,
+    });
+    streamed
+        .map(|(id, t)| t.bits().0 as f64 / 8.0 * repeats[id.0 as usize] as f64)
+        .sum()
+}
+
+#[test]
+fn decoding_alone_streams_weights_and_cache() {
+    for (model, chip) in [
+        ("llama3.2-1b", "edge-npu"),
+        ("llama3-8b", "edge-npu"),
+        ("gemma-2b", "edge-npu"),
+        ("llama3-8b", "h100-sxm"),
+    ] {
+        let options = Options {
+            phase: PhaseChoice::Decode,
+            context: Some(1024),
+            ..Options::new(model, chip)
+        };
+        let run = go(&options);
+        let expected = streamed_bytes(&options, 1024) / run.dram_streaming_bytes_per_s;
+        let ratio = run.phases[0].latency_s / expected;
+        assert!(
+            (0.95..=1.05).contains(&ratio),
+            "{model} on {chip}: {ratio} of the streaming time"
+        );
+    }
+}
+
+#[test]
+fn batch_raises_decode_throughput_until_something_else_binds() {
+    let steps = [1, 4, 16, 64, 256].map(|batch| {
+        let options = Options {
+            batch,
+            phase: PhaseChoice::Decode,
+            context: Some(512),
+            ..Options::new("llama3.2-1b", "edge-npu")
+        };
+        let run = go(&options);
+        let totals = presil::reports::run_json(&run, "test")["totals"].clone();
+        (
+            batch as f64 / run.phases[0].latency_s,
+            totals["bottleneck"].as_str().unwrap_or("none").to_string(),
+        )
+    });
+    assert!(
+        steps.windows(2).all(|w| w[1].0 >= w[0].0 * 0.999),
+        "{steps:?}"
+    );
+    assert!(steps[1].0 > 3.0 * steps[0].0, "{steps:?}");
+    assert!(
+        steps[4].0 < 64.0 * steps[0].0,
+        "something must bind: {steps:?}"
+    );
+    assert_eq!(steps[0].1, "dram", "{steps:?}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_named() {
+    let run = go(&Options {
+        phase: PhaseChoice::Decode,
+        context: Some(512),
+        ..Options::new("llama3-70b", "a100-sxm-80")
+    });
+    let named = run.unmodelled.iter().any(|u| u.contains("capacity"));
+    assert!(named, "{:?}", run.unmodelled);
+}
+
+#[test]
+fn the_objective_is_what_is_minimized() {
+    let with = |objective| {
+        let run = go(&Options {
+            objective,
+            ..Options::new("resnet18", "edge-npu")
+        });
+        let p = &run.phases[0];
+        let dynamic: f64 = p
+            .energy
+            .iter()
+            .filter(|e| e.action != "static")
+            .map(|e| e.energy_j)
+            .sum();
+        (p.latency_s, dynamic)
+    };
+    let (fast, frugal) = (with(Objective::Latency), with(Objective::Energy));
+    assert!(
+        fast.0 <= frugal.0 * 1.0001 && frugal.1 <= fast.1 * 1.0001,
+        "{fast:?} {frugal:?}"
+    );
+}
