@@ -307,3 +307,44 @@ fn keys_tell_problems_apart_and_forget_names() {
     named.dims[0].name = "p".into();
     assert_ne!(key(&a), key(&named));
 }
+
+#[test]
+fn every_layer_has_a_mapping_on_every_chip_that_ships() {
+    for name in presil_hwmodels::library::names() {
+        let chip = presil_hwmodels::load(name, &[]).unwrap();
+        for (id, engine) in chip.engines.iter_ids() {
+            let presil_hwmodels::EngineKind::Array { compute, .. } = engine.kind else {
+                continue;
+            };
+            for (layer, einsum) in layers() {
+                let mut p = problem(&chip, &einsum);
+                p.engine = id;
+                p.path = chip.path(compute);
+                let memory = |n: &presil_hwmodels::NodeId| chip.nodes[*n].memory();
+                p.capacity = p
+                    .path
+                    .iter()
+                    .map(|n| memory(n).map_or(Bytes(0), |m| m.capacity))
+                    .collect();
+                let start = std::time::Instant::now();
+                let found = solve(&p, Objective::Latency, &Options::default())
+                    .unwrap_or_else(|e| panic!("{name}, {layer}: {e}"));
+                let rate = match &chip.nodes[compute].kind {
+                    NodeKind::Compute(c) => {
+                        c.modes[0].macs_per_cycle
+                            * chip.clocks[c.clock].domain.frequency.0
+                            * chip.nodes[compute].instances as f64
+                    }
+                    _ => 0.0,
+                };
+                println!(
+                    "{name:15} {layer:15} {:9.3} us, {:5.1} % of peak, {:?}, {:.1} ms",
+                    found.cost.time.0 * 1e6,
+                    100.0 * found.cost.executed_macs as f64 / rate / found.cost.time.0,
+                    found.cost.bottleneck(),
+                    start.elapsed().as_secs_f64() * 1e3,
+                );
+            }
+        }
+    }
+}
