@@ -142,13 +142,16 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             phases.push(prefill);
         }
         if options.phase != PhaseChoice::Prefill {
-            let contexts = match options.context {
-                Some(context) => vec![(context, 1.0)],
-                None => analytic::decode_contexts(options.prompt, options.generate),
+            let (steps_counted, contexts) = match options.context {
+                Some(context) => (1, vec![(context, 1.0)]),
+                None => (
+                    options.generate,
+                    analytic::decode_contexts(options.prompt, options.generate),
+                ),
             };
             let mut steps = Vec::with_capacity(contexts.len());
             for (context, weight) in contexts {
-                let (graph, step) = phase("decode", options.generate, Pass::Decode { context })?;
+                let (graph, step) = phase("decode", steps_counted, Pass::Decode { context })?;
                 graphs.push(graph);
                 steps.push((step, weight));
             }

@@ -295,6 +295,19 @@ pub fn bound_by(phase: &Phase) -> Option<(&str, f64)> {
     first.and_then(|s| ratio(s.1, total).map(|share| (s.0, share)))
 }
 
+/// What most of the root memory's traffic is ("weights", "caches", "activations"), and its share (0..=1).
+pub fn root_mostly(phase: &Phase) -> Option<(&str, f64)> {
+    let total: f64 = phase.root_traffic.iter().map(|r| finite(r.1)).sum();
+    let first = phase
+        .root_traffic
+        .iter()
+        .fold(None::<&(String, f64)>, |best, r| match best {
+            Some(b) if b.1 >= r.1 => Some(b),
+            _ => Some(r),
+        });
+    first.and_then(|r| ratio(r.1, total).map(|share| (r.0.as_str(), share)))
+}
+
 /// Throughput of a phase and its unit. `None` where the latency is zero.
 pub fn throughput(run: &Run, phase: &Phase) -> Option<(f64, &'static str)> {
     let (work, unit) = match (phase.name.as_str(), run.prompt) {

@@ -100,6 +100,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "bottleneck_share": figures::bound_by(phase).map(|b| b.1),
         "intensity_macs_per_byte": view.intensity(phase.executed_macs, &phase.traffic),
         "dram_bytes": view.root_bytes(&phase.traffic),
+        "dram_bytes_by_content": phase.root_traffic.iter().map(|(n, b)| (n.clone(), json!(b))).collect::<serde_json::Map<_, _>>(),
         "weight_bytes": phase.weight_bytes,
         "cache_bytes": phase.cache_bytes,
         "peak_activation_bytes": phase.peak_activation_bytes,

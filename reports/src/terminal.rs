@@ -162,8 +162,7 @@ impl Table<'_> {
         if n == 0 {
             return;
         }
-        let are = if n == 1 { "op is" } else { "ops are" };
-        self.heading(RED, &format!("! {n} {are} not fully in these figures:"));
+        self.heading(RED, "! Not fully in these figures:");
         for u in list {
             self.wrapped("  ! ", u);
         }
@@ -248,7 +247,14 @@ impl Table<'_> {
                 "executed MACs",
                 count(phase.executed_macs),
                 "root traffic",
-                format!("{} ({root})", text::bytes(bytes)),
+                match figures::root_mostly(phase) {
+                    Some((what, share)) => format!(
+                        "{} ({root}), {} {what}",
+                        text::bytes(bytes),
+                        text::percent(share)
+                    ),
+                    None => format!("{} ({root})", text::bytes(bytes)),
+                },
             ),
             (
                 "weights stored",

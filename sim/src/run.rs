@@ -116,6 +116,8 @@ pub struct Phase {
     pub utilization: f64,
     /// Bytes by memory.
     pub traffic: Vec<Traffic>,
+    /// Bytes of the root memory, read and written, by what they are: "weights", "caches", "activations".
+    pub root_traffic: Vec<(String, f64)>,
     /// Energy by component and action, static entries included.
     pub energy: Vec<Energy>,
     /// Stored bytes of weights and of caches.

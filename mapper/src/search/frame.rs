@@ -12,6 +12,8 @@ use presil_hwmodels::{
 };
 use presil_workloads::{Access, Affine, DimId, Domain, Einsum};
 
+use super::Objective;
+use super::estimate::Score;
 use crate::mapping::selects;
 use crate::problem::Problem;
 
@@ -132,6 +134,8 @@ pub(super) struct Frame {
     pub point_time: f64,
     /// Joules of all MACs.
     pub mac_energy: f64,
+    /// Watts that the whole chip takes whenever it is on.
+    pub static_power: f64,
 }
 
 /// Which operands an einsum's dimension indexes, as bits.
@@ -160,6 +164,11 @@ fn bits_of(set: OperandSet) -> u8 {
 }
 
 impl Frame {
+    /// The score of a time and a dynamic energy.
+    pub fn score(&self, objective: Objective, time: f64, dynamic: f64) -> Score {
+        Score::new(objective, time, dynamic + self.static_power * time)
+    }
+
     /// Compiles a problem.
     pub fn new(problem: &Problem) -> Self {
         let einsum = problem.einsum;
@@ -198,6 +207,7 @@ impl Frame {
             density: macs / points,
             point_time,
             mac_energy: mac_energy * macs,
+            static_power: problem.chip.static_power().iter().map(|p| p.1.0).sum(),
         }
     }
 

@@ -116,15 +116,10 @@ impl Page<'_> {
         if list.is_empty() {
             return;
         }
-        let what = if list.len() == 1 {
-            "One op is".to_string()
-        } else {
-            format!("{} ops are", list.len())
-        };
-        self.put(format_args!(
+        self.raw(
             "<section class=\"warning\" id=\"unmodelled\" aria-labelledby=\"unmodelled-title\">\n\
-             <h2 id=\"unmodelled-title\">{what} not fully in these figures</h2>\n<ul>\n"
-        ));
+             <h2 id=\"unmodelled-title\">Not fully in these figures</h2>\n<ul>\n",
+        );
         for u in list {
             self.put(format_args!("<li>{}</li>\n", escape(u)));
         }
@@ -183,7 +178,12 @@ impl Page<'_> {
     fn bound_card(&mut self, label: &str, phase: &Phase) {
         match figures::bound_by(phase) {
             Some((by, share)) => {
-                let note = format!("limits ops with {} of the time", text::percent(share));
+                let mut note = format!("limits ops with {} of the time", text::percent(share));
+                if self.view.root() == Some(by)
+                    && let Some((what, share)) = figures::root_mostly(phase)
+                {
+                    note = format!("{note}; its traffic is {} {what}", text::percent(share));
+                }
                 self.put(format_args!(
                     "<div class=\"card\"><dt>{}</dt><dd><strong class=\"word\">{}</strong><span>{}</span></dd></div>\n",
                     escape(label),

@@ -59,6 +59,7 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
         ops: Vec::new(),
         energy: Vec::new(),
         traffic: Vec::new(),
+        root_traffic: Vec::new(),
         ..pattern.clone()
     };
     let of = |f: &dyn Fn(&Phase) -> f64| phases.iter().map(|(p, w)| f(p) * w).sum::<f64>();
@@ -86,6 +87,12 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
                 t.read_bytes * w,
                 t.write_bytes * w,
             );
+        }
+        for (name, bytes) in &p.root_traffic {
+            match mean.root_traffic.iter_mut().find(|r| r.0 == *name) {
+                Some(r) => r.1 += bytes * w,
+                None => mean.root_traffic.push((name.clone(), bytes * w)),
+            }
         }
         for a in &p.assumptions {
             push_new(&mut mean.assumptions, a);

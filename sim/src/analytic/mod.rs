@@ -9,6 +9,7 @@
 //! phase's energy is the sum of its entries.
 
 mod bound;
+mod capacity;
 mod decode;
 mod text;
 mod timing;
@@ -75,6 +76,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         executed_macs: counts.executed_macs,
         utilization: ratio(on_arrays, peak * latency),
         traffic,
+        root_traffic: capacity::root_traffic(graph, chip, schedule, &repeats),
         energy,
         weight_bytes: small(counts.weight_bytes),
         cache_bytes: small(counts.cache_bytes),
@@ -254,6 +256,7 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
     for a in stated {
         push_new(&mut assumptions, a);
     }
+    unmodelled.extend(capacity::overflow(chip, &phases));
     for u in phases.iter().flat_map(|p| &p.unmodelled) {
         push_new(&mut unmodelled, u);
     }
