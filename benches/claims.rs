@@ -26,14 +26,33 @@ fn process(args: &[&str]) {
 
 fn whole_processes(c: &mut Criterion) {
     let mut group = c.benchmark_group("process");
-    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(10));
     group.bench_function("run resnet50 on edge-npu (claim: under 0.5 s)", |b| {
         b.iter(|| process(&["run", "resnet50", "--chip", "edge-npu", "--json"]));
     });
-    group.bench_function("run llama3-70b, prefill and decode (claim: under 1 s)", |b| {
-        b.iter(|| process(&["run", "llama3-70b", "--chip", "h100-sxm", "--prompt", "512", "--generate", "128", "--json"]));
+    group.bench_function(
+        "run llama3-70b, prefill and decode (claim: under 1 s)",
+        |b| {
+            b.iter(|| {
+                process(&[
+                    "run",
+                    "llama3-70b",
+                    "--chip",
+                    "h100-sxm",
+                    "--prompt",
+                    "512",
+                    "--generate",
+                    "128",
+                    "--json",
+                ])
+            });
+        },
+    );
+    group.bench_function("chips (claim: under 30 ms)", |b| {
+        b.iter(|| process(&["chips"]))
     });
-    group.bench_function("chips (claim: under 30 ms)", |b| b.iter(|| process(&["chips"])));
     group.finish();
 }
 
@@ -41,14 +60,22 @@ fn importing(c: &mut Criterion) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnx/edge_chain3000.onnx");
     let name = path.display().to_string();
     c.bench_function("import a chain of 3000 nodes (claim: under 0.2 s)", |b| {
-        b.iter(|| Model::find(&name).and_then(|m| m.graph(&Request::default())).map(|g| g.ops.len()));
+        b.iter(|| {
+            Model::find(&name)
+                .and_then(|m| m.graph(&Request::default()))
+                .map(|g| g.ops.len())
+        });
     });
 }
 
 fn in_process(c: &mut Criterion) {
     let mut group = c.benchmark_group("library");
     group.sample_size(10);
-    for (model, chip) in [("resnet50", "edge-npu"), ("resnet50", "eyeriss"), ("sd15-unet", "tpu-v4i")] {
+    for (model, chip) in [
+        ("resnet50", "edge-npu"),
+        ("resnet50", "eyeriss"),
+        ("sd15-unet", "tpu-v4i"),
+    ] {
         group.bench_function(format!("{model} on {chip}"), |b| {
             b.iter(|| run(&Options::new(model, chip)).map(|r| r.phases.len()));
         });

@@ -400,7 +400,7 @@ impl<T: Decode> Decode for At<T> {
 
 /// A constant as written: plain ("34 GB/s") or with range, status and source.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Constant<T> {
+pub struct Sourced<T> {
     /// The value.
     pub value: T,
     /// Lower and upper end.
@@ -415,7 +415,7 @@ pub struct Constant<T> {
     pub place: Place,
 }
 
-impl<T: Decode + Clone + PartialOrd> Decode for Constant<T> {
+impl<T: Decode + Clone + PartialOrd> Decode for Sourced<T> {
     fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
         if !matches!(item.kind, ItemKind::Table(_)) {
             let value = T::decode(item, problems)?;

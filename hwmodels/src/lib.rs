@@ -30,5 +30,6 @@ pub mod spec;
 pub mod technology;
 
 pub use chip::*;
+pub use decode::Sourced;
 pub use load::{ChipError, load};
-pub use sourced::{Provenance, Sourced, Status};
+pub use sourced::{Provenance, Status};

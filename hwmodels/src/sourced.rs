@@ -23,21 +23,6 @@ pub enum Status {
     Assumed,
 }
 
-/// A value with its range, status and source.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sourced<T> {
-    /// The value.
-    pub value: T,
-    /// Lower and upper end of what it may be.
-    pub range: Option<(T, T)>,
-    /// Constants of one group move together in uncertainty studies.
-    pub group: Option<String>,
-    /// How well it is known.
-    pub status: Status,
-    /// Where it comes from.
-    pub source: String,
-}
-
 /// One resolved constant of a chip, for reports: what it is, its value as text, and what it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Provenance {
@@ -51,4 +36,7 @@ pub struct Provenance {
     pub status: Status,
     /// Where it comes from.
     pub source: String,
+    /// Constants of one group move together in uncertainty studies: those that the file groups, and those that
+    /// one technology model gives.
+    pub group: Option<String>,
 }

@@ -63,7 +63,7 @@ use presil_numerics::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::chip::{DimSelector, MemoryKind, Operand, Overlap};
-use crate::decode::{At, Constant, Decode, Entries, decode_names, one_of, spec_tables};
+use crate::decode::{At, Decode, Entries, Sourced, decode_names, one_of, spec_tables};
 use crate::document::{Item, Problems};
 use crate::sourced::Status;
 use crate::technology::{DeviceClass, Scaling};
@@ -109,11 +109,11 @@ spec_tables! {
     /// The process that a chip is made in, and which models speak of it.
     pub struct TechnologySpec {
         /// Process node, such as 7 nm.
-        pub node: Constant<Nanometres>,
+        pub node: Sourced<Nanometres>,
         /// Transistor class of logic and SRAM; decides leakage above all. Default itrs-lstp.
         pub device: Option<DeviceClass>,
         /// Supply voltage; energies scale with its square. Default: the node's nominal one.
-        pub voltage: Option<Constant<Volts>>,
+        pub voltage: Option<Sourced<Volts>>,
         /// Which source scales energies between nodes. Default jouppi; the other gives the range.
         pub scaling: Option<Scaling>,
     }
@@ -123,7 +123,7 @@ spec_tables! {
         /// Name, for the `clock` keys.
         pub name: At<String>,
         /// Frequency.
-        pub frequency: Constant<Hertz>,
+        pub frequency: Sourced<Hertz>,
     }
 
     /// A memory. All figures are of one instance.
@@ -139,35 +139,35 @@ spec_tables! {
         /// DRAM part of the technology table, such as LPDDR5-6400: gives rates, burst, energies and background.
         pub part: Option<At<String>>,
         /// Channels of the part.
-        pub channels: Option<Constant<u64>>,
+        pub channels: Option<Sourced<u64>>,
         /// Capacity.
-        pub capacity: Constant<Bytes>,
+        pub capacity: Sourced<Bytes>,
         /// Bytes of one port access. SRAM and registers: default 8 B.
-        pub word: Option<Constant<Bytes>>,
+        pub word: Option<Sourced<Bytes>>,
         /// Ports: "1rw" (shared by reads and writes), "1r1w", "2r1w". Default 1rw off chip, 1r1w on chip.
         pub ports: Option<At<Ports>>,
         /// Clock of the ports, where no bandwidth is given.
         pub clock: Option<At<String>>,
         /// Rate of reads and of writes. Default: word x ports x clock, or the part's.
-        pub bandwidth: Option<Constant<BytesPerSecond>>,
+        pub bandwidth: Option<Sourced<BytesPerSecond>>,
         /// Rate of reads.
-        pub read_bandwidth: Option<Constant<BytesPerSecond>>,
+        pub read_bandwidth: Option<Sourced<BytesPerSecond>>,
         /// Rate of writes.
-        pub write_bandwidth: Option<Constant<BytesPerSecond>>,
+        pub write_bandwidth: Option<Sourced<BytesPerSecond>>,
         /// Fraction of the rate that long streams reach. Default 1, or the part's.
-        pub streaming_efficiency: Option<Constant<f64>>,
+        pub streaming_efficiency: Option<Sourced<f64>>,
         /// Banks that the capacity is split into. Default: as many as banks of the technology's size.
-        pub banks: Option<Constant<u64>>,
+        pub banks: Option<Sourced<u64>>,
         /// Energy of moving a bit in or out. Default: the technology model or the part's.
-        pub energy: Option<Constant<JoulesPerBit>>,
+        pub energy: Option<Sourced<JoulesPerBit>>,
         /// Energy of reading a bit.
-        pub read_energy: Option<Constant<JoulesPerBit>>,
+        pub read_energy: Option<Sourced<JoulesPerBit>>,
         /// Energy of writing a bit.
-        pub write_energy: Option<Constant<JoulesPerBit>>,
+        pub write_energy: Option<Sourced<JoulesPerBit>>,
         /// Leakage or background power. Default: the technology model or the part's.
-        pub static_power: Option<Constant<Watts>>,
+        pub static_power: Option<Sourced<Watts>>,
         /// Area on the die. Default: the technology model; zero off chip.
-        pub area: Option<Constant<SquareMm>>,
+        pub area: Option<Sourced<SquareMm>>,
         /// Operands that may be kept here. Default all.
         pub keeps: Option<Vec<Operand>>,
         /// Operands that every mapping must keep here (a systolic array's stationary operand).
@@ -179,11 +179,11 @@ spec_tables! {
         /// What happens to halos of sliding windows. Default keep.
         pub overlap: Option<Overlap>,
         /// Time from a request to its first word. Default: the part's, else zero.
-        pub latency: Option<Constant<Seconds>>,
+        pub latency: Option<Sourced<Seconds>>,
         /// Time to set up one transfer into this memory's children. Default zero.
-        pub setup: Option<Constant<Seconds>>,
+        pub setup: Option<Sourced<Seconds>>,
         /// Smallest efficient transfer. Default: the part's burst, else the word.
-        pub burst: Option<Constant<Bytes>>,
+        pub burst: Option<Sourced<Bytes>>,
     }
 
     /// A spatial fanout: everything below exists once for each instance.
@@ -195,7 +195,7 @@ spec_tables! {
         /// Dimensions.
         pub dim: Vec<FanoutDimSpec>,
         /// Energy of moving a bit to one instance. Default: the technology's wire over the pitch of an instance.
-        pub hop_energy: Option<Constant<JoulesPerBit>>,
+        pub hop_energy: Option<Sourced<JoulesPerBit>>,
     }
 
     /// One dimension of a fanout.
@@ -203,7 +203,7 @@ spec_tables! {
         /// Name ("rows").
         pub name: At<String>,
         /// Instances along it.
-        pub size: Constant<u64>,
+        pub size: Sourced<u64>,
         /// Operands that one read above delivers to all instances that need the same.
         pub multicast: Vec<Operand>,
         /// Whether partial outputs are summed on the way up. Default false.
@@ -223,9 +223,9 @@ spec_tables! {
         /// Format pairs that it multiplies.
         pub mode: Vec<ModeSpec>,
         /// Area of one instance. Default: the technology model.
-        pub area: Option<Constant<SquareMm>>,
+        pub area: Option<Sourced<SquareMm>>,
         /// Leakage of one instance. Default: the technology model.
-        pub static_power: Option<Constant<Watts>>,
+        pub static_power: Option<Sourced<Watts>>,
     }
 
     /// A pair of formats that a compute node multiplies.
@@ -237,9 +237,9 @@ spec_tables! {
         /// Format of partial sums.
         pub accumulate: Format,
         /// MACs per cycle of one instance.
-        pub macs_per_cycle: Constant<f64>,
+        pub macs_per_cycle: Sourced<f64>,
         /// Energy of one MAC. Default: the technology model.
-        pub energy: Option<Constant<Joules>>,
+        pub energy: Option<Sourced<Joules>>,
     }
 
     /// An engine that runs MAC einsums: the path from the root to a compute node.
@@ -249,11 +249,11 @@ spec_tables! {
         /// Its compute node.
         pub compute: At<String>,
         /// Cycles for the first result to leave after the first operands enter. Default 0.
-        pub fill_cycles: Option<Constant<u64>>,
+        pub fill_cycles: Option<Sourced<u64>>,
         /// Cycles to drain after the last operands. Default 0.
-        pub drain_cycles: Option<Constant<u64>>,
+        pub drain_cycles: Option<Sourced<u64>>,
         /// Time to start an op that is not hidden. Default 0.
-        pub launch: Option<Constant<Seconds>>,
+        pub launch: Option<Sourced<Seconds>>,
     }
 
     /// A vector engine working on a memory.
@@ -263,19 +263,19 @@ spec_tables! {
         /// The memory it reads and writes.
         pub memory: At<String>,
         /// Lanes, in all.
-        pub lanes: Constant<u64>,
+        pub lanes: Sourced<u64>,
         /// Clock.
         pub clock: At<String>,
         /// Whether it takes the array's outputs as they drain (bias, activation, requantization, residual add).
         pub inline: Option<bool>,
         /// Time to start an op that is not hidden. Default 0.
-        pub launch: Option<Constant<Seconds>>,
+        pub launch: Option<Sourced<Seconds>>,
         /// Formats and rates.
         pub mode: Vec<VectorModeSpec>,
         /// Area of all lanes. Default: the technology model.
-        pub area: Option<Constant<SquareMm>>,
+        pub area: Option<Sourced<SquareMm>>,
         /// Leakage of all lanes. Default: the technology model.
-        pub static_power: Option<Constant<Watts>>,
+        pub static_power: Option<Sourced<Watts>>,
     }
 
     /// What a vector engine does in some formats.
@@ -283,13 +283,13 @@ spec_tables! {
         /// Element formats.
         pub formats: Vec<Format>,
         /// Operations per cycle and lane of every primitive that `rates` does not name. Without it those are missing.
-        pub rate: Option<Constant<f64>>,
+        pub rate: Option<Sourced<f64>>,
         /// Operations per cycle and lane by primitive; 0: the engine can't.
-        pub rates: Entries<Constant<f64>>,
+        pub rates: Entries<Sourced<f64>>,
         /// Cycles from operand to result by primitive. Default: the technology table.
-        pub latencies: Entries<Constant<f64>>,
+        pub latencies: Entries<Sourced<f64>>,
         /// Energy of an operation by primitive. Default: the technology model.
-        pub energies: Entries<Constant<Joules>>,
+        pub energies: Entries<Sourced<Joules>>,
     }
 
     /// A general processor on the root memory.
@@ -297,31 +297,31 @@ spec_tables! {
         /// Name. Default host.
         pub name: Option<At<String>>,
         /// Cores.
-        pub cores: Constant<u64>,
+        pub cores: Sourced<u64>,
         /// Clock.
-        pub frequency: Constant<Hertz>,
+        pub frequency: Sourced<Hertz>,
         /// Operations per cycle of one core (a MAC counts two).
-        pub operations_per_cycle: Constant<f64>,
+        pub operations_per_cycle: Sourced<f64>,
         /// Fraction of the peak that compiled kernels reach.
-        pub efficiency: Constant<f64>,
+        pub efficiency: Sourced<f64>,
         /// Rate at which it moves data to and from the root memory.
-        pub bandwidth: Constant<BytesPerSecond>,
+        pub bandwidth: Sourced<BytesPerSecond>,
         /// Energy of one operation. Default: the technology table's.
-        pub energy: Option<Constant<Joules>>,
+        pub energy: Option<Sourced<Joules>>,
         /// Time to hand an op over and back. Default 0.
-        pub handover: Option<Constant<Seconds>>,
+        pub handover: Option<Sourced<Seconds>>,
         /// Area, where it is on this die. Default 0.
-        pub area: Option<Constant<SquareMm>>,
+        pub area: Option<Sourced<SquareMm>>,
         /// Leakage. Default 0.
-        pub static_power: Option<Constant<Watts>>,
+        pub static_power: Option<Sourced<Watts>>,
     }
 
     /// Everything else on the chip.
     pub struct OtherSpec {
         /// Power whenever it is on: clock tree, IO, control.
-        pub power: Option<Constant<Watts>>,
+        pub power: Option<Sourced<Watts>>,
         /// Area: IO, PHY, control.
-        pub area: Option<Constant<SquareMm>>,
+        pub area: Option<Sourced<SquareMm>>,
     }
 
     /// What the chip's compiler can do.

@@ -194,6 +194,7 @@ fn run(model: &str, phases: Vec<Phase>) -> Run {
             range: range.map(|(a, b)| (a.to_string(), b.to_string())),
             status,
             source: source.into(),
+            group: None,
         };
     Run {
         model: model.into(),

@@ -277,6 +277,7 @@ fn lane_provenance(cx: &mut Context<'_>, path: &str, estimates: &[Estimate]) {
         range: Some((Joules(least.low).to_string(), Joules(most.high).to_string())),
         status: Status::Scaled,
         source: most.source.clone(),
+        group: Some(most.source.clone()),
     });
 }
 

@@ -4,7 +4,7 @@ use presil_numerics::{Bytes, BytesPerSecond, JoulesPerBit, Seconds, SquareMm, Wa
 
 use super::Context;
 use crate::chip::{Memory, MemoryKind, OperandSet, Overlap};
-use crate::decode::Constant;
+use crate::decode::Sourced;
 use crate::sourced::Status;
 use crate::spec::{MemorySpec, Ports};
 use crate::technology::Estimate;
@@ -230,7 +230,7 @@ fn rates(
         ))
     };
     let mut one = |field: &str,
-                   written: Option<&Constant<BytesPerSecond>>,
+                   written: Option<&Sourced<BytesPerSecond>>,
                    count: u64|
      -> Option<BytesPerSecond> {
         if let Some(c) = written {
@@ -334,7 +334,7 @@ fn energies(
     let per_bit = |e: &Estimate| e.clone().times(1.0 / bits);
     let status = part.map_or(Status::Scaled, |(p, _)| p.status);
     let mut energy =
-        |field: &str, written: Option<&Constant<JoulesPerBit>>, model: &Estimate| match written {
+        |field: &str, written: Option<&Sourced<JoulesPerBit>>, model: &Estimate| match written {
             Some(c) => cx.constant(&format!("{name}.{field}"), c),
             None => cx.modelled(&format!("{name}.{field}"), model, status, JoulesPerBit),
         };

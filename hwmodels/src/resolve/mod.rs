@@ -14,7 +14,7 @@ use presil_numerics::diagnostic::nearest_names;
 use presil_numerics::{ClockDomain, IdVec, SquareMm, Watts};
 
 use crate::chip::{Chip, Clock, ClockId, Mapspace, NodeId, Numerics};
-use crate::decode::{At, Constant};
+use crate::decode::{At, Sourced};
 use crate::document::{Place, Problems, list};
 use crate::sourced::{Provenance, Status};
 use crate::spec::{ChipSpec, SECTIONS};
@@ -153,7 +153,7 @@ fn hash(chip: &Chip) -> String {
 
 impl Context<'_> {
     /// A constant of the file, recorded.
-    fn constant<T: Clone + Display>(&mut self, path: &str, c: &Constant<T>) -> T {
+    fn constant<T: Clone + Display>(&mut self, path: &str, c: &Sourced<T>) -> T {
         let default = self.defaults.get(c.place.source);
         let status = c
             .status
@@ -173,6 +173,7 @@ impl Context<'_> {
                 .map(|(low, high)| (low.to_string(), high.to_string())),
             status,
             source,
+            group: c.group.clone(),
         });
         c.value.clone()
     }
@@ -197,6 +198,7 @@ impl Context<'_> {
             range: ends,
             status,
             source: estimate.source.clone(),
+            group: Some(estimate.source.clone()),
         });
         unit(estimate.value)
     }
@@ -205,7 +207,7 @@ impl Context<'_> {
     fn or_modelled<T: Clone + Display>(
         &mut self,
         path: &str,
-        written: Option<&Constant<T>>,
+        written: Option<&Sourced<T>>,
         estimate: &Estimate,
         unit: impl Fn(f64) -> T,
     ) -> T {
@@ -216,7 +218,7 @@ impl Context<'_> {
     }
 
     /// A count that must be at least one.
-    fn count(&mut self, path: &str, c: &Constant<u64>) -> u64 {
+    fn count(&mut self, path: &str, c: &Sourced<u64>) -> u64 {
         if c.value == 0 {
             self.problems.at(
                 &c.place,
@@ -231,7 +233,7 @@ impl Context<'_> {
     fn positive<T: Clone + Display + Default + PartialOrd>(
         &mut self,
         path: &str,
-        c: &Constant<T>,
+        c: &Sourced<T>,
     ) -> T {
         if c.value <= T::default() {
             self.problems.at(
