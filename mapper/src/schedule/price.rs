@@ -18,21 +18,53 @@ use crate::search::Solution;
 use crate::vector::{self, Moved, Operands};
 
 /// Schedules a checked graph.
-pub(super) fn schedule(graph: &Graph, chip: &Chip, options: &ScheduleOptions, memo: &Memo) -> Schedule {
+pub(super) fn schedule(
+    graph: &Graph,
+    chip: &Chip,
+    options: &ScheduleOptions,
+    memo: &Memo,
+) -> Schedule {
     let base = tails::bases(graph);
     let root = vec![chip.root(); graph.tensors.len()];
-    let choices: Vec<Choice> = graph
+    let mut choices: Vec<Choice> = graph
         .ops
         .iter()
         .map(|op| {
             let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
-            engines::choose(chip, graph, op, Operands { inputs: &inputs, outputs: &outputs })
+            engines::choose(
+                chip,
+                graph,
+                op,
+                Operands {
+                    inputs: &inputs,
+                    outputs: &outputs,
+                },
+            )
         })
         .collect();
     let tails = tails::find(chip, graph, &choices, &base);
-    let scene = Scene { chip, graph, base: &base, choices: &choices, tails: &tails };
+    // Nobody runs what weights have taken in.
+    for (choice, _) in choices
+        .iter_mut()
+        .zip(&tails.folded)
+        .filter(|(_, folded)| **folded)
+    {
+        *choice = Choice::View;
+    }
+    let scene = Scene {
+        chip,
+        graph,
+        base: &base,
+        choices: &choices,
+        tails: &tails,
+    };
     let residency = residency::plan(&scene);
-    let pricer = Pricer { scene, residency: &residency, options, first_reader: first_readers(graph, &base) };
+    let pricer = Pricer {
+        scene,
+        residency: &residency,
+        options,
+        first_reader: first_readers(graph, &base),
+    };
 
     let solutions = pricer.solutions(memo);
     let mut unmodelled = Vec::new();
@@ -41,17 +73,26 @@ pub(super) fn schedule(graph: &Graph, chip: &Chip, options: &ScheduleOptions, me
         let op = pricer.op(id, solution);
         let (name, class) = (&graph.ops[id].name, graph.ops[id].class.name());
         if let Execution::Unsupported { reason } = &op.execution {
-            unmodelled.push(format!("{name} ({class}): no engine runs it and its cost is missing: {reason}"));
+            unmodelled.push(format!(
+                "{name} ({class}): no engine runs it and its cost is missing: {reason}"
+            ));
         }
         if let OpKind::Unknown { name: kind } = &graph.ops[id].kind {
-            unmodelled
-                .push(format!("{name} ({kind}): presil has no model of it; only its operands' movement is costed"));
+            unmodelled.push(format!(
+                "{name} ({kind}): presil has no model of it; only its operands' movement is costed"
+            ));
         }
         ops.push(op);
     }
     let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
     let assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency));
-    Schedule { ops, homes, peak_activation: residency.peak_activation, assumptions, unmodelled }
+    Schedule {
+        ops,
+        homes,
+        peak_activation: residency.peak_activation,
+        assumptions,
+        unmodelled,
+    }
 }
 
 /// For each tensor, the first op that reads it.
@@ -74,13 +115,27 @@ fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
     };
     let elements = tensor.elements();
     let bits = tensor.bits().0 as f64 / elements.max(1) as f64;
-    let payload =
-        tensor.quantization.storage(&tensor.shape).map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
-    Stored { home, format: tensor.quantization.format, elements, bits, payload, role }
+    let payload = tensor
+        .quantization
+        .storage(&tensor.shape)
+        .map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
+    Stored {
+        home,
+        format: tensor.quantization.format,
+        elements,
+        bits,
+        payload,
+        role,
+    }
 }
 
 fn stored_operands(graph: &Graph, op: &Op, home: impl Fn(TensorId) -> NodeId) -> [Vec<Stored>; 2] {
-    let list = |tensors: &[TensorId], output| tensors.iter().map(|t| stored(graph, *t, home(*t), output)).collect();
+    let list = |tensors: &[TensorId], output| {
+        tensors
+            .iter()
+            .map(|t| stored(graph, *t, home(*t), output))
+            .collect()
+    };
     [list(&op.inputs, false), list(&op.outputs, true)]
 }
 
@@ -116,9 +171,13 @@ impl<'a> Pricer<'a> {
     /// For each array op the first of its engines that has a mapping; else why not.
     fn solutions(&self, memo: &Memo) -> Vec<Option<Result<Found, String>>> {
         let graph = self.scene.graph;
-        let mut found: Vec<Option<Result<Found, String>>> = graph.ops.iter().map(|_| None).collect();
-        let mut open: Vec<OpId> =
-            graph.ops.ids().filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_))).collect();
+        let mut found: Vec<Option<Result<Found, String>>> =
+            graph.ops.iter().map(|_| None).collect();
+        let mut open: Vec<OpId> = graph
+            .ops
+            .ids()
+            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)))
+            .collect();
         let mut round = 0;
         while !open.is_empty() {
             let tried: Vec<(OpId, EngineId, usize)> = open
@@ -128,17 +187,28 @@ impl<'a> Pricer<'a> {
                     _ => None,
                 })
                 .collect();
-            let problems: Vec<_> = tried.iter().filter_map(|(id, e, m)| self.problem(*id, *e, *m)).collect();
+            let problems: Vec<_> = tried
+                .iter()
+                .filter_map(|(id, e, m)| self.problem(*id, *e, *m))
+                .collect();
             // An op without a problem (operands of its own cascade) was not chosen for an array.
             debug_assert_eq!(problems.len(), tried.len());
-            let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) = problems.into_iter().unzip();
+            let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) =
+                problems.into_iter().unzip();
             let solved = solve::solve_all(&problems, self.options.objective, memo);
             open = Vec::new();
-            for (((id, engine, mode), over_steps), solution) in tried.into_iter().zip(places).zip(solved) {
+            for (((id, engine, mode), over_steps), solution) in
+                tried.into_iter().zip(places).zip(solved)
+            {
                 if solution.is_err() {
                     open.push(id);
                 }
-                let solution = solution.map(|solution| Found { engine, mode, solution, over_steps });
+                let solution = solution.map(|solution| Found {
+                    engine,
+                    mode,
+                    solution,
+                    over_steps,
+                });
                 found[id.0 as usize] = Some(solution);
             }
             round += 1;
@@ -151,12 +221,21 @@ impl<'a> Pricer<'a> {
     }
 
     /// The problem of an array op, and where its weights stay over its steps.
-    fn problem(&self, id: OpId, engine: EngineId, mode: usize) -> Option<(Problem<'a>, Option<NodeId>)> {
+    fn problem(
+        &self,
+        id: OpId,
+        engine: EngineId,
+        mode: usize,
+    ) -> Option<(Problem<'a>, Option<NodeId>)> {
         let Scene { chip, graph, .. } = self.scene;
         let op = &graph.ops[id];
         let einsum = op.contraction()?;
-        let EngineKind::Array { compute, .. } = chip.engines[engine].kind else { return None };
-        let NodeKind::Compute(node) = &chip.nodes[compute].kind else { return None };
+        let EngineKind::Array { compute, .. } = chip.engines[engine].kind else {
+            return None;
+        };
+        let NodeKind::Compute(node) = &chip.nodes[compute].kind else {
+            return None;
+        };
         let path = chip.path(compute);
         let input = |i: usize| match einsum.inputs.get(i)?.place {
             Place::Input(p) => op.inputs.get(p as usize).map(|t| self.stored(*t, false)),
@@ -167,10 +246,19 @@ impl<'a> Pricer<'a> {
         let mut home = operands.map(|s| s.home);
         // Scales stay out of tiles; they are booked at home with the elements that they belong to.
         let bits = operands.map(|s| s.payload);
-        let accumulate = self.options.accumulate.unwrap_or_else(|| node.modes[mode].accumulate);
+        let accumulate = self
+            .options
+            .accumulate
+            .unwrap_or_else(|| node.modes[mode].accumulate);
 
-        let mut capacity: Vec<Bytes> = path.iter().map(|n| self.residency.left(chip, *n, self.position(id))).collect();
-        let weights = Bytes((vector::touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil() as u64);
+        let mut capacity: Vec<Bytes> = path
+            .iter()
+            .map(|n| self.residency.left(chip, *n, self.position(id)))
+            .collect();
+        let weights = Bytes(
+            (vector::touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil()
+                as u64,
+        );
         let mut over_steps = None;
         if op.steps > 1 && home[1] == chip.root() && operands[1].role == Operand::Weight {
             // The innermost single memory that holds all weights keeps them from step to step.
@@ -181,7 +269,13 @@ impl<'a> Pricer<'a> {
                     && weights.0.saturating_mul(2) <= left.0
                     && node.memory().is_some_and(|m| m.keeps.has(Operand::Weight))
             };
-            if let Some(n) = path.iter().zip(&capacity).filter(holds).map(|(n, _)| *n).next_back() {
+            if let Some(n) = path
+                .iter()
+                .zip(&capacity)
+                .filter(holds)
+                .map(|(n, _)| *n)
+                .next_back()
+            {
                 (home[1], over_steps) = (n, Some(n));
             }
         }
@@ -190,19 +284,47 @@ impl<'a> Pricer<'a> {
                 left.0 -= weights.0;
             }
             if chip.nodes[*n].memory().is_some_and(|m| m.resident) {
-                *left = usable(chip, *n, *left, einsum, home, bits, accumulate.bits() as f64);
+                *left = usable(
+                    chip,
+                    *n,
+                    *left,
+                    einsum,
+                    home,
+                    bits,
+                    accumulate.bits() as f64,
+                );
             }
         }
-        Some((Problem { einsum, chip, engine, path, bits, accumulate, mode, home, capacity }, over_steps))
+        Some((
+            Problem {
+                einsum,
+                chip,
+                engine,
+                path,
+                bits,
+                accumulate,
+                mode,
+                home,
+                capacity,
+            },
+            over_steps,
+        ))
     }
 
     fn op(&self, id: OpId, found: Option<Result<Found, String>>) -> ScheduledOp {
         let Scene { chip, graph, .. } = self.scene;
         let op = &graph.ops[id];
         if let Some(into) = self.scene.tails.into[id.0 as usize] {
-            let engine = tails::inline_unit(chip);
-            let notes = vec![format!("in the epilogue of {}", graph.ops[into].name)];
-            return ScheduledOp { notes, ..self.bare(id, Execution::Fused { into }, engine, Cost::default()) };
+            let (engine, how) = if self.scene.tails.folded[id.0 as usize] {
+                (None, "folded into the weights of")
+            } else {
+                (tails::inline_unit(chip), "in the epilogue of")
+            };
+            let notes = vec![format!("{how} {}", graph.ops[into].name)];
+            return ScheduledOp {
+                notes,
+                ..self.bare(id, Execution::Fused { into }, engine, Cost::default())
+            };
         }
         let choice = match (&self.scene.choices[id.0 as usize], found) {
             (Choice::Array(_), Some(Ok(found))) => return self.mapped(id, found),
@@ -210,19 +332,35 @@ impl<'a> Pricer<'a> {
             (choice, _) => choice.clone(),
         };
         let [inputs, outputs] = stored_operands(graph, op, |t| self.home(t));
-        let operands = Operands { inputs: &inputs, outputs: &outputs };
+        let operands = Operands {
+            inputs: &inputs,
+            outputs: &outputs,
+        };
         let mut scheduled = match self.unmapped(op, &choice, operands, self.position(id)) {
             Ok((execution, engine, cost)) => {
                 let cost = ledger::repeat(cost, op.steps);
                 let mut scheduled = self.bare(id, execution, engine, cost);
                 if matches!(choice, Choice::Vector(_)) {
-                    let own = |c: &&crate::cost::MemoryCount| c.memory == chip.root() && c.operand == Operand::Weight;
-                    scheduled.weights.streamed =
-                        scheduled.cost.counts.iter().filter(own).fold(0.0, |sum, c| sum + c.read_bits);
+                    let own = |c: &&crate::cost::MemoryCount| {
+                        c.memory == chip.root() && c.operand == Operand::Weight
+                    };
+                    scheduled.weights.streamed = scheduled
+                        .cost
+                        .counts
+                        .iter()
+                        .filter(own)
+                        .fold(0.0, |sum, c| sum + c.read_bits);
                 }
                 scheduled
             }
-            Err(e) => self.bare(id, Execution::Unsupported { reason: e.to_string() }, None, Cost::default()),
+            Err(e) => self.bare(
+                id,
+                Execution::Unsupported {
+                    reason: e.to_string(),
+                },
+                None,
+                Cost::default(),
+            ),
         };
         match &scheduled.execution {
             Execution::Host { reason } => scheduled.notes.push(format!("on the host: {reason}")),
@@ -236,17 +374,35 @@ impl<'a> Pricer<'a> {
     }
 
     /// A scheduled op without notes; its weights' first load and the room beside it.
-    fn bare(&self, id: OpId, execution: Execution, engine: Option<EngineId>, cost: Cost) -> ScheduledOp {
+    fn bare(
+        &self,
+        id: OpId,
+        execution: Execution,
+        engine: Option<EngineId>,
+        cost: Cost,
+    ) -> ScheduledOp {
         let Scene { chip, graph, .. } = self.scene;
         let kept = |t: &&TensorId| {
             let held = matches!(graph.tensors[**t].role, Role::Weight | Role::Constant);
             let stored = self.scene.base[t.0 as usize];
-            held && self.home(**t) != chip.root() && self.first_reader[stored.0 as usize] == Some(id)
+            held && self.home(**t) != chip.root()
+                && self.first_reader[stored.0 as usize] == Some(id)
         };
         // A shared tensor is loaded once for all repetitions.
-        let times = |t: TensorId| if graph.tensors[t].shared { graph.repeat_of(id) as f64 } else { 1.0 };
+        let times = |t: TensorId| {
+            if graph.tensors[t].shared {
+                graph.repeat_of(id) as f64
+            } else {
+                1.0
+            }
+        };
         let bits = |t: &TensorId| graph.tensors[*t].bits().0 as f64 / times(*t);
-        let loaded = graph.ops[id].inputs.iter().filter(kept).map(bits).fold(0.0, |sum, b| sum + b);
+        let loaded = graph.ops[id]
+            .inputs
+            .iter()
+            .filter(kept)
+            .map(bits)
+            .fold(0.0, |sum, b| sum + b);
         let room = match weight_memory(chip, engine) {
             Some(n) => {
                 let left = self.residency.left(chip, n, self.position(id)).0 as f64 * 8.0;
@@ -258,7 +414,11 @@ impl<'a> Pricer<'a> {
             execution,
             engine,
             cost,
-            weights: WeightStream { streamed: 0.0, loaded, room },
+            weights: WeightStream {
+                streamed: 0.0,
+                loaded,
+                room,
+            },
             notes: Vec::new(),
         }
     }
@@ -273,20 +433,40 @@ impl<'a> Pricer<'a> {
     ) -> Result<(Execution, Option<EngineId>, Cost), vector::CannotRun> {
         let Scene { chip, graph, .. } = self.scene;
         let [reads, writes] = moved(graph, op, operands);
-        let comparisons = if let OpKind::Select { comparisons, .. } = op.kind { comparisons } else { 0 };
+        let comparisons = if let OpKind::Select { comparisons, .. } = op.kind {
+            comparisons
+        } else {
+            0
+        };
         Ok(match choice {
             Choice::View => (Execution::View, None, Cost::default()),
             Choice::Vector(engine) => {
-                let einsums: &[Einsum] = if let OpKind::Cascade(e) = &op.kind { e } else { &[] };
+                let einsums: &[Einsum] = if let OpKind::Cascade(e) = &op.kind {
+                    e
+                } else {
+                    &[]
+                };
                 let unit = &chip.engines[*engine];
                 let available = match unit.kind {
-                    EngineKind::Vector { memory, .. } => self.residency.left(chip, memory, position),
+                    EngineKind::Vector { memory, .. } => {
+                        self.residency.left(chip, memory, position)
+                    }
                     _ => Bytes::ZERO,
                 };
-                (Execution::Vector, Some(*engine), vector::cascade(chip, unit, einsums, operands, available)?)
+                (
+                    Execution::Vector,
+                    Some(*engine),
+                    vector::cascade(chip, unit, einsums, operands, available)?,
+                )
             }
             Choice::Movement(by) => {
-                let cost = vector::movement(chip, by.map(|e| &chip.engines[e]), &reads, &writes, comparisons)?;
+                let cost = vector::movement(
+                    chip,
+                    by.map(|e| &chip.engines[e]),
+                    &reads,
+                    &writes,
+                    comparisons,
+                )?;
                 (Execution::Movement, *by, cost)
             }
             Choice::Host(engine, reason) => {
@@ -295,21 +475,50 @@ impl<'a> Pricer<'a> {
                     _ => comparisons as f64,
                 };
                 let cost = vector::host(chip, &chip.engines[*engine], operations, &reads, &writes)?;
-                let executed = op.contraction().and_then(Einsum::executed_points).unwrap_or(0);
-                let cost = Cost { executed_macs: u128::from(executed), ..cost };
-                (Execution::Host { reason: reason.clone() }, Some(*engine), cost)
+                let executed = op
+                    .contraction()
+                    .and_then(Einsum::executed_points)
+                    .unwrap_or(0);
+                let cost = Cost {
+                    executed_macs: u128::from(executed),
+                    ..cost
+                };
+                (
+                    Execution::Host {
+                        reason: reason.clone(),
+                    },
+                    Some(*engine),
+                    cost,
+                )
             }
-            Choice::Unsupported(reason) => (Execution::Unsupported { reason: reason.clone() }, None, Cost::default()),
-            Choice::Array(_) => {
-                (Execution::Unsupported { reason: "no array has a mapping for it".into() }, None, Cost::default())
-            }
+            Choice::Unsupported(reason) => (
+                Execution::Unsupported {
+                    reason: reason.clone(),
+                },
+                None,
+                Cost::default(),
+            ),
+            Choice::Array(_) => (
+                Execution::Unsupported {
+                    reason: "no array has a mapping for it".into(),
+                },
+                None,
+                Cost::default(),
+            ),
         })
     }
 
     /// An array op with its epilogue.
     fn mapped(&self, id: OpId, found: Found) -> ScheduledOp {
-        let Scene { chip, graph, tails, .. } = self.scene;
-        let Found { engine, mode, solution, over_steps } = found;
+        let Scene {
+            chip, graph, tails, ..
+        } = self.scene;
+        let Found {
+            engine,
+            mode,
+            solution,
+            over_steps,
+        } = found;
         let op = &graph.ops[id];
         let steps = op.steps;
         let mut cost = ledger::repeat(solution.cost, steps);
@@ -326,14 +535,31 @@ impl<'a> Pricer<'a> {
             };
             let Some(s) = s else { continue };
             let scales = s.bits - s.payload;
-            for c in cost.counts.iter().filter(|c| c.memory == s.home && c.operand == operand) {
+            for c in cost
+                .counts
+                .iter()
+                .filter(|c| c.memory == s.home && c.operand == operand)
+            {
                 // Partial sums have no scales: of an output only what is written last does.
-                let written = if operand == Operand::Output { c.writes.min(u128::from(s.elements)) } else { 0 };
-                let read = if operand == Operand::Output { 0 } else { c.reads };
+                let written = if operand == Operand::Output {
+                    c.writes.min(u128::from(s.elements))
+                } else {
+                    0
+                };
+                let read = if operand == Operand::Output {
+                    0
+                } else {
+                    c.reads
+                };
                 let (read, written) = (read as f64 * scales, written as f64 * scales);
                 extra.beside(s.home, operand, read, written);
                 if s.role == Operand::Weight && s.home == chip.root() {
-                    streamed += c.read_bits + if operand == Operand::Weight { 0.0 } else { read };
+                    streamed += c.read_bits
+                        + if operand == Operand::Weight {
+                            0.0
+                        } else {
+                            read
+                        };
                 }
             }
         }
@@ -341,41 +567,93 @@ impl<'a> Pricer<'a> {
             && let Some(t) = op.inputs.get(1)
         {
             let (elements, s) = (vector::touched(e, &e.inputs[1]), self.stored(*t, false));
-            extra.transfer(chip.root(), memory, Operand::Weight, u128::from(elements), s.bits);
-            notes.push(format!("weights stay in {} over {steps} steps", chip.nodes[memory].name));
+            extra.transfer(
+                chip.root(),
+                memory,
+                Operand::Weight,
+                u128::from(elements),
+                s.bits,
+            );
+            notes.push(format!(
+                "weights stay in {} over {steps} steps",
+                chip.nodes[memory].name
+            ));
         }
         // Operands that no einsum indexes (bias) are read once a step as the array's outputs start from them.
         let indexed = |i: usize| {
-            einsum.is_some_and(|e| e.inputs.iter().any(|a| matches!(a.place, Place::Input(p) if p as usize == i)))
+            einsum.is_some_and(|e| {
+                e.inputs
+                    .iter()
+                    .any(|a| matches!(a.place, Place::Input(p) if p as usize == i))
+            })
         };
         for (_, t) in op.inputs.iter().enumerate().filter(|(i, _)| !indexed(*i)) {
             let s = self.stored(*t, false);
-            extra.read(s.home, s.role, u128::from(graph.tensors[*t].elements()) * u128::from(steps), s.bits);
+            extra.read(
+                s.home,
+                s.role,
+                u128::from(graph.tensors[*t].elements()) * u128::from(steps),
+                s.bits,
+            );
         }
-        for &fused in &tails.tail[id.0 as usize] {
+        let (folded, tail): (Vec<OpId>, Vec<OpId>) = tails.tail[id.0 as usize]
+            .iter()
+            .partition(|o| tails.folded[o.0 as usize]);
+        // Bias and output multipliers that a norm leaves behind.
+        for t in folded
+            .iter()
+            .flat_map(|o| graph.ops[*o].inputs.iter().skip(1))
+        {
+            let s = self.stored(*t, false);
+            extra.read(
+                s.home,
+                s.role,
+                u128::from(s.elements) * u128::from(steps),
+                s.bits,
+            );
+        }
+        for &fused in &tail {
             self.epilogue(id, fused, &mut cost, &mut extra);
         }
-        let tail: Vec<&str> = tails.tail[id.0 as usize].iter().map(|o| graph.ops[*o].name.as_str()).collect();
-        if !tail.is_empty() {
-            notes.push(format!("epilogue: {}", tail.join(", ")));
+        for (what, ops) in [("weights take in", &folded), ("epilogue", &tail)] {
+            let names: Vec<&str> = ops.iter().map(|o| graph.ops[*o].name.as_str()).collect();
+            if !names.is_empty() {
+                notes.push(format!("{what}: {}", names.join(", ")));
+            }
         }
         streamed += extra.weight_bits(chip.root());
         add_traffic(chip, &mut cost, extra);
 
         if let (EngineKind::Array { compute, .. }, Some(e)) = (&chip.engines[engine].kind, einsum)
-            && let (NodeKind::Compute(node), Some(pair)) = (&chip.nodes[*compute].kind, engines::pair(graph, op, e))
+            && let (NodeKind::Compute(node), Some(pair)) =
+                (&chip.nodes[*compute].kind, engines::pair(graph, op, e))
         {
             notes.extend(engines::conversion_note(node, mode, pair));
         }
         let tiles = weight_memory(chip, Some(engine)).map_or(0.0, |n| {
-            let held =
-                einsum.map_or([0.0; 3], |e| tile_bits(&solution.mapping, n, e, self.tensor_bits(id, e, mode, engine)));
+            let held = einsum.map_or([0.0; 3], |e| {
+                tile_bits(
+                    &solution.mapping,
+                    n,
+                    e,
+                    self.tensor_bits(id, e, mode, engine),
+                )
+            });
             // A double buffer's second half takes later weights once this op's last tile is in the first.
             let buffering = chip.nodes[n].memory().map_or(1, |m| m.buffering).max(1);
             let handed_over = held[1] * f64::from(buffering - 1);
-            (held.iter().sum::<f64>() * f64::from(buffering) - handed_over) * chip.nodes[n].instances as f64
+            (held.iter().sum::<f64>() * f64::from(buffering) - handed_over)
+                * chip.nodes[n].instances as f64
         });
-        let mut scheduled = self.bare(id, Execution::Mapped { mapping: solution.mapping, mode }, Some(engine), cost);
+        let mut scheduled = self.bare(
+            id,
+            Execution::Mapped {
+                mapping: solution.mapping,
+                mode,
+            },
+            Some(engine),
+            cost,
+        );
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
@@ -386,7 +664,11 @@ impl<'a> Pricer<'a> {
     fn tensor_bits(&self, id: OpId, einsum: &Einsum, mode: usize, engine: EngineId) -> [f64; 3] {
         self.problem(id, engine, mode).map_or([0.0; 3], |(p, _)| {
             debug_assert!(std::ptr::eq(p.einsum, einsum));
-            [p.bits[0], p.bits[1], p.bits[2].max(p.accumulate.bits() as f64)]
+            [
+                p.bits[0],
+                p.bits[1],
+                p.bits[2].max(p.accumulate.bits() as f64),
+            ]
         })
     }
 
@@ -394,27 +676,49 @@ impl<'a> Pricer<'a> {
     fn epilogue(&self, root: OpId, fused: OpId, cost: &mut Cost, extra: &mut Ledger) {
         let Scene { chip, graph, .. } = self.scene;
         let op = &graph.ops[fused];
-        let (OpKind::Cascade(einsums), Some(unit)) = (&op.kind, tails::inline_unit(chip)) else { return };
+        let (OpKind::Cascade(einsums), Some(unit)) = (&op.kind, tails::inline_unit(chip)) else {
+            return;
+        };
         let engine = &chip.engines[unit];
-        let EngineKind::Vector { memory, .. } = engine.kind else { return };
+        let EngineKind::Vector { memory, .. } = engine.kind else {
+            return;
+        };
         let [inputs, outputs] = stored_operands(graph, op, |t| self.home(t));
-        let operands = Operands { inputs: &inputs, outputs: &outputs };
-        let Ok(work) = vector::lane_work(chip, engine, einsums, operands) else { return };
+        let operands = Operands {
+            inputs: &inputs,
+            outputs: &outputs,
+        };
+        let Ok(work) = vector::lane_work(chip, engine, einsums, operands) else {
+            return;
+        };
         let steps = op.steps as f64;
         add_busy(&mut cost.busy, Resource::Vector, work.busy * steps);
         add_energy(&mut cost.energy, &engine.name, "lane", work.energy * steps);
         cost.latency += work.latency * steps;
 
-        let group: Vec<OpId> =
-            std::iter::once(root).chain(self.scene.tails.tail[root.0 as usize].iter().copied()).collect();
+        let group: Vec<OpId> = std::iter::once(root)
+            .chain(self.scene.tails.tail[root.0 as usize].iter().copied())
+            .collect();
         let made_inside = |t: &TensorId| {
             let stored = self.scene.base[t.0 as usize];
-            group.iter().any(|o| graph.ops[*o].outputs.iter().any(|x| self.scene.base[x.0 as usize] == stored))
+            group.iter().any(|o| {
+                graph.ops[*o]
+                    .outputs
+                    .iter()
+                    .any(|x| self.scene.base[x.0 as usize] == stored)
+            })
         };
-        for access in einsums.iter().flat_map(|e| e.inputs.iter().map(move |a| (e, a))) {
+        for access in einsums
+            .iter()
+            .flat_map(|e| e.inputs.iter().map(move |a| (e, a)))
+        {
             let (einsum, access) = access;
-            let Place::Input(i) = access.place else { continue };
-            let (Some(t), Some(s)) = (op.inputs.get(i as usize), inputs.get(i as usize)) else { continue };
+            let Place::Input(i) = access.place else {
+                continue;
+            };
+            let (Some(t), Some(s)) = (op.inputs.get(i as usize), inputs.get(i as usize)) else {
+                continue;
+            };
             if made_inside(t) {
                 continue;
             }
@@ -429,9 +733,18 @@ impl<'a> Pricer<'a> {
 fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
     let whole = |tensors: &[TensorId], list: &[Stored], most: u64| -> Vec<Moved> {
         let each = tensors.iter().zip(list);
-        each.map(|(t, s)| Moved { stored: *s, elements: graph.tensors[*t].elements().min(most) }).collect()
+        each.map(|(t, s)| Moved {
+            stored: *s,
+            elements: graph.tensors[*t].elements().min(most),
+        })
+        .collect()
     };
-    let all = |most: u64| [whole(&op.inputs, operands.inputs, most), whole(&op.outputs, operands.outputs, most)];
+    let all = |most: u64| {
+        [
+            whole(&op.inputs, operands.inputs, most),
+            whole(&op.outputs, operands.outputs, most),
+        ]
+    };
     match &op.kind {
         OpKind::Gather { rows, row_elements } => {
             let [mut reads, writes] = all(u64::MAX);
@@ -445,13 +758,25 @@ fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
             let [mut reads, mut writes] = all(u64::MAX);
             for (i, m) in reads.iter_mut().enumerate() {
                 let own = |a: &&presil_workloads::Access| matches!(a.place, Place::Input(p) if p as usize == i);
-                let most =
-                    einsums.iter().flat_map(|e| e.inputs.iter().filter(own).map(move |a| vector::touched(e, a))).max();
+                let most = einsums
+                    .iter()
+                    .flat_map(|e| {
+                        e.inputs
+                            .iter()
+                            .filter(own)
+                            .map(move |a| vector::touched(e, a))
+                    })
+                    .max();
                 m.elements = most.unwrap_or(m.elements);
             }
             for (i, m) in writes.iter_mut().enumerate() {
-                let own = |e: &&Einsum| matches!(e.output.place, Place::Output(p) if p as usize == i);
-                let most = einsums.iter().filter(own).map(|e| vector::touched(e, &e.output)).max();
+                let own =
+                    |e: &&Einsum| matches!(e.output.place, Place::Output(p) if p as usize == i);
+                let most = einsums
+                    .iter()
+                    .filter(own)
+                    .map(|e| vector::touched(e, &e.output))
+                    .max();
                 m.elements = most.unwrap_or(m.elements);
             }
             [reads, writes]
@@ -467,8 +792,14 @@ fn weight_memory(chip: &Chip, engine: Option<EngineId>) -> Option<NodeId> {
         EngineKind::Array { compute, .. } => Some(compute),
         _ => None,
     };
-    let compute = engine.and_then(compute).or_else(|| chip.engines.ids().find_map(compute))?;
-    let keeps = |n: &NodeId| chip.nodes[*n].memory().is_some_and(|m| m.keeps.has(Operand::Weight));
+    let compute = engine
+        .and_then(compute)
+        .or_else(|| chip.engines.ids().find_map(compute))?;
+    let keeps = |n: &NodeId| {
+        chip.nodes[*n]
+            .memory()
+            .is_some_and(|m| m.keeps.has(Operand::Weight))
+    };
     chip.path(compute).into_iter().skip(1).find(keeps)
 }
 
@@ -483,13 +814,19 @@ fn usable(
     bits: [f64; 3],
     accumulate: f64,
 ) -> Bytes {
-    let Some(m) = chip.nodes[memory].memory() else { return left };
+    let Some(m) = chip.nodes[memory].memory() else {
+        return left;
+    };
     let mut all = 0.0;
     for ((access, operand), bits) in einsum.operands().zip(Operand::ALL).zip(bits) {
         if home[operand.index()] == memory || !m.keeps.has(operand) {
             continue;
         }
-        let bits = if operand == Operand::Output { bits.max(accumulate) } else { bits };
+        let bits = if operand == Operand::Output {
+            bits.max(accumulate)
+        } else {
+            bits
+        };
         let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
         all += (footprint(access, &sizes) * bits / 8.0).ceil() + 1.0;
     }
@@ -498,13 +835,20 @@ fn usable(
         return Bytes(enough as u64);
     }
     let step = (m.capacity.0 / 64).max(1);
-    if left == m.capacity { left } else { Bytes(left.0 / step * step) }
+    if left == m.capacity {
+        left
+    } else {
+        Bytes(left.0 / step * step)
+    }
 }
 
 /// Elements of the box that an operand's tile spans, padding included.
 fn footprint(access: &presil_workloads::Access, tile: &[u64]) -> f64 {
     let rank = |r: &presil_workloads::Affine| {
-        let reach = r.terms.iter().map(|(d, c)| c.unsigned_abs() as f64 * (tile[d.0 as usize].max(1) - 1) as f64);
+        let reach = r
+            .terms
+            .iter()
+            .map(|(d, c)| c.unsigned_abs() as f64 * (tile[d.0 as usize].max(1) - 1) as f64);
         1.0 + reach.sum::<f64>()
     };
     access.ranks.iter().map(rank).product()
@@ -522,7 +866,10 @@ fn tile_bits(mapping: &Mapping, memory: NodeId, einsum: &Einsum, bits: [f64; 3])
                     *slot = t;
                 }
             }
-            Step::Store { memory: at, operand } => {
+            Step::Store {
+                memory: at,
+                operand,
+            } => {
                 let i = operand.index();
                 if at == memory
                     && stored[i]
@@ -542,6 +889,7 @@ struct Facts {
     resident: Vec<String>,
     prefetch: bool,
     epilogues: bool,
+    folded: bool,
     arrays: bool,
     cascades: Option<bool>,
 }
@@ -558,9 +906,18 @@ fn scene_facts(chip: &Chip, graph: &Graph, tails: &Tails, residency: &Residency)
     Facts {
         resident,
         prefetch: chip.mapspace.prefetch_weights,
-        epilogues: tails.into.iter().any(Option::is_some),
+        epilogues: tails
+            .into
+            .iter()
+            .zip(&tails.folded)
+            .any(|(into, folded)| into.is_some() && !folded),
+        folded: tails.folded.contains(&true),
         arrays: graph.ops.iter().any(|op| op.contraction().is_some()),
-        cascades: graph.ops.iter().any(lanes).then_some(chip.mapspace.fuse_cascades),
+        cascades: graph
+            .ops
+            .iter()
+            .any(lanes)
+            .then_some(chip.mapspace.fuse_cascades),
     }
 }
 
@@ -583,11 +940,22 @@ fn assumptions(facts: &Facts) -> Vec<String> {
     if facts.epilogues {
         list.push("elementwise ops behind a MAC op run in its epilogue: no memory pass of their own, lanes overlap with the array".into());
     }
+    if facts.folded {
+        list.push(
+            "batch norms behind a MAC op are folded into its weights and bias, as deployment does: they take no time"
+                .into(),
+        );
+    }
     if facts.arrays {
-        list.push("accumulators become stored outputs in the array's output stage, at no time of its own".into());
+        list.push(
+            "accumulators become stored outputs in the array's output stage, at no time of its own"
+                .into(),
+        );
     }
     match facts.cascades {
-        Some(true) => list.push("parts of softmax and norms stay in the vector unit's memory where a row fits".into()),
+        Some(true) => list.push(
+            "parts of softmax and norms stay in the vector unit's memory where a row fits".into(),
+        ),
         Some(false) => list.push("each pass of softmax and norms goes through memory".into()),
         None => {}
     }

@@ -11,9 +11,15 @@ use super::*;
 use crate::cost::Resource;
 use crate::ledger::bits;
 
-const OPTIONS: ScheduleOptions = ScheduleOptions { objective: Objective::Latency, accumulate: None };
+const OPTIONS: ScheduleOptions = ScheduleOptions {
+    objective: Objective::Latency,
+    accumulate: None,
+};
 /// DRAM costs most: mappings for energy move only what they must.
-const FRUGAL: ScheduleOptions = ScheduleOptions { objective: Objective::Energy, accumulate: None };
+const FRUGAL: ScheduleOptions = ScheduleOptions {
+    objective: Objective::Energy,
+    accumulate: None,
+};
 
 fn int8(mut graph: Graph) -> Graph {
     let q = Quantization::from(Format::INT8);
@@ -27,7 +33,12 @@ fn op<'a>(graph: &Graph, schedule: &'a Schedule, name: &str) -> &'a ScheduledOp 
 }
 
 fn busy(op: &ScheduledOp, resource: Resource) -> f64 {
-    op.cost.busy.iter().filter(|b| b.0 == resource).map(|b| b.1.0).sum()
+    op.cost
+        .busy
+        .iter()
+        .filter(|b| b.0 == resource)
+        .map(|b| b.1.0)
+        .sum()
 }
 
 fn dram_bytes(op: &ScheduledOp) -> f64 {
@@ -58,13 +69,17 @@ fn elementwise_tails_cost_no_pass_of_their_own() {
     let s = schedule(&graph, &chip, &OPTIONS).unwrap();
     for (name, into) in [("n1", 0), ("r1", 0), ("n2", 3), ("a", 3), ("r2", 3)] {
         let fused = op(&graph, &s, name);
-        assert_eq!(fused.execution, Execution::Fused { into: OpId(into) }, "{name}");
+        assert_eq!(
+            fused.execution,
+            Execution::Fused { into: OpId(into) },
+            "{name}"
+        );
         assert_eq!(fused.cost.time.0, 0.0);
     }
-    // Two elementwise ops of one primitive each on 16 Ki elements: 2 x 16384 / 32 lanes / 1 GHz.
+    // Elementwise ops of one primitive each on 16 Ki elements: 16384 / 32 lanes / 1 GHz. Norms are folded.
     let elements = 16.0 * 32.0 * 32.0;
-    assert!((busy(op(&graph, &s, "c1"), Resource::Vector) - 2.0 * elements / 32e9).abs() < 1e-15);
-    assert!((busy(op(&graph, &s, "c2"), Resource::Vector) - 3.0 * elements / 32e9).abs() < 1e-15);
+    assert!((busy(op(&graph, &s, "c1"), Resource::Vector) - elements / 32e9).abs() < 1e-15);
+    assert!((busy(op(&graph, &s, "c2"), Resource::Vector) - 2.0 * elements / 32e9).abs() < 1e-15);
 
     // Without an inline unit they run by themselves.
     let mut apart = chip::chip();
@@ -74,10 +89,65 @@ fn elementwise_tails_cost_no_pass_of_their_own() {
         }
     }
     let t = schedule(&graph, &apart, &OPTIONS).unwrap();
-    for name in ["n1", "r1", "n2", "a", "r2"] {
+    for name in ["r1", "a", "r2"] {
         assert_eq!(op(&graph, &t, name).execution, Execution::Vector, "{name}");
         assert!(op(&graph, &t, name).cost.time.0 > 0.0);
     }
+}
+
+#[test]
+fn batch_norms_fold_into_the_weights_before_them() {
+    let mut b = Builder::new("norms");
+    let x = b.input("x", &[1, 16, 32, 32]);
+    let c1 = b.conv2d("c1", x, &Conv::square(32, 3, 1, 1)).unwrap();
+    let n1 = b.batch_norm("n1", c1).unwrap();
+    let n2 = b.batch_norm("n2", n1).unwrap();
+    let r = b.function("r", n2, Function::Relu).unwrap();
+    // Neither behind a relu, nor where the plain sum is read as well.
+    let n3 = b.batch_norm("n3", r).unwrap();
+    let c2 = b.conv2d("c2", n3, &Conv::square(32, 1, 1, 0)).unwrap();
+    let n4 = b.batch_norm("n4", c2).unwrap();
+    let y = b.add("a", n4, c2).unwrap();
+    b.output(y);
+    let graph = int8(b.finish().unwrap());
+    let with = chip::chip();
+    // A chip without a vector unit has nothing to do for them either.
+    let mut without = chip::chip();
+    without.engines = with
+        .engines
+        .iter()
+        .filter(|e| e.name != "vector")
+        .cloned()
+        .collect();
+    for chip in [&with, &without] {
+        let s = schedule(&graph, chip, &OPTIONS).unwrap();
+        for name in ["n1", "n2"] {
+            let o = op(&graph, &s, name);
+            assert_eq!(o.execution, Execution::Fused { into: OpId(0) }, "{name}");
+            assert_eq!(o.cost, crate::cost::Cost::default());
+        }
+        for name in ["n3", "n4"] {
+            assert!(
+                op(&graph, &s, name)
+                    .notes
+                    .iter()
+                    .all(|n| !n.contains("folded")),
+                "{name}"
+            );
+        }
+        assert!(s.assumptions.iter().any(|a| a.contains("folded")));
+    }
+    // The weights are those of the convolution, and 32 constants for each of the four parameters.
+    let s = schedule(&graph, &without, &FRUGAL).unwrap();
+    let own = |m: &&crate::cost::MemoryCount| m.memory == NodeId(0) && m.operand == Operand::Weight;
+    let bytes: f64 = op(&graph, &s, "c1")
+        .cost
+        .counts
+        .iter()
+        .filter(own)
+        .map(|c| c.read_bits / 8.0)
+        .sum();
+    assert_eq!(bytes, 32.0 * 16.0 * 9.0 + 4.0 * 32.0);
 }
 
 #[test]
@@ -101,7 +171,12 @@ fn what_stays_on_chip_takes_no_dram_traffic() {
     chip::buffer(&mut chip).capacity = Bytes(12 * 1024);
     let small = schedule(&graph, &chip, &FRUGAL).unwrap();
     assert!(small.homes.iter().all(|h| *h == chip.root()));
-    assert!(small.ops.iter().all(|o| !matches!(o.execution, Execution::Unsupported { .. })));
+    assert!(
+        small
+            .ops
+            .iter()
+            .all(|o| !matches!(o.execution, Execution::Unsupported { .. }))
+    );
 }
 
 /// Every op's resident bytes fit beside each other; checked by adding up lives anew.
@@ -111,7 +186,9 @@ fn residents_fit_at_every_op() {
     let mut x = b.input("x", &[1, 16, 32, 32]);
     let mut skips = Vec::new();
     for i in 0..12 {
-        x = b.conv2d(&format!("c{i}"), x, &Conv::square(16, 3, 1, 1)).unwrap();
+        x = b
+            .conv2d(&format!("c{i}"), x, &Conv::square(16, 3, 1, 1))
+            .unwrap();
         skips.push(x);
     }
     for (i, s) in skips.iter().rev().enumerate().skip(1) {
@@ -135,7 +212,11 @@ fn residents_fit_at_every_op() {
             None => o.0 as usize,
         };
         let from = position(made[t.0 as usize].unwrap());
-        let to = read[t.0 as usize].iter().map(|o| position(*o)).max().unwrap();
+        let to = read[t.0 as usize]
+            .iter()
+            .map(|o| position(*o))
+            .max()
+            .unwrap();
         for u in &mut used[from..=to] {
             *u += tensor.bits().bytes_ceil().0;
         }
@@ -165,7 +246,14 @@ fn softmax_is_counted_by_hand() {
     // max: 1, exp: 2, sum: 1, reciprocal: 1 a row, scale: 1. bf16 throughout, so nothing is converted.
     let operations = n * 5.0 + rows;
     assert!((busy(o, Resource::Vector) - operations / 32e9).abs() < 1e-15);
-    let lane = o.cost.energy.iter().find(|e| e.action == "lane").unwrap().energy.0;
+    let lane = o
+        .cost
+        .energy
+        .iter()
+        .find(|e| e.action == "lane")
+        .unwrap()
+        .energy
+        .0;
     assert!((lane / (operations * 2e-13) - 1.0).abs() < 1e-12);
     // Fused: in and out once.
     assert_eq!(dram_bytes(o), 2.0 * n * 2.0);
@@ -209,11 +297,23 @@ fn what_no_engine_runs_is_named() {
     assert!((o.cost.latency.0 - 10.1e-6).abs() < 1e-12);
     assert!(s.unmodelled.is_empty());
     // Without a host it costs nothing and says so.
-    let engines: Vec<_> = chip.engines.iter().filter(|e| e.name != "host").cloned().collect();
+    let engines: Vec<_> = chip
+        .engines
+        .iter()
+        .filter(|e| e.name != "host")
+        .cloned()
+        .collect();
     chip.engines = engines.into_iter().collect();
     let s = schedule(&graph, &chip, &OPTIONS).unwrap();
-    assert!(matches!(op(&graph, &s, "l").execution, Execution::Unsupported { .. }));
-    assert!(s.unmodelled.len() == 1 && s.unmodelled[0].contains("fp32"), "{:?}", s.unmodelled);
+    assert!(matches!(
+        op(&graph, &s, "l").execution,
+        Execution::Unsupported { .. }
+    ));
+    assert!(
+        s.unmodelled.len() == 1 && s.unmodelled[0].contains("fp32"),
+        "{:?}",
+        s.unmodelled
+    );
 }
 
 #[test]
@@ -228,7 +328,9 @@ fn narrow_weights_run_in_the_narrowest_mode_that_holds_them() {
         g.set_precision(w.parse().unwrap(), a.parse().unwrap(), a.parse().unwrap());
         let s = schedule(&g, &chip::chip(), &OPTIONS).unwrap();
         let o = op(&g, &s, "l").clone();
-        let Execution::Mapped { mode, .. } = o.execution else { panic!("{:?}", o.execution) };
+        let Execution::Mapped { mode, .. } = o.execution else {
+            panic!("{:?}", o.execution)
+        };
         (mode, o.notes, dram_bytes(&op(&g, &s, "l").clone()))
     };
     assert_eq!(with("int8", "int8").0, 0);
@@ -253,12 +355,21 @@ fn moves_and_look_ups_are_their_bytes() {
     chip.mapspace.keep_activations = false;
     let rate = chip::dram(&mut chip).read_rate.0 * 0.8;
     let s = schedule(&graph, &chip, &OPTIONS).unwrap();
-    for (name, bytes) in [("look-up", 7.0 * 64.0 + 7.0 + 7.0 * 64.0), ("transpose", 2.0 * 7.0 * 64.0)] {
+    for (name, bytes) in [
+        ("look-up", 7.0 * 64.0 + 7.0 + 7.0 * 64.0),
+        ("transpose", 2.0 * 7.0 * 64.0),
+    ] {
         let o = op(&graph, &s, name);
         assert_eq!(o.execution, Execution::Movement);
         assert_eq!(dram_bytes(o), bytes, "{name}");
-        assert!((o.cost.time.0 - (100e-9 + bytes / rate)).abs() < 1e-15, "{name}");
-        assert!((o.cost.energy_total().0 / (bytes * 8.0 * 4e-12) - 1.0).abs() < 1e-12, "{name}");
+        assert!(
+            (o.cost.time.0 - (100e-9 + bytes / rate)).abs() < 1e-15,
+            "{name}"
+        );
+        assert!(
+            (o.cost.energy_total().0 / (bytes * 8.0 * 4e-12) - 1.0).abs() < 1e-12,
+            "{name}"
+        );
     }
 }
 
@@ -283,7 +394,10 @@ fn loops_over_blocks_keep_both_ends_or_neither() {
     let (graph, inside, context, z) = build();
     let mut chip = chip::chip();
     let s = schedule(&graph, &chip, &OPTIONS).unwrap();
-    assert_eq!([s.homes[inside], s.homes[context], s.homes[z]], [NodeId(1); 3]);
+    assert_eq!(
+        [s.homes[inside], s.homes[context], s.homes[z]],
+        [NodeId(1); 3]
+    );
     for capacity in [4, 8, 12, 16, 24, 32, 48, 64] {
         chip::buffer(&mut chip).capacity = Bytes(capacity << 10);
         let s = schedule(&graph, &chip, &OPTIONS).unwrap();
@@ -304,7 +418,10 @@ fn views_alias_and_cost_nothing() {
     let s = schedule(&graph, &chip::chip(), &OPTIONS).unwrap();
     assert_eq!(op(&graph, &s, "v").execution, Execution::View);
     assert_eq!(op(&graph, &s, "v").cost.time.0, 0.0);
-    assert_eq!(op(&graph, &s, "r").execution, Execution::Fused { into: OpId(0) });
+    assert_eq!(
+        op(&graph, &s, "r").execution,
+        Execution::Fused { into: OpId(0) }
+    );
     assert_eq!(s.homes[l], s.homes[v]);
     // The norm's scale is fetched, and its output written.
     assert_eq!(op(&graph, &s, "n").weights.streamed, 8.0 * 8.0);
@@ -323,7 +440,11 @@ fn recurrent_steps_fetch_their_weights_once() {
     let weights = |chip: &Chip| {
         let s = schedule(&graph, chip, &OPTIONS).unwrap();
         let o = op(&graph, &s, "l").clone();
-        let own = o.cost.counts.iter().filter(|c| c.memory == NodeId(0) && c.operand == Operand::Weight);
+        let own = o
+            .cost
+            .counts
+            .iter()
+            .filter(|c| c.memory == NodeId(0) && c.operand == Operand::Weight);
         own.map(|c| c.read_bits / 8.0).sum::<f64>()
     };
     assert_eq!(weights(&chip), 65536.0);
@@ -347,15 +468,24 @@ fn weights_stay_where_the_chip_keeps_them() {
     assert_eq!(dram_bytes(l), 4.0 * 256.0);
     // 1 MiB of weights do not fit beside anything.
     let m = op(&graph, &s, "m");
-    assert_eq!((m.weights.streamed, m.weights.loaded), (4096.0 * 256.0 * 8.0, 0.0));
+    assert_eq!(
+        (m.weights.streamed, m.weights.loaded),
+        (4096.0 * 256.0 * 8.0, 0.0)
+    );
 }
 
 #[test]
 fn schedules_do_not_depend_on_the_number_of_threads() {
     let graph = residual();
     let chip = chip::chip();
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let many = rayon::ThreadPoolBuilder::new().num_threads(7).build().unwrap();
+    let one = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .unwrap();
+    let many = rayon::ThreadPoolBuilder::new()
+        .num_threads(7)
+        .build()
+        .unwrap();
     let a = one.install(|| schedule(&graph, &chip, &OPTIONS)).unwrap();
     let b = many.install(|| schedule(&graph, &chip, &OPTIONS)).unwrap();
     assert_eq!(a, b);
@@ -364,9 +494,24 @@ fn schedules_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn empty_graphs_and_rootless_chips_are_refused() {
     let chip = chip::chip();
-    assert!(matches!(schedule(&Graph::default(), &chip, &OPTIONS), Err(ScheduleError::Empty(_))));
-    let loose = Graph { blocks: Vec::new(), ..residual() };
-    assert!(matches!(schedule(&loose, &chip, &OPTIONS), Err(ScheduleError::Blocks(_))));
-    let bare = Chip { nodes: Default::default(), ..chip };
-    assert!(matches!(schedule(&residual(), &bare, &OPTIONS), Err(ScheduleError::Root(_))));
+    assert!(matches!(
+        schedule(&Graph::default(), &chip, &OPTIONS),
+        Err(ScheduleError::Empty(_))
+    ));
+    let loose = Graph {
+        blocks: Vec::new(),
+        ..residual()
+    };
+    assert!(matches!(
+        schedule(&loose, &chip, &OPTIONS),
+        Err(ScheduleError::Blocks(_))
+    ));
+    let bare = Chip {
+        nodes: Default::default(),
+        ..chip
+    };
+    assert!(matches!(
+        schedule(&residual(), &bare, &OPTIONS),
+        Err(ScheduleError::Root(_))
+    ));
 }
