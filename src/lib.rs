@@ -8,7 +8,7 @@
 //! chip file --hwmodels--> Chip -'
 //! ```
 //!
-//! The five nouns are [`Graph`], [`Chip`], [`Mapping`](mapper::Mapping), [`Schedule`](mapper::Schedule) and [`Run`];
+//! The five nouns are [`Graph`], [`Chip`], [`Mapping`], [`Schedule`] and [`Run`];
 //! everything else is a function between them. Each command of the `presil` program is a function here first:
 //! [`run::run`], [`inspect::inspect`], [`validate::validate`].
 
@@ -24,6 +24,8 @@ pub use presil_sim as sim;
 pub use presil_workloads as workloads;
 
 pub use presil_hwmodels::Chip;
+pub use presil_mapper::Mapping;
+pub use presil_mapper::schedule::Schedule;
 pub use presil_sim::Run;
 pub use presil_workloads::Graph;
 
