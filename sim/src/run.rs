@@ -114,7 +114,7 @@ pub struct Phase {
     pub executed_macs: u128,
     /// Executed MACs over peak MACs in the latency.
     pub utilization: f64,
-    /// Bytes by memory.
+    /// Bytes by memory, the root memory first.
     pub traffic: Vec<Traffic>,
     /// Bytes of the root memory, read and written, by what they are: "weights", "caches", "activations".
     pub root_traffic: Vec<(String, f64)>,

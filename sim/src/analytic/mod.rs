@@ -42,6 +42,8 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
 
     let mut energy: Vec<Energy> = Vec::new();
     let mut traffic: Vec<Traffic> = Vec::new();
+    // Readers take the first memory for the root, whatever the first op reads.
+    add_traffic(&mut traffic, &chip.nodes[chip.root()].name, 0.0, 0.0);
     for op in &ops {
         for e in &op.energy {
             add_energy(&mut energy, &e.component, &e.action, e.energy_j);

@@ -92,6 +92,11 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
         .map(|e| e.energy_j)
         .sum();
     close(stat + dynamic, p.energy_j, "static and dynamic energy");
+    assert_eq!(
+        p.traffic[0].memory,
+        chip.nodes[chip.root()].name,
+        "the root comes first"
+    );
     for t in &p.traffic {
         let own = p
             .ops
@@ -486,4 +491,18 @@ proptest! {
         chip.mapspace.prefetch_weights = keep[2];
         check(&on(&graph, &chip), &graph, &chip);
     }
+}
+
+#[test]
+fn the_root_memory_comes_first_whatever_the_first_op_reads() {
+    let mut b = Builder::new("softmax first");
+    let x = b.input("x", &[64, 128]);
+    let y = b.softmax("s", x, 1).unwrap();
+    b.output(y);
+    let graph = formats(b.finish().unwrap(), Format::BF16);
+    let chip = chip::chip();
+    let p = on(&graph, &chip);
+    check(&p, &graph, &chip);
+    // A vector unit names its own memory first.
+    assert_ne!(p.ops[0].traffic[0].memory, p.traffic[0].memory);
 }
