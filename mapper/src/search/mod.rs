@@ -41,7 +41,8 @@ use factors::Factors;
 use frame::Frame;
 use plan::{Plan, Spread};
 
-/// What is made small. Ties are broken by energy (by time, where energy itself is made small).
+/// What is made small. Near ties ([`Options::give`]) go to the one with less energy (less time, where energy itself
+/// is made small).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Objective {
     /// Time.
@@ -65,12 +66,15 @@ impl Objective {
 }
 
 /// How much work a search may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// Estimates in closed form.
     pub estimates: u64,
     /// Exact analyses.
     pub evaluations: u64,
+    /// Share of the objective that may be given up for the other figure: a mapping that takes half the energy is
+    /// preferred to one that is a thousandth faster. 0 for the objective alone.
+    pub give: f64,
 }
 
 impl Default for Options {
@@ -78,6 +82,7 @@ impl Default for Options {
         Self {
             estimates: 6_000,
             evaluations: 72,
+            give: 0.005,
         }
     }
 }
@@ -183,6 +188,7 @@ fn solve_towards(
         frame,
         objective,
         best: None,
+        legal: Vec::new(),
         failure: None,
         seen: FxHashSet::default(),
         count: 0,
@@ -199,7 +205,7 @@ fn solve_towards(
     if exact.best.is_none() {
         exact.evaluate(&trivial);
     }
-    if let Some((score, plan, ..)) = exact.best.clone() {
+    if let Some((score, plan)) = exact.best.clone() {
         let left = options.evaluations.saturating_sub(exact.count);
         let mut climb = Climb {
             frame,
@@ -218,8 +224,8 @@ fn solve_towards(
         search.estimator.count,
         exact.count,
     );
-    match (exact.best, exact.failure) {
-        (Some((_, _, mapping, cost)), _) => Ok(Solution {
+    match (exact.chosen(options.give), exact.failure) {
+        (Some((mapping, cost)), _) => Ok(Solution {
             mapping,
             cost,
             evaluated,
@@ -473,7 +479,10 @@ struct Exact<'a, 'p> {
     problem: &'a Problem<'p>,
     frame: &'a Frame,
     objective: Objective,
-    best: Option<(Score, Plan, Mapping, Cost)>,
+    /// The best score and its plan.
+    best: Option<(Score, Plan)>,
+    /// Every legal mapping that was evaluated: time, energy with the static share, the mapping and its cost.
+    legal: Vec<(f64, f64, Mapping, Cost)>,
     failure: Option<SearchError>,
     seen: FxHashSet<Vec<crate::Step>>,
     count: u64,
@@ -495,12 +504,13 @@ impl Exact<'_, '_> {
         };
         match evaluate(self.problem, &mapping) {
             Ok(cost) => {
-                let score = self
-                    .frame
-                    .score(self.objective, cost.time.0, cost.energy_total().0);
+                let (time, dynamic) = (cost.time.0, cost.energy_total().0);
+                let score = self.frame.score(self.objective, time, dynamic);
                 if self.best.as_ref().is_none_or(|b| score.beats(b.0)) {
-                    self.best = Some((score, plan.clone(), mapping, cost));
+                    self.best = Some((score, plan.clone()));
                 }
+                let energy = dynamic + self.frame.static_power * time;
+                self.legal.push((time, energy, mapping, cost));
                 score
             }
             Err(e) => {
@@ -508,6 +518,31 @@ impl Exact<'_, '_> {
                 Score::WORST
             }
         }
+    }
+}
+
+impl Exact<'_, '_> {
+    /// The mapping to take: of those whose objective is within a share `give` of the best, the one with least of
+    /// the other figure (energy for time, time for energy). The first of equals.
+    fn chosen(&mut self, give: f64) -> Option<(Mapping, Cost)> {
+        let figures = |l: &(f64, f64, Mapping, Cost)| match self.objective {
+            Objective::Latency => (l.0, l.1),
+            Objective::Energy => (l.1, l.0),
+            Objective::Edp => (l.0 * l.1, l.1),
+        };
+        let least = self
+            .legal
+            .iter()
+            .map(|l| figures(l).0)
+            .fold(f64::INFINITY, f64::min);
+        let within = |l: &(f64, f64, Mapping, Cost)| figures(l).0 <= least * (1.0 + give);
+        let near = self.legal.iter().enumerate().filter(|(_, l)| within(l));
+        let (at, _) = near.min_by(|a, b| {
+            let (x, y) = (figures(a.1), figures(b.1));
+            x.1.total_cmp(&y.1).then(x.0.total_cmp(&y.0))
+        })?;
+        let (_, _, mapping, cost) = self.legal.swap_remove(at);
+        Some((mapping, cost))
     }
 }
 

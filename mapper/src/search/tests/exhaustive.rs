@@ -172,6 +172,7 @@ impl Numbers {
 const OPTIONS: Options = Options {
     estimates: 12_000,
     evaluations: 96,
+    give: 0.0,
 };
 const OBJECTIVES: [Objective; 3] = [Objective::Latency, Objective::Energy, Objective::Edp];
 
