@@ -8,5 +8,6 @@
 
 mod architecture;
 mod command_line;
+mod documentation;
 mod sanity;
 mod validation;
