@@ -173,7 +173,11 @@ fn named_parts(s: &str) -> Result<Precision, String> {
 }
 
 impl fmt::Display for Precision {
+    /// One format where it is the same everywhere, names otherwise; either form reads back to the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::uniform(self.activations) {
+            return write!(f, "{}", self.activations);
+        }
         write!(
             f,
             "w={},a={},kv={}",
@@ -198,7 +202,9 @@ mod tests {
         assert_eq!(p.to_string(), "w=int4_g128,a=bf16,kv=int8");
         assert_eq!(p.to_string().parse::<Precision>(), Ok(p));
         let p: Precision = "int8".parse().unwrap();
-        assert_eq!(p.to_string(), "w=int8_pc,a=int8,kv=int8");
+        assert_eq!(p.to_string(), "int8");
+        let p: Precision = "w=int8,a=int8,kv=int8".parse().unwrap();
+        assert_eq!(p.to_string(), "w=int8,a=int8,kv=int8");
         for bad in [
             "",
             "w4",

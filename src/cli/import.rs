@@ -38,9 +38,10 @@ pub struct PassArgs {
     /// Images or sequences at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub batch: u64,
-    /// Multi-head latent attention: expand keys and values instead of absorbing the projections.
+    /// Multi-head latent attention: absorb the projections in decode, instead of expanding keys and values as the
+    /// reference implementations do.
     #[arg(long)]
-    pub expand_mla: bool,
+    pub absorb_mla: bool,
 }
 
 impl PassArgs {
@@ -52,7 +53,7 @@ impl PassArgs {
             prompt: self.prompt,
             context: self.context,
             batch: self.batch,
-            absorb_mla: !self.expand_mla,
+            absorb_mla: self.absorb_mla,
             shapes: Vec::new(),
             allow_unknown: false,
         }

@@ -52,6 +52,9 @@ pub struct Args {
     /// What the mapping minimizes.
     #[arg(long, value_enum, default_value_t = Goal::Latency)]
     objective: Goal,
+    /// How the figures are made.
+    #[arg(long, value_enum, default_value_t = Fidelity::Analytic)]
+    fidelity: Fidelity,
     /// Mixture of experts: "uniform", "power:EXPONENT" or a file with one weight per expert and line.
     #[arg(long, default_value = "uniform")]
     routing: String,
@@ -80,8 +83,16 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum Fidelity {
+    /// Closed forms.
+    Analytic,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum Goal {
     Latency,
+    /// Ops run one at a time, so that the highest throughput of a batch is its lowest latency.
+    Throughput,
     Energy,
     Edp,
 }
@@ -117,6 +128,7 @@ pub fn main(args: &Args) -> Result<(), Failure> {
 }
 
 fn options(args: &Args) -> Result<Options, Failure> {
+    let Fidelity::Analytic = args.fidelity;
     let quantization = |text: &Option<String>, flag: &str| {
         let parse = |t: &String| {
             t.parse()
@@ -151,7 +163,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
         kv: quantization(&args.kv, "kv")?,
         accumulate: accumulate.transpose()?,
         objective: match args.objective {
-            Goal::Latency => Objective::Latency,
+            Goal::Latency | Goal::Throughput => Objective::Latency,
             Goal::Energy => Objective::Energy,
             Goal::Edp => Objective::Edp,
         },
