@@ -66,16 +66,17 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Adds the sums of other states.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds the sums of other states, so many times.
+    pub(crate) fn add(&mut self, other: &Self, times: u64) {
+        let times = u128::from(times);
         self.reset
             .iter_mut()
             .zip(&other.reset)
-            .for_each(|(x, y)| *x += y);
+            .for_each(|(x, y)| *x += y * times);
         self.step
             .iter_mut()
             .zip(&other.step)
-            .for_each(|(x, y)| *x += y);
+            .for_each(|(x, y)| *x += y * times);
     }
 }
 

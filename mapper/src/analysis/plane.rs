@@ -2,7 +2,9 @@
 //!
 //! *Buffers.* The states under a prefix of temporal digits form a subtree. Its sums and its first and last sets
 //! depend on the band only by the distance of its box from the diagonal, if the box is not cut by the border, and
-//! not at all if it lies inside. So subtrees are summed once for each distance, relative to their corner.
+//! not at all if it lies inside. So subtrees are summed once for each distance, relative to their corner. Along a
+//! loop the boxes without a point, those that the border cuts and those inside are one run each: a run without
+//! points is skipped, and one inside is summed as its first box times its length.
 //!
 //! *Compute.* Nothing is held, so each point counts once, or once for each union of merged points.
 
@@ -97,7 +99,7 @@ pub(crate) fn buffer(
     };
     loop {
         if let Some(node) = tree.visit(0, start[region.a], start[region.b]) {
-            profile.add(&node.profile);
+            profile.add(&node.profile, 1);
         }
         if !space.next(&mut start) {
             return profile;
@@ -106,23 +108,34 @@ pub(crate) fn buffer(
 }
 
 impl Tree<'_> {
-    fn visit(&mut self, k: usize, a: i64, b: i64) -> Option<Rc<Node>> {
-        let (na, nb) = (
-            self.sizes[self.region.a] as i64,
-            self.sizes[self.region.b] as i64,
-        );
+    /// The box under a level at a place, in bounds.
+    fn bounds(&self, k: usize, a: i64, b: i64) -> (Span, Span) {
+        let end = |dim: usize, at: i64| at.min(self.sizes[dim] as i64);
         let (ra, rb) = self.reach[k];
-        let (x, y) = ((a, (a + ra).min(na)), (b, (b + rb).min(nb)));
+        (
+            (a, end(self.region.a, a + ra)),
+            (b, end(self.region.b, b + rb)),
+        )
+    }
+
+    /// What the sums of a subtree depend on; none if its box has no point of the domain.
+    fn key(&self, k: usize, a: i64, b: i64) -> Option<Key> {
+        let (x, y) = self.bounds(k, a, b);
         if !self.region.meets(x, y) {
             return None;
         }
-        let key = if a + ra > na || b + rb > nb || self.region.is_stairs() {
+        let cut = (x.1 - x.0, y.1 - y.0) != self.reach[k];
+        Some(if cut || self.region.is_stairs() {
             Key::Corner(k, a, b)
         } else if self.region.cells(x, y) == length(x) * length(y) {
             Key::Inside(k)
         } else {
             Key::Distance(k, b - a)
-        };
+        })
+    }
+
+    fn visit(&mut self, k: usize, a: i64, b: i64) -> Option<Rc<Node>> {
+        let key = self.key(k, a, b)?;
         if let Some(node) = self.known.get(&key) {
             return node.clone();
         }
@@ -177,18 +190,51 @@ impl Tree<'_> {
             step: vec![0; count],
         };
         let mut ends: Option<(Set, Set)> = None;
-        for i in 0..trips as i64 {
-            let (da, db) = if dim == self.region.a {
-                (i * tile, 0)
-            } else {
-                (0, i * tile)
-            };
-            let Some(child) = self.visit(k + 1, a + da, b + db) else {
+        let along_a = dim == self.region.a;
+        let step = |i: u64| {
+            let by = i as i64 * tile;
+            if along_a { (by, 0) } else { (0, by) }
+        };
+        let mut i = 0;
+        while i < trips {
+            let (da, db) = step(i);
+            let Some(key) = self.key(k + 1, a + da, b + db) else {
+                let before = |i: u64| {
+                    let (da, db) = step(i);
+                    let (x, y) = self.bounds(k + 1, a + da, b + db);
+                    self.region.is_ahead(x, y, along_a)
+                };
+                if !before(i) {
+                    break;
+                }
+                i = end_of_run(i, trips, before);
                 continue;
             };
-            profile.add(&child.profile);
-            let place = |s: &Set| s.clone().shifted(self.group, self.region, da, db);
-            let (first, last) = (place(&child.first), place(&child.last));
+            let run = if key == Key::Inside(k + 1) {
+                let inside = |i: u64| {
+                    let (da, db) = step(i);
+                    self.key(k + 1, a + da, b + db) == Some(key)
+                };
+                end_of_run(i, trips, inside) - i
+            } else {
+                1
+            };
+            let Some(child) = self.visit(k + 1, a + da, b + db) else {
+                i += run;
+                continue;
+            };
+            profile.add(&child.profile, run);
+            let place = |s: &Set, i: u64| {
+                let (da, db) = step(i);
+                s.clone().shifted(self.group, self.region, da, db)
+            };
+            let first = place(&child.first, i);
+            if run > 1 {
+                let (last, next) = (place(&child.last, i), place(&child.first, i + 1));
+                profile.step[k] += overlap(&last, &next, self.retain) * u128::from(run - 1);
+            }
+            i += run;
+            let last = place(&child.last, i - 1);
             ends = Some(match ends {
                 None => (first, last),
                 Some((start, before)) => {
@@ -205,6 +251,23 @@ impl Tree<'_> {
             profile,
         })
     }
+}
+
+/// The first index behind a run: `same` holds at `from`, up to some index, and nowhere behind it before `end`.
+fn end_of_run(from: u64, end: u64, same: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (from + 1, end);
+    if low >= high || !same(low) {
+        return low;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if same(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Elements that the points of compute take. A dimension that is both fixed and not walked counts its mean share.
@@ -336,5 +399,21 @@ fn role_of_state(role: Role) -> Role {
         Role::Merged
     } else {
         Role::Time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_where_it_does() {
+        for end in 1..12 {
+            for from in 0..end {
+                for stop in from + 1..=end {
+                    assert_eq!(end_of_run(from, end, |i| i < stop), stop);
+                }
+            }
+        }
     }
 }

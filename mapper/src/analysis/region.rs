@@ -136,6 +136,16 @@ impl Region {
         }
     }
 
+    /// Whether the region begins behind a box on its way along an axis, so that a later box of the way may meet it.
+    /// Along an axis the boxes that meet a region follow each other; the first ones of stairs do.
+    pub(crate) fn is_ahead(&self, a: Span, b: Span, along_a: bool) -> bool {
+        match self.form {
+            Form::Band { hi, .. } if along_a => b.0 - (a.1 - 1) > hi,
+            Form::Band { lo, .. } => b.1 - 1 - a.0 < lo,
+            Form::Stairs { .. } => false,
+        }
+    }
+
     /// The a-coordinates of the points inside a box.
     pub(crate) fn project_a(&self, a: Span, b: Span) -> Span {
         if !self.meets(a, b) {
@@ -211,6 +221,25 @@ mod tests {
                     !points.is_empty(),
                     "{form:?} {a:?} {b:?}"
                 );
+                // A box that meets nothing is ahead of the region if a later one of its way meets it.
+                if points.is_empty() {
+                    let later = |along_a: bool| {
+                        (1..20).any(|i| {
+                            let by = |s: Span, moved: bool| {
+                                let by = if moved { i } else { 0 };
+                                (s.0 + by, s.1 + by)
+                            };
+                            region.meets(by(a, along_a), by(b, !along_a))
+                        })
+                    };
+                    let none = matches!(form, Form::Band { lo, hi } if lo > hi);
+                    for along_a in [true, false] {
+                        assert!(
+                            none || region.is_ahead(a, b, along_a) == later(along_a),
+                            "{form:?} {a:?} {b:?} {along_a}"
+                        );
+                    }
+                }
                 let walk = |s: Span, has: &dyn Fn(i64) -> bool| (s.0..s.1).all(has);
                 let (pa, pb) = (region.project_a(a, b), region.project_b(a, b));
                 assert!(
