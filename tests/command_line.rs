@@ -249,3 +249,133 @@ fn the_schema_command_prints_what_is_committed() {
     .unwrap();
     assert_eq!(printed, serde_json::from_str::<Value>(&committed).unwrap());
 }
+
+#[test]
+fn what_was_computed_reaches_the_files_or_stdout() {
+    let folder = folder();
+    // A folder that is a file: the table is there, the mistake is told once.
+    std::fs::write(folder.path().join("taken"), "").unwrap();
+    let args = ["run", "resnet18", "--chip", "edge-npu", "--out", "taken"];
+    let out = presil(folder.path(), &args);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stdout).contains("resnet18 on edge-npu"));
+    let told = text(&out.stderr);
+    assert!(
+        told.contains("--out") && told.matches("os error").count() == 1,
+        "{told}"
+    );
+    // One report that can't be written costs none of the others.
+    std::fs::create_dir_all(folder.path().join("part/report.html")).unwrap();
+    let args = ["run", "resnet18", "--chip", "edge-npu", "--out", "part"];
+    let out = presil(folder.path(), &args);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("report.html"));
+    assert!(folder.path().join("part/run.json").is_file());
+    assert!(folder.path().join("part/layers.csv").is_file());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_stdout_costs_no_files() {
+    let folder = folder();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(["run", "resnet18", "--chip", "edge-npu", "--out", "here"])
+        .current_dir(folder.path())
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(folder.path().join("here/run.json").is_file());
+}
+
+#[test]
+fn mistakes_are_told_with_their_remedy() {
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["import", "."], &["is a folder", "config.json"]),
+        (
+            &[
+                "import",
+                "resnet18",
+                "--shape",
+                "image=1x3x64x64",
+                "--shape",
+                "image=1x3x32x32",
+            ],
+            &["two shapes", "`image`"],
+        ),
+        (
+            &["import", "llama3-8b", "--shape", "x=1"],
+            &["--prompt", "`x`"],
+        ),
+        (
+            &[
+                "run",
+                "resnet18",
+                "--chip",
+                "edge-npu",
+                "--precision",
+                "fp8",
+            ],
+            &["did you mean `fp8_e"],
+        ),
+        (
+            &[
+                "run",
+                "resnet18",
+                "--chip",
+                "edge-npu",
+                "--accumulate",
+                "mxfp4",
+            ],
+            &["--accumulate", "fp32"],
+        ),
+        (
+            &[
+                "run",
+                "resnet18",
+                "--chip",
+                "edge-npu",
+                "--batch",
+                "18446744073709551615",
+            ],
+            &["too large"],
+        ),
+        (
+            &["run", "gpt2", "--chip", "edge-npu", "--generate", "600"],
+            &["1024", "prompt and generated tokens"],
+        ),
+        (
+            &[
+                "run",
+                "resnet18",
+                "--chip",
+                "edge-npu",
+                "--set",
+                "sram.capacity=1 B",
+            ],
+            &["word", "larger"],
+        ),
+    ];
+    for (args, parts) in cases {
+        let told = refused(args);
+        for part in parts {
+            assert!(told.contains(part), "{args:?}: {told}");
+        }
+    }
+    // A clock that is wrong is told of once, not at each of its users.
+    let args = [
+        "run",
+        "resnet18",
+        "--chip",
+        "edge-npu",
+        "--set",
+        "core.frequency=0 GHz",
+    ];
+    let told = refused(&args);
+    assert_eq!(told.matches("error").count(), 1, "{told}");
+}

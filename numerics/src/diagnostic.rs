@@ -96,22 +96,23 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     nearest_names(name, known).into_iter().next()
 }
 
-/// Up to three known names near to one that is unknown, nearest first.
+/// Up to three known names near to one that is unknown: those that it begins, then the nearest.
 pub fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let lower = name.to_lowercase();
-    let mut near: Vec<(usize, &str)> = known
+    let mut near: Vec<(bool, usize, &str)> = known
         .into_iter()
         .filter_map(|k| {
             let distance = edit_distance(&lower, &k.to_lowercase());
             let contains = lower.len() >= 3 && (k.contains(&lower) || lower.contains(k));
             let limit = (lower.chars().count().max(k.chars().count()) / 3).max(1);
-            (distance <= limit || contains).then_some((distance, k))
+            let other = lower.len() < 2 || !k.to_lowercase().starts_with(&lower);
+            (distance <= limit || contains).then_some((other, distance, k))
         })
         .collect();
     near.sort();
     near.into_iter()
         .take(3)
-        .map(|(_, k)| k.to_string())
+        .map(|(_, _, k)| k.to_string())
         .collect()
 }
 
@@ -140,6 +141,8 @@ mod tests {
         let known = ["resnet18", "resnet50", "vgg16"];
         assert_eq!(nearest("resnet5", known), Some("resnet50".into()));
         assert_eq!(nearest("zzz", known), None);
+        let formats = ["mxfp8", "fp8_e4m3fn", "fp16"];
+        assert_eq!(nearest("fp8", formats), Some("fp8_e4m3fn".into()));
     }
 
     #[test]

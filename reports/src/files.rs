@@ -59,18 +59,23 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
 }
 
 /// Writes `report.html` and `run.json`, and with the feature `tables` `layers.csv` and `layers.parquet`, into a
-/// folder that is made if need be. `version` is the tool's. Returns the files as they were written.
+/// folder that is made if need be. `version` is the tool's. Returns the files as they were written; a file that
+/// can't be written keeps none of the others from it.
 pub fn write_all(run: &Run, dir: &Path, version: &str) -> Result<Vec<PathBuf>, ReportError> {
     fs::create_dir_all(dir).map_err(|source| ReportError::Folder {
         path: dir.into(),
         source,
     })?;
     let mut written = Vec::new();
+    let mut failed = None;
     let mut put = |name: &str, bytes: &[u8]| {
         let path = dir.join(name);
-        write_whole(&path, bytes)?;
-        written.push(path);
-        Ok(())
+        match write_whole(&path, bytes) {
+            Ok(()) => written.push(path),
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
     };
     let make = |name: &str, reason: String| ReportError::Make {
         path: dir.join(name),
@@ -78,11 +83,11 @@ pub fn write_all(run: &Run, dir: &Path, version: &str) -> Result<Vec<PathBuf>, R
     };
 
     let page = html::page(run, version).map_err(|e| make("report.html", e.to_string()))?;
-    put("report.html", page.as_bytes())?;
+    put("report.html", page.as_bytes());
     let mut document = serde_json::to_string_pretty(&json::run_json(run, version))
         .map_err(|e| make("run.json", e.to_string()))?;
     document.push('\n');
-    put("run.json", document.as_bytes())?;
+    put("run.json", document.as_bytes());
 
     #[cfg(feature = "tables")]
     {
@@ -90,13 +95,13 @@ pub fn write_all(run: &Run, dir: &Path, version: &str) -> Result<Vec<PathBuf>, R
         let mut frame = tables::layers(run).map_err(|e| make("layers.csv", e.to_string()))?;
         let mut bytes = Vec::new();
         tables::write_csv(&mut frame, &mut bytes).map_err(|e| make("layers.csv", e.to_string()))?;
-        put("layers.csv", &bytes)?;
+        put("layers.csv", &bytes);
         bytes.clear();
         tables::write_parquet(&mut frame, &mut bytes)
             .map_err(|e| make("layers.parquet", e.to_string()))?;
-        put("layers.parquet", &bytes)?;
+        put("layers.parquet", &bytes);
     }
-    Ok(written)
+    failed.map_or(Ok(written), Err)
 }
 
 #[cfg(test)]

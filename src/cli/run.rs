@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use presil::reports::ReportError;
 use presil::run::{Objective, Options, PhaseChoice};
 use presil::workloads::Routing;
 
@@ -101,15 +102,16 @@ enum Goal {
 pub fn main(args: &Args) -> Result<(), Failure> {
     let options = options(args)?;
     let run = presil::run::run(&options).map_err(Failure::input)?;
-    if args.json {
-        super::print_json(&presil::reports::run_json(&run, presil::VERSION))?;
+    // A closed or full stdout costs no files, and a folder that can't be written costs no table.
+    let printed = if args.json {
+        super::print_json(&presil::reports::run_json(&run, presil::VERSION))
     } else {
         super::print(&presil::reports::table(
             &run,
             super::terminal_width(),
             super::use_color(),
-        ))?;
-    }
+        ))
+    };
     let folder = match (&args.out, args.json) {
         (Some(folder), _) => Some(folder.clone()),
         (None, true) => None,
@@ -120,11 +122,16 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         ))),
     };
     if let Some(folder) = folder {
-        for path in presil::reports::write_all(&run, &folder, presil::VERSION)? {
+        let written =
+            presil::reports::write_all(&run, &folder, presil::VERSION).map_err(|e| match e {
+                ReportError::Folder { .. } => Failure::input(e),
+                _ => e.into(),
+            })?;
+        for path in written {
             eprintln!("wrote {}", path.display());
         }
     }
-    Ok(())
+    printed
 }
 
 fn options(args: &Args) -> Result<Options, Failure> {
@@ -142,7 +149,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
     });
     let accumulate = args.accumulate.as_ref().map(|t| {
         t.parse()
-            .map_err(|e| Failure::input(format!("--accumulate: {e}")))
+            .map_err(|e| Failure::input(format!("--accumulate: {e}; partial sums need the format of one element, such as int32 or fp32")))
     });
     Ok(Options {
         model: args.model.clone(),

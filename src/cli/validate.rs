@@ -25,8 +25,14 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<(), Failure> {
     let validation = validate(args.data.as_deref()).map_err(Failure::input)?;
     if let Some(path) = &args.out {
-        std::fs::write(path, validation.markdown())
-            .map_err(|e| anyhow::anyhow!("cannot write `{}`: {e}", path.display()))?;
+        if let Err(e) = std::fs::write(path, validation.markdown()) {
+            // The table took its time: it goes where it can.
+            super::print(&validation.markdown())?;
+            return Err(Failure::input(format!(
+                "cannot write `{}`: {e}; give another file with --out",
+                path.display()
+            )));
+        }
         eprintln!("wrote {}", path.display());
     }
     if args.json {

@@ -18,6 +18,14 @@ pub enum ModelError {
         /// Nearest names, quoted.
         near: Vec<String>,
     },
+    /// A path that is no file.
+    #[error("`{name}` is {}", if *folder { format!("a folder; give the model file in it, such as `{}`", Path::new(name).join("config.json").display()) } else { "no file that can be read as a model".into() })]
+    NoFile {
+        /// As given.
+        name: String,
+        /// Whether it is a folder.
+        folder: bool,
+    },
     /// The file could not be read.
     #[error("cannot read `{path}`: {error}")]
     Io {
@@ -144,6 +152,12 @@ impl Model {
             return config.map(|c| Self::Llm(Box::new(c)));
         }
         let path = Path::new(name);
+        if path.exists() && !path.is_file() {
+            return Err(ModelError::NoFile {
+                name: name.into(),
+                folder: path.is_dir(),
+            });
+        }
         if !path.is_file() {
             let all: Vec<&str> = Self::names();
             let near = presil_numerics::diagnostic::nearest_names(name, all).into_iter();
@@ -186,12 +200,39 @@ impl Model {
 
     /// The graph of a pass.
     pub fn graph(&self, request: &Request) -> Result<Graph, ModelError> {
+        self.check_shapes(request)?;
         match self {
             Self::Zoo(name) => crate::zoo::build(name, request),
             Self::Llm(config) => crate::llm::build(config, request),
             Self::Onnx(path) => crate::onnx::import(path, request),
             Self::File(path) => crate::file::build(path, request),
             Self::Graph(graph) => Ok((**graph).clone()),
+        }
+    }
+
+    /// Refuses shapes that are given twice, or to a language model.
+    fn check_shapes(&self, request: &Request) -> Result<(), ModelError> {
+        let fail = |model: String, reason: String| Err(ModelError::Unsupported { model, reason });
+        let model = || match self {
+            Self::Zoo(name) => (*name).to_string(),
+            Self::Llm(config) => config.name.clone(),
+            Self::Onnx(path) | Self::File(path) => path.display().to_string(),
+            Self::Graph(graph) => graph.name.clone(),
+        };
+        if let (Self::Llm(_), Some((name, _))) = (self, request.shapes.first()) {
+            let reason = format!(
+                "a shape was given for `{name}`; the inputs of a language model follow from --batch, --prompt and --context"
+            );
+            return fail(model(), reason);
+        }
+        let mut names: Vec<&str> = request.shapes.iter().map(|(n, _)| n.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => fail(
+                model(),
+                format!("two shapes were given for `{}`; give one", twice[0]),
+            ),
+            None => Ok(()),
         }
     }
 }

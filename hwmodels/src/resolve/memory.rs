@@ -33,7 +33,7 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         cx.problems.at(
             place,
             format!("a word of {word} does not fit into {capacity}"),
-            "make the word smaller",
+            "make the word smaller or the memory larger",
         );
     }
     let ports = m.ports.as_ref().map_or(

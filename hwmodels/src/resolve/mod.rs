@@ -323,7 +323,9 @@ impl Context<'_> {
             .iter_ids()
             .find(|(_, c)| c.name == name.value)
             .map(|(id, _)| id);
-        if found.is_none() {
+        // A clock with a wrong frequency is told of where it stands.
+        let stands = self.spec.clock.iter().any(|c| c.name.value == name.value);
+        if found.is_none() && !stands {
             let known: Vec<String> = self
                 .spec
                 .clock

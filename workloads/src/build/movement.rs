@@ -36,7 +36,11 @@ impl Builder {
     ) -> Result<TensorId, GraphError> {
         let count = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         let (have, want) = (count(self.shape(x)), count(shape));
-        if have != want || want.is_none() {
+        if have.is_none() || want.is_none() {
+            let reason = format!("shape {:?} is too large", self.shape(x));
+            return Err(Self::shape_error(name, reason));
+        }
+        if have != want {
             return Err(Self::shape_error(
                 name,
                 format!("{:?} does not reshape to {shape:?}", self.shape(x)),

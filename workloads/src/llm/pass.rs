@@ -57,7 +57,7 @@ pub fn build(config: &Config, request: &Request) -> Result<Graph, ModelError> {
     {
         let most = config.max_context;
         return fail(format!(
-            "it has learned positions for {most} tokens, so a context of {context} is not possible"
+            "it has learned positions for {most} tokens, so a context of {context} is not possible; prompt and generated tokens together are at most that many"
         ));
     }
     if let Err(reason) = check_sizes(config, request.batch, tokens, context) {
