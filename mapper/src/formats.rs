@@ -13,16 +13,31 @@ pub fn holds(wide: Format, narrow: Format) -> bool {
     match (wide, narrow) {
         (Format::Int { bits: w, .. }, Format::Int { bits: n, .. }) => w >= n,
         // Magnitudes up to 2^significand are exact.
-        (Format::Float { mantissa, exponent, .. }, Format::Int { bits, signed }) => {
+        (
+            Format::Float {
+                mantissa, exponent, ..
+            },
+            Format::Int { bits, signed },
+        ) => {
             let magnitude = u64::from(bits) - u64::from(signed);
             u64::from(mantissa) + 1 >= magnitude && magnitude < 1 << (exponent.min(15) - 1)
         }
-        (Format::Float { exponent: we, mantissa: wm, .. }, Format::Float { exponent, mantissa, .. }) => {
-            we >= exponent && wm >= mantissa
-        }
-        (Format::Float { exponent, mantissa, .. }, Format::Nf4 | Format::Palette { .. }) => {
-            exponent >= 5 && mantissa >= 7
-        }
+        (
+            Format::Float {
+                exponent: we,
+                mantissa: wm,
+                ..
+            },
+            Format::Float {
+                exponent, mantissa, ..
+            },
+        ) => we >= exponent && wm >= mantissa,
+        (
+            Format::Float {
+                exponent, mantissa, ..
+            },
+            Format::Nf4 | Format::Palette { .. },
+        ) => exponent >= 5 && mantissa >= 7,
         (Format::Float { exponent, .. }, Format::E8m0) => exponent >= 8,
         _ => false,
     }

@@ -43,14 +43,26 @@ pub struct Ledger {
 impl Ledger {
     /// The accounts of a cost, to add to.
     pub fn of(cost: &Cost) -> Self {
-        Self { counts: cost.counts.clone() }
+        Self {
+            counts: cost.counts.clone(),
+        }
     }
 
     fn slot(&mut self, memory: NodeId, operand: Operand) -> &mut MemoryCount {
-        let at =
-            self.counts.iter().position(|c| c.memory == memory && c.operand == operand).unwrap_or(self.counts.len());
+        let at = self
+            .counts
+            .iter()
+            .position(|c| c.memory == memory && c.operand == operand)
+            .unwrap_or(self.counts.len());
         if at == self.counts.len() {
-            self.counts.push(MemoryCount { memory, operand, reads: 0, writes: 0, read_bits: 0.0, write_bits: 0.0 });
+            self.counts.push(MemoryCount {
+                memory,
+                operand,
+                reads: 0,
+                writes: 0,
+                read_bits: 0.0,
+                write_bits: 0.0,
+            });
         }
         &mut self.counts[at]
     }
@@ -79,7 +91,14 @@ impl Ledger {
     }
 
     /// Books a transfer between two memories; nothing where they are one.
-    pub fn transfer(&mut self, from: NodeId, to: NodeId, operand: Operand, elements: u128, bits: f64) {
+    pub fn transfer(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        operand: Operand,
+        elements: u128,
+        bits: f64,
+    ) {
         if from != to {
             self.read(from, operand, elements, bits);
             self.write(to, operand, elements, bits);
@@ -93,7 +112,10 @@ impl Ledger {
 
     /// Bits of weights read from a memory.
     pub fn weight_bits(&self, memory: NodeId) -> f64 {
-        let own = self.counts.iter().filter(|c| c.memory == memory && c.operand == Operand::Weight);
+        let own = self
+            .counts
+            .iter()
+            .filter(|c| c.memory == memory && c.operand == Operand::Weight);
         own.fold(0.0, |sum, c| sum + c.read_bits)
     }
 
@@ -116,7 +138,13 @@ impl Ledger {
                 }
             }
         }
-        let mut cost = Cost { counts: self.counts, busy, latency, energy, ..Cost::default() };
+        let mut cost = Cost {
+            counts: self.counts,
+            busy,
+            latency,
+            energy,
+            ..Cost::default()
+        };
         cost.time = latency + longest(&cost.busy);
         cost
     }
@@ -131,23 +159,48 @@ pub fn bits(counts: &[MemoryCount], memory: NodeId) -> (f64, f64) {
 /// Busy time of a memory's ports, its instances sharing the bits evenly. Zero for nodes that are no memory.
 pub fn port_time(chip: &Chip, memory: NodeId, read_bits: f64, write_bits: f64) -> Seconds {
     let node = &chip.nodes[memory];
-    let Some(m) = node.memory() else { return Seconds::ZERO };
+    let Some(m) = node.memory() else {
+        return Seconds::ZERO;
+    };
     let scale = 8.0 * node.instances.max(1) as f64 * m.streaming_efficiency;
-    let time = |bits: f64, rate: f64| if bits > 0.0 { bits / (rate * scale) } else { 0.0 };
-    let (read, write) = (time(read_bits, m.read_rate.0), time(write_bits, m.write_rate.0));
-    Seconds(if m.shared_port { read + write } else { read.max(write) })
+    let time = |bits: f64, rate: f64| {
+        if bits > 0.0 {
+            bits / (rate * scale)
+        } else {
+            0.0
+        }
+    };
+    let (read, write) = (
+        time(read_bits, m.read_rate.0),
+        time(write_bits, m.write_rate.0),
+    );
+    Seconds(if m.shared_port {
+        read + write
+    } else {
+        read.max(write)
+    })
 }
 
 /// Adds energy to the entry of a component and action, which it makes if there is none.
-pub fn add_energy(entries: &mut Vec<EnergyEntry>, component: &str, action: &'static str, joules: f64) {
+pub fn add_energy(
+    entries: &mut Vec<EnergyEntry>,
+    component: &str,
+    action: &'static str,
+    joules: f64,
+) {
     if joules == 0.0 {
         return;
     }
-    match entries.iter_mut().find(|e| e.action == action && e.component == component) {
+    match entries
+        .iter_mut()
+        .find(|e| e.action == action && e.component == component)
+    {
         Some(e) => e.energy += presil_numerics::Joules(joules),
-        None => {
-            entries.push(EnergyEntry { component: component.into(), action, energy: presil_numerics::Joules(joules) })
-        }
+        None => entries.push(EnergyEntry {
+            component: component.into(),
+            action,
+            energy: presil_numerics::Joules(joules),
+        }),
     }
 }
 
@@ -186,7 +239,12 @@ pub fn add_traffic(chip: &Chip, cost: &mut Cost, extra: Ledger) {
         add_busy(&mut cost.busy, Resource::Memory(id), after - before);
         if let Some(m) = node.memory() {
             add_energy(&mut cost.energy, &node.name, "read", m.read_energy.0 * read);
-            add_energy(&mut cost.energy, &node.name, "write", m.write_energy.0 * written);
+            add_energy(
+                &mut cost.energy,
+                &node.name,
+                "write",
+                m.write_energy.0 * written,
+            );
         }
     }
     cost.counts = sum.counts;

@@ -96,9 +96,18 @@ pub struct LaneWork {
 /// values of the rank's expression, at most the points; of the experts of a ragged domain the expected distinct
 /// ones. Exact where ranks share no dimension and the domain is dense.
 pub fn touched(einsum: &Einsum, access: &Access) -> u64 {
-    let ranks = access.ranks.iter().zip(&access.extents).map(|(r, &extent)| distinct(einsum, r, extent));
+    let ranks = access
+        .ranks
+        .iter()
+        .zip(&access.extents)
+        .map(|(r, &extent)| distinct(einsum, r, extent));
     let mut all = ranks.fold(1u64, u64::saturating_mul);
-    if let Domain::Ragged { group, row, distinct: expected, .. } = einsum.domain
+    if let Domain::Ragged {
+        group,
+        row,
+        distinct: expected,
+        ..
+    } = einsum.domain
         && Einsum::names(access, group)
         && !Einsum::names(access, row)
     {
@@ -113,15 +122,28 @@ fn distinct(einsum: &Einsum, rank: &Affine, extent: u64) -> u64 {
     match rank.terms.as_slice() {
         [] => u64::from(inside(i128::from(rank.offset))),
         [(d, c)] => {
-            let (size, c, offset) = (i128::from(einsum.dim(*d).size), i128::from(*c), i128::from(rank.offset));
+            let (size, c, offset) = (
+                i128::from(einsum.dim(*d).size),
+                i128::from(*c),
+                i128::from(rank.offset),
+            );
             // Indices x in 0..size with 0 <= c x + offset < extent; a negative coefficient mirrors x.
-            let (c, offset) = if c < 0 { (-c, offset + c * (size - 1)) } else { (c, offset) };
-            let first = (-offset).max(0).div_euclid(c) + i128::from((-offset).max(0).rem_euclid(c) != 0);
-            let end = (i128::from(extent) - offset + c - 1).div_euclid(c).clamp(0, size);
+            let (c, offset) = if c < 0 {
+                (-c, offset + c * (size - 1))
+            } else {
+                (c, offset)
+            };
+            let first =
+                (-offset).max(0).div_euclid(c) + i128::from((-offset).max(0).rem_euclid(c) != 0);
+            let end = (i128::from(extent) - offset + c - 1)
+                .div_euclid(c)
+                .clamp(0, size);
             u64::try_from((end - first).max(0)).unwrap_or(u64::MAX)
         }
         terms => {
-            let combinations = terms.iter().fold(1u64, |n, (d, _)| n.saturating_mul(einsum.dim(*d).size));
+            let combinations = terms
+                .iter()
+                .fold(1u64, |n, (d, _)| n.saturating_mul(einsum.dim(*d).size));
             // Walking is cheap for windows; larger expressions are dense in practice.
             const WALK: u64 = 1 << 20;
             if combinations > WALK || extent > WALK {
@@ -131,8 +153,10 @@ fn distinct(einsum: &Einsum, rank: &Affine, extent: u64) -> u64 {
             let mut values = vec![i128::from(rank.offset)];
             for (d, c) in terms {
                 let steps = einsum.dim(*d).size;
-                values =
-                    values.iter().flat_map(|v| (0..steps).map(move |x| v + i128::from(*c) * i128::from(x))).collect();
+                values = values
+                    .iter()
+                    .flat_map(|v| (0..steps).map(move |x| v + i128::from(*c) * i128::from(x)))
+                    .collect();
                 values.sort_unstable();
                 values.dedup();
             }
@@ -158,55 +182,96 @@ pub(crate) struct Unit<'a> {
 impl<'a> Unit<'a> {
     pub(crate) fn of(chip: &Chip, engine: &'a Engine) -> Result<Self, CannotRun> {
         match &engine.kind {
-            EngineKind::Vector { memory, lanes, clock, modes, .. } => Ok(Self {
+            EngineKind::Vector {
+                memory,
+                lanes,
+                clock,
+                modes,
+                ..
+            } => Ok(Self {
                 engine,
                 memory: *memory,
                 lanes: *lanes as f64,
                 hertz: chip.clocks[*clock].domain.frequency.0,
                 modes,
             }),
-            _ => Err(CannotRun::Kind { engine: engine.name.clone(), wanted: "vector unit" }),
+            _ => Err(CannotRun::Kind {
+                engine: engine.name.clone(),
+                wanted: "vector unit",
+            }),
         }
     }
 
     /// The narrowest mode that holds the formats and has the primitives; converting between integers and floats
     /// needs [`LanePrimitive::Convert`].
-    fn mode(&self, formats: &[Format], primitives: &[LanePrimitive]) -> Result<&'a VectorMode, CannotRun> {
+    fn mode(
+        &self,
+        formats: &[Format],
+        primitives: &[LanePrimitive],
+    ) -> Result<&'a VectorMode, CannotRun> {
         let able = |m: &&VectorMode| {
             let crosses = formats.iter().any(|f| f.is_float() != m.format.is_float());
             formats.iter().all(|f| holds(m.format, *f))
                 && primitives.iter().all(|p| m.cost(*p).is_some())
                 && (!crosses || m.cost(LanePrimitive::Convert).is_some())
         };
-        self.modes.iter().filter(able).min_by_key(|m| m.format.bits()).ok_or_else(|| {
-            let list = |mut names: Vec<String>| {
-                names.sort_unstable();
-                names.dedup();
-                names.join(", ")
-            };
-            CannotRun::Mode {
-                engine: self.engine.name.clone(),
-                needs: list(primitives.iter().map(|p| p.name().to_string()).collect()),
-                formats: list(formats.iter().map(Format::to_string).collect()),
-            }
-        })
+        self.modes
+            .iter()
+            .filter(able)
+            .min_by_key(|m| m.format.bits())
+            .ok_or_else(|| {
+                let list = |mut names: Vec<String>| {
+                    names.sort_unstable();
+                    names.dedup();
+                    names.join(", ")
+                };
+                CannotRun::Mode {
+                    engine: self.engine.name.clone(),
+                    needs: list(primitives.iter().map(|p| p.name().to_string()).collect()),
+                    formats: list(formats.iter().map(Format::to_string).collect()),
+                }
+            })
     }
 }
 
 /// The primitives that one point of a lane einsum takes; `None` for MACs.
 fn program(einsum: &Einsum) -> Option<Vec<LanePrimitive>> {
-    let MapOperator::Lanes(program) = &einsum.map else { return None };
-    let reduces = einsum.dim_ids().any(|d| einsum.is_reduced(d) && einsum.dim(d).size > 1);
-    Some(program.iter().copied().chain(reduces.then_some(LanePrimitive::Reduce)).collect())
+    let MapOperator::Lanes(program) = &einsum.map else {
+        return None;
+    };
+    let reduces = einsum
+        .dim_ids()
+        .any(|d| einsum.is_reduced(d) && einsum.dim(d).size > 1);
+    Some(
+        program
+            .iter()
+            .copied()
+            .chain(reduces.then_some(LanePrimitive::Reduce))
+            .collect(),
+    )
 }
 
 /// The work of a cascade on a vector unit.
-pub fn lane_work(chip: &Chip, engine: &Engine, einsums: &[Einsum], operands: Operands) -> Result<LaneWork, CannotRun> {
+pub fn lane_work(
+    chip: &Chip,
+    engine: &Engine,
+    einsums: &[Einsum],
+    operands: Operands,
+) -> Result<LaneWork, CannotRun> {
     let unit = Unit::of(chip, engine)?;
-    let mixed = || CannotRun::Mixed { engine: engine.name.clone() };
-    let programs = einsums.iter().map(program).collect::<Option<Vec<_>>>().ok_or_else(mixed)?;
+    let mixed = || CannotRun::Mixed {
+        engine: engine.name.clone(),
+    };
+    let programs = einsums
+        .iter()
+        .map(program)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(mixed)?;
     let places = einsums.iter().flat_map(Einsum::operands).map(|a| a.place);
-    let formats: Vec<Format> = places.filter_map(|p| operands.stored(p)).map(|s| s.format).collect();
+    let formats: Vec<Format> = places
+        .filter_map(|p| operands.stored(p))
+        .map(|s| s.format)
+        .collect();
     let all: Vec<LanePrimitive> = programs.iter().flatten().copied().collect();
     let mode = unit.mode(&formats, &all)?;
 
@@ -223,7 +288,11 @@ pub fn lane_work(chip: &Chip, engine: &Engine, einsums: &[Einsum], operands: Ope
             add(cost, points);
             cycles += cost.latency;
         }
-        let converted = einsum.operands().filter(|a| operands.stored(a.place).is_some_and(|s| s.format != mode.format));
+        let converted = einsum.operands().filter(|a| {
+            operands
+                .stored(a.place)
+                .is_some_and(|s| s.format != mode.format)
+        });
         if let Some(cost) = mode.cost(LanePrimitive::Convert) {
             for access in converted {
                 add(cost, touched(einsum, access) as f64);
@@ -236,13 +305,21 @@ pub fn lane_work(chip: &Chip, engine: &Engine, einsums: &[Einsum], operands: Ope
 
 /// Bits of a local: those of the widest operand of the cascade.
 fn local_bits(operands: Operands) -> f64 {
-    operands.inputs.iter().chain(operands.outputs).map(|s| s.format.bits() as f64).fold(0.0, f64::max)
+    operands
+        .inputs
+        .iter()
+        .chain(operands.outputs)
+        .map(|s| s.format.bits() as f64)
+        .fold(0.0, f64::max)
 }
 
 /// Whether one row of input and local fits a capacity.
 fn row_fits(einsums: &[Einsum], operands: Operands, available: Bytes) -> bool {
     let row = |e: &Einsum| {
-        let reduced = e.dim_ids().filter(|d| e.is_reduced(*d)).map(|d| e.dim(d).size);
+        let reduced = e
+            .dim_ids()
+            .filter(|d| e.is_reduced(*d))
+            .map(|d| e.dim(d).size);
         reduced.fold(1u64, u64::saturating_mul)
     };
     let longest = einsums.iter().map(row).max().unwrap_or(1);
@@ -268,7 +345,12 @@ pub fn cascade(
     let mut latency = engine.launch + work.latency;
     let mut away = Seconds::ZERO;
     for einsum in einsums {
-        for (access, is_output) in einsum.inputs.iter().map(|a| (a, false)).chain([(&einsum.output, true)]) {
+        for (access, is_output) in einsum
+            .inputs
+            .iter()
+            .map(|a| (a, false))
+            .chain([(&einsum.output, true)])
+        {
             let elements = touched(einsum, access);
             let stored = operands.stored(access.place);
             let (home, bits, role) = match stored {
@@ -284,7 +366,11 @@ pub fn cascade(
                 continue;
             }
             // In one pass only what earlier einsums did not bring yet moves.
-            let brought = if one_pass { moved.iter_mut().find(|m| m.0 == access.place) } else { None };
+            let brought = if one_pass {
+                moved.iter_mut().find(|m| m.0 == access.place)
+            } else {
+                None
+            };
             let missing = match brought {
                 Some(m) => {
                     let missing = elements.saturating_sub(m.1);
@@ -296,14 +382,28 @@ pub fn cascade(
                     elements
                 }
             };
-            let (from, to) = if is_output { (unit.memory, home) } else { (home, unit.memory) };
+            let (from, to) = if is_output {
+                (unit.memory, home)
+            } else {
+                (home, unit.memory)
+            };
             ledger.transfer(from, to, role, u128::from(missing), bits);
             away = away.max(start_of(chip, home));
         }
     }
     // Scales and shifts that programs use without indexing them.
-    let indexed = |i: usize| einsums.iter().flat_map(|e| &e.inputs).any(|a| a.place == Place::Input(i as u8));
-    for (_, s) in operands.inputs.iter().enumerate().filter(|(i, _)| !indexed(*i)) {
+    let indexed = |i: usize| {
+        einsums
+            .iter()
+            .flat_map(|e| &e.inputs)
+            .any(|a| a.place == Place::Input(i as u8))
+    };
+    for (_, s) in operands
+        .inputs
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| !indexed(*i))
+    {
         ledger.transfer(s.home, unit.memory, s.role, u128::from(s.elements), s.bits);
         ledger.read(unit.memory, s.role, u128::from(s.elements), s.bits);
     }
@@ -315,7 +415,9 @@ pub fn cascade(
 
 /// Time until a transfer from or to a memory runs: its latency and set-up.
 fn start_of(chip: &Chip, memory: presil_hwmodels::NodeId) -> Seconds {
-    chip.nodes[memory].memory().map_or(Seconds::ZERO, |m| m.latency + m.setup)
+    chip.nodes[memory]
+        .memory()
+        .map_or(Seconds::ZERO, |m| m.latency + m.setup)
 }
 
 /// Elements of an operand that an op without arithmetic reads or writes.
@@ -339,7 +441,10 @@ pub fn movement(
     let mut ledger = Ledger::default();
     let mut latency = by.map_or(Seconds::ZERO, |e| e.launch);
     book(&mut ledger, reads, writes);
-    let starts = reads.iter().chain(writes).map(|m| start_of(chip, m.stored.home));
+    let starts = reads
+        .iter()
+        .chain(writes)
+        .map(|m| start_of(chip, m.stored.home));
     latency += starts.fold(Seconds::ZERO, Seconds::max);
     let (mut other, mut energy) = (Vec::new(), Vec::new());
     if let (Some(engine), true) = (by, comparisons > 0) {
@@ -348,7 +453,10 @@ pub fn movement(
         let mode = unit.mode(&formats, &[LanePrimitive::Compare])?;
         if let Some(cost) = mode.cost(LanePrimitive::Compare) {
             let n = comparisons as f64;
-            other.push((Resource::Vector, Seconds(n / (unit.lanes * cost.per_cycle * unit.hertz))));
+            other.push((
+                Resource::Vector,
+                Seconds(n / (unit.lanes * cost.per_cycle * unit.hertz)),
+            ));
             add_energy(&mut energy, &engine.name, "lane", n * cost.energy.0);
         }
     }
@@ -357,10 +465,20 @@ pub fn movement(
 
 fn book(ledger: &mut Ledger, reads: &[Moved], writes: &[Moved]) {
     for m in reads {
-        ledger.read(m.stored.home, m.stored.role, u128::from(m.elements), m.stored.bits);
+        ledger.read(
+            m.stored.home,
+            m.stored.role,
+            u128::from(m.elements),
+            m.stored.bits,
+        );
     }
     for m in writes {
-        ledger.write(m.stored.home, m.stored.role, u128::from(m.elements), m.stored.bits);
+        ledger.write(
+            m.stored.home,
+            m.stored.role,
+            u128::from(m.elements),
+            m.stored.bits,
+        );
     }
 }
 
@@ -372,21 +490,51 @@ pub fn host(
     reads: &[Moved],
     writes: &[Moved],
 ) -> Result<Cost, CannotRun> {
-    let EngineKind::Host { operations_per_second, rate, energy, handover } = &engine.kind else {
-        return Err(CannotRun::Kind { engine: engine.name.clone(), wanted: "host" });
+    let EngineKind::Host {
+        operations_per_second,
+        rate,
+        energy,
+        handover,
+    } = &engine.kind
+    else {
+        return Err(CannotRun::Kind {
+            engine: engine.name.clone(),
+            wanted: "host",
+        });
     };
     let mut ledger = Ledger::default();
     book(&mut ledger, reads, writes);
     // The host sees the root memory alone: what lives elsewhere passes through it.
-    for Moved { stored: s, elements } in reads.iter().chain(writes).filter(|m| m.stored.home != chip.root()) {
+    for Moved {
+        stored: s,
+        elements,
+    } in reads
+        .iter()
+        .chain(writes)
+        .filter(|m| m.stored.home != chip.root())
+    {
         ledger.write(chip.root(), s.role, u128::from(*elements), s.bits);
         ledger.read(chip.root(), s.role, u128::from(*elements), s.bits);
     }
-    let bytes: f64 = reads.iter().chain(writes).map(|m| m.elements as f64 * m.stored.bits / 8.0).sum();
+    let bytes: f64 = reads
+        .iter()
+        .chain(writes)
+        .map(|m| m.elements as f64 * m.stored.bits / 8.0)
+        .sum();
     let busy = Seconds((operations / operations_per_second).max(bytes / rate.0));
     let mut entries = Vec::new();
-    add_energy(&mut entries, &engine.name, "operation", operations * energy.0);
-    Ok(ledger.close(chip, &[(Resource::Host, busy)], engine.launch + *handover, entries))
+    add_energy(
+        &mut entries,
+        &engine.name,
+        "operation",
+        operations * energy.0,
+    );
+    Ok(ledger.close(
+        chip,
+        &[(Resource::Host, busy)],
+        engine.launch + *handover,
+        entries,
+    ))
 }
 
 /// Operations of a cascade on a host: a MAC counts two, a lane primitive one.
@@ -430,9 +578,19 @@ mod tests {
             let index: Vec<i64> = a
                 .ranks
                 .iter()
-                .map(|r| r.offset + r.terms.iter().map(|(d, c)| c * at[d.0 as usize]).sum::<i64>())
+                .map(|r| {
+                    r.offset
+                        + r.terms
+                            .iter()
+                            .map(|(d, c)| c * at[d.0 as usize])
+                            .sum::<i64>()
+                })
                 .collect();
-            if index.iter().zip(&a.extents).all(|(i, e)| (0..*e as i64).contains(i)) {
+            if index
+                .iter()
+                .zip(&a.extents)
+                .all(|(i, e)| (0..*e as i64).contains(i))
+            {
                 seen.insert(index);
             }
         }
@@ -440,11 +598,33 @@ mod tests {
     }
 
     fn einsum(sizes: &[u64], ranks: Vec<Affine>, extents: Vec<u64>) -> Einsum {
-        let dims: Vec<Dim> = sizes.iter().enumerate().map(|(i, s)| Dim { name: format!("d{i}"), size: *s }).collect();
-        let access = Access { place: Place::Input(0), ranks, extents };
-        let output = Access { place: Place::Output(0), ranks: vec![Affine::dim(DimId(0))], extents: vec![sizes[0]] };
+        let dims: Vec<Dim> = sizes
+            .iter()
+            .enumerate()
+            .map(|(i, s)| Dim {
+                name: format!("d{i}"),
+                size: *s,
+            })
+            .collect();
+        let access = Access {
+            place: Place::Input(0),
+            ranks,
+            extents,
+        };
+        let output = Access {
+            place: Place::Output(0),
+            ranks: vec![Affine::dim(DimId(0))],
+            extents: vec![sizes[0]],
+        };
         let map = MapOperator::Lanes(vec![LanePrimitive::Add]);
-        Einsum { dims, inputs: vec![access], output, map, reduce: ReduceOperator::Sum, domain: Domain::Dense }
+        Einsum {
+            dims,
+            inputs: vec![access],
+            output,
+            map,
+            reduce: ReduceOperator::Sum,
+            domain: Domain::Dense,
+        }
     }
 
     proptest! {
@@ -470,7 +650,11 @@ mod tests {
     fn masks_limit_what_is_touched() {
         let ranks = vec![Affine::dim(DimId(0)), Affine::dim(DimId(1))];
         let mut e = einsum(&[5, 9], ranks, vec![5, 9]);
-        e.domain = Domain::Causal { query: DimId(0), key: DimId(1), offset: 2 };
+        e.domain = Domain::Causal {
+            query: DimId(0),
+            key: DimId(1),
+            offset: 2,
+        };
         assert_eq!(touched(&e, &e.inputs[0]), walked(&e, &e.inputs[0]));
         assert_eq!(touched(&e, &e.inputs[0]), e.executed_points().unwrap());
     }

@@ -38,10 +38,19 @@ pub(crate) fn choose(chip: &Chip, graph: &Graph, op: &Op, operands: Operands) ->
             [e] if e.is_contraction() => contraction(chip, graph, op, e),
             _ => lanes(chip, einsums, operands),
         },
-        OpKind::Gather { .. } | OpKind::Move { .. } | OpKind::Unknown { .. } => Choice::Movement(None),
+        OpKind::Gather { .. } | OpKind::Move { .. } | OpKind::Unknown { .. } => {
+            Choice::Movement(None)
+        }
         OpKind::Select { .. } => {
             let able = vector_units(chip).find(|id| {
-                let reads: Vec<_> = operands.inputs.iter().map(|s| vector::Moved { stored: *s, elements: 0 }).collect();
+                let reads: Vec<_> = operands
+                    .inputs
+                    .iter()
+                    .map(|s| vector::Moved {
+                        stored: *s,
+                        elements: 0,
+                    })
+                    .collect();
                 vector::movement(chip, Some(&chip.engines[*id]), &reads, &[], 1).is_ok()
             });
             match able {
@@ -53,12 +62,18 @@ pub(crate) fn choose(chip: &Chip, graph: &Graph, op: &Op, operands: Operands) ->
 }
 
 fn vector_units(chip: &Chip) -> impl Iterator<Item = EngineId> + '_ {
-    chip.engines.iter_ids().filter(|(_, e)| matches!(e.kind, EngineKind::Vector { .. })).map(|(id, _)| id)
+    chip.engines
+        .iter_ids()
+        .filter(|(_, e)| matches!(e.kind, EngineKind::Vector { .. }))
+        .map(|(id, _)| id)
 }
 
 /// The chip's host.
 pub(crate) fn host(chip: &Chip) -> Option<EngineId> {
-    chip.engines.iter_ids().find(|(_, e)| matches!(e.kind, EngineKind::Host { .. })).map(|(id, _)| id)
+    chip.engines
+        .iter_ids()
+        .find(|(_, e)| matches!(e.kind, EngineKind::Host { .. }))
+        .map(|(id, _)| id)
 }
 
 /// The host if there is one; else unsupported.
@@ -77,13 +92,19 @@ fn lanes(chip: &Chip, einsums: &[Einsum], operands: Operands) -> Choice {
             Err(e) => reason = reason.or(Some(e.to_string())),
         }
     }
-    otherwise(chip, reason.unwrap_or_else(|| "the chip has no vector unit".into()))
+    otherwise(
+        chip,
+        reason.unwrap_or_else(|| "the chip has no vector unit".into()),
+    )
 }
 
 /// The formats of the two inputs of a MAC einsum; `None` where one is no tensor of the op.
 pub(crate) fn pair(graph: &Graph, op: &Op, einsum: &Einsum) -> Option<[Format; 2]> {
     let format = |i: usize| match einsum.inputs.get(i)?.place {
-        Place::Input(p) => op.inputs.get(p as usize).map(|t| graph.tensors[*t].quantization.format),
+        Place::Input(p) => op
+            .inputs
+            .get(p as usize)
+            .map(|t| graph.tensors[*t].quantization.format),
         _ => None,
     };
     Some([format(0)?, format(1)?])
@@ -95,8 +116,12 @@ fn contraction(chip: &Chip, graph: &Graph, op: &Op, einsum: &Einsum) -> Choice {
     };
     let mut found: Vec<(f64, EngineId, usize)> = Vec::new();
     for (id, engine) in chip.engines.iter_ids() {
-        let EngineKind::Array { compute, .. } = engine.kind else { continue };
-        let NodeKind::Compute(c) = &chip.nodes[compute].kind else { continue };
+        let EngineKind::Array { compute, .. } = engine.kind else {
+            continue;
+        };
+        let NodeKind::Compute(c) = &chip.nodes[compute].kind else {
+            continue;
+        };
         if let Some(mode) = mode(c, input, weight) {
             found.push((array_rate(chip, id, mode).unwrap_or(0.0), id, mode));
         }
@@ -110,7 +135,11 @@ fn contraction(chip: &Chip, graph: &Graph, op: &Op, einsum: &Einsum) -> Choice {
 
 /// The mode of a compute node for two formats.
 pub(crate) fn mode(compute: &Compute, input: Format, weight: Format) -> Option<usize> {
-    let able = compute.modes.iter().enumerate().filter(|(_, m)| holds(m.input, input) && holds(m.weight, weight));
+    let able = compute
+        .modes
+        .iter()
+        .enumerate()
+        .filter(|(_, m)| holds(m.input, input) && holds(m.weight, weight));
     let rank = |(at, m): &(usize, &presil_hwmodels::MacMode)| {
         let exact = m.input == input && m.weight == weight;
         (!exact, m.input.bits() + m.weight.bits(), *at)
@@ -118,17 +147,31 @@ pub(crate) fn mode(compute: &Compute, input: Format, weight: Format) -> Option<u
     able.min_by(|a, b| {
         let (ea, ba, ia) = rank(a);
         let (eb, bb, ib) = rank(b);
-        (ea, ba).cmp(&(eb, bb)).then(b.1.macs_per_cycle.total_cmp(&a.1.macs_per_cycle)).then(ia.cmp(&ib))
+        (ea, ba)
+            .cmp(&(eb, bb))
+            .then(b.1.macs_per_cycle.total_cmp(&a.1.macs_per_cycle))
+            .then(ia.cmp(&ib))
     })
     .map(|(at, _)| at)
 }
 
 /// What to tell a reader about the formats that an array op runs in.
-pub(crate) fn conversion_note(compute: &Compute, mode: usize, [input, weight]: [Format; 2]) -> Option<String> {
+pub(crate) fn conversion_note(
+    compute: &Compute,
+    mode: usize,
+    [input, weight]: [Format; 2],
+) -> Option<String> {
     let m = compute.modes.get(mode)?;
-    let widened = |what: &str, from: Format, to: Format| (from != to).then(|| format!("{what} {from} as {to}"));
-    let parts: Vec<String> =
-        [widened("input", input, m.input), widened("weight", weight, m.weight)].into_iter().flatten().collect();
+    let widened = |what: &str, from: Format, to: Format| {
+        (from != to).then(|| format!("{what} {from} as {to}"))
+    };
+    let parts: Vec<String> = [
+        widened("input", input, m.input),
+        widened("weight", weight, m.weight),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     (!parts.is_empty()).then(|| format!("computes {}", parts.join(", ")))
 }
 
@@ -138,12 +181,18 @@ pub fn peak_macs_per_second(graph: &Graph, chip: &Chip) -> f64 {
     let mut peak = 0.0f64;
     let mut seen: Vec<[Format; 2]> = Vec::new();
     for op in graph.ops.iter() {
-        let Some(pair) = op.contraction().and_then(|e| pair(graph, op, e)) else { continue };
+        let Some(pair) = op.contraction().and_then(|e| pair(graph, op, e)) else {
+            continue;
+        };
         if !seen.contains(&pair) {
             seen.push(pair);
             let rates = chip.engines.ids().filter_map(|id| {
-                let EngineKind::Array { compute, .. } = chip.engines[id].kind else { return None };
-                let NodeKind::Compute(c) = &chip.nodes[compute].kind else { return None };
+                let EngineKind::Array { compute, .. } = chip.engines[id].kind else {
+                    return None;
+                };
+                let NodeKind::Compute(c) = &chip.nodes[compute].kind else {
+                    return None;
+                };
                 mode(c, pair[0], pair[1]).and_then(|m| array_rate(chip, id, m))
             });
             peak = rates.fold(peak, f64::max);
@@ -154,9 +203,15 @@ pub fn peak_macs_per_second(graph: &Graph, chip: &Chip) -> f64 {
 
 /// MACs per second of an array in a mode of its compute node.
 pub fn array_rate(chip: &Chip, engine: EngineId, mode: usize) -> Option<f64> {
-    let EngineKind::Array { compute, .. } = chip.engines[engine].kind else { return None };
+    let EngineKind::Array { compute, .. } = chip.engines[engine].kind else {
+        return None;
+    };
     let node = &chip.nodes[compute];
-    let NodeKind::Compute(c) = &node.kind else { return None };
+    let NodeKind::Compute(c) = &node.kind else {
+        return None;
+    };
     let hertz = chip.clocks[c.clock].domain.frequency.0;
-    c.modes.get(mode).map(|m| m.macs_per_cycle * node.instances as f64 * hertz)
+    c.modes
+        .get(mode)
+        .map(|m| m.macs_per_cycle * node.instances as f64 * hertz)
 }

@@ -133,7 +133,11 @@ pub struct Schedule {
 }
 
 /// Schedules a graph on a chip.
-pub fn schedule(graph: &Graph, chip: &Chip, options: &ScheduleOptions) -> Result<Schedule, ScheduleError> {
+pub fn schedule(
+    graph: &Graph,
+    chip: &Chip,
+    options: &ScheduleOptions,
+) -> Result<Schedule, ScheduleError> {
     schedule_with(graph, chip, options, &Memo::default())
 }
 
@@ -147,16 +151,29 @@ pub fn schedule_with(
     if graph.ops.is_empty() {
         return Err(ScheduleError::Empty(graph.name.clone()));
     }
-    let covered: u64 = graph.blocks.iter().map(|b| u64::from(b.ops.end.saturating_sub(b.ops.start))).sum();
+    let covered: u64 = graph
+        .blocks
+        .iter()
+        .map(|b| u64::from(b.ops.end.saturating_sub(b.ops.start)))
+        .sum();
     if covered != graph.ops.len() as u64 {
         return Err(ScheduleError::Blocks(graph.name.clone()));
     }
-    if chip.nodes.iter().next().is_none_or(|n| n.memory().is_none()) {
+    if chip
+        .nodes
+        .iter()
+        .next()
+        .is_none_or(|n| n.memory().is_none())
+    {
         return Err(ScheduleError::Root(chip.name.clone()));
     }
     for op in graph.ops.iter() {
         if let OpKind::Cascade(einsums) = &op.kind
-            && einsums.iter().any(|e| e.executed_points().and_then(|p| p.checked_mul(op.steps)).is_none())
+            && einsums.iter().any(|e| {
+                e.executed_points()
+                    .and_then(|p| p.checked_mul(op.steps))
+                    .is_none()
+            })
         {
             return Err(ScheduleError::Overflow(op.name.clone()));
         }

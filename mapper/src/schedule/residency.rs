@@ -49,7 +49,10 @@ impl Residency {
     /// Capacity of one instance of a memory that is left at an op.
     pub(crate) fn left(&self, chip: &Chip, memory: NodeId, position: usize) -> Bytes {
         let capacity = chip.nodes[memory].memory().map_or(0, |m| m.capacity.0);
-        let used = self.used[memory.0 as usize].get(position).copied().unwrap_or(0);
+        let used = self.used[memory.0 as usize]
+            .get(position)
+            .copied()
+            .unwrap_or(0);
         Bytes(capacity.saturating_sub(used))
     }
 }
@@ -80,14 +83,18 @@ impl Scene<'_> {
     /// The role of each operand of an array op: input, weight, output; the rest (bias, residual) none.
     fn array_roles(&self, op: OpId) -> Vec<(usize, Operand)> {
         let o = &self.graph.ops[op];
-        let Some(e) = o.contraction() else { return Vec::new() };
+        let Some(e) = o.contraction() else {
+            return Vec::new();
+        };
         let tensor = |place: Place| match place {
             Place::Input(i) => o.inputs.get(i as usize).copied(),
             Place::Output(_) => self.output_of(op),
             Place::Local(_) => None,
         };
         let accesses = e.operands().zip(Operand::ALL);
-        accesses.filter_map(|(a, role)| tensor(a.place).map(|t| (self.stored(t), role))).collect()
+        accesses
+            .filter_map(|(a, role)| tensor(a.place).map(|t| (self.stored(t), role)))
+            .collect()
     }
 
     /// What an op puts out once its epilogue has run.
@@ -117,7 +124,11 @@ pub(crate) fn plan(scene: &Scene) -> Residency {
     let n = graph.ops.len();
     let inner = scene.inner();
     let uses = uses(scene, &inner);
-    let bytes: Vec<u64> = graph.tensors.iter().map(|t| t.bits().bytes_ceil().0).collect();
+    let bytes: Vec<u64> = graph
+        .tensors
+        .iter()
+        .map(|t| t.bits().bytes_ceil().0)
+        .collect();
     let (mut candidates, partner) = activations(scene, &inner, &uses, &bytes);
     let mut residency = Residency {
         home: vec![chip.root(); graph.tensors.len()],
@@ -136,7 +147,8 @@ pub(crate) fn plan(scene: &Scene) -> Residency {
     if chip.mapspace.keep_activations {
         // Most accesses for each op of its life first; then in order of the graph.
         let score = |c: &Candidate| uses[c.tensor].len() as f64 / (c.to - c.from + 1) as f64;
-        let plain = |c: &Candidate| graph.tensors[TensorId(c.tensor as u32)].role == Role::Activation;
+        let plain =
+            |c: &Candidate| graph.tensors[TensorId(c.tensor as u32)].role == Role::Activation;
         candidates.retain(plain);
         let by_tensor: Vec<Candidate> = {
             let mut table = vec![Candidate::default(); graph.tensors.len()];
@@ -146,7 +158,12 @@ pub(crate) fn plan(scene: &Scene) -> Residency {
             table
         };
         let mut order = candidates;
-        order.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.from.cmp(&b.from)).then(a.tensor.cmp(&b.tensor)));
+        order.sort_by(|a, b| {
+            score(b)
+                .total_cmp(&score(a))
+                .then(a.from.cmp(&b.from))
+                .then(a.tensor.cmp(&b.tensor))
+        });
         let mut done = vec![false; graph.tensors.len()];
         for c in order {
             if done[c.tensor] {
@@ -173,7 +190,9 @@ pub(crate) fn plan(scene: &Scene) -> Residency {
 /// Resident memories with one instance, nearest to compute first.
 fn resident_memories(chip: &Chip) -> Vec<NodeId> {
     let able = |id: &NodeId| {
-        *id != chip.root() && chip.nodes[*id].instances == 1 && chip.nodes[*id].memory().is_some_and(|m| m.resident)
+        *id != chip.root()
+            && chip.nodes[*id].instances == 1
+            && chip.nodes[*id].memory().is_some_and(|m| m.resident)
     };
     chip.nodes.ids().rev().filter(able).collect()
 }
@@ -208,7 +227,11 @@ fn activations(
     let mut list = Vec::new();
     let mut entering: Vec<Vec<usize>> = vec![Vec::new(); graph.blocks.len()];
     let mut leaving: Vec<Vec<usize>> = vec![Vec::new(); graph.blocks.len()];
-    let block_at = |position: usize| graph.blocks.partition_point(|b| (b.ops.end as usize) <= position);
+    let block_at = |position: usize| {
+        graph
+            .blocks
+            .partition_point(|b| (b.ops.end as usize) <= position)
+    };
     for (id, t) in graph.tensors.iter_ids() {
         let at = id.0 as usize;
         let made = matches!(t.role, Role::Activation | Role::Input | Role::Output);
@@ -216,24 +239,39 @@ fn activations(
             continue;
         }
         let positions = || uses[at].iter().copied();
-        let (Some(mut from), Some(mut to)) = (positions().min(), positions().max()) else { continue };
+        let (Some(mut from), Some(mut to)) = (positions().min(), positions().max()) else {
+            continue;
+        };
         if t.role == Role::Input {
             from = 0;
         }
         if t.role == Role::Output {
             to = graph.ops.len() - 1;
         }
-        let home_block = if t.role == Role::Input { usize::MAX } else { block_at(from) };
+        let home_block = if t.role == Role::Input {
+            usize::MAX
+        } else {
+            block_at(from)
+        };
         for block in positions().map(block_at).collect::<BTreeSet<_>>() {
             let repeats = graph.blocks.get(block).is_some_and(|b| b.repeat > 1);
             if repeats && block != home_block {
                 entering[block].push(at);
             }
         }
-        if graph.blocks.get(home_block).is_some_and(|b| b.repeat > 1 && to >= b.ops.end as usize) {
+        if graph
+            .blocks
+            .get(home_block)
+            .is_some_and(|b| b.repeat > 1 && to >= b.ops.end as usize)
+        {
             leaving[home_block].push(at);
         }
-        list.push(Candidate { tensor: at, bytes: bytes[at], from, to });
+        list.push(Candidate {
+            tensor: at,
+            bytes: bytes[at],
+            from,
+            to,
+        });
     }
     // Pair what enters with what leaves by shape, in order; what enters unpaired stays for the whole block.
     let mut partner = vec![None; n];
@@ -241,7 +279,10 @@ fn activations(
     for (b, block) in graph.blocks.iter().enumerate() {
         for &x in &entering[b] {
             let shape = |t: usize| &graph.tensors[TensorId(t as u32)].shape;
-            let free = leaving[b].iter().copied().find(|y| partner[*y].is_none() && shape(*y) == shape(x));
+            let free = leaving[b]
+                .iter()
+                .copied()
+                .find(|y| partner[*y].is_none() && shape(*y) == shape(x));
             match free {
                 Some(y) if partner[x].is_none() => {
                     partner[x] = Some(y);
@@ -291,11 +332,22 @@ fn persistent(scene: &Scene, uses: &[Vec<usize>], bytes: &[u64]) -> Vec<Candidat
     for (id, t) in graph.tensors.iter_ids() {
         let at = id.0 as usize;
         let kind = matches!(t.role, Role::Weight | Role::Cache | Role::Constant);
-        if !kind || looked_up[at] || uses[at].is_empty() || scene.stored(id) != at || bytes[at] == 0 {
+        if !kind || looked_up[at] || uses[at].is_empty() || scene.stored(id) != at || bytes[at] == 0
+        {
             continue;
         }
-        let Some(all) = bytes[at].checked_mul(repeats[at]) else { continue };
-        list.push((macs[at] as f64 / bytes[at] as f64, Candidate { tensor: at, bytes: all, from: 0, to: last }));
+        let Some(all) = bytes[at].checked_mul(repeats[at]) else {
+            continue;
+        };
+        list.push((
+            macs[at] as f64 / bytes[at] as f64,
+            Candidate {
+                tensor: at,
+                bytes: all,
+                from: 0,
+                to: last,
+            },
+        ));
     }
     list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.tensor.cmp(&b.1.tensor)));
     list.into_iter().map(|(_, c)| c).collect()
@@ -315,7 +367,12 @@ struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    fn new(scene: &'a Scene<'a>, memories: &[NodeId], uses: &'a [Vec<usize>], bytes: &'a [u64]) -> Self {
+    fn new(
+        scene: &'a Scene<'a>,
+        memories: &[NodeId],
+        uses: &'a [Vec<usize>],
+        bytes: &'a [u64],
+    ) -> Self {
         let graph = scene.graph;
         let mut root_only = vec![false; graph.tensors.len()];
         let mut roles = vec![Vec::new(); graph.tensors.len()];
@@ -334,7 +391,14 @@ impl<'a> Room<'a> {
                 _ => {}
             }
         }
-        let mut room = Self { scene, uses, bytes, root_only, roles, away: Vec::new() };
+        let mut room = Self {
+            scene,
+            uses,
+            bytes,
+            root_only,
+            roles,
+            away: Vec::new(),
+        };
         room.away = memories.iter().map(|m| room.brought(*m)).collect();
         room
     }
@@ -354,15 +418,21 @@ impl<'a> Room<'a> {
 
     /// Whether an op has part of a tensor in a memory while it works: an array that keeps that operand there.
     fn passes(&self, memory: NodeId, tensor: usize, position: usize) -> bool {
-        let role = self.roles[tensor].iter().find(|(op, _)| op.0 as usize == position);
+        let role = self.roles[tensor]
+            .iter()
+            .find(|(op, _)| op.0 as usize == position);
         role.is_some_and(|(op, role)| self.keeps(memory, *op, *role))
     }
 
     /// Whether a memory is on the path of an op's arrays and may keep an operand.
     fn keeps(&self, memory: NodeId, op: OpId, role: Operand) -> bool {
         let chip = self.scene.chip;
-        let Choice::Array(engines) = &self.scene.choices[op.0 as usize] else { return false };
-        chip.nodes[memory].memory().is_some_and(|m| m.keeps.has(role))
+        let Choice::Array(engines) = &self.scene.choices[op.0 as usize] else {
+            return false;
+        };
+        chip.nodes[memory]
+            .memory()
+            .is_some_and(|m| m.keeps.has(role))
             && engines.iter().all(|(e, _)| match chip.engines[*e].kind {
                 EngineKind::Array { compute, .. } => chip.path(compute).contains(&memory),
                 _ => false,
@@ -370,14 +440,24 @@ impl<'a> Room<'a> {
     }
 
     fn allowed(&self, memory: NodeId, tensor: usize) -> bool {
-        !self.root_only[tensor] && self.roles[tensor].iter().all(|(op, role)| self.keeps(memory, *op, *role))
+        !self.root_only[tensor]
+            && self.roles[tensor]
+                .iter()
+                .all(|(op, role)| self.keeps(memory, *op, *role))
     }
 }
 
 /// Places candidates together in the first memory that has room for all of them.
-fn place(residency: &mut Residency, room: &mut Room, memories: &[NodeId], group: &[Candidate]) -> bool {
+fn place(
+    residency: &mut Residency,
+    room: &mut Room,
+    memories: &[NodeId],
+    group: &[Candidate],
+) -> bool {
     for (slot, &memory) in memories.iter().enumerate() {
-        if group.iter().all(|c| room.allowed(memory, c.tensor)) && fits(residency, room, slot, memory, group) {
+        if group.iter().all(|c| room.allowed(memory, c.tensor))
+            && fits(residency, room, slot, memory, group)
+        {
             for c in group {
                 residency.home[c.tensor] = memory;
                 for used in &mut residency.used[memory.0 as usize][c.from..=c.to] {
@@ -385,7 +465,8 @@ fn place(residency: &mut Residency, room: &mut Room, memories: &[NodeId], group:
                 }
                 for &p in &room.uses[c.tensor] {
                     if room.passes(memory, c.tensor, p) {
-                        room.away[slot][p] = room.away[slot][p].saturating_sub(room.bytes[c.tensor]);
+                        room.away[slot][p] =
+                            room.away[slot][p].saturating_sub(room.bytes[c.tensor]);
                     }
                 }
             }
@@ -396,22 +477,36 @@ fn place(residency: &mut Residency, room: &mut Room, memories: &[NodeId], group:
 }
 
 /// Whether a memory holds candidates beside what lives there and what ops need to work, at every op.
-fn fits(residency: &Residency, room: &Room, slot: usize, memory: NodeId, group: &[Candidate]) -> bool {
-    let Some(m) = room.scene.chip.nodes[memory].memory() else { return false };
+fn fits(
+    residency: &Residency,
+    room: &Room,
+    slot: usize,
+    memory: NodeId,
+    group: &[Candidate],
+) -> bool {
+    let Some(m) = room.scene.chip.nodes[memory].memory() else {
+        return false;
+    };
     let capacity = m.capacity.0 as f64;
     let share = capacity * WORKING_SHARE;
     let used = &residency.used[memory.0 as usize];
     group.iter().all(|c| {
         // Own uses need no working space once it lives here.
         let own: BTreeMap<usize, u64> = {
-            let here = room.uses[c.tensor].iter().filter(|p| room.passes(memory, c.tensor, **p));
+            let here = room.uses[c.tensor]
+                .iter()
+                .filter(|p| room.passes(memory, c.tensor, **p));
             here.fold(BTreeMap::new(), |mut sum, p| {
                 *sum.entry(*p).or_insert(0) += room.bytes[c.tensor];
                 sum
             })
         };
         (c.from..=c.to).all(|p| {
-            let others = group.iter().filter(|o| o.from <= p && p <= o.to).map(|o| o.bytes as f64).sum::<f64>();
+            let others = group
+                .iter()
+                .filter(|o| o.from <= p && p <= o.to)
+                .map(|o| o.bytes as f64)
+                .sum::<f64>();
             let away = room.away[slot][p].saturating_sub(own.get(&p).copied().unwrap_or(0)) as f64;
             let working = share.min(away * f64::from(m.buffering));
             used[p] as f64 + others + working <= capacity

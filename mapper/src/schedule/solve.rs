@@ -21,20 +21,34 @@ pub struct Memo {
 impl Memo {
     /// Distinct problems solved so far.
     pub fn problems(&self) -> usize {
-        self.solved.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.solved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     fn get(&self, key: &Key) -> Option<Result<Solution, String>> {
-        self.solved.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.solved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned()
     }
 
     fn put(&self, key: Key, solution: Result<Solution, String>) {
-        self.solved.lock().unwrap_or_else(PoisonError::into_inner).insert(key, solution);
+        self.solved
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, solution);
     }
 }
 
 /// Solves problems: one result for each, in order.
-pub(crate) fn solve_all(problems: &[Problem], objective: Objective, memo: &Memo) -> Vec<Result<Solution, String>> {
+pub(crate) fn solve_all(
+    problems: &[Problem],
+    objective: Objective,
+    memo: &Memo,
+) -> Vec<Result<Solution, String>> {
     let keys: Vec<Key> = problems.iter().map(|p| Key::of(p, objective)).collect();
     let mut first: FxHashMap<&Key, usize> = FxHashMap::default();
     let mut open: Vec<usize> = Vec::new();
@@ -44,10 +58,17 @@ pub(crate) fn solve_all(problems: &[Problem], objective: Objective, memo: &Memo)
         }
     }
     let options = search::Options::default();
-    let solved: Vec<Result<Solution, String>> =
-        open.par_iter().map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string())).collect();
+    let solved: Vec<Result<Solution, String>> = open
+        .par_iter()
+        .map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string()))
+        .collect();
     for (i, solution) in open.into_iter().zip(solved) {
         memo.put(keys[i].clone(), solution);
     }
-    keys.iter().map(|k| memo.get(k).unwrap_or_else(|| Err("it was not solved".into()))).collect()
+    keys.iter()
+        .map(|k| {
+            memo.get(k)
+                .unwrap_or_else(|| Err("it was not solved".into()))
+        })
+        .collect()
 }

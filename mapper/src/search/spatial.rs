@@ -3,8 +3,9 @@
 //! An axis takes one to three of the dimensions that it accepts. A factor `f` of a dimension with `e` iterations
 //! left speeds it up by `e / ceil(e / f)`: a factor that leaves a nearly empty last round is no better than a
 //! smaller one, and prime extents need no padding. Axes are filled one after the other; a beam keeps the best
-//! partial assignments by speed-up, at most a few of each signature (the set of dimensions on each axis), since
-//! which dimensions are parallel decides what is shared, and the best sharing is not known yet.
+//! partial assignments by speed-up, at most two of each signature (the set of dimensions on each axis), since which
+//! dimensions are parallel decides what is shared, and the best sharing is not known yet. The two are the fastest and
+//! the most balanced of those nearly as fast: 108 cores as 27 x 4 share operands that 106 x 1 cannot.
 
 use super::factors::ceil_quotients;
 use super::frame::Frame;
@@ -12,8 +13,8 @@ use super::plan::Spread;
 
 /// Assignments kept while axes are filled.
 const BEAM: usize = 96;
-/// Assignments of one signature kept.
-const OF_A_KIND: usize = 2;
+/// Speed that a balanced choice may give up, as a share.
+const NEARLY: f64 = 0.03;
 /// Ways to fill one axis.
 const FILLS: usize = 24;
 
@@ -74,17 +75,48 @@ pub(super) fn assignments(frame: &Frame, count: usize) -> Vec<Vec<Spread>> {
 }
 
 fn select(mut all: Vec<Assignment>, count: usize) -> Vec<Assignment> {
-    // Stable: equal ones stay in order of preference.
-    all.sort_by(|a, b| b.speed.total_cmp(&a.speed));
-    let mut kept: Vec<Assignment> = Vec::new();
-    for a in all {
-        if kept.len() == count {
-            break;
-        }
-        if kept.iter().filter(|k| k.signature == a.signature).count() < OF_A_KIND {
-            kept.push(a);
+    // Stable: equal ones stay in order of preference. Of those within a hundredth the balanced ones come first.
+    let sum = |a: &Assignment| a.spreads.iter().map(|s| s.factor).sum::<u64>();
+    let step = |a: &Assignment| (a.speed.ln() * 100.0).round();
+    all.sort_by(|a, b| step(b).total_cmp(&step(a)).then(sum(a).cmp(&sum(b))));
+    let kept = two_of_a_kind(&all, |a| (a.signature.clone(), a.speed, sum(a)));
+    let mut kept = kept.into_iter().map(|i| all[i].clone());
+    kept.by_ref().take(count).collect()
+}
+
+/// Of a list from fast to slow, the places of the fastest of each kind and of the one with the smallest sum of
+/// factors among those of the kind that are nearly as fast. In order of the list.
+fn two_of_a_kind<T, K: PartialEq>(list: &[T], of: impl Fn(&T) -> (K, f64, u64)) -> Vec<usize> {
+    struct Pair<K> {
+        kind: K,
+        speed: f64,
+        fastest: usize,
+        other: Option<(u64, usize)>,
+    }
+    let mut kinds: Vec<Pair<K>> = Vec::new();
+    for (i, item) in list.iter().enumerate() {
+        let (kind, speed, sum) = of(item);
+        match kinds.iter_mut().find(|p| p.kind == kind) {
+            None => kinds.push(Pair {
+                kind,
+                speed,
+                fastest: i,
+                other: None,
+            }),
+            Some(pair) => {
+                let near = speed >= pair.speed * (1.0 - NEARLY);
+                if pair.other.is_none() || (near && pair.other.is_some_and(|o| sum < o.0)) {
+                    pair.other = Some((sum, i));
+                }
+            }
         }
     }
+    let mut kept: Vec<usize> = kinds
+        .iter()
+        .flat_map(|p| [Some(p.fastest), p.other.map(|o| o.1)])
+        .flatten()
+        .collect();
+    kept.sort_unstable();
     kept
 }
 
@@ -118,28 +150,31 @@ fn fills(frame: &Frame, axis: usize, left: &[u64]) -> Vec<(Fill, f64)> {
         from = end;
     }
     found.sort_by(|x, y| y.1.total_cmp(&x.1));
-    let mut kept: Vec<(Fill, f64)> = Vec::new();
     let kind = |f: &Fill| f.iter().fold(0u64, |s, (d, _)| s | 1 << (d & 63));
-    for f in found {
-        if kept.len() < FILLS
-            && kept.iter().filter(|k| kind(&k.0) == kind(&f.0)).count() < OF_A_KIND
-        {
-            kept.push(f);
-        }
-    }
-    kept
+    let kept = two_of_a_kind(&found, |f| (kind(&f.0), f.1, f.0.iter().map(|x| x.1).sum()));
+    kept.into_iter()
+        .take(FILLS)
+        .map(|i| found[i].clone())
+        .collect()
 }
 
-/// The largest useful factors of `e` iterations on at most `room` instances: quotients `ceil(e / k)`.
+/// Useful factors of `e` iterations on at most `room` instances, quotients `ceil(e / k)`: the largest, and those that
+/// leave room for further dimensions (a half, a quarter, an eighth, and the root of the room).
 fn useful(e: u64, room: u64, count: usize) -> Vec<u64> {
     if room < 2 || e < 2 {
         return Vec::new();
     }
-    let mut all: Vec<u64> = ceil_quotients(e, room.min(e))
+    let quotients: Vec<u64> = ceil_quotients(e, room.min(e))
         .into_iter()
         .filter(|f| *f > 1)
         .collect();
-    all.truncate(count);
+    let mut all: Vec<u64> = quotients.iter().copied().take(count).collect();
+    if count > 2 {
+        for part in [room / 2, room / 4, room / 8, room.isqrt()] {
+            let below = quotients.iter().copied().find(|f| *f <= part);
+            all.extend(below.filter(|f| !all.contains(f)));
+        }
+    }
     // The whole room, with a last round that is partly empty, leaves powers of two aligned.
     let power = 1 << room.min(e).ilog2();
     if !all.contains(&power) {
