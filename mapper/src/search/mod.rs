@@ -29,6 +29,7 @@ pub use key::Key;
 
 use presil_hwmodels::Operand;
 use presil_numerics::Bytes;
+use presil_workloads::Domain;
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
@@ -127,6 +128,8 @@ pub enum SearchError {
 
 /// Assignments of axes that are looked into.
 const ASSIGNMENTS: usize = 12;
+/// Positions of a mask that are analysed in full budget.
+const SHORT_MASK: u64 = 1024;
 /// Climbs from the best seeds.
 const CLIMBS: usize = 6;
 /// Plans that are analysed exactly before the last climb.
@@ -146,6 +149,7 @@ pub fn solve(
     options: &Options,
 ) -> Result<Solution, SearchError> {
     let frame = Frame::new(problem);
+    let options = &affordable(problem, options);
     let balanced = solve_towards(problem, &frame, Objective::Edp, options)?;
     if objective == Objective::Edp {
         return Ok(balanced);
@@ -166,6 +170,23 @@ pub fn solve(
         _ => single,
     };
     Ok(Solution { evaluated, ..best })
+}
+
+/// Fewer exact analyses for long masks: the work of one grows with the tiles along the mask's border, so with its
+/// length. The budget is that of masks of up to `SHORT_MASK` positions.
+fn affordable(problem: &Problem, options: &Options) -> Options {
+    let size = |d| problem.einsum.dim(d).size;
+    let length = match problem.einsum.domain {
+        Domain::Causal { query, key, .. } | Domain::Banded { query, key, .. } => {
+            size(query).min(size(key))
+        }
+        _ => 1,
+    };
+    let share = length.div_ceil(SHORT_MASK).max(1);
+    Options {
+        evaluations: (options.evaluations / share).max(2),
+        ..*options
+    }
 }
 
 /// One search towards an objective.
