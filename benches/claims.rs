@@ -3,8 +3,6 @@
 //! Whole processes are timed from outside, as a user waits for them. `cargo bench` runs all; the peers' figures
 //! that the README puts beside them were measured on two cores of the same class of machine.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented items")]
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;

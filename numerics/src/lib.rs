@@ -4,7 +4,7 @@
 //!
 //! - [`units`]: newtypes for every physical quantity, with checked parsing ("512 KiB") and printing;
 //! - [`time`]: clock domains and integer femtoseconds;
-//! - [`format`]: one element's encoding ([`Format`]);
+//! - [`mod@format`]: one element's encoding ([`Format`]);
 //! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;
 //! - [`precision`]: what a user asks for ("w4a16kv8");
 //! - [`lanes`]: the primitives that vector units are made of ([`LanePrimitive`]);

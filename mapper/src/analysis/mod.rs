@@ -4,7 +4,7 @@
 //!
 //! A storage node's buffer holds exactly the current tile of its operand: the elements that the points of the
 //! tile touch, inside the domain and in bounds (padding is not fetched, gaps of strides are not either). When the
-//! loops above it step, the elements of the next tile that it does not hold enter ([`flow`]); with
+//! loops above it step, the elements of the next tile that it does not hold enter (`flow`); with
 //! `Overlap::Refetch` a changed tile of an input enters whole (partial sums that the next tile needs always stay). Tiles without a point of the domain are skipped. A compute
 //! node holds nothing: each MAC takes its operands from the innermost storage.
 //!
@@ -28,7 +28,7 @@
 //!
 //! # Time and energy
 //!
-//! See [`time`]. Widths: inputs and weights have their mean stored bits. A value of the output has its final
+//! See `time`. Widths: inputs and weights have their mean stored bits. A value of the output has its final
 //! width when it crosses for the last time with its reduction complete, and the accumulator's before.
 
 pub(crate) mod bounds;
