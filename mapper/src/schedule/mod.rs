@@ -13,8 +13,11 @@
 //! weights with earlier ops, and what the first inference loads in addition.
 
 pub(crate) mod engines;
+mod facts;
+mod operands;
 mod price;
 mod residency;
+mod room;
 mod solve;
 mod tails;
 
@@ -88,6 +91,13 @@ pub enum Execution {
         /// Why.
         reason: String,
     },
+}
+
+impl Execution {
+    /// Whether it runs on an array by a mapping.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self, Self::Mapped { .. })
+    }
 }
 
 /// The weights that an op fetches, as far as fetching them can overlap with other ops. Bits of one repetition.

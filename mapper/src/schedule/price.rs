@@ -3,19 +3,21 @@
 use presil_hwmodels::{Chip, EngineId, EngineKind, NodeId, NodeKind, Operand};
 use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
-use presil_workloads::{Einsum, Graph, MapOperator, Op, OpId, OpKind, Role, TensorId};
+use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
 
 use super::engines::{self, Choice};
+use super::facts::{assumptions, scene_facts};
+use super::operands::{moved, stored, stored_operands};
 use super::residency::{self, Residency, Scene};
+use super::room::{tile_bits, usable, weight_memory};
 use super::solve::{self, Memo};
-use super::tails::{self, Tails};
+use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::{Cost, Resource};
 use crate::ledger::{self, Ledger, Stored, add_busy, add_energy, add_traffic};
-use crate::mapping::{Mapping, Step};
 use crate::problem::Problem;
 use crate::search::Solution;
-use crate::vector::{self, Moved, Operands};
+use crate::vector::{self, Operands};
 
 /// Schedules a checked graph.
 pub(super) fn schedule(
@@ -70,7 +72,10 @@ pub(super) fn schedule(
     let mut unmodelled = Vec::new();
     let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
     for (id, solution) in graph.ops.ids().zip(solutions) {
-        let op = pricer.op(id, solution);
+        // What was to run in the epilogue of an op that has no mapping runs by itself.
+        let tail_of = tails.into[id.0 as usize]
+            .filter(|into| tails.folded[id.0 as usize] || ops[*into].execution.is_mapped());
+        let op = pricer.op(id, tail_of, solution);
         let (name, class) = (&graph.ops[id].name, graph.ops[id].class.name());
         if let Execution::Unsupported { reason } = &op.execution {
             unmodelled.push(format!(
@@ -104,39 +109,6 @@ fn first_readers(graph: &Graph, base: &[TensorId]) -> Vec<Option<OpId>> {
         }
     }
     first
-}
-
-fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
-    let tensor = &graph.tensors[t];
-    let role = match tensor.role {
-        _ if output => Operand::Output,
-        Role::Weight | Role::Constant => Operand::Weight,
-        _ => Operand::Input,
-    };
-    let elements = tensor.elements();
-    let bits = tensor.bits().0 as f64 / elements.max(1) as f64;
-    let payload = tensor
-        .quantization
-        .storage(&tensor.shape)
-        .map_or(bits, |s| s.payload.0 as f64 / elements.max(1) as f64);
-    Stored {
-        home,
-        format: tensor.quantization.format,
-        elements,
-        bits,
-        payload,
-        role,
-    }
-}
-
-fn stored_operands(graph: &Graph, op: &Op, home: impl Fn(TensorId) -> NodeId) -> [Vec<Stored>; 2] {
-    let list = |tensors: &[TensorId], output| {
-        tensors
-            .iter()
-            .map(|t| stored(graph, *t, home(*t), output))
-            .collect()
-    };
-    [list(&op.inputs, false), list(&op.outputs, true)]
 }
 
 struct Pricer<'a> {
@@ -311,10 +283,16 @@ impl<'a> Pricer<'a> {
         ))
     }
 
-    fn op(&self, id: OpId, found: Option<Result<Found, String>>) -> ScheduledOp {
+    /// An op; `tail_of`: the op in whose epilogue it runs.
+    fn op(
+        &self,
+        id: OpId,
+        tail_of: Option<OpId>,
+        found: Option<Result<Found, String>>,
+    ) -> ScheduledOp {
         let Scene { chip, graph, .. } = self.scene;
         let op = &graph.ops[id];
-        if let Some(into) = self.scene.tails.into[id.0 as usize] {
+        if let Some(into) = tail_of {
             let (engine, how) = if self.scene.tails.folded[id.0 as usize] {
                 (None, "folded into the weights of")
             } else {
@@ -727,237 +705,4 @@ impl<'a> Pricer<'a> {
             extra.read(memory, s.role, elements, s.bits);
         }
     }
-}
-
-/// What ops without a mapping read and write in one step.
-fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
-    let whole = |tensors: &[TensorId], list: &[Stored], most: u64| -> Vec<Moved> {
-        let each = tensors.iter().zip(list);
-        each.map(|(t, s)| Moved {
-            stored: *s,
-            elements: graph.tensors[*t].elements().min(most),
-        })
-        .collect()
-    };
-    let all = |most: u64| {
-        [
-            whole(&op.inputs, operands.inputs, most),
-            whole(&op.outputs, operands.outputs, most),
-        ]
-    };
-    match &op.kind {
-        OpKind::Gather { rows, row_elements } => {
-            let [mut reads, writes] = all(u64::MAX);
-            if let Some(table) = reads.first_mut() {
-                table.elements = rows.saturating_mul(*row_elements);
-            }
-            [reads, writes]
-        }
-        OpKind::Move { elements } => all(*elements),
-        OpKind::Cascade(einsums) => {
-            let [mut reads, mut writes] = all(u64::MAX);
-            for (i, m) in reads.iter_mut().enumerate() {
-                let own = |a: &&presil_workloads::Access| matches!(a.place, Place::Input(p) if p as usize == i);
-                let most = einsums
-                    .iter()
-                    .flat_map(|e| {
-                        e.inputs
-                            .iter()
-                            .filter(own)
-                            .map(move |a| vector::touched(e, a))
-                    })
-                    .max();
-                m.elements = most.unwrap_or(m.elements);
-            }
-            for (i, m) in writes.iter_mut().enumerate() {
-                let own =
-                    |e: &&Einsum| matches!(e.output.place, Place::Output(p) if p as usize == i);
-                let most = einsums
-                    .iter()
-                    .filter(own)
-                    .map(|e| vector::touched(e, &e.output))
-                    .max();
-                m.elements = most.unwrap_or(m.elements);
-            }
-            [reads, writes]
-        }
-        _ => all(u64::MAX),
-    }
-}
-
-/// The outermost memory on chip that weights pass through on their way to an array (that of the first array for
-/// other engines).
-fn weight_memory(chip: &Chip, engine: Option<EngineId>) -> Option<NodeId> {
-    let compute = |id: EngineId| match chip.engines[id].kind {
-        EngineKind::Array { compute, .. } => Some(compute),
-        _ => None,
-    };
-    let compute = engine
-        .and_then(compute)
-        .or_else(|| chip.engines.ids().find_map(compute))?;
-    let keeps = |n: &NodeId| {
-        chip.nodes[*n]
-            .memory()
-            .is_some_and(|m| m.keeps.has(Operand::Weight))
-    };
-    chip.path(compute).into_iter().skip(1).find(keeps)
-}
-
-/// Capacity that tiles of an op can use: what is left, but no more than holds all operands that are not at home
-/// there, and in steps of a 64th of the memory, so that equal ops at different times are one problem.
-fn usable(
-    chip: &Chip,
-    memory: NodeId,
-    left: Bytes,
-    einsum: &Einsum,
-    home: [NodeId; 3],
-    bits: [f64; 3],
-    accumulate: f64,
-) -> Bytes {
-    let Some(m) = chip.nodes[memory].memory() else {
-        return left;
-    };
-    let mut all = 0.0;
-    for ((access, operand), bits) in einsum.operands().zip(Operand::ALL).zip(bits) {
-        if home[operand.index()] == memory || !m.keeps.has(operand) {
-            continue;
-        }
-        let bits = if operand == Operand::Output {
-            bits.max(accumulate)
-        } else {
-            bits
-        };
-        let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
-        all += (footprint(access, &sizes) * bits / 8.0).ceil() + 1.0;
-    }
-    let enough = all * f64::from(m.buffering.max(1));
-    if enough <= left.0 as f64 {
-        return Bytes(enough as u64);
-    }
-    let step = (m.capacity.0 / 64).max(1);
-    if left == m.capacity {
-        left
-    } else {
-        Bytes(left.0 / step * step)
-    }
-}
-
-/// Elements of the box that an operand's tile spans, padding included.
-fn footprint(access: &presil_workloads::Access, tile: &[u64]) -> f64 {
-    let rank = |r: &presil_workloads::Affine| {
-        let reach = r
-            .terms
-            .iter()
-            .map(|(d, c)| c.unsigned_abs() as f64 * (tile[d.0 as usize].max(1) - 1) as f64);
-        1.0 + reach.sum::<f64>()
-    };
-    access.ranks.iter().map(rank).product()
-}
-
-/// Bits of the tiles that a mapping keeps in one instance of a memory, by operand; whole tensors at home aside.
-fn tile_bits(mapping: &Mapping, memory: NodeId, einsum: &Einsum, bits: [f64; 3]) -> [f64; 3] {
-    let mut tile: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
-    let mut held = [0.0; 3];
-    let mut stored = [false; 3];
-    for step in mapping.steps() {
-        match *step {
-            Step::Temporal { dim, tile: t } | Step::Spatial { dim, tile: t, .. } => {
-                if let Some(slot) = tile.get_mut(dim.0 as usize) {
-                    *slot = t;
-                }
-            }
-            Step::Store {
-                memory: at,
-                operand,
-            } => {
-                let i = operand.index();
-                if at == memory
-                    && stored[i]
-                    && let Some(access) = einsum.operands().nth(i)
-                {
-                    held[i] += footprint(access, &tile) * bits[i];
-                }
-                stored[i] = true;
-            }
-        }
-    }
-    held
-}
-
-/// Facts that assumptions are made of.
-struct Facts {
-    resident: Vec<String>,
-    prefetch: bool,
-    epilogues: bool,
-    folded: bool,
-    arrays: bool,
-    cascades: Option<bool>,
-}
-
-fn scene_facts(chip: &Chip, graph: &Graph, tails: &Tails, residency: &Residency) -> Facts {
-    let mut resident: Vec<String> = Vec::new();
-    for home in &residency.home {
-        let name = &chip.nodes[*home].name;
-        if *home != chip.root() && !resident.contains(name) {
-            resident.push(name.clone());
-        }
-    }
-    let lanes = |op: &Op| matches!(&op.kind, OpKind::Cascade(e) if e.len() > 1 && e.iter().all(|e| matches!(e.map, MapOperator::Lanes(_))));
-    Facts {
-        resident,
-        prefetch: chip.mapspace.prefetch_weights,
-        epilogues: tails
-            .into
-            .iter()
-            .zip(&tails.folded)
-            .any(|(into, folded)| into.is_some() && !folded),
-        folded: tails.folded.contains(&true),
-        arrays: graph.ops.iter().any(|op| op.contraction().is_some()),
-        cascades: graph
-            .ops
-            .iter()
-            .any(lanes)
-            .then_some(chip.mapspace.fuse_cascades),
-    }
-}
-
-fn assumptions(facts: &Facts) -> Vec<String> {
-    let mut list = vec![
-        "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
-            .to_string(),
-    ];
-    if !facts.resident.is_empty() {
-        let names = facts.resident.join(", ");
-        list.push(format!(
-            "tensors stay in {names} between ops where they fit, those with most accesses for their life first"
-        ));
-    }
-    if facts.prefetch {
-        list.push(
-            "weights of later ops are fetched in the idle time of the root memory, as far as the chip has room".into(),
-        );
-    }
-    if facts.epilogues {
-        list.push("elementwise ops behind a MAC op run in its epilogue: no memory pass of their own, lanes overlap with the array".into());
-    }
-    if facts.folded {
-        list.push(
-            "batch norms behind a MAC op are folded into its weights and bias, as deployment does: they take no time"
-                .into(),
-        );
-    }
-    if facts.arrays {
-        list.push(
-            "accumulators become stored outputs in the array's output stage, at no time of its own"
-                .into(),
-        );
-    }
-    match facts.cascades {
-        Some(true) => list.push(
-            "parts of softmax and norms stay in the vector unit's memory where a row fits".into(),
-        ),
-        Some(false) => list.push("each pass of softmax and norms goes through memory".into()),
-        None => {}
-    }
-    list
 }

@@ -151,6 +151,31 @@ fn batch_norms_fold_into_the_weights_before_them() {
 }
 
 #[test]
+fn the_tail_of_an_op_without_a_mapping_runs_by_itself() {
+    let mut b = Builder::new("tail");
+    let x = b.input("x", &[1, 16, 32, 32]);
+    let c = b.conv2d("c", x, &Conv::square(32, 3, 1, 1)).unwrap();
+    let r = b.function("r", c, Function::Relu).unwrap();
+    b.output(r);
+    let graph = int8(b.finish().unwrap());
+    let mut chip = chip::chip();
+    for node in chip.nodes.iter_mut().skip(1) {
+        if let presil_hwmodels::NodeKind::Memory(m) = &mut node.kind {
+            m.capacity = presil_numerics::Bytes(0);
+            m.must_keep = m.keeps;
+        }
+    }
+    let s = schedule(&graph, &chip, &OPTIONS).unwrap();
+    assert!(!op(&graph, &s, "c").execution.is_mapped());
+    let tail = op(&graph, &s, "r");
+    assert!(
+        !matches!(tail.execution, Execution::Fused { .. }),
+        "{tail:?}"
+    );
+    assert!(tail.cost.time.0 > 0.0, "{tail:?}");
+}
+
+#[test]
 fn what_stays_on_chip_takes_no_dram_traffic() {
     let graph = residual();
     let mut chip = chip::chip();

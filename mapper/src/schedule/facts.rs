@@ -1,0 +1,90 @@
+//! What a schedule rests on, in words.
+
+use presil_hwmodels::Chip;
+use presil_workloads::{Graph, MapOperator, Op, OpKind};
+
+use super::residency::Residency;
+use super::tails::Tails;
+
+/// Facts that assumptions are made of.
+pub(super) struct Facts {
+    resident: Vec<String>,
+    prefetch: bool,
+    epilogues: bool,
+    folded: bool,
+    arrays: bool,
+    cascades: Option<bool>,
+}
+
+pub(super) fn scene_facts(
+    chip: &Chip,
+    graph: &Graph,
+    tails: &Tails,
+    residency: &Residency,
+) -> Facts {
+    let mut resident: Vec<String> = Vec::new();
+    for home in &residency.home {
+        let name = &chip.nodes[*home].name;
+        if *home != chip.root() && !resident.contains(name) {
+            resident.push(name.clone());
+        }
+    }
+    let lanes = |op: &Op| matches!(&op.kind, OpKind::Cascade(e) if e.len() > 1 && e.iter().all(|e| matches!(e.map, MapOperator::Lanes(_))));
+    Facts {
+        resident,
+        prefetch: chip.mapspace.prefetch_weights,
+        epilogues: tails
+            .into
+            .iter()
+            .zip(&tails.folded)
+            .any(|(into, folded)| into.is_some() && !folded),
+        folded: tails.folded.contains(&true),
+        arrays: graph.ops.iter().any(|op| op.contraction().is_some()),
+        cascades: graph
+            .ops
+            .iter()
+            .any(lanes)
+            .then_some(chip.mapspace.fuse_cascades),
+    }
+}
+
+pub(super) fn assumptions(facts: &Facts) -> Vec<String> {
+    let mut list = vec![
+        "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
+            .to_string(),
+    ];
+    if !facts.resident.is_empty() {
+        let names = facts.resident.join(", ");
+        list.push(format!(
+            "tensors stay in {names} between ops where they fit, those with most accesses for their life first"
+        ));
+    }
+    if facts.prefetch {
+        list.push(
+            "weights of later ops are fetched in the idle time of the root memory, as far as the chip has room".into(),
+        );
+    }
+    if facts.epilogues {
+        list.push("elementwise ops behind a MAC op run in its epilogue: no memory pass of their own, lanes overlap with the array".into());
+    }
+    if facts.folded {
+        list.push(
+            "batch norms behind a MAC op are folded into its weights and bias, as deployment does: they take no time"
+                .into(),
+        );
+    }
+    if facts.arrays {
+        list.push(
+            "accumulators become stored outputs in the array's output stage, at no time of its own"
+                .into(),
+        );
+    }
+    match facts.cascades {
+        Some(true) => list.push(
+            "parts of softmax and norms stay in the vector unit's memory where a row fits".into(),
+        ),
+        Some(false) => list.push("each pass of softmax and norms goes through memory".into()),
+        None => {}
+    }
+    list
+}
