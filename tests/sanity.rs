@@ -303,6 +303,19 @@ fn a_model_that_does_not_fit_is_named() {
 }
 
 #[test]
+fn activations_in_flash_are_named() {
+    let run = go(&Options::new("bert-base", "ethos-u55-256"));
+    assert!(
+        run.unmodelled.iter().any(|u| u.contains("flash")),
+        "{:?}",
+        run.unmodelled
+    );
+    // The camera network fits.
+    let small = go(&Options::new("mobilenet_v2", "ethos-u55-256"));
+    assert!(small.unmodelled.is_empty(), "{:?}", small.unmodelled);
+}
+
+#[test]
 fn the_objective_is_what_is_minimized() {
     for model in ["resnet18", "bert-base"] {
         let with = |objective| {

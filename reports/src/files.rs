@@ -159,11 +159,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(e.contains("report.html"), "{e}");
-        let left: Vec<_> = fs::read_dir(&dir)
+        let left: Vec<String> = fs::read_dir(&dir)
             .unwrap()
-            .map(|e| e.unwrap().file_name())
+            .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
             .collect();
-        assert_eq!(left, ["report.html"], "the temporary file is gone");
+        let temporary = left.iter().find(|name| name.starts_with('.'));
+        assert_eq!(temporary, None, "the temporary file is gone");
+        assert!(
+            left.iter().any(|name| name == "run.json"),
+            "the others are kept: {left:?}"
+        );
         let file = dir.join("file");
         fs::write(&file, "x").unwrap();
         assert!(

@@ -545,7 +545,7 @@ mod tests {
         ] {
             assert!(t.contains(part), "{part} is missing in\n{t}");
         }
-        assert!(t.contains("! 1 op is not fully in these figures"));
+        assert!(t.contains("! Not fully in these figures"));
         let t = table(&sample::llm(), 100, false);
         for part in [
             "TTFT",

@@ -1,6 +1,6 @@
 //! What the root memory holds and moves, by what it is.
 
-use presil_hwmodels::{Chip, Operand};
+use presil_hwmodels::{Chip, MemoryKind, Operand};
 use presil_mapper::schedule::Schedule;
 use presil_numerics::Bytes;
 use presil_workloads::tensor::Role;
@@ -43,6 +43,25 @@ fn operand(op: &Op, operand: Operand) -> Option<TensorId> {
         Operand::Weight => op.inputs.get(1).or(op.inputs.first()).copied(),
         Operand::Output => op.outputs.first().copied(),
     }
+}
+
+/// Says so where tensors spill into a root memory that products do not write while they run.
+pub(super) fn spill(chip: &Chip, phases: &[Phase]) -> Option<String> {
+    let name = &chip.nodes[chip.root()].name;
+    let written = phases
+        .iter()
+        .flat_map(|p| &p.traffic)
+        .filter(|t| t.memory == *name)
+        .map(|t| t.write_bytes)
+        .fold(0.0, f64::max);
+    let flash = chip.nodes[chip.root()].memory()?.kind == MemoryKind::Flash;
+    (flash && written > 0.0).then(|| {
+        let written = Bytes(written as u64);
+        format!(
+            "capacity: the memories on the chip hold too little; {written} of activations are written to `{name}`, \
+             which is flash: the figures are as if it could be"
+        )
+    })
 }
 
 /// Says so where weights and caches do not fit into the root memory in some phase.

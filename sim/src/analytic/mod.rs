@@ -259,6 +259,7 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
         push_new(&mut assumptions, a);
     }
     unmodelled.extend(capacity::overflow(chip, &phases));
+    unmodelled.extend(capacity::spill(chip, &phases));
     for u in phases.iter().flat_map(|p| &p.unmodelled) {
         push_new(&mut unmodelled, u);
     }
