@@ -6,7 +6,7 @@ use presil_numerics::Bytes;
 use presil_workloads::tensor::Role;
 use presil_workloads::{Graph, Op, TensorId};
 
-use crate::run::Phase;
+use crate::run::{OpRun, Phase};
 
 /// Bytes of the root memory, read and written, by what they are. An access belongs to the tensor that is the
 /// operand: the first or second input, or the first output.
@@ -48,12 +48,18 @@ fn operand(op: &Op, operand: Operand) -> Option<TensorId> {
 /// Says so where tensors spill into a root memory that products do not write while they run.
 pub(super) fn spill(chip: &Chip, phases: &[Phase]) -> Option<String> {
     let name = &chip.nodes[chip.root()].name;
-    let written = phases
-        .iter()
-        .flat_map(|p| &p.traffic)
-        .filter(|t| t.memory == *name)
-        .map(|t| t.write_bytes)
-        .fold(0.0, f64::max);
+    let of_op = |op: &OpRun| {
+        let root = op.traffic.iter().find(|t| t.memory == *name);
+        root.map(|t| t.write_bytes).filter(|b| *b > 0.0)
+    };
+    // The last op that writes gives the result back.
+    let of_phase = |p: &Phase| {
+        let writes: Vec<f64> = p.ops.iter().filter_map(of_op).collect();
+        writes
+            .split_last()
+            .map_or(0.0, |(_, others)| others.iter().sum())
+    };
+    let written = phases.iter().map(of_phase).fold(0.0, f64::max);
     let flash = chip.nodes[chip.root()].memory()?.kind == MemoryKind::Flash;
     (flash && written > 0.0).then(|| {
         let written = Bytes(written as u64);

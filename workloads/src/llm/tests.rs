@@ -1,7 +1,5 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::time::{Duration, Instant};
-
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -283,15 +281,13 @@ fn parameters_equal_the_published_ones() {
 }
 
 #[test]
-fn every_shipped_model_builds_small_and_fast() {
+fn every_shipped_model_builds_small() {
     assert!(names().is_sorted());
     assert_eq!(names().len(), 45);
     for name in names() {
         for pass in [Pass::Prefill { prompt: 700 }, Pass::Decode { context: 700 }] {
             for absorb_mla in [false, true] {
-                let start = Instant::now();
                 let graph = graph(name, pass, 3, absorb_mla);
-                assert!(start.elapsed() < Duration::from_millis(200), "{name}");
                 assert!(graph.ops.len() < 320, "{name} has {} ops", graph.ops.len());
                 let output = graph
                     .tensors
@@ -309,20 +305,6 @@ fn every_shipped_model_builds_small_and_fast() {
         "{}",
         graph.ops.len()
     );
-    let config = config("llama3-70b");
-    let fastest = (0..20).map(|_| {
-        let start = Instant::now();
-        build(
-            &config,
-            &Request {
-                pass,
-                ..Request::default()
-            },
-        )
-        .unwrap();
-        start.elapsed()
-    });
-    assert!(fastest.min().unwrap() < Duration::from_millis(5));
 }
 
 #[test]
@@ -669,9 +651,8 @@ fn defaults_are_those_of_the_configuration_classes() {
     );
 }
 
-/// Reads and, if that works, builds; the time that took.
-fn survive(text: &str, batch: u64, pass: Pass, absorb_mla: bool) -> Duration {
-    let start = Instant::now();
+/// Reads and, if that works, builds and counts.
+fn survive(text: &str, batch: u64, pass: Pass, absorb_mla: bool) {
     if let Ok(config) = Config::read("fuzz", text) {
         let request = Request {
             batch,
@@ -684,7 +665,6 @@ fn survive(text: &str, batch: u64, pass: Pass, absorb_mla: bool) -> Duration {
             config.kv_elements(u64::MAX);
         }
     }
-    start.elapsed()
 }
 
 fn sizes() -> impl Strategy<Value = u64> {
@@ -736,8 +716,8 @@ proptest! {
     #[test]
     fn random_text_never_panics(text in "\\PC*", json in "[\\[\\]{}:,\"a-z0-9 \\\\]{0,40}") {
         let pass = Pass::Decode { context: 5 };
-        prop_assert!(survive(&text, 1, pass, true) < Duration::from_secs(1));
-        prop_assert!(survive(&json, 1, pass, true) < Duration::from_secs(1));
+        survive(&text, 1, pass, true);
+        survive(&json, 1, pass, true);
     }
 
     #[test]
@@ -762,8 +742,8 @@ proptest! {
             bytes[i] = byte;
         }
         let text = String::from_utf8_lossy(&bytes);
-        prop_assert!(survive(&text, batch, pass, absorb) < Duration::from_secs(1));
+        survive(&text, batch, pass, absorb);
         let modest = Pass::Prefill { prompt: 65 };
-        prop_assert!(survive(&text, 2, modest, absorb) < Duration::from_secs(1));
+        survive(&text, 2, modest, absorb);
     }
 }

