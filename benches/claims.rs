@@ -1,7 +1,6 @@
 //! Benchmarks of the claims that the README makes: one group a claim.
 //!
-//! Whole processes are timed from outside, as a user waits for them. `cargo bench` runs all; the peers' figures
-//! that the README puts beside them were measured on two cores of the same class of machine.
+//! Whole processes are timed from outside, as a user waits for them, on one thread. `cargo bench` runs all.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
