@@ -17,9 +17,13 @@
 //! This crate knows no model file, no chip file and no report.
 
 pub mod analysis;
+pub mod case;
+pub mod conventions;
 pub mod cost;
 pub mod formats;
+pub mod hierarchy;
 pub mod ledger;
+pub mod looptree;
 pub mod mapping;
 #[cfg(test)]
 mod oracle;
