@@ -10,6 +10,8 @@
 //! - [`analysis`]: exact counts of a mapping (convention `physical`); `oracle` (in the tests): the same by brute force;
 //! - [`cost`]: time and energy from counts;
 //! - [`search`]: the best mapping of a problem;
+//! - [`hierarchy`], [`looptree`], [`conventions`], [`case`](mod@case): one path of levels, mappings on it, what they cost as each
+//!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
@@ -22,6 +24,7 @@ pub mod conventions;
 pub mod cost;
 pub mod formats;
 pub mod hierarchy;
+pub mod interop;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;

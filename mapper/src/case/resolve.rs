@@ -77,9 +77,13 @@ fn check_levels(spec: &CaseSpec, elsewhere: bool, problems: &mut Problems) {
         }
         let last = i + 1 == levels.len();
         let (message, help) = match level {
-            LevelSpec::Compute(_) if !last => (
+            LevelSpec::Compute(c) if !last && c.einsums.is_none() => (
                 "compute units are the last level",
-                "move this level to the end",
+                "move this level to the end, or name the `einsums` that run on it",
+            ),
+            LevelSpec::Compute(c) if last && c.einsums.is_some() => (
+                "the last level computes what no other does",
+                "leave its `einsums` out",
             ),
             LevelSpec::Memory(_) | LevelSpec::Fanout(_) if last => (
                 "the last level computes",
@@ -561,12 +565,10 @@ impl Context<'_> {
                     return None;
                 }
             },
-            _ => machine::resolve(
-                &self.spec.name.value,
-                &self.spec.level,
-                seen.clone(),
-                problems,
-            ),
+            _ => {
+                let path = self.path(&self.names[i], problems);
+                machine::resolve(&self.spec.name.value, &path, seen.clone(), problems)
+            }
         };
         let constraints = Constraints {
             levels: self.constraints(i, &hierarchy, &seen, problems),
@@ -596,6 +598,32 @@ impl Context<'_> {
         })
     }
 
+    /// The levels that an einsum sees: those up to the compute units that name it, without other such units.
+    fn path(&self, einsum: &str, problems: &mut Problems) -> Vec<LevelSpec> {
+        let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let mut path = Vec::new();
+        for level in &self.spec.level {
+            let named = match level {
+                LevelSpec::Compute(c) => c.einsums.as_ref(),
+                _ => None,
+            };
+            for name in named.into_iter().flatten() {
+                if !known.contains(&name.value.as_str()) {
+                    unknown(name, "einsum of this case", &known, problems);
+                }
+            }
+            match named.map(|n| n.iter().any(|n| n.value == einsum)) {
+                Some(false) => continue,
+                Some(true) => {
+                    path.push(level.clone());
+                    break;
+                }
+                None => path.push(level.clone()),
+            }
+        }
+        path
+    }
+
     fn constraints(
         &self,
         i: usize,
@@ -608,6 +636,19 @@ impl Context<'_> {
             None => true,
         };
         let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let mut levels: Vec<&str> = self
+            .spec
+            .level
+            .iter()
+            .map(|l| &l.name().value[..])
+            .collect();
+        levels.extend(hierarchy.levels.iter().map(Level::name));
+        levels.dedup();
+        for constraint in &self.spec.constraint {
+            if !levels.contains(&constraint.level.value.as_str()) {
+                unknown(&constraint.level, "level", &levels, problems);
+            }
+        }
         for name in self
             .spec
             .constraint
@@ -631,11 +672,8 @@ fn constraint(
     seen: &Seen<'_>,
     problems: &mut Problems,
 ) -> Option<LevelConstraint> {
-    let Some(level) = hierarchy.level(&spec.level.value) else {
-        let known: Vec<&str> = hierarchy.levels.iter().map(Level::name).collect();
-        unknown(&spec.level, "level", &known, problems);
-        return None;
-    };
+    // An einsum whose path ends further out does not see the level.
+    let level = hierarchy.level(&spec.level.value)?;
     let mut trips = Vec::new();
     for (name, n) in &spec.trips.0 {
         if n.value == 0 {

@@ -177,10 +177,12 @@ spec_tables! {
         pub min_usage: Option<f64>,
     }
 
-    /// The compute units, the innermost level.
+    /// Compute units: the innermost level. One that names einsums stands further out, and ends their path.
     pub struct ComputeSpec {
         /// Name.
         pub compute: At<String>,
+        /// Einsums that run here, where others go on to a level further in.
+        pub einsums: Option<Vec<At<String>>>,
         /// Picojoules of an operation.
         pub energy: Option<f64>,
         /// Operations of a unit in a cycle; 1 if nothing is said.

@@ -10,7 +10,9 @@ use thiserror::Error;
 use super::nest::{self, Names};
 use super::spec::Transfers;
 use super::{Case, CaseEinsum};
-use crate::hierarchy::{Axis, FanoutLevel, Level, Mask, MemoryLevel, Port, Transfer, access_of};
+use crate::hierarchy::{
+    Axis, ComputeLevel, FanoutLevel, Level, Mask, MemoryLevel, Port, Transfer, access_of,
+};
 use crate::looptree::LoopTree;
 
 /// Why a case cannot be written as a case file.
@@ -58,29 +60,63 @@ pub fn write(case: &Case, mappings: &[Option<LoopTree>]) -> Result<String, Write
         let given = mappings.get(i).and_then(Option::as_ref);
         einsum(&mut out, case, i, given.or(e.mapping.as_ref()))?;
     }
-    let first = case.einsums.first().map(|e| e.hierarchy.levels.as_slice());
-    for (l, level) in first.unwrap_or_default().iter().enumerate() {
+    for (l, level) in longest(case).iter().enumerate() {
+        side_computes(&mut out, case, l);
         match level {
             Level::Memory(m) => memory(&mut out, case, l, m),
             Level::Fanout(f) => fanout(&mut out, case, l, f),
-            Level::Compute(c) => {
-                let _ = writeln!(out, "\n[[level]]\ncompute = {}", quoted(&c.name));
-                key(&mut out, "energy", c.energy, 0.0);
-                key(&mut out, "rate", c.rate, 1.0);
-                key(&mut out, "leakage", c.leakage, 0.0);
-            }
+            Level::Compute(c) => compute(&mut out, c),
         }
     }
     constraints(&mut out, case);
     Ok(out)
 }
 
+/// The levels of the einsum whose path is longest; those of the others end further out.
+fn longest(case: &Case) -> &[Level] {
+    let mut longest: &[Level] = &[];
+    for e in &case.einsums {
+        if e.hierarchy.levels.len() > longest.len() {
+            longest = &e.hierarchy.levels;
+        }
+    }
+    longest
+}
+
+fn compute(out: &mut String, c: &ComputeLevel) {
+    let _ = writeln!(out, "\n[[level]]\ncompute = {}", quoted(&c.name));
+    key(out, "energy", c.energy, 0.0);
+    key(out, "rate", c.rate, 1.0);
+    key(out, "leakage", c.leakage, 0.0);
+}
+
+/// Compute units that stand in front of level `level`, with the einsums whose path ends there.
+fn side_computes(out: &mut String, case: &Case, level: usize) {
+    let most = longest(case).len();
+    let ends_here = |e: &CaseEinsum| e.hierarchy.levels.len() == level + 1 && level + 1 < most;
+    let mut told: Vec<&ComputeLevel> = Vec::new();
+    for e in case.einsums.iter().filter(|e| ends_here(e)) {
+        let Some(c) = e.hierarchy.compute().filter(|c| !told.contains(c)) else {
+            continue;
+        };
+        told.push(c);
+        let same = |e: &&CaseEinsum| ends_here(e) && e.hierarchy.compute() == Some(c);
+        let names: Vec<&str> = case
+            .einsums
+            .iter()
+            .filter(same)
+            .map(|e| &e.name[..])
+            .collect();
+        compute(out, c);
+        let _ = writeln!(out, "einsums = {names:?}");
+    }
+}
+
 /// Whether the form can say the case.
 fn check(case: &Case) -> Result<(), WriteError> {
     check_names(case)?;
-    let Some(first) = case.einsums.first() else {
-        return Ok(());
-    };
+    let base = longest(case);
+    let base_of = case.einsums.iter().find(|e| e.hierarchy.levels == base);
     for e in &case.einsums {
         let sum = e.einsum.reduce == ReduceOperator::Sum && e.einsum.domain == Domain::Dense;
         let named = |d| e.einsum.operands().any(|o| Einsum::names(o, d));
@@ -91,14 +127,20 @@ fn check(case: &Case) -> Result<(), WriteError> {
         if !sum || loose.is_some() {
             return Err(WriteError::Einsum(e.name.clone()));
         }
-        let (a, b) = (&first.hierarchy.levels, &e.hierarchy.levels);
-        let differs = a.iter().zip(b).find(|(x, y)| {
-            !same_but_sets(x, y) || accept_differently((x, &first.einsum), (y, &e.einsum))
-        });
-        if a.len() != b.len() || differs.is_some() {
+        let (levels, mut same) = (&e.hierarchy.levels, base.len());
+        if levels.len() < base.len() {
+            // Its path may end at compute units of its own.
+            same = levels.len().saturating_sub(1);
+        }
+        let other = base_of.map_or(&e.einsum, |b| &b.einsum);
+        let differs = base[..same]
+            .iter()
+            .zip(levels)
+            .find(|(x, y)| !same_but_sets(x, y) || accept_differently((x, other), (y, &e.einsum)));
+        if let Some((_, level)) = differs {
             return Err(WriteError::Machines {
                 einsum: e.name.clone(),
-                level: differs.map_or("all", |(_, b)| b.name()).into(),
+                level: level.name().into(),
             });
         }
     }
@@ -314,16 +356,17 @@ fn einsum(
 
 /// The set that holds these operands in each einsum: `All`, `Nothing`, tensors, or `EINSUM.TENSOR` where a tensor
 /// is in it in one einsum only.
-fn set(case: &Case, of: impl Fn(&CaseEinsum) -> Mask) -> String {
-    let uses: Vec<(&str, usize, bool)> = case
-        .einsums
-        .iter()
-        .flat_map(|e| {
-            let mask = of(e);
-            let operands = e.operands.iter().enumerate();
-            operands.map(move |(o, t)| (e.name.as_str(), *t, mask.has(o)))
-        })
-        .collect();
+///
+/// An einsum without the level (`None`) has no say.
+fn set(case: &Case, of: impl Fn(&CaseEinsum) -> Option<Mask>) -> String {
+    let mut uses: Vec<(&str, usize, bool)> = Vec::new();
+    for e in &case.einsums {
+        let Some(mask) = of(e) else {
+            continue;
+        };
+        let operands = e.operands.iter().enumerate();
+        uses.extend(operands.map(|(o, t)| (e.name.as_str(), *t, mask.has(o))));
+    }
     if uses.iter().all(|u| u.2) {
         return "All".into();
     }
@@ -364,8 +407,7 @@ fn memory(out: &mut String, case: &Case, level: usize, m: &MemoryLevel) {
     if !m.serves.is_empty() {
         let _ = writeln!(out, "serves = {:?}", m.serves);
     }
-    let mask =
-        |of: fn(&MemoryLevel) -> Mask| set(case, |e| memory_of(e, level).map_or(Mask::NONE, of));
+    let mask = |of: fn(&MemoryLevel) -> Mask| set(case, |e| memory_of(e, level).map(of));
     let sets = [
         ("keeps", mask(|m| m.keeps), "All"),
         ("must_keep", mask(|m| m.must_keep), "Nothing"),
@@ -404,7 +446,8 @@ fn stored_bits(out: &mut String, case: &Case, level: usize) {
     for bits in widths {
         let here = |e: &CaseEinsum| {
             let those = (0..e.operands.len()).filter(|o| differs(e, *o) == Some(bits));
-            those.fold(Mask::NONE, Mask::with)
+            let those = those.fold(Mask::NONE, Mask::with);
+            memory_of(e, level).map(|_| those)
         };
         let set = set(case, here);
         let _ = writeln!(out, "bits.{} = {}", quoted(&set), number_text(bits));
@@ -418,10 +461,9 @@ fn port_text(out: &mut String, case: &Case, level: usize, p: usize, port: &Port)
     key(out, "granule", port.granule, 1.0);
     let by_transfer = Transfer::ALL.map(|transfer| {
         let carried = set(case, |e| {
-            let port = memory_of(e, level).and_then(|m| m.ports.get(p));
-            let carries = port.map_or(&[][..], |p| &p.carries);
-            let those = carries.iter().filter(|(_, t)| *t == transfer);
-            those.fold(Mask::NONE, |m, (o, _)| m.with(*o))
+            let port = memory_of(e, level)?.ports.get(p)?;
+            let those = port.carries.iter().filter(|(_, t)| *t == transfer);
+            Some(those.fold(Mask::NONE, |m, (o, _)| m.with(*o)))
         });
         (transfer, carried)
     });
@@ -444,8 +486,7 @@ fn fanout(out: &mut String, case: &Case, level: usize, fanout: &FanoutLevel) {
             let level = e.hierarchy.levels.get(level).and_then(Level::fanout)?;
             level.axes.get(a).cloned()
         };
-        let mask =
-            |of: fn(&Axis) -> Mask| set(case, |e| axis_of(e).map_or(Mask::NONE, |axis| of(&axis)));
+        let mask = |of: fn(&Axis) -> Mask| set(case, |e| axis_of(e).map(|axis| of(&axis)));
         let _ = writeln!(out, "[[level.axis]]\nname = {}", quoted(&axis.name));
         let _ = writeln!(out, "size = {}", axis.size);
         let sets = [

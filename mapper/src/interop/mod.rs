@@ -1,0 +1,3 @@
+//! Files of peers as cases of presil, and back.
+
+pub mod accelforge;
