@@ -10,8 +10,9 @@
 //!
 //! The five nouns are [`Graph`], [`Chip`], [`Mapping`], [`Schedule`] and [`Run`];
 //! everything else is a function between them. Each command of the `presil` program is a function here first:
-//! [`run::run`], [`inspect::inspect`], [`validate::validate`].
+//! [`run::run`], [`eval::evaluate`], [`inspect::inspect`], [`validate::validate()`].
 
+pub mod eval;
 pub mod inspect;
 pub mod run;
 pub mod validate;

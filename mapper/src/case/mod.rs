@@ -6,10 +6,12 @@
 //! text --read--> CaseSpec --resolve--> Case --write--> text
 //! ```
 //!
-//! - [`read`]: TOML or JSON text to a case, all mistakes at once; [`spec`]: what a file says; [`quantity`],
-//!   [`expression`], [`sets`], [`nest`]: the small languages in it; [`machine`], [`resolve`]: what it means;
-//! - [`write`]: a case (with its mapping) as a case file; [`schema`]: JSON Schema of the form.
+//! - [`read`](mod@read): TOML or JSON text to a case, all mistakes at once; [`spec`]: what a file says; [`quantity`],
+//!   [`expression`], [`sets`], [`nest`]: the small languages in it; [`machine`], [`resolve`](mod@resolve): what it means;
+//! - [`chip`](mod@chip): the machine of a case that names a chip;
+//! - [`write`](mod@write): a case (with its mapping) as a case file; [`schema`]: JSON Schema of the form.
 
+pub mod chip;
 pub mod expression;
 pub mod machine;
 pub mod nest;

@@ -1,3 +1,3 @@
-//! Files of peers as cases of presil, and back.
+//! What other tools read and write, as values: text in, [`crate::case::Case`] out, and back. No file is touched.
 
 pub mod accelforge;
