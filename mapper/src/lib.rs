@@ -25,6 +25,7 @@ pub mod hierarchy;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;
+pub mod optimum;
 #[cfg(test)]
 mod oracle;
 pub mod problem;
