@@ -1,0 +1,3 @@
+//! What other tools read and write, as values: text in, [`crate::case::Case`] out, and back. No file is touched.
+
+pub mod timeloop;
