@@ -118,6 +118,8 @@ pub struct MemoryLevel {
     pub bits: Vec<f64>,
     /// Elements that one access moves together.
     pub block: u64,
+    /// Instances that share one physical array: an access of all of them together is paid once (1: none share).
+    pub cluster: u64,
     /// Picojoules of reading a bit.
     pub read_energy: f64,
     /// Picojoules of writing a bit from above.
@@ -150,6 +152,7 @@ impl MemoryLevel {
             buffering: 1.0,
             bits: vec![bits; operands],
             block: 1,
+            cluster: 1,
             read_energy: 0.0,
             write_energy: 0.0,
             update_energy: 0.0,
