@@ -99,6 +99,8 @@ pub struct CyclePart {
 pub struct Evaluation {
     /// Accesses by level and operand, outermost level first.
     pub accesses: Vec<Accesses>,
+    /// The same in words of the ports, for conventions that count and price those; else empty.
+    pub words: Vec<Accesses>,
     /// Energy by level, operand and action.
     pub energy: Vec<ActionEnergy>,
     /// Parts of the time.
