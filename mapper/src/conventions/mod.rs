@@ -4,6 +4,7 @@
 //! differently; each convention here reproduces one of them exactly, on the same [`Hierarchy`] and [`LoopTree`],
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
+pub mod scalesim;
 pub mod zigzag;
 
 use presil_workloads::Einsum;
@@ -156,6 +157,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, ConventionError> {
     match convention {
         Convention::ZigZag => zigzag::evaluate(einsum, hierarchy, tree),
+        Convention::ScaleSim => Err(scalesim::no_mapping()),
         _ => {
             tree.check(einsum, hierarchy)?;
             Err(ConventionError::Beyond {

@@ -267,7 +267,7 @@ fn port_edges(
 }
 
 /// Takes `spare` cycles off, from the longest first, none below its least.
-fn borrow(cycles: &mut [f64], least: &[f64], mut spare: f64) {
+pub(super) fn borrow(cycles: &mut [f64], least: &[f64], mut spare: f64) {
     let mut order: Vec<usize> = (0..cycles.len()).collect();
     order.sort_by(|a, b| cycles[*b].total_cmp(&cycles[*a]));
     for i in order {
