@@ -22,8 +22,8 @@
 //! others walk their own states.
 //!
 //! Spatial loops are instances: each has states of its own, and the sums run over instances. Instances that one
-//! transfer serves (multicast; reduced outputs) are merged: seen from above they are one buffer that holds the
-//! union of their tiles, and has work when one of them has.
+//! transfer serves (multicast; reduced outputs; shared overlap) are merged: seen from above they are one buffer
+//! that holds the union of their tiles, and has work when one of them has.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ pub(crate) enum Role {
     Time,
     /// Iterations are buffers of their own.
     Space,
-    /// Iterations are one buffer; the operand does not have the dimension.
+    /// Iterations are one buffer, which holds the union of their tiles.
     Merged,
     /// Only the iteration of this digit is looked at.
     Fixed(u64),
@@ -221,10 +221,18 @@ fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
             false,
         ),
         Shape::Plain => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), true),
-        Shape::Affine(rank) if retain == Retain::Nothing => {
+        Shape::Affine(rank)
+            if retain == Retain::Nothing && !own.iter().any(|o| o.1 == Role::Merged) =>
+        {
             total(window_points(g, rank, sizes, &own))
         }
-        Shape::Plane { region, .. } if retain == Retain::Nothing => {
+        Shape::Plane { region, a, b } if retain == Retain::Nothing => {
+            // Points that differ in a dimension of the operand have nothing in common.
+            let has = |dim: usize| (*a && dim == region.a) || (*b && dim == region.b);
+            let mut own = own;
+            own.iter_mut()
+                .filter(|(l, r)| *r == Role::Merged && has(l.dim))
+                .for_each(|(_, r)| *r = Role::Space);
             total(plane::compute(*region, sizes, &own))
         }
         Shape::Plane { region, .. } => plane::buffer(g, *region, sizes, tiles, &own, retain),
@@ -277,7 +285,8 @@ fn window_points(g: &Group, rank: &Rank, sizes: &[u64], own: &[(Loop, Role)]) ->
     }
 }
 
-/// Closed form of one dimension: tiles of a plain one are equal or disjoint, an absent one is the unit.
+/// Closed form of one dimension: tiles of a plain one (and unions of merged ones) are equal or disjoint, an absent
+/// one is the unit.
 fn closed(digits: &Digits, plain: bool) -> Profile {
     let count = digits.inner_loops();
     if plain {

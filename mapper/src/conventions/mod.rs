@@ -4,6 +4,8 @@
 //! differently; each convention here reproduces one of them exactly, on the same [`Hierarchy`] and [`LoopTree`],
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
+pub mod physical;
+
 use presil_workloads::Einsum;
 use thiserror::Error;
 
@@ -151,8 +153,11 @@ pub fn evaluate(
     tree: &LoopTree,
 ) -> Result<Evaluation, ConventionError> {
     tree.check(einsum, hierarchy)?;
-    Err(ConventionError::Beyond {
-        convention: convention.name(),
-        reason: "is not built yet".into(),
-    })
+    match convention {
+        Convention::Physical => physical::evaluate(einsum, hierarchy, tree),
+        _ => Err(ConventionError::Beyond {
+            convention: convention.name(),
+            reason: "is not built yet".into(),
+        }),
+    }
 }
