@@ -105,8 +105,8 @@ fn memory(problem: &Problem, nest: &Nest, mac: &Compute, place: usize) -> Memory
 fn width(problem: &Problem, nest: &Nest, operand: Operand, place: usize) -> f64 {
     let chain = &nest.chains[operand.index()];
     let order = chain.iter().position(|s| s.level == place);
-    let partial = operand == Operand::Output
-        && order.is_some_and(|order| nest.holds_partial(problem.einsum, order));
+    let partial =
+        operand == Operand::Output && order.is_some_and(|order| nest.holds_partial(order));
     if partial {
         problem.accumulate.bits() as f64
     } else {

@@ -13,9 +13,13 @@ use crate::problem::Problem;
 /// Distinct elements of an operand that the points of the domain touch, in bounds. Expected (and rounded) for the
 /// weights of ragged groups.
 pub fn touched_elements(einsum: &Einsum, operand: Operand) -> u128 {
-    access(einsum, operand).map_or(0, |a| {
-        touched_by(einsum, a, &Pattern::of(einsum, Some(a), Region::of(einsum)))
-    })
+    access(einsum, operand).map_or(0, |a| touched_of(einsum, a))
+}
+
+/// The same, of any access of the einsum.
+pub fn touched_of(einsum: &Einsum, access: &Access) -> u128 {
+    let pattern = Pattern::of(einsum, Some(access), Region::of(einsum));
+    touched_by(einsum, access, &pattern)
 }
 
 /// The same, of an access of a known pattern.

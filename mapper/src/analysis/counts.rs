@@ -6,7 +6,7 @@ use presil_workloads::{Access, Domain, Einsum};
 
 use super::bounds::touched_by;
 use super::flow::{Flow, Retain, Role};
-use super::nest::{Nest, Store, scatters};
+use super::nest::{Nest, Store};
 use super::pattern::Pattern;
 use super::region::Region;
 use crate::hierarchy::{access_of, operand_count};
@@ -123,7 +123,7 @@ impl<'a> Counts<'a> {
     /// Counts the traffic of a nest.
     pub(crate) fn new(einsum: &'a Einsum, prepared: &'a Prepared, nest: &'a Nest) -> Self {
         let ones = vec![1; prepared.sizes.len()];
-        let all = Flow::new(
+        let all = Flow::unsummed(
             &prepared.everything,
             &prepared.sizes,
             ones,
@@ -164,7 +164,7 @@ impl<'a> Counts<'a> {
                 again: 0,
                 returned: 0,
                 finals: 0,
-                child_partial: output && self.nest.holds_partial(self.einsum, order + 1),
+                child_partial: output && self.nest.holds_partial(order + 1),
                 parent_share: 1.0,
                 child_share: 1.0,
             };
@@ -184,9 +184,8 @@ impl<'a> Counts<'a> {
     /// What is added to, comes back and is final of the outputs that arrive.
     fn sums(&self, edge: &mut Edge, fresh: u128) {
         let apart = |from: usize| {
-            self.spatial(from, edge.to).any(|i| {
-                scatters(self.einsum, self.nest.loops[i].dim) && self.merged(edge, i) == Role::Space
-            })
+            self.spatial(from, edge.to)
+                .any(|i| self.nest.loops[i].scatters && self.merged(edge, i) == Role::Space)
         };
         let (added_above, never_final) = (apart(edge.from), apart(0));
         edge.again = edge.served.saturating_sub(fresh);
@@ -232,7 +231,7 @@ impl<'a> Counts<'a> {
 
     /// What a spatial loop is to the parent of an edge.
     fn merged(&self, edge: &Edge, i: usize) -> Role {
-        if i >= edge.from && self.nest.merges(self.einsum, edge.operand, i) {
+        if i >= edge.from && self.nest.loops[i].serves(edge.operand) {
             Role::Merged
         } else {
             Role::Space

@@ -4,6 +4,8 @@
 //! unless `i == n`. Counting such digits with some of them held is a product of radices for each position where
 //! a free digit first falls below `n`.
 
+use smallvec::SmallVec;
+
 use super::flow::Role;
 use super::nest::Loop;
 
@@ -22,7 +24,7 @@ struct Digit {
 /// The loops of one dimension.
 #[derive(Debug, Clone)]
 pub(crate) struct Digits {
-    loops: Vec<Digit>,
+    loops: SmallVec<[Digit; 8]>,
     tile: u64,
     /// Elements of the last tile.
     rest: u64,
@@ -65,22 +67,21 @@ impl Digits {
     }
 
     /// Existing tiles whose digits are `held` where that gives one, and whether the last tile is among them.
-    fn count(&self, held: impl Fn(usize) -> Option<u64>) -> (u128, bool) {
-        let free = |(i, l): (usize, &Digit)| held(i).map_or(u128::from(l.trips), |_| 1);
-        let mut free: u128 = self.loops.iter().enumerate().map(free).product();
-        let mut count = 0;
-        for (i, l) in self.loops.iter().enumerate() {
+    fn count(&self, held: impl Fn(usize) -> Option<u64>) -> (u64, bool) {
+        // Of the digits from a loop inwards: how many there are, how many are not behind the last tile's.
+        let (mut all, mut existing, mut ends) = (1u64, 1u64, true);
+        for (i, l) in self.loops.iter().enumerate().rev() {
             match held(i) {
-                Some(digit) if digit < l.last => return (count + free, false),
-                Some(digit) if digit > l.last => return (count, false),
+                Some(digit) if digit < l.last => (existing, ends) = (all, false),
+                Some(digit) if digit > l.last => (existing, ends) = (0, false),
                 Some(_) => {}
                 None => {
-                    free /= u128::from(l.trips);
-                    count += u128::from(l.last) * free;
+                    existing += l.last * all;
+                    all *= l.trips;
                 }
             }
         }
-        (count + 1, true)
+        (existing, ends)
     }
 
     /// The digit held when the temporal loops from the `k`-th on stand at their first, as do merged ones.
@@ -96,7 +97,7 @@ impl Digits {
 
     /// Prefixes of the first `k` temporal loops that have a state, over all instances.
     pub(crate) fn prefixes(&self, k: usize) -> u128 {
-        self.count(|i| self.first(k, i)).0
+        u128::from(self.count(|i| self.first(k, i)).0)
     }
 
     /// Elements of the tiles of prefixes that have just one state. Merged iterations have a tile each.
@@ -107,7 +108,7 @@ impl Digits {
         let mut at = vec![0u64; merged.len()];
         let mut elements = 0;
         loop {
-            elements += self.single_state_of(k, &merged, &at);
+            elements += u128::from(self.single_state_of(k, &merged, &at));
             let step = (0..at.len())
                 .rev()
                 .find(|i| at[*i] + 1 < self.loops[merged[*i]].trips);
@@ -120,14 +121,14 @@ impl Digits {
     }
 
     /// The same, of the merged iterations of some digits.
-    fn single_state_of(&self, k: usize, merged: &[usize], at: &[u64]) -> u128 {
+    fn single_state_of(&self, k: usize, merged: &[usize], at: &[u64]) -> u64 {
         let first = |i: usize| match merged.iter().position(|m| *m == i) {
             Some(place) => Some(at[place]),
             None => self.first(k, i),
         };
         let (tiles, last) = self.count(first);
         let missing = if last { self.tile - self.rest } else { 0 };
-        let all = tiles * u128::from(self.tile) - u128::from(missing);
+        let all = tiles * self.tile - missing;
         let innermost = self.loops.iter().rposition(|l| l.role == Role::Time);
         let Some(inner) = innermost.filter(|_| k < self.temporal) else {
             return all;
@@ -145,6 +146,6 @@ impl Digits {
                 self.first(k, i)
             }
         };
-        all - self.count(second).0 * u128::from(self.tile)
+        all - self.count(second).0 * self.tile
     }
 }

@@ -49,7 +49,7 @@ use presil_hwmodels::{MacMode, NodeKind};
 use presil_numerics::Joules;
 use thiserror::Error;
 
-pub use bounds::{compulsory, touched_elements};
+pub use bounds::{compulsory, touched_elements, touched_of};
 pub(crate) use pattern::Pattern;
 
 use crate::cost::{Cost, EnergyEntry};

@@ -13,7 +13,7 @@ use presil_hwmodels::{FanoutDim, NodeKind, Operand, Overlap};
 use presil_numerics::ids::Id;
 use presil_workloads::{Access, DimId, Domain, Einsum};
 
-use crate::hierarchy::{Hierarchy, Mask, access_of, operand_count};
+use crate::hierarchy::{Hierarchy, Mask, operand_count};
 use crate::looptree::{LoopTree, Node};
 use crate::mapping::Step;
 use crate::problem::Problem;
@@ -23,11 +23,10 @@ use crate::problem::Problem;
 pub(crate) struct Network {
     /// Level of the fanout.
     pub(crate) level: usize,
-    /// Operands that one transfer serves for all instances that need the same; of the output: that are summed on
-    /// the way up.
-    pub(crate) shares: Mask,
-    /// Operands of which one transfer serves instances for what their tiles have in common, too.
-    pub(crate) shares_overlap: Mask,
+    /// Operands of which one transfer serves all iterations, for what their tiles have in common; of the output:
+    /// whose common elements are summed on the way up. Those that the axis shares under loops that do not index
+    /// them, and those whose overlap it shares.
+    pub(crate) serves: Mask,
 }
 
 /// A loop of more than one iteration.
@@ -41,6 +40,8 @@ pub(crate) struct Loop {
     pub(crate) trips: u64,
     /// Where its iterations lie in space; none if they follow each other in time.
     pub(crate) network: Option<Network>,
+    /// Whether its iterations may update the same output element.
+    pub(crate) scatters: bool,
 }
 
 /// A storage node.
@@ -73,7 +74,8 @@ impl Nest {
 
     /// Flattens checked steps of a problem's mapping.
     pub(crate) fn new(problem: &Problem, steps: &[Step]) -> Self {
-        let mut tiles = sizes(problem.einsum);
+        let einsum = problem.einsum;
+        let mut tiles = sizes(einsum);
         let mut nest = Self::empty(Operand::ALL.len(), steps.len());
         let place = |node| problem.path.iter().position(|p| *p == node);
         for step in steps {
@@ -85,7 +87,7 @@ impl Nest {
                         nest.keep(operand.index(), level, overlap);
                     }
                 }
-                Step::Temporal { dim, tile } => nest.cut(&mut tiles, dim, tile, None),
+                Step::Temporal { dim, tile } => nest.cut(einsum, &mut tiles, dim, tile, None),
                 Step::Spatial {
                     fanout,
                     axis,
@@ -97,12 +99,9 @@ impl Nest {
                     };
                     let axis = f.dims.get(usize::from(axis));
                     if let Some((level, axis)) = place(fanout).zip(axis) {
-                        let network = Network {
-                            level,
-                            shares: shares(axis),
-                            shares_overlap: Mask::NONE,
-                        };
-                        nest.cut(&mut tiles, dim, tile, Some(network));
+                        let serves = shares(axis).minus(indexed(einsum, dim));
+                        let network = Network { level, serves };
+                        nest.cut(einsum, &mut tiles, dim, tile, Some(network));
                     }
                 }
             }
@@ -121,7 +120,7 @@ impl Nest {
                     let overlap = memory.map_or(Overlap::Keep, |m| m.overlap);
                     nest.keep(operand, level, overlap);
                 }
-                Node::Temporal { dim, tile } => nest.cut(&mut tiles, dim, tile, None),
+                Node::Temporal { dim, tile } => nest.cut(einsum, &mut tiles, dim, tile, None),
                 Node::Spatial {
                     level,
                     axis,
@@ -130,12 +129,10 @@ impl Nest {
                 } => {
                     let fanout = hierarchy.levels.get(level).and_then(|l| l.fanout());
                     if let Some(axis) = fanout.and_then(|f| f.axes.get(axis)) {
-                        let network = Network {
-                            level,
-                            shares: axis.shares,
-                            shares_overlap: axis.shares_overlap,
-                        };
-                        nest.cut(&mut tiles, dim, tile, Some(network));
+                        let same = axis.shares.minus(indexed(einsum, dim));
+                        let serves = same.or(axis.shares_overlap);
+                        let network = Network { level, serves };
+                        nest.cut(einsum, &mut tiles, dim, tile, Some(network));
                     }
                 }
             }
@@ -154,7 +151,14 @@ impl Nest {
         }
     }
 
-    fn cut(&mut self, tiles: &mut [u64], dim: DimId, tile: u64, network: Option<Network>) {
+    fn cut(
+        &mut self,
+        einsum: &Einsum,
+        tiles: &mut [u64],
+        dim: DimId,
+        tile: u64,
+        network: Option<Network>,
+    ) {
         let Some(outer) = tiles.get_mut(dim.index()) else {
             return;
         };
@@ -166,6 +170,7 @@ impl Nest {
                 tile,
                 trips,
                 network,
+                scatters: scatters(einsum, dim.index()),
             });
         }
     }
@@ -190,26 +195,30 @@ impl Nest {
         spatial.map(|l| l.trips).product()
     }
 
-    /// Whether one transfer serves all iterations of a spatial loop, for what they have in common.
-    pub(crate) fn merges(&self, einsum: &Einsum, operand: usize, i: usize) -> bool {
-        let l = &self.loops[i];
-        l.network.is_some_and(|n| {
-            let same = !Einsum::names(access_of(einsum, operand), DimId::new(l.dim));
-            n.shares_overlap.has(operand) || (same && n.shares.has(operand))
-        })
-    }
-
     /// Whether the `order`-th storage of the output may hold partial sums: whether a loop above the next storage
     /// inside it (or above the compute) reduces, other than spatially on the way up between the two.
-    pub(crate) fn holds_partial(&self, einsum: &Einsum, order: usize) -> bool {
-        let chain = &self.chains[self.output()];
+    pub(crate) fn holds_partial(&self, order: usize) -> bool {
+        let output = self.output();
+        let chain = &self.chains[output];
         let from = chain.get(order).map_or(0, |s| s.above);
         let to = chain.get(order + 1).map_or(self.loops.len(), |s| s.above);
-        (0..to).any(|i| {
-            let summed = i >= from && self.merges(einsum, self.output(), i);
-            scatters(einsum, self.loops[i].dim) && !summed
-        })
+        let mut above = self.loops[..to].iter().enumerate();
+        above.any(|(i, l)| l.scatters && !(i >= from && l.serves(output)))
     }
+}
+
+impl Loop {
+    /// Whether its iterations lie in space, and one transfer of an operand serves all of them.
+    pub(crate) fn serves(&self, operand: usize) -> bool {
+        self.network.is_some_and(|n| n.serves.has(operand))
+    }
+}
+
+/// Operands that a dimension indexes.
+fn indexed(einsum: &Einsum, dim: DimId) -> Mask {
+    let operands = einsum.operands().enumerate();
+    let indexed = operands.filter(|(_, a)| Einsum::names(a, dim));
+    indexed.fold(Mask::NONE, |mask, (o, _)| mask.with(o))
 }
 
 fn sizes(einsum: &Einsum) -> Vec<u64> {

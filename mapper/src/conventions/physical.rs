@@ -55,11 +55,14 @@
 //! domain), or an average one if that has more. Start-up and what cannot overlap are a chip's
 //! ([`crate::analysis`], `time`), not a hierarchy's.
 
+#[cfg(test)]
+mod tests;
+
 use presil_workloads::Einsum;
 
 use super::{Accesses, ActionEnergy, Convention, ConventionError, CyclePart, Evaluation};
 use crate::analysis::counts::{Counts, Edge, Prepared};
-use crate::analysis::nest::{Nest, scatters};
+use crate::analysis::nest::Nest;
 use crate::hierarchy::{Hierarchy, Level, MemoryLevel, Transfer, operand_count};
 use crate::looptree::{LoopTree, LoopTreeError};
 
@@ -148,7 +151,7 @@ impl<'a> Evaluator<'a> {
     fn check_home(&self, nest: &Nest) -> Result<(), ConventionError> {
         let home = nest.chains[nest.output()].first();
         let mut above = nest.loops[..home.map_or(0, |s| s.above)].iter();
-        if above.any(|l| l.network.is_some() && scatters(self.einsum, l.dim)) {
+        if above.any(|l| l.network.is_some() && l.scatters) {
             return beyond(
                 "needs the output kept above the spatial loops that split its sums".into(),
             );

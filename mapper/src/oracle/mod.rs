@@ -9,6 +9,7 @@
 mod cases;
 mod chips;
 mod tests;
+mod theorems;
 
 use std::collections::{BTreeMap, BTreeSet};
 

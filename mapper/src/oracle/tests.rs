@@ -24,14 +24,14 @@ use presil_workloads::{Domain, Einsum};
 const CASES: u32 = 10_000;
 
 /// A random case of the neutral ground.
-struct Case {
+pub(super) struct Case {
     kind: Kind,
-    einsum: Einsum,
-    hierarchy: Hierarchy,
-    tree: LoopTree,
+    pub(super) einsum: Einsum,
+    pub(super) hierarchy: Hierarchy,
+    pub(super) tree: LoopTree,
 }
 
-fn case(seed: u64) -> Case {
+pub(super) fn case(seed: u64) -> Case {
     let mut r = Random(seed);
     let kind = Kind::ALL[r.int(0, Kind::ALL.len() as u64 - 1) as usize];
     let einsum = cases::einsum(&mut r, kind);
