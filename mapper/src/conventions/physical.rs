@@ -297,8 +297,11 @@ impl<'a> Evaluator<'a> {
     }
 }
 
+/// Elements by transfer.
+type Exchange = [(Transfer, u128); 2];
+
 /// What the parent of an edge exchanges with below, and the child with above.
-fn exchanged(edge: &Edge) -> ([(Transfer, u128); 2], [(Transfer, u128); 2]) {
+fn exchanged(edge: &Edge) -> (Exchange, Exchange) {
     if edge.output {
         (
             [

@@ -5,9 +5,7 @@ use presil_numerics::ids::Id;
 use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 
-use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, operand_count,
-};
+use crate::hierarchy::{Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel};
 use crate::looptree::{LoopTree, Node};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -468,7 +466,7 @@ enum Token {
     Keep(usize, usize),
 }
 
-/// A random loop tree: operands with a home start there before any loop, the others at the outermost memory that
+/// A random loop tree; `homes` has a place for each operand: operands with a home start there before any loop, the others at the outermost memory that
 /// is drawn for them.
 pub(crate) fn tree(
     r: &mut Random,
@@ -476,7 +474,6 @@ pub(crate) fn tree(
     hierarchy: &Hierarchy,
     homes: &[Option<usize>],
 ) -> LoopTree {
-    let operands = operand_count(einsum);
     let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
     let mut tiles = sizes.clone();
     let mut nodes: Vec<Node> = Vec::new();
@@ -487,8 +484,8 @@ pub(crate) fn tree(
     for (index, level) in hierarchy.levels.iter().enumerate() {
         match level {
             Level::Memory(m) => {
-                for operand in 0..operands {
-                    let inside = homes[operand].is_none_or(|h| h < index);
+                for (operand, home) in homes.iter().enumerate() {
+                    let inside = home.is_none_or(|h| h < index);
                     if inside && m.keeps.has(operand) && r.chance(70) {
                         tokens.push(Token::Keep(index, operand));
                     }

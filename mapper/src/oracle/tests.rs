@@ -290,9 +290,7 @@ fn counts_equal_a_walk_over_the_loop_nest() {
         ..ProptestConfig::default()
     };
     let all = TestRunner::new(config).run(&any::<u64>(), |seed| check(seed, &tally));
-    if let Err(e) = all {
-        panic!("{e}");
-    }
+    assert!(all.is_ok(), "{}", all.unwrap_err());
     let tally = tally.into_inner();
     println!("cases walked: {tally:#?}");
     let kinds = Kind::ALL.iter().map(|k| format!("{k:?}"));
