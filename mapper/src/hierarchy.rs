@@ -184,6 +184,10 @@ pub struct Axis {
     /// Operands of which one read of the parent serves all instances that need the same; of the output: whose
     /// partial sums are added on the way up.
     pub shares: Mask,
+    /// Operands of which one read of the parent also serves what the tiles of several instances have in common
+    /// (halos of neighbours), whatever loop lies along the axis; of the output: whose common elements are added on
+    /// the way up. Only [`crate::conventions::Convention::Physical`] knows it.
+    pub shares_overlap: Mask,
     /// Operands that must be the same for all instances: only loops that do not index them may lie along it.
     pub must_share: Mask,
     /// Dimensions that may be laid along it.
@@ -201,6 +205,9 @@ pub struct FanoutLevel {
     pub name: String,
     /// Its axes.
     pub axes: Vec<Axis>,
+    /// Picojoules of moving a bit between the level above and one instance; one that serves several pays once for
+    /// each.
+    pub hop_energy: f64,
 }
 
 /// Compute units, the innermost level.

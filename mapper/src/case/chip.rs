@@ -4,7 +4,7 @@
 //! weight and output in this order. Cycles are those of the compute units' clock; rates are streaming rates
 //! (bytes per second times streaming efficiency), energies those of the resolved chip. Elements are as wide as the
 //! case says, except partial sums: below the root memory the output is as wide as the mode's accumulator.
-//! What a path does not know stays out: static power, set-up and launch, latencies, the wires of a fanout.
+//! What a path does not know stays out: static power, set-up and launch, latencies.
 
 use presil_hwmodels::{
     Chip, Compute, EngineKind, Fanout, FanoutDim, MacMode, Memory, NodeId, NodeKind, Operand,
@@ -106,6 +106,7 @@ fn memory(name: String, m: &Memory, bits: &[f64; 3], cycle: Cycle) -> MemoryLeve
         read_rate: rate(m.read_rate.0),
         write_rate: rate(m.write_rate.0),
         granule: 1.0,
+        access_energy: None,
         carries: (0..ROLES.len())
             .flat_map(|o| transfers.iter().map(move |t| (o, *t)))
             .collect(),
@@ -135,6 +136,7 @@ fn fanout(name: String, f: &Fanout, einsum: &Einsum) -> FanoutLevel {
     FanoutLevel {
         name,
         axes: f.dims.iter().map(|d| axis(d, einsum)).collect(),
+        hop_energy: f.hop_energy.0 * PICO,
     }
 }
 
@@ -146,8 +148,10 @@ fn axis(d: &FanoutDim, einsum: &Einsum) -> Axis {
         name: d.name.clone(),
         size: d.size,
         shares: if d.reduces { inputs.with(2) } else { inputs },
+        shares_overlap: Mask::NONE,
         must_share: Mask::NONE,
         accepts: accepted.fold(Mask::NONE, |m, d| m.with(d.index())),
         min_usage: 0.0,
+        systolic: false,
     }
 }

@@ -140,12 +140,22 @@ fn memory(
         let help = "write the elements that an access moves";
         problems.at(&block.place, "a block has at least one element", help);
     }
+    if let Some(cluster) = spec.cluster.as_ref().filter(|c| c.value == 0) {
+        let help = "write how many instances share an array";
+        problems.at(&cluster.place, "a cluster has at least one instance", help);
+    }
+    if let Some(bits) = spec.final_bits.as_ref().filter(|b| b.value <= 0.0) {
+        let help = "write how many bits an element takes";
+        problems.at(&bits.place, "an element has at least some bits", help);
+    }
     let write_energy = spec.write_energy.map_or(0.0, |e| e.0);
     MemoryLevel {
         name: spec.memory.value.clone(),
         capacity: capacity.map_or(f64::INFINITY, |c| bits_of(c, &bits, seen, problems)),
         buffering: buffering.max(1.0),
         block: spec.block.as_ref().map_or(1, |b| b.value.max(1)),
+        cluster: spec.cluster.as_ref().map_or(1, |c| c.value.max(1)),
+        final_bits: spec.final_bits.as_ref().map(|b| b.value),
         read_energy: spec.read_energy.map_or(0.0, |e| e.0),
         write_energy,
         update_energy: spec.update_energy.map_or(write_energy, |e| e.0),
@@ -222,6 +232,7 @@ fn ports(
         read_rate,
         write_rate,
         granule: 1.0,
+        access_energy: None,
         carries: (0..operands)
             .flat_map(|o| transfers.iter().map(move |t| (o, *t)))
             .collect(),
@@ -265,8 +276,16 @@ fn named_port(spec: &PortSpec, operands: usize, seen: &Seen<'_>, p: &mut Problem
         read_rate,
         write_rate,
         granule: spec.granule.unwrap_or(1.0),
+        access_energy: access_energy(spec),
         carries,
     }
+}
+
+/// Reading and writing, where either is told.
+fn access_energy(spec: &PortSpec) -> Option<[f64; 2]> {
+    let (read, write) = (spec.read_access_energy, spec.write_access_energy);
+    let told = read.is_some() || write.is_some();
+    told.then(|| [read.unwrap_or(0.0), write.unwrap_or(0.0)])
 }
 
 fn fanout(spec: &FanoutSpec, seen: &Seen<'_>, problems: &mut Problems) -> FanoutLevel {
@@ -282,6 +301,7 @@ fn fanout(spec: &FanoutSpec, seen: &Seen<'_>, problems: &mut Problems) -> Fanout
     FanoutLevel {
         name: spec.fanout.value.clone(),
         axes: spec.axis.iter().map(|a| axis(a, seen, problems)).collect(),
+        hop_energy: spec.hop_energy.map_or(0.0, |e| e.0),
     }
 }
 
@@ -296,12 +316,14 @@ fn axis(spec: &AxisSpec, seen: &Seen<'_>, problems: &mut Problems) -> Axis {
         name: spec.name.value.clone(),
         size: spec.size.value.max(1),
         shares: may_share.or(must_share),
+        shares_overlap: fixed_or(spec.may_reuse_overlap.as_ref(), Mask::NONE, seen, problems),
         must_share,
         accepts: spec
             .accepts
             .as_ref()
             .map_or(Mask::ALL, |names| ranks(names, seen, problems)),
         min_usage: spec.min_usage.unwrap_or(0.0),
+        systolic: spec.systolic.unwrap_or(false),
     }
 }
 

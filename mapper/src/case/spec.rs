@@ -104,6 +104,11 @@ spec_tables! {
         pub buffering: Option<At<f64>>,
         /// Elements that one access moves together; 1 if nothing is said.
         pub block: Option<At<u64>>,
+        /// Instances that share one physical array: an access of all of them together is paid once; 1 if nothing is
+        /// said.
+        pub cluster: Option<At<u64>>,
+        /// Bits of a finished element of the output as stored here, where it is narrower than a partial sum.
+        pub final_bits: Option<At<f64>>,
         /// Bits of an element as stored here, by tensor set, where they differ from the tensor's.
         pub bits: Entries<At<f64>>,
         /// Energy of reading a bit, in picojoules; 0 if nothing is said.
@@ -148,6 +153,10 @@ spec_tables! {
         pub write_bandwidth: Option<Rate>,
         /// Bits of the smallest access; 1 if nothing is said.
         pub granule: Option<f64>,
+        /// Picojoules of reading once in full width, where accesses are priced and not bits.
+        pub read_access_energy: Option<f64>,
+        /// Picojoules of writing once in full width, where accesses are priced and not bits.
+        pub write_access_energy: Option<f64>,
         /// Transfers that it carries, by tensor set.
         pub carries: Entries<Transfers>,
     }
@@ -158,6 +167,8 @@ spec_tables! {
         pub fanout: At<String>,
         /// Its axes.
         pub axis: Vec<AxisSpec>,
+        /// Energy of moving a bit between the level above and one instance, in picojoules; 0 if nothing is said.
+        pub hop_energy: Option<EnergyPerBit>,
     }
 
     /// An axis of a fanout.
@@ -169,12 +180,17 @@ spec_tables! {
         /// Tensors of which one read serves all instances that need the same (of an output: whose partial sums are
         /// added on the way up), as a set; All if nothing is said.
         pub may_reuse: Option<At<String>>,
+        /// Tensors of which one read also serves what the tiles of several instances have in common (halos of
+        /// neighbours), as a set; Nothing if nothing is said.
+        pub may_reuse_overlap: Option<At<String>>,
         /// Tensors that must be the same for all instances, as a set.
         pub must_reuse: Option<At<String>>,
         /// Ranks that may be laid along it; all if nothing is said.
         pub accepts: Option<Vec<At<String>>>,
         /// Least share of its instances that a mapping uses.
         pub min_usage: Option<f64>,
+        /// Whether operands move along it by one instance a cycle and are not broadcast.
+        pub systolic: Option<bool>,
     }
 
     /// Compute units: the innermost level. One that names einsums stands further out, and ends their path.

@@ -201,6 +201,7 @@ fn same_but_sets(a: &Level, b: &Level) -> bool {
     };
     let axis = |a: &Axis| Axis {
         shares: Mask::NONE,
+        shares_overlap: Mask::NONE,
         must_share: Mask::NONE,
         accepts: Mask::NONE,
         ..a.clone()
@@ -208,7 +209,8 @@ fn same_but_sets(a: &Level, b: &Level) -> bool {
     match (a, b) {
         (Level::Memory(a), Level::Memory(b)) => memory(a) == memory(b),
         (Level::Fanout(a), Level::Fanout(b)) => {
-            a.name == b.name && a.axes.iter().map(axis).eq(b.axes.iter().map(axis))
+            (&a.name, a.hop_energy) == (&b.name, b.hop_energy)
+                && a.axes.iter().map(axis).eq(b.axes.iter().map(axis))
         }
         (a, b) => a == b,
     }
@@ -397,6 +399,10 @@ fn memory(out: &mut String, case: &Case, level: usize, m: &MemoryLevel) {
     key(out, "capacity", m.capacity, f64::INFINITY);
     key(out, "buffering", m.buffering, 1.0);
     key(out, "block", m.block as f64, 1.0);
+    key(out, "cluster", m.cluster as f64, 1.0);
+    if let Some(bits) = m.final_bits {
+        let _ = writeln!(out, "final_bits = {}", number_text(bits));
+    }
     key(out, "read_energy", m.read_energy, 0.0);
     key(out, "write_energy", m.write_energy, 0.0);
     key(out, "update_energy", m.update_energy, m.write_energy);
@@ -459,6 +465,10 @@ fn port_text(out: &mut String, case: &Case, level: usize, p: usize, port: &Port)
     key(out, "read_bandwidth", port.read_rate, f64::INFINITY);
     key(out, "write_bandwidth", port.write_rate, f64::INFINITY);
     key(out, "granule", port.granule, 1.0);
+    if let Some([read, write]) = port.access_energy {
+        let _ = writeln!(out, "read_access_energy = {}", number_text(read));
+        let _ = writeln!(out, "write_access_energy = {}", number_text(write));
+    }
     let by_transfer = Transfer::ALL.map(|transfer| {
         let carried = set(case, |e| {
             let port = memory_of(e, level)?.ports.get(p)?;
@@ -481,6 +491,7 @@ fn port_text(out: &mut String, case: &Case, level: usize, p: usize, port: &Port)
 
 fn fanout(out: &mut String, case: &Case, level: usize, fanout: &FanoutLevel) {
     let _ = writeln!(out, "\n[[level]]\nfanout = {}", quoted(&fanout.name));
+    key(out, "hop_energy", fanout.hop_energy, 0.0);
     for (a, axis) in fanout.axes.iter().enumerate() {
         let axis_of = |e: &CaseEinsum| {
             let level = e.hierarchy.levels.get(level).and_then(Level::fanout)?;
@@ -492,6 +503,7 @@ fn fanout(out: &mut String, case: &Case, level: usize, fanout: &FanoutLevel) {
         let sets = [
             ("may_reuse", mask(|a| a.shares), "All"),
             ("must_reuse", mask(|a| a.must_share), "Nothing"),
+            ("may_reuse_overlap", mask(|a| a.shares_overlap), "Nothing"),
         ];
         for (name, set, default) in sets {
             if set != default {
@@ -515,6 +527,9 @@ fn fanout(out: &mut String, case: &Case, level: usize, fanout: &FanoutLevel) {
             let _ = writeln!(out, "accepts = {accepted:?}");
         }
         key(out, "min_usage", axis.min_usage, 0.0);
+        if axis.systolic {
+            out.push_str("systolic = true\n");
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
 mod accelforge;
+pub mod physical;
 pub mod scalesim;
 pub mod timeloop;
 pub mod zigzag;

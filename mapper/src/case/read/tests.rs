@@ -134,7 +134,7 @@ memory = "dram"
 must_keep = "~Intermediates"
 read_energy = 1e-7
 port = [
-  { name = "r", read_bandwidth = 64, granule = 32, carries = { All = "reads" } },
+  { name = "r", read_bandwidth = 64, granule = 32, read_access_energy = 5, carries = { All = "reads" } },
   { name = "w", bandwidth = "16 B/cycle", carries = { weight = ["from_above"], "Outputs | state" = "writes" } },
 ]
 [[level]]
@@ -142,6 +142,8 @@ memory = "buf"
 capacity = "1 kbit"
 buffering = 2
 block = 4
+cluster = 2
+final_bits = 8
 bits = { Y = 32, "copy.Z" = 16 }
 read_energy = 0.1
 write_energy = 0.2
@@ -154,8 +156,9 @@ overlap = "refetch"
 serves = ["x"]
 [[level]]
 fanout = "pes"
+hop_energy = 0.02
 axis = [
-  { name = "x", size = 8, accepts = ["n"], min_usage = 0.5 },
+  { name = "x", size = 8, accepts = ["n"], min_usage = 0.5, systolic = true, may_reuse_overlap = "X" },
   { name = "y", size = 2, must_reuse = "weight", may_reuse = "Inputs" },
 ]
 [[level]]

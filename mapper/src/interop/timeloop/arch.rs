@@ -59,7 +59,11 @@ impl Architecture<'_> {
 
     /// The target of spatial loops.
     pub(super) fn spatial_target(&self, name: &str) -> Option<usize> {
-        let named = |n: &str| self.targets.iter().position(|t| t.name == n && t.fanout.is_some());
+        let named = |n: &str| {
+            self.targets
+                .iter()
+                .position(|t| t.name == n && t.fanout.is_some())
+        };
         named(name)
             .or_else(|| named(&between(name)))
             .or_else(|| self.target(name))
@@ -166,7 +170,9 @@ impl<'a> Architecture<'a> {
                 if part.kind == Kind::Loops {
                     return Err(part.at.fail("is the last part, but does not compute"));
                 }
-                arch.hierarchy.levels.push(Level::Compute(compute(part, given, energies)?));
+                arch.hierarchy
+                    .levels
+                    .push(Level::Compute(compute(part, given, energies)?));
                 break;
             }
             let memory = match part.kind {
@@ -183,10 +189,16 @@ impl<'a> Architecture<'a> {
                 fanout: None,
             });
             if let Some(constraints) = &part.constraints {
-                arch.embedded.push((arch.targets.len() - 1, constraints.clone()));
+                arch.embedded
+                    .push((arch.targets.len() - 1, constraints.clone()));
             }
         }
-        if !arch.hierarchy.levels.first().is_some_and(|l| l.memory().is_some()) {
+        if !arch
+            .hierarchy
+            .levels
+            .first()
+            .is_some_and(|l| l.memory().is_some())
+        {
             return Err(section.fail("the outermost part must be one memory"));
         }
         Ok(arch)
@@ -217,6 +229,7 @@ impl<'a> Architecture<'a> {
         self.hierarchy.levels.push(Level::Fanout(FanoutLevel {
             name,
             axes: axes.map(|(name, size)| axis(name, size)).collect(),
+            hop_energy: 0.0,
         }));
         above.fanout = Some(self.hierarchy.levels.len() - 1);
         Ok(())
@@ -228,9 +241,11 @@ fn axis(name: &str, size: u64) -> Axis {
         name: name.into(),
         size,
         shares: Mask::ALL,
+        shares_overlap: Mask::NONE,
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     }
 }
 
@@ -240,11 +255,16 @@ fn ranged(at: &Cursor<'_>) -> Result<(String, u64), TimeloopError> {
     let Some((name, range)) = text.split_once('[') else {
         return Ok((text, 1));
     };
-    let bounds = range.strip_suffix(']').and_then(|r| match r.split_once("..") {
-        Some((from, to)) => Some((from.trim().parse::<u64>().ok()?, to.trim().parse::<u64>().ok()?)),
-        // `PE[16]` is sixteen of them.
-        None => Some((1, r.trim().parse::<u64>().ok()?)),
-    });
+    let bounds = range
+        .strip_suffix(']')
+        .and_then(|r| match r.split_once("..") {
+            Some((from, to)) => Some((
+                from.trim().parse::<u64>().ok()?,
+                to.trim().parse::<u64>().ok()?,
+            )),
+            // `PE[16]` is sixteen of them.
+            None => Some((1, r.trim().parse::<u64>().ok()?)),
+        });
     match bounds {
         Some((from, to)) if from <= to && to < 1 << 32 => Ok((name.into(), to - from + 1)),
         _ => Err(at.fail(format!("`{text}`: write a range as name[0..15]"))),
@@ -259,7 +279,8 @@ fn read_subtree<'a>(
 ) -> Result<(), TimeloopError> {
     let nodes = subtree.items()?;
     if nodes.len() > 1 {
-        return Err(subtree.fail("several branches of one tree are not a path of memories; give one of them"));
+        return Err(subtree
+            .fail("several branches of one tree are not a path of memories; give one of them"));
     }
     for node in nodes {
         let (_, times) = ranged(&node)?;
@@ -312,7 +333,11 @@ fn component_part<'a>(
     let mut attributes: Vec<Cursor<'a>> = component.get("attributes").into_iter().collect();
     attributes.extend(around.iter().cloned());
     let mut part = Part {
-        kind: if lower.contains("dummy_storage") { Kind::Loops } else { Kind::Component },
+        kind: if lower.contains("dummy_storage") {
+            Kind::Loops
+        } else {
+            Kind::Component
+        },
         name,
         class,
         constraints: component.get("constraints"),
@@ -365,7 +390,9 @@ fn read_nodes<'a>(
                 continue;
             }
             Some(tag @ ("Parallel" | "Pipelined")) => {
-                return Err(node.fail(format!("!{tag} is not a path of memories; give one of its nodes")));
+                return Err(node.fail(format!(
+                    "!{tag} is not a path of memories; give one of its nodes"
+                )));
             }
             Some("Component" | "Container" | "ArrayContainer") => {}
             Some("Nothing") => continue,
@@ -450,11 +477,18 @@ fn compute(
 }
 
 /// An energy that the architecture itself gives.
-fn stated_energy(part: &Part<'_>, energies: &Energies, keys: &[&str]) -> Result<f64, TimeloopError> {
+fn stated_energy(
+    part: &Part<'_>,
+    energies: &Energies,
+    keys: &[&str],
+) -> Result<f64, TimeloopError> {
     match part.attribute(keys) {
         Some(energy) => energy.amount(),
         None if energies.is_empty() => Ok(0.0),
-        None => Err(part.at.fail(format!("the ERT has no energies of `{}`; add them", part.name))),
+        None => Err(part.at.fail(format!(
+            "the ERT has no energies of `{}`; add them",
+            part.name
+        ))),
     }
 }
 
@@ -519,12 +553,15 @@ fn memory(
     let word = word_bits as f64;
     if let Some(supported) = part.attribute(&["reduction_supported"]) {
         if !supported.truth()? {
-            return Err(supported.fail("a memory that cannot add partial sums is not told in this convention"));
+            return Err(supported
+                .fail("a memory that cannot add partial sums is not told in this convention"));
         }
     }
     if let Some(scales) = part.attribute(&["per_dataspace_bandwidth_consumption_scale"]) {
         if !scales.is_empty() {
-            return Err(scales.fail("bandwidth scales of single data spaces are not told; remove them"));
+            return Err(
+                scales.fail("bandwidth scales of single data spaces are not told; remove them")
+            );
         }
     }
     let buffering = match part.attribute(&["multiple_buffering"]) {
@@ -583,6 +620,7 @@ fn ports(part: &Part<'_>, word: f64, operands: usize) -> Result<Vec<Port>, Timel
         read_rate,
         write_rate,
         granule: 1.0,
+        access_energy: None,
         carries: carries(transfers),
     };
     let half = rate("bandwidth")?.map(|r| r / 2.0);

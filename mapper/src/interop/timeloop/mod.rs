@@ -81,7 +81,10 @@ impl<'a> Sections<'a> {
         self.all(key).next()
     }
     fn all(&self, key: &str) -> impl Iterator<Item = &Cursor<'a>> {
-        self.found.iter().filter(move |(k, _)| k == key).map(|(_, c)| c)
+        self.found
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, c)| c)
     }
     fn need(&self, key: &str, file: &str) -> Result<&Cursor<'a>, TimeloopError> {
         self.get(key).ok_or_else(|| TimeloopError {
