@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use presil::eval::{Asked, Report, evaluate, json, load, text};
+use presil::eval::load::split_systolic;
+use presil::eval::{Asked, Report, evaluate, json, load, systolic, text};
 use presil::mapper::conventions::Convention;
 
 use super::{Failure, parse_set};
@@ -46,17 +47,29 @@ pub fn parse_convention(name: &str) -> Result<Asked, String> {
 pub fn main(args: &Args) -> Result<(), Failure> {
     let chip = args.chip.as_ref();
     let chip = chip.map(|name| presil::hwmodels::load(name, &args.sets).map_err(Failure::input));
-    let loaded = load(&args.cases, chip.transpose()?.as_ref()).map_err(Failure::input)?;
+    let (cfg, csv, others) = split_systolic(&args.cases).map_err(Failure::input)?;
+    let loaded = load(&others, chip.transpose()?.as_ref()).map_err(Failure::input)?;
     let asked = args.convention.unwrap_or(Asked::Own);
     let reports: Result<Vec<Report>, _> = loaded.into_iter().map(|l| evaluate(l, asked)).collect();
     let reports = reports.map_err(Failure::input)?;
+    let mut layers = Vec::new();
+    if !cfg.is_empty() || !csv.is_empty() {
+        if !matches!(asked, Asked::Own | Asked::One(Convention::ScaleSim)) {
+            let message =
+                "SCALE-Sim's files hold no mapping: they are told in convention scalesim alone";
+            return Err(Failure::input(message));
+        }
+        layers.push(systolic::layers(&cfg, &csv).map_err(Failure::input)?);
+    }
     if args.json {
-        let values: Vec<_> = reports.iter().map(json::report).collect();
+        let mut values: Vec<_> = reports.iter().map(json::report).collect();
+        values.extend(layers.iter().map(systolic::Layers::json));
         return match values.as_slice() {
             [one] => super::print_json(one),
             _ => super::print_json(&serde_json::json!({ "cases": values })),
         };
     }
-    let texts: Vec<String> = reports.iter().map(text::report).collect();
+    let mut texts: Vec<String> = reports.iter().map(text::report).collect();
+    texts.extend(layers.iter().map(systolic::Layers::text));
     super::print(&texts.join("\n"))
 }

@@ -6,7 +6,9 @@ use clap::{Args as ClapArgs, ValueEnum};
 use presil::eval::{Asked, load};
 use presil::map::explain::explain;
 use presil::map::{Options, map, show};
+use presil::mapper::case::Case;
 use presil::mapper::case::write::write;
+use presil::mapper::interop::timeloop::write_mapping;
 use presil::mapper::search::Objective;
 
 use super::eval::parse_convention;
@@ -15,7 +17,7 @@ use super::{Failure, parse_set};
 /// Arguments of `presil map`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// A case file (.toml, .json), the .yaml files of a Timeloop set, or a SCALE-Sim .cfg and .csv.
+    /// Case files (.toml, .json), or the .yaml files of a Timeloop set.
     #[arg(required = true)]
     problem: Vec<PathBuf>,
     /// Chip that ships, or a chip file, for cases that write no levels.
@@ -60,6 +62,8 @@ enum Format {
     Text,
     /// A case file with the mapping in it.
     Case,
+    /// Timeloop's mapping directives.
+    Timeloop,
 }
 
 /// Runs the command.
@@ -94,6 +98,10 @@ pub fn main(args: &Args) -> Result<(), Failure> {
             texts.push(write(case, &[]).map_err(Failure::input)?);
             continue;
         }
+        if args.format == Format::Timeloop {
+            texts.extend(timeloop(case)?);
+            continue;
+        }
         let prices = args.explain.then(|| {
             let proofs = mapped.proofs.iter().enumerate();
             let prices = proofs.map(|(i, p)| explain(case, i, mapped.objective, &options, p));
@@ -110,4 +118,16 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         [one] => super::print_json(one),
         _ => super::print_json(&serde_json::json!({ "cases": values })),
     }
+}
+
+/// The mappings of a case as Timeloop's directives.
+fn timeloop(case: &Case) -> Result<Vec<String>, Failure> {
+    let mut texts = Vec::new();
+    for (i, e) in case.einsums.iter().enumerate() {
+        let tree = e.mapping.clone().unwrap_or_default();
+        let names = case.operand_names(i);
+        let text = write_mapping(&e.einsum, &e.hierarchy, &tree, &names);
+        texts.push(text.map_err(|error| Failure::input(format!("einsum `{}`: {error}", e.name)))?);
+    }
+    Ok(texts)
 }

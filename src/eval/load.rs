@@ -1,5 +1,6 @@
 //! Cases from files, told by their endings: `.toml` and `.json` are case files, one each; `.yaml` files together
-//! are Timeloop's set; a `.cfg` and a `.csv` together are SCALE-Sim's.
+//! are Timeloop's set. A `.cfg` and a `.csv` together are SCALE-Sim's, whose layers have no mapping
+//! ([`super::systolic`]).
 
 use std::path::{Path, PathBuf};
 
@@ -58,10 +59,9 @@ pub fn load(paths: &[PathBuf], chip: Option<&Chip>) -> Result<Vec<Loaded>, LoadE
         paths.iter().filter(|p| ends(p, endings)).cloned().collect()
     };
     let (files, yaml) = (of(&["toml", "json"]), of(&["yaml", "yml"]));
-    let (cfg, csv) = (of(&["cfg"]), of(&["csv"]));
     if let Some(other) = paths
         .iter()
-        .find(|p| !ends(p, &["toml", "json", "yaml", "yml", "cfg", "csv"]))
+        .find(|p| !ends(p, &["toml", "json", "yaml", "yml"]))
     {
         return Err(LoadError::Form(other.display().to_string()));
     }
@@ -72,10 +72,27 @@ pub fn load(paths: &[PathBuf], chip: Option<&Chip>) -> Result<Vec<Loaded>, LoadE
     if !yaml.is_empty() {
         cases.push(timeloop(&texts(&yaml)?)?);
     }
-    if !cfg.is_empty() || !csv.is_empty() {
-        cases.extend(scalesim(&texts(&cfg)?, &texts(&csv)?)?);
-    }
     Ok(cases)
+}
+
+/// Splits off SCALE-Sim's files: `.cfg` and `.csv`, as labels and texts, and all others.
+///
+/// # Errors
+/// If a file can't be read.
+#[expect(clippy::type_complexity, reason = "three lists of labelled texts")]
+pub fn split_systolic(
+    paths: &[PathBuf],
+) -> Result<(Vec<(String, String)>, Vec<(String, String)>, Vec<PathBuf>), LoadError> {
+    let is = |path: &&PathBuf, ending: &str| path.extension().is_some_and(|e| e == ending);
+    let of = |ending: &str| -> Vec<PathBuf> {
+        paths.iter().filter(|p| is(p, ending)).cloned().collect()
+    };
+    let others = paths.iter().filter(|p| !is(p, "cfg") && !is(p, "csv"));
+    Ok((
+        texts(&of("cfg"))?,
+        texts(&of("csv"))?,
+        others.cloned().collect(),
+    ))
 }
 
 fn text(path: &Path) -> Result<String, LoadError> {
@@ -122,16 +139,16 @@ fn case_file(path: &Path, text: &str, chip: Option<&Chip>) -> Result<Loaded, Loa
 }
 
 /// A Timeloop set: architecture, problem, mapping, constraints, energy reference table.
-fn timeloop(_texts: &[(String, String)]) -> Result<Loaded, LoadError> {
-    Err(LoadError::Set("Timeloop sets can't be read yet".into()))
-}
-
-/// A SCALE-Sim configuration and its topology: one case a layer.
-fn scalesim(
-    _cfg: &[(String, String)],
-    _csv: &[(String, String)],
-) -> Result<Vec<Loaded>, LoadError> {
-    Err(LoadError::Set(
-        "SCALE-Sim configurations can't be read yet".into(),
-    ))
+fn timeloop(texts: &[(String, String)]) -> Result<Loaded, LoadError> {
+    let texts: Vec<(&str, &str)> = texts
+        .iter()
+        .map(|(l, t)| (l.as_str(), t.as_str()))
+        .collect();
+    match presil_mapper::interop::timeloop::read(&texts) {
+        Ok(reading) => Ok(Loaded {
+            case: reading.case,
+            notes: reading.notes,
+        }),
+        Err(error) => Err(LoadError::Set(error.to_string())),
+    }
 }

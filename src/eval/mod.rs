@@ -5,6 +5,7 @@
 
 pub mod json;
 pub mod load;
+pub mod systolic;
 pub mod text;
 
 use presil_mapper::case::Case;

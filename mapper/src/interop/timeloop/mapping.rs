@@ -128,7 +128,9 @@ fn read_directive(
             level.bypassed = level.bypassed.minus(keep).or(bypass);
         }
         _ => {
-            return Err(directive.fail("is a constraint, not a mapping; put it under `constraints`"));
+            return Err(
+                directive.fail("is a constraint, not a mapping; put it under `constraints`")
+            );
         }
     }
     Ok(())
@@ -360,7 +362,9 @@ fn build_spatial(
         (None, Some(_), None) => usize::MAX,
         (None, None, Some(_)) => 0,
         _ => {
-            return Err("give a `split`: how many dimensions of the permutation lie along X".into());
+            return Err(
+                "give a `split`: how many dimensions of the permutation lie along X".into(),
+            );
         }
     };
     for (place, dim) in loops.order.iter().enumerate().rev() {
