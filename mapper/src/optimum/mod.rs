@@ -2,8 +2,10 @@
 
 mod search;
 mod space;
+#[cfg(test)]
+mod tests;
 
-use crate::hierarchy::{Hierarchy, Mask};
+use crate::hierarchy::Hierarchy;
 use crate::looptree::{LoopTree, Node};
 use crate::search::Objective;
 use presil_workloads::Einsum;
@@ -51,6 +53,14 @@ pub fn solve(
     options: &Options,
 ) -> Result<Solution, SpaceError> {
     let space = Space::new(einsum, hierarchy, options.perfect)?;
+    let slots = search::slots(&space).len();
+    if slots > search::SLOTS {
+        return Err(SpaceError::TooMany {
+            what: "ports below a fanout that carry partial sums",
+            limit: search::SLOTS,
+            got: slots,
+        });
+    }
     let placements = placements(&space)?;
     let mut best: Option<Best> = None;
     let mut work = Work::default();
@@ -167,6 +177,3 @@ fn tree(space: &Space, placement: &Placement, steps: &[Step]) -> LoopTree {
     nodes.reverse();
     LoopTree { nodes }
 }
-
-/// Only to keep the import used in both halves of this file.
-const _: Mask = Mask::NONE;

@@ -6,6 +6,8 @@ use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::hierarchy::Mask;
 use crate::search::Objective;
 
+/// Most ports below a fan that carry partial sums.
+pub(super) const SLOTS: usize = 6;
 /// Most memories of a segment.
 const MEMORIES: usize = 6;
 
@@ -33,8 +35,6 @@ pub(super) enum Step {
 pub(super) struct Score(pub f64, pub f64);
 
 impl Score {
-    pub(super) const WORST: Self = Self(f64::INFINITY, f64::INFINITY);
-
     pub(super) fn new(objective: Objective, energy: f64, time: f64) -> Self {
         match objective {
             Objective::Latency => Self(time, energy),
@@ -66,6 +66,9 @@ struct State {
     saved: f64,
     /// Time over that of one instance that does all operations.
     time: f64,
+    /// Busy times of ports whose first visits are not settled: the time, and what one iteration of the spatial loops
+    /// outside that do not index the output saves of it.
+    ports: [(f64, f64); SLOTS],
     /// Elements that each operand's outermost storage so far (or the compute) asks of the next one outside.
     asked: [f64; OPERANDS],
     /// Of those of the output, the ones that start without a value.
@@ -82,8 +85,11 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Local {
     state: State,
+    /// The operand of the storage directly inside, of this segment, with no loop between.
+    touching: Option<usize>,
     used: [f64; MEMORIES],
-    ports: [[f64; PORTS]; MEMORIES],
+    /// Cycles of all operations of each port, and those that first visits save.
+    ports: [[(f64, f64); PORTS]; MEMORIES],
 }
 
 /// Counters of work.
@@ -115,6 +121,12 @@ pub(super) struct Search<'a> {
     index: usize,
     /// Least energy of the storages of an operand outside its `i`-th, by operand and `i`.
     outside: Vec<Vec<f64>>,
+    /// Least cycles of the ports of memories of segment 0 for those storages.
+    least_cycles: Vec<Vec<Vec<(usize, [f64; PORTS])>>>,
+    /// Whether every dimension leaves at most one operand unindexed.
+    exclusive: bool,
+    /// Ports below a fan that carry partial sums: segment, memory, port.
+    slots: Vec<(usize, usize, usize)>,
     /// Largest product of shared axes of the fans above a segment up to another one.
     shared: Vec<[f64; OPERANDS]>,
     /// Largest number of instances above a segment; of iterations that do not index the output.
@@ -169,6 +181,10 @@ impl<'a> Search<'a> {
             placement,
             index,
             outside: Vec::new(),
+            least_cycles: Vec::new(),
+            slots: slots(space),
+            exclusive: (0..space.dims.len())
+                .all(|d| space.operands.iter().filter(|o| !o.indexed.has(d)).count() <= 1),
             shared,
             instances,
             unindexed,
@@ -178,6 +194,7 @@ impl<'a> Search<'a> {
             tiles: vec![Vec::new(); DIMS + 1],
         };
         search.outside = (0..=output).map(|o| search.outside_of(o)).collect();
+        search.least_cycles = (0..=output).map(|o| search.least_cycles_of(o)).collect();
         search
     }
 
@@ -204,9 +221,36 @@ impl<'a> Search<'a> {
         sums
     }
 
+    /// Least cycles of the ports of segment 0's memories for the storages of an operand outside its `i`-th.
+    fn least_cycles_of(&self, o: usize) -> Vec<Vec<(usize, [f64; PORTS])>> {
+        let chain = &self.placement.chains[o];
+        let operand = &self.space.operands[o];
+        let mut sums: Vec<Vec<(usize, [f64; PORTS])>> = vec![Vec::new(), Vec::new()];
+        for pair in chain.windows(2) {
+            let mut sum = sums[sums.len() - 1].clone();
+            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let kinds = if operand.is_output { (1, 3) } else { (0, 2) };
+            for (node, kind, words) in [
+                (pair[1], kinds.0, operand.least),
+                (pair[0], kinds.1, served),
+            ] {
+                if node.0 == 0 {
+                    let ports = self.memory(node).rates[o].cycles[kind].map(|c| c * words);
+                    sum.push((node.1, ports));
+                }
+            }
+            sums.push(sum);
+        }
+        sums
+    }
+
     /// A lower bound of what a partial mapping in a segment can become.
     fn bound(&self, segment: usize, s: &State) -> Score {
         let mut energy = s.energy - s.saved * self.unindexed[segment];
+        // What serving each operand's outermost storage costs before spatial sharing.
+        let mut serving = [0.0; OPERANDS];
+        let mut cycles = [[0.0; PORTS]; MEMORIES];
+        let mut busiest: f64 = 0.0;
         for (o, operand) in self.space.operands.iter().enumerate() {
             let placed = usize::from(s.placed[o]);
             if placed == 0 {
@@ -214,17 +258,63 @@ impl<'a> Search<'a> {
             }
             let parent = self.placement.chains[o][placed - 1];
             let share = self.shared[segment][o] / self.shared[parent.0][o];
-            let rates = &self.memory(parent).rates[o].energy;
-            let asked = s.asked[o] / share;
+            let rates = &self.memory(parent).rates[o];
             energy += self.outside[o][placed];
-            energy += if operand.is_output {
-                let again = (asked - s.first * self.unindexed[segment]).max(0.0);
-                asked * rates[3] + again * rates[2]
+            let asked = s.asked[o];
+            let again = if operand.is_output {
+                (asked - s.first * self.unindexed[segment] * share).max(0.0)
             } else {
-                asked * rates[2]
+                asked
             };
+            let update = if operand.is_output { asked } else { 0.0 };
+            serving[o] = update * rates.energy[3] + again * rates.energy[2];
+            if parent.0 == 0 {
+                for p in 0..PORTS {
+                    cycles[parent.1][p] +=
+                        (update * rates.cycles[3][p] + again * rates.cycles[2][p]) / share;
+                }
+            }
+            for (m, ports) in &self.least_cycles[o][placed] {
+                for p in 0..PORTS {
+                    cycles[*m][p] += ports[p];
+                }
+            }
         }
-        self.score(energy, s.time / self.instances[segment])
+        energy += self.shared_serving(segment, s, &serving);
+        for c in cycles.iter().flatten() {
+            busiest = busiest.max(*c);
+        }
+        let time = s.time / self.instances[segment];
+        let time = time.max(busiest * self.space.compute_rate / self.space.operations);
+        self.score(energy, time)
+    }
+
+    /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
+    /// share, together so that the product of shares is at most that of the instances, if every dimension leaves
+    /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
+    fn shared_serving(&self, segment: usize, s: &State, serving: &[f64; OPERANDS]) -> f64 {
+        let mut alone = 0.0;
+        let (mut product, mut count, mut together) = (1.0, 0, 0.0);
+        for (o, cost) in serving.iter().enumerate().take(self.space.operands.len()) {
+            let placed = usize::from(s.placed[o]);
+            if placed == 0 || *cost == 0.0 {
+                continue;
+            }
+            let parent = self.placement.chains[o][placed - 1];
+            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            alone += cost / share;
+            if share > 1.0 {
+                product *= cost;
+                count += 1;
+            } else {
+                together += cost;
+            }
+        }
+        if count < 2 || !self.exclusive {
+            return alone;
+        }
+        let mean = (product / self.instances[segment]).powf(1.0 / f64::from(count));
+        alone.max(together + mean * f64::from(count))
     }
 
     fn score(&self, energy: f64, time: f64) -> Score {
@@ -250,6 +340,7 @@ impl<'a> Search<'a> {
             energy: operations * self.space.compute_energy,
             saved: 0.0,
             time: 1.0,
+            ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
             first: self.space.operands.last().map_or(0.0, |o| {
                 o.plain_size
@@ -326,6 +417,9 @@ impl<'a> Search<'a> {
             }
             s.first *= unindexed.1;
             s.saved *= unindexed.0;
+            for port in &mut s.ports {
+                port.1 *= unindexed.0;
+            }
             self.work.expanded += 1;
             if self.worse(segment, &s, best) {
                 self.work.bounded += 1;
@@ -367,7 +461,11 @@ impl<'a> Search<'a> {
             next.tile[dim] = tile.saturating_mul(factor).min(size);
             // An axis longer than the iterations that are left is used in part.
             let trips = next.tile[dim].div_ceil(tile);
-            next.time = s.time * self.speed(size, tile, next.tile[dim]);
+            let speed = self.speed(size, tile, next.tile[dim]);
+            next.time = s.time * speed;
+            for port in &mut next.ports {
+                *port = (port.0 * speed, port.1 * speed);
+            }
             next.steps = self.push(
                 s.steps,
                 Step::Spread {
@@ -430,8 +528,9 @@ impl<'a> Search<'a> {
             }
             let mut local = Local {
                 state: *s,
+                touching: None,
                 used: [0.0; MEMORIES],
-                ports: [[0.0; PORTS]; MEMORIES],
+                ports: [[(0.0, 0.0); PORTS]; MEMORIES],
             };
             if segment == 0 {
                 self.homes(&mut local);
@@ -572,6 +671,7 @@ impl<'a> Search<'a> {
         for outer in options.iter().copied() {
             let mut grown = *local;
             grown.state.tile[next] = outer;
+            grown.touching = None;
             if !self.fits(segment, nodes, done, node, &grown) {
                 break;
             }
@@ -650,14 +750,14 @@ impl<'a> Search<'a> {
         if self.space.operands[o].is_output {
             s.energy += asked * (rates.energy[2] + rates.energy[3]);
             s.saved += s.first * rates.energy[2];
-            let again = (asked - s.first * self.unindexed[segment]).max(0.0);
             for p in 0..PORTS {
-                local.ports[m][p] += asked * rates.cycles[3][p] + again * rates.cycles[2][p];
+                local.ports[m][p].0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
+                local.ports[m][p].1 += s.first * rates.cycles[2][p];
             }
         } else {
             s.energy += asked * rates.energy[2];
             for p in 0..PORTS {
-                local.ports[m][p] += asked * rates.cycles[2][p];
+                local.ports[m][p].0 += asked * rates.cycles[2][p];
             }
         }
     }
@@ -675,10 +775,14 @@ impl<'a> Search<'a> {
         keep: &mut Front,
     ) {
         self.work.expanded += 1;
-        if !self.fits(segment, nodes, done, (o, m), local) {
+        // Two storages without a loop between are told in one order only, unless a loop may slide directly above.
+        let twice =
+            self.space.operands[o].slides.is_empty() && local.touching.is_some_and(|t| t > o);
+        if twice || !self.fits(segment, nodes, done, (o, m), local) {
             return;
         }
         let mut placed = *local;
+        placed.touching = Some(o);
         self.serve(segment, &mut placed, o, m);
         placed.used[m] +=
             self.words(o, &local.state.tile) * self.space.segments[segment].memories[m].bits[o];
@@ -700,6 +804,7 @@ impl<'a> Search<'a> {
             for outer in options {
                 let mut slid = placed;
                 slid.state.tile[d] = outer;
+                slid.touching = None;
                 if !self.fits(segment, nodes, done, (OPERANDS, 0), &slid) {
                     break;
                 }
@@ -753,14 +858,14 @@ impl<'a> Search<'a> {
             s.first = first;
             s.energy += entering * (rates.energy[0] + rates.energy[1]);
             s.saved += first * rates.energy[0];
-            let again = (entering - first * self.unindexed[segment]).max(0.0);
             for p in 0..PORTS {
-                next.ports[m][p] += entering * rates.cycles[1][p] + again * rates.cycles[0][p];
+                next.ports[m][p].0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
+                next.ports[m][p].1 += first * rates.cycles[0][p];
             }
         } else {
             s.energy += entering * rates.energy[0];
             for p in 0..PORTS {
-                next.ports[m][p] += entering * rates.cycles[0][p];
+                next.ports[m][p].0 += entering * rates.cycles[0][p];
             }
         }
         if self.worse(segment, &next.state, best) {
@@ -789,11 +894,8 @@ impl<'a> Search<'a> {
                 self.serve(segment, &mut local, o, home);
             }
         }
-        let busiest = local.ports.iter().flatten().copied().fold(0.0, f64::max);
-        let s = &mut local.state;
-        s.time = s
-            .time
-            .max(busiest * self.space.compute_rate / self.space.operations);
+        self.settle(segment, &mut local);
+        let s = &local.state;
         if segment > 0 {
             if self.worse(segment, &local.state, best) {
                 self.work.bounded += 1;
@@ -803,16 +905,37 @@ impl<'a> Search<'a> {
             return;
         }
         let energy = s.energy - s.saved;
-        let score = self.score(energy, s.time);
+        let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
+        let score = self.score(energy, time);
         let s = local.state;
         if best.as_ref().is_none_or(|b| score.beats(b.score)) {
             *best = Some(Best {
                 score,
                 energy,
-                time: s.time * self.space.operations / self.space.compute_rate,
+                time: time * self.space.operations / self.space.compute_rate,
                 steps: self.trail(&s),
                 placement: self.index,
             });
+        }
+    }
+
+    /// Takes the busy times of a segment's ports into the time; those whose first visits depend on what lies
+    /// outside are kept beside it.
+    fn settle(&self, segment: usize, local: &mut Local) {
+        let scale = self.space.compute_rate / self.space.operations;
+        let s = &mut local.state;
+        for (m, ports) in local.ports.iter().enumerate() {
+            for (p, (cycles, saved)) in ports.iter().enumerate() {
+                if *saved > 0.0 && self.unindexed[segment] > 1.0 {
+                    if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {
+                        s.ports[slot] = (cycles * scale, saved * scale);
+                    }
+                    let least = cycles - saved * self.unindexed[segment];
+                    s.time = s.time.max(least * scale);
+                } else {
+                    s.time = s.time.max((cycles - saved) * scale);
+                }
+            }
         }
     }
 
@@ -836,6 +959,23 @@ impl<'a> Search<'a> {
         }
         steps
     }
+}
+
+/// Ports of memories below a fan that carry partial sums.
+pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
+    let output = space.operands.len() - 1;
+    let mut slots = Vec::new();
+    for (s, segment) in space.segments.iter().enumerate().skip(1) {
+        for (m, memory) in segment.memories.iter().enumerate() {
+            let cycles = memory.rates[output].cycles;
+            slots.extend(
+                (0..PORTS)
+                    .filter(|p| cycles[0][*p] + cycles[2][*p] > 0.0)
+                    .map(|p| (s, m, p)),
+            );
+        }
+    }
+    slots
 }
 
 /// Partial mappings of which none is at least as good as another in everything that matters outside.
