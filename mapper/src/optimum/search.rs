@@ -15,6 +15,14 @@ const MEMORIES: usize = 6;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placement {
     pub chains: Vec<Vec<(usize, usize)>>,
+    /// Floating operands: an input and the output, whose homes stand below loops shared with a neighbour.
+    pub floating: [Option<usize>; 2],
+}
+
+impl Placement {
+    fn floats(&self, operand: usize) -> bool {
+        self.floating.contains(&Some(operand))
+    }
 }
 
 /// A step of a mapping, told from the inside out.
@@ -90,6 +98,8 @@ struct Local {
     used: [f64; MEMORIES],
     /// Cycles of all operations of each port, and those that first visits save.
     ports: [[(f64, f64); PORTS]; MEMORIES],
+    /// Bits used and tiles where the floating operands were placed.
+    floats: [(f64, Tile); 2],
 }
 
 /// Counters of work.
@@ -103,12 +113,84 @@ pub(super) struct Work {
     pub dominated: u64,
 }
 
-/// The best mapping so far.
+impl Work {
+    /// Adds the work of another search.
+    pub(super) fn add(&mut self, other: Self) {
+        self.expanded += other.expanded;
+        self.bounded += other.bounded;
+        self.dominated += other.dominated;
+    }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Goal {
+    /// Energy and cycles of other einsums that the figures are added to.
+    pub beside: (f64, f64),
+    /// Nothing is kept that does not beat it.
+    pub limit: Option<Score>,
+    /// The best mapping so far.
+    pub best: Option<Best>,
+    /// All that may be part of the best chain, where chains are asked for.
+    pub parts: Option<Parts>,
+}
+
+/// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
+/// on chip below loops shared with a neighbour) are told by the tile that is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// Kept tile of the floating input and of the floating output, rank by rank.
+    pub tiles: [Option<Vec<u32>>; 2],
+    pub energy: f64,
+    pub cycles: f64,
+    /// Bits used of the memory of the floating operands.
+    pub used: f64,
+    /// Of those, bits of what lives outside the shared loops of the floating input and output.
+    pub outside: [f64; 2],
+    pub steps: Vec<Step>,
+    pub placement: usize,
+}
+
+/// Parts of which none is at least as good as another of the same tiles.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parts {
+    pub parts: Vec<Part>,
+    by_tiles: FxHashMap<[Option<Vec<u32>>; 2], Vec<u32>>,
+}
+
+impl Parts {
+    fn add(&mut self, part: Part) {
+        let same = self.by_tiles.entry(part.tiles.clone()).or_default();
+        let no_worse = |a: &Part, b: &Part| {
+            a.energy <= b.energy
+                && a.cycles <= b.cycles
+                && a.used <= b.used
+                && a.outside[0] <= b.outside[0]
+                && a.outside[1] <= b.outside[1]
+        };
+        if same
+            .iter()
+            .any(|i| no_worse(&self.parts[*i as usize], &part))
+        {
+            return;
+        }
+        if let Some(i) = same
+            .iter()
+            .find(|i| no_worse(&part, &self.parts[**i as usize]))
+        {
+            self.parts[*i as usize] = part;
+            return;
+        }
+        same.push(self.parts.len() as u32);
+        self.parts.push(part);
+    }
+}
+
+/// A mapping and its figures.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
-    pub score: Score,
     pub energy: f64,
-    pub time: f64,
+    pub cycles: f64,
     /// From the inside out.
     pub steps: Vec<Step>,
     pub placement: usize,
@@ -245,7 +327,7 @@ impl<'a> Search<'a> {
     }
 
     /// A lower bound of what a partial mapping in a segment can become.
-    fn bound(&self, segment: usize, s: &State) -> Score {
+    fn bound(&self, segment: usize, s: &State, goal: &Goal) -> Score {
         let mut energy = s.energy - s.saved * self.unindexed[segment];
         // What serving each operand's outermost storage costs before spatial sharing.
         let mut serving = [0.0; OPERANDS];
@@ -286,7 +368,7 @@ impl<'a> Search<'a> {
         }
         let time = s.time / self.instances[segment];
         let time = time.max(busiest * self.space.compute_rate / self.space.operations);
-        self.score(energy, time)
+        self.score(energy, time, goal)
     }
 
     /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
@@ -317,11 +399,12 @@ impl<'a> Search<'a> {
         alone.max(together + mean * f64::from(count))
     }
 
-    fn score(&self, energy: f64, time: f64) -> Score {
+    fn score(&self, energy: f64, time: f64, goal: &Goal) -> Score {
+        let cycles = time * self.space.operations / self.space.compute_rate;
         Score::new(
             self.objective,
-            energy,
-            time * self.space.operations / self.space.compute_rate,
+            energy + goal.beside.0,
+            cycles + goal.beside.1,
         )
     }
 
@@ -331,7 +414,7 @@ impl<'a> Search<'a> {
     }
 
     /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
-    pub(super) fn run(&mut self, best: &mut Option<Best>, beam: Option<usize>) {
+    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
         self.arena.clear();
         let count = self.space.segments.len();
         let operations = self.space.operations;
@@ -357,21 +440,21 @@ impl<'a> Search<'a> {
         };
         let mut frontier = vec![start];
         for segment in (0..count).rev() {
-            let spread = self.spread(segment, frontier, best);
-            frontier = self.segment(segment, spread, best, beam);
+            let spread = self.spread(segment, frontier, goal);
+            frontier = self.segment(segment, spread, goal, beam);
             if segment > 0 && frontier.is_empty() {
                 return;
             }
         }
     }
 
-    fn worse(&self, segment: usize, s: &State, best: &Option<Best>) -> bool {
-        best.as_ref()
-            .is_some_and(|b| !self.bound(segment, s).beats(b.score))
+    fn worse(&self, segment: usize, s: &State, goal: &Goal) -> bool {
+        goal.limit
+            .is_some_and(|limit| !self.bound(segment, s, goal).beats(limit))
     }
 
     /// All ways to lay dimensions along the axes of the fan below a segment.
-    fn spread(&mut self, segment: usize, states: Vec<State>, best: &Option<Best>) -> Vec<State> {
+    fn spread(&mut self, segment: usize, states: Vec<State>, goal: &Goal) -> Vec<State> {
         let axes = &self.space.segments[segment].axes;
         if axes.is_empty() {
             return states;
@@ -388,7 +471,7 @@ impl<'a> Search<'a> {
                 1,
                 [1.0; OPERANDS],
                 (1.0, 1.0),
-                best,
+                goal,
                 &mut keep,
             );
         }
@@ -407,7 +490,7 @@ impl<'a> Search<'a> {
         used: u64,
         shares: [f64; OPERANDS],
         unindexed: (f64, f64),
-        best: &Option<Best>,
+        goal: &Goal,
         keep: &mut Front,
     ) {
         if axes == 0 {
@@ -421,7 +504,7 @@ impl<'a> Search<'a> {
                 port.1 *= unindexed.0;
             }
             self.work.expanded += 1;
-            if self.worse(segment, &s, best) {
+            if self.worse(segment, &s, goal) {
                 self.work.bounded += 1;
             } else {
                 keep.add(self, segment, s);
@@ -432,7 +515,7 @@ impl<'a> Search<'a> {
         let axis = &space.segments[segment].axes[axes - 1];
         if dim == space.dims.len() {
             if used >= axis.least {
-                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, best, keep);
+                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, goal, keep);
             }
             return;
         }
@@ -444,7 +527,7 @@ impl<'a> Search<'a> {
             used,
             shares,
             unindexed,
-            best,
+            goal,
             keep,
         );
         if !axis.accepts.has(dim) {
@@ -495,7 +578,7 @@ impl<'a> Search<'a> {
                 used * u64::from(trips),
                 shares,
                 unindexed,
-                best,
+                goal,
                 keep,
             );
         }
@@ -512,17 +595,17 @@ impl<'a> Search<'a> {
         &mut self,
         segment: usize,
         mut states: Vec<State>,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         beam: Option<usize>,
     ) -> Vec<State> {
         let nodes = self.nodes(segment);
         states.sort_by(|a, b| {
-            let (a, b) = (self.bound(segment, a), self.bound(segment, b));
+            let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
             a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
         let mut keep = Front::default();
         for s in &states {
-            if self.worse(segment, s, best) {
+            if self.worse(segment, s, goal) {
                 self.work.bounded += 1;
                 continue;
             }
@@ -531,11 +614,12 @@ impl<'a> Search<'a> {
                 touching: None,
                 used: [0.0; MEMORIES],
                 ports: [[(0.0, 0.0); PORTS]; MEMORIES],
+                floats: [(0.0, [1; DIMS]); 2],
             };
             if segment == 0 {
                 self.homes(&mut local);
             }
-            self.order(segment, &nodes, 0, &local, best, &mut keep);
+            self.order(segment, &nodes, 0, &local, goal, &mut keep);
             if self.work.expanded > self.limit {
                 break;
             }
@@ -544,7 +628,7 @@ impl<'a> Search<'a> {
         let mut states = keep.states;
         if let Some(beam) = beam {
             states.sort_by(|a, b| {
-                let (a, b) = (self.bound(segment, a), self.bound(segment, b));
+                let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
                 a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
             });
             states.truncate(beam);
@@ -555,6 +639,9 @@ impl<'a> Search<'a> {
     /// Whole tensors at home take their room.
     fn homes(&self, local: &mut Local) {
         for (o, chain) in self.placement.chains.iter().enumerate() {
+            if self.placement.floats(o) {
+                continue;
+            }
             let m = chain[0].1;
             let operand = &self.space.operands[o];
             let whole: f64 = operand
@@ -566,14 +653,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Storages below the homes in a segment: (operand, memory).
+    /// Storages below the homes in a segment, and floating homes: (operand, memory).
     fn nodes(&self, segment: usize) -> Vec<(usize, usize)> {
         let mut nodes = Vec::new();
         for (o, chain) in self.placement.chains.iter().enumerate() {
             nodes.extend(
                 chain
                     .iter()
-                    .skip(1)
+                    .skip(usize::from(!self.placement.floats(o)))
                     .filter(|n| n.0 == segment)
                     .map(|n| (o, n.1)),
             );
@@ -588,11 +675,11 @@ impl<'a> Search<'a> {
         nodes: &[(usize, usize)],
         done: u32,
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         if done.count_ones() as usize == nodes.len() {
-            self.close(segment, local, best, keep);
+            self.close(segment, local, goal, keep);
             return;
         }
         for (i, (o, m)) in nodes.iter().enumerate() {
@@ -612,7 +699,7 @@ impl<'a> Search<'a> {
                 allowed,
                 0,
                 local,
-                best,
+                goal,
                 keep,
             );
         }
@@ -627,6 +714,10 @@ impl<'a> Search<'a> {
             .operands
             .get(inner)
             .map_or(Mask::ALL, |o| o.indexed);
+        // Loops inside a floating home are not better further out: they would be shared.
+        if self.placement.floats(outer) {
+            return indexed;
+        }
         indexed.minus(self.space.operands[outer].plain)
     }
 
@@ -641,7 +732,7 @@ impl<'a> Search<'a> {
         allowed: Mask,
         dim: usize,
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         if self.work.expanded > self.limit {
@@ -649,7 +740,7 @@ impl<'a> Search<'a> {
         }
         let next = (dim..self.space.dims.len()).find(|d| allowed.has(*d));
         let Some(next) = next else {
-            self.store(segment, nodes, done, node, local, best, keep);
+            self.store(segment, nodes, done, node, local, goal, keep);
             return;
         };
         self.block(
@@ -660,7 +751,7 @@ impl<'a> Search<'a> {
             allowed,
             next + 1,
             local,
-            best,
+            goal,
             keep,
         );
         let tile = local.state.tile[next];
@@ -690,7 +781,7 @@ impl<'a> Search<'a> {
                 allowed,
                 next + 1,
                 &grown,
-                best,
+                goal,
                 keep,
             );
         }
@@ -771,14 +862,20 @@ impl<'a> Search<'a> {
         done: u32,
         (o, m): (usize, usize),
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         self.work.expanded += 1;
         // Two storages without a loop between are told in one order only, unless a loop may slide directly above.
-        let twice =
-            self.space.operands[o].slides.is_empty() && local.touching.is_some_and(|t| t > o);
-        if twice || !self.fits(segment, nodes, done, (o, m), local) {
+        let home = self.placement.floats(o) && local.state.placed[o] == 1;
+        let swaps = self.space.operands[o].slides.is_empty() && !home;
+        let twice = swaps && local.touching.is_some_and(|t| t > o);
+        // Loops shared with a neighbour index the operand.
+        let shared = |d: usize| {
+            self.space.operands[o].indexed.has(d) || local.state.tile[d] == self.space.sizes[d]
+        };
+        let broken = home && !(0..self.space.dims.len()).all(shared);
+        if twice || broken || !self.fits(segment, nodes, done, (o, m), local) {
             return;
         }
         let mut placed = *local;
@@ -795,7 +892,21 @@ impl<'a> Search<'a> {
                 memory: m as u8,
             },
         );
-        self.fill(segment, nodes, done, (o, m), &placed, None, best, keep);
+        if home {
+            placed.state.asked[o] = 0.0;
+            placed.state.first = if self.space.operands[o].is_output {
+                0.0
+            } else {
+                placed.state.first
+            };
+            let side = usize::from(self.placement.floating[1] == Some(o));
+            placed.floats[side] = (placed.used[m], local.state.tile);
+            if !self.worse(segment, &placed.state, goal) {
+                self.order(segment, nodes, done, &placed, goal, keep);
+            }
+            return;
+        }
+        self.fill(segment, nodes, done, (o, m), &placed, None, goal, keep);
         let slides = self.space.operands[o].slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
@@ -816,7 +927,7 @@ impl<'a> Search<'a> {
                     (o, m),
                     &slid,
                     Some((d, tile)),
-                    best,
+                    goal,
                     keep,
                 );
             }
@@ -833,7 +944,7 @@ impl<'a> Search<'a> {
         (o, m): (usize, usize),
         local: &Local,
         slid: Option<(usize, u32)>,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         let mut next = *local;
@@ -868,15 +979,15 @@ impl<'a> Search<'a> {
                 next.ports[m][p].0 += entering * rates.cycles[0][p];
             }
         }
-        if self.worse(segment, &next.state, best) {
+        if self.worse(segment, &next.state, goal) {
             self.work.bounded += 1;
             return;
         }
-        self.order(segment, nodes, done, &next, best, keep);
+        self.order(segment, nodes, done, &next, goal, keep);
     }
 
     /// All storages of a segment are placed.
-    fn close(&mut self, segment: usize, local: &Local, best: &mut Option<Best>, keep: &mut Front) {
+    fn close(&mut self, segment: usize, local: &Local, goal: &mut Goal, keep: &mut Front) {
         let mut local = *local;
         if segment == 0 {
             let indexed = self
@@ -889,7 +1000,7 @@ impl<'a> Search<'a> {
             if open {
                 return;
             }
-            for o in 0..self.space.operands.len() {
+            for o in (0..self.space.operands.len()).filter(|o| !self.placement.floats(*o)) {
                 let home = self.placement.chains[o][0].1;
                 self.serve(segment, &mut local, o, home);
             }
@@ -897,7 +1008,7 @@ impl<'a> Search<'a> {
         self.settle(segment, &mut local);
         let s = &local.state;
         if segment > 0 {
-            if self.worse(segment, &local.state, best) {
+            if self.worse(segment, &local.state, goal) {
                 self.work.bounded += 1;
             } else {
                 keep.add(self, segment, local.state);
@@ -906,17 +1017,43 @@ impl<'a> Search<'a> {
         }
         let energy = s.energy - s.saved;
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
-        let score = self.score(energy, time);
-        let s = local.state;
-        if best.as_ref().is_none_or(|b| score.beats(b.score)) {
-            *best = Some(Best {
-                score,
-                energy,
-                time: time * self.space.operations / self.space.compute_rate,
-                steps: self.trail(&s),
-                placement: self.index,
-            });
+        let cycles = time * self.space.operations / self.space.compute_rate;
+        let score = self.score(energy, time, goal);
+        if goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
         }
+        if let Some(parts) = &mut goal.parts {
+            parts.add(self.part(&local, energy, cycles));
+            return;
+        }
+        goal.limit = Some(score);
+        goal.best = Some(Best {
+            energy,
+            cycles,
+            steps: self.trail(s),
+            placement: self.index,
+        });
+    }
+
+    fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
+        let mut part = Part {
+            tiles: [None, None],
+            energy,
+            cycles,
+            used: 0.0,
+            outside: [0.0; 2],
+            steps: self.trail(&local.state),
+            placement: self.index,
+        };
+        for (side, o) in self.placement.floating.iter().enumerate() {
+            let Some(o) = *o else { continue };
+            let (used, tile) = local.floats[side];
+            let ranks = &self.space.operands[o].ranks;
+            part.tiles[side] = Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect());
+            part.used = local.used[self.placement.chains[o][0].1];
+            part.outside[side] = part.used - used;
+        }
+        part
     }
 
     /// Takes the busy times of a segment's ports into the time; those whose first visits depend on what lies

@@ -5,7 +5,7 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 use proptest::prelude::*;
 
-use super::{Options, solve};
+use super::{Options, solve_einsum};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{
     Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
@@ -416,14 +416,17 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
         work: u64::MAX,
     };
     let names: Vec<String> = (0..4).map(|i| format!("x{i}")).collect();
-    match solve(&e, &h, &options) {
+    match solve_einsum(&e, &h, &options) {
         Ok(solution) => {
-            let text = solution.tree.describe(&e, &h, &names);
+            let text = solution.einsums[0].tree.describe(&e, &h, &names);
             let context = format!("seed {seed} {objective:?}\n{e:#?}\n{h:#?}\n{text}");
-            let told = evaluate(Convention::AccelForge, &e, &h, &solution.tree);
+            let told = evaluate(Convention::AccelForge, &e, &h, &solution.einsums[0].tree);
             prop_assert!(told.is_ok(), "{:?} {}", told, context);
             let told = told.unwrap();
-            prop_assert!(fits(&e, &h, &solution.tree), "does not fit {context}");
+            prop_assert!(
+                fits(&e, &h, &solution.einsums[0].tree),
+                "does not fit {context}"
+            );
             let found = figure(objective, &told);
             let near = (found - all.best).abs() <= 1e-9 * all.best;
             prop_assert!(
