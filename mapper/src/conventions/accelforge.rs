@@ -265,20 +265,34 @@ impl<'a> Counter<'a> {
             if self.indexes(operand, dim) {
                 continue;
             }
-            let mut tile = self.einsum.dims[dim].size;
-            for cut in cuts {
-                let counted = cut.spatial && !shared(cut.node) && space(cut) == Space::All;
-                if counted {
-                    total *= tile.div_ceil(cut.tile) as f64;
-                }
-                tile = cut.tile;
-            }
+            let counted = |c: &Cut| !shared(c.node) && space(c) == Space::All;
+            total *= spread(self.einsum.dims[dim].size, cuts, &counted);
         }
         for rank in &access_of(self.einsum, operand).ranks {
             total *= self.rank(&rank.terms, node, None, space);
         }
         total
     }
+}
+
+/// Iterations of the counted spatial loops that have work in a full tile.
+fn spread(extent: u64, cuts: &[Cut], counted: &dyn Fn(&Cut) -> bool) -> f64 {
+    let Some((cut, inner)) = cuts.split_first() else {
+        return f64::from(u8::from(extent > 0));
+    };
+    if extent == 0 {
+        return 0.0;
+    }
+    if !cut.spatial || !counted(cut) {
+        return spread(extent.min(cut.tile), inner, counted);
+    }
+    let (full, rest) = (extent / cut.tile, extent % cut.tile);
+    let whole = if full > 0 {
+        spread(cut.tile, inner, counted)
+    } else {
+        0.0
+    };
+    full as f64 * whole + spread(rest, inner, counted)
 }
 
 /// The different extents of tiles, and how many there are of each.
@@ -370,17 +384,13 @@ fn macs(counter: &Counter, space: &dyn Fn(&Cut) -> Space) -> f64 {
 
 /// Instances used above a node.
 fn instances(counter: &Counter, node: usize) -> f64 {
-    let mut total = 1.0;
-    for (dim, cuts) in counter.cuts.iter().enumerate() {
-        let mut tile = counter.einsum.dims[dim].size;
-        for cut in cuts.iter().take_while(|c| c.node < node) {
-            if cut.spatial {
-                total *= tile.div_ceil(cut.tile) as f64;
-            }
-            tile = cut.tile;
-        }
-    }
-    total
+    (0..counter.einsum.dims.len())
+        .map(|d| {
+            spread(counter.einsum.dims[d].size, counter.above(d, node), &|_| {
+                true
+            })
+        })
+        .product()
 }
 
 /// Accesses of every memory by every operand: of all instances, or of the first one of each memory.

@@ -1,14 +1,61 @@
-//! Provably optimal mappings of cases.
+//! Provably optimal mappings of cases, under convention `accelforge`.
+//!
+//! # The space
+//!
+//! All placements of storage (every subset of the memories that may keep an operand, in every order of nodes between
+//! two fanouts: uneven mappings included), all loops between them, all ways to lay dimensions along axes, all tile
+//! sizes: perfect factors, or (the default) those where, of all multiples of the tile inside that make the same
+//! number of tiles, the smallest is taken. An operand starts (or ends) whole at its outermost memory, before any loop; an
+//! intermediate of a chain may also be kept tile by tile below loops that producer and reader share ([`chain`](self)).
+//!
+//! # Why most of it need not be looked at
+//!
+//! Counts are products: with `t` the tile of each dimension at a storage of operand `X`, and `D` the extents,
+//!
+//! ```text
+//! fills(X) = product of D over plain dimensions of X
+//!          x product of ceil(D / t) over dimensions that do not index X
+//!          x, for each window, the positions that enter over all its tiles
+//! ```
+//!
+//! *Helpful loops.* A loop directly above a storage of `X` over a dimension that does not index `X` can be moved
+//! below it: fills of `X` fall by its trips, nothing else changes. A loop directly below a storage of `X` over a
+//! plain dimension of `X` can be moved above it: fills stay, the tile gets smaller. Both moves repeat until, between
+//! a storage of `X` and the next one inside, of `Y`, all loops index `Y` and are not plain in `X`. So only those
+//! are looked at, and all orders of them are the same, but for the loop that slides a window directly above its
+//! storage, which is chosen beside.
+//!
+//! *Fronts.* Told from the inside out, everything outside a fan depends on what lies inside only through the tiles, the
+//! operand stored outermost so far, what each operand asks of the next storage, energy, first visits and time. Of
+//! two partial mappings with the same tiles and operand, one that is no worse in all of these makes the other
+//! needless.
+//!
+//! *Bounds.* What is decided, plus: every storage still to come takes each element once; serving what is asked is
+//! shared by no more than the largest axes, and by all operands together by no more than the instances there are,
+//! where each dimension leaves one operand unindexed (the arithmetic mean of the shares' costs is at least the
+//! geometric one); time is at least the work over all instances, and the least traffic of the outermost memories.
+//! A partial mapping whose bound does not beat the best one is cut off. A first pass that keeps few partial mappings
+//! makes a good one early.
+//!
+//! When the search ends within its work, the best mapping's cost is the lower bound: it is proven. With partial tiles,
+//! time below fanouts and sharing over partial axes are taken at their least, so the proof is of a lower bound; it
+//! holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
 
+mod chain;
+mod placement;
 mod search;
 mod space;
+#[cfg(test)]
+mod tests;
 
-use crate::hierarchy::{Hierarchy, Mask};
-use crate::looptree::{LoopTree, Node};
-use crate::search::Objective;
 use presil_workloads::Einsum;
-use search::{Best, Placement, Search, Step, Work};
-use space::Space;
+
+use crate::case::{Case, CaseEinsum, Constraints};
+use crate::conventions::Convention;
+use crate::hierarchy::{Hierarchy, operand_count};
+use crate::looptree::LoopTree;
+use crate::search::Objective;
+use search::{Score, Work};
 pub use space::SpaceError;
 
 /// What to search for, and how.
@@ -22,17 +69,32 @@ pub struct Options {
     pub work: u64,
 }
 
-/// A mapping and how it was proven.
+/// A mapping of one einsum.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Solution {
+pub struct Mapped {
     /// The mapping.
     pub tree: LoopTree,
-    /// Picojoules.
+    /// Picojoules, as the search counts them.
     pub energy: f64,
-    /// Cycles.
+    /// Cycles, as the search counts them.
     pub cycles: f64,
-    /// Whether nothing better exists.
-    pub proven: bool,
+}
+
+/// The best mappings of a case, and how far that is proven.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solution {
+    /// One for each einsum.
+    pub einsums: Vec<Mapped>,
+    /// For each einsum but the first: whether its predecessor hands over tile by tile.
+    pub fused: Vec<bool>,
+    /// Picojoules of all.
+    pub energy: f64,
+    /// Cycles of all, one einsum after the other.
+    pub cycles: f64,
+    /// The objective's figure that nothing in the space goes below.
+    pub lower_bound: f64,
+    /// Whether the search looked at everything that its bounds leave.
+    pub complete: bool,
     /// Partial mappings looked at.
     pub expanded: u64,
     /// Those cut off by a bound.
@@ -41,132 +103,57 @@ pub struct Solution {
     pub dominated: u64,
 }
 
-/// The best mapping of an einsum on a hierarchy under convention `accelforge`.
+impl Solution {
+    fn new(einsums: Vec<Mapped>, fused: Vec<bool>, options: &Options, work: Work) -> Self {
+        let energy = einsums.iter().map(|e| e.energy).sum();
+        let cycles = einsums.iter().map(|e| e.cycles).sum();
+        let complete = work.expanded <= options.work;
+        let found = Score::new(options.objective, energy, cycles).0;
+        Self {
+            einsums,
+            fused,
+            energy,
+            cycles,
+            lower_bound: if complete { found } else { 0.0 },
+            complete,
+            expanded: work.expanded,
+            bounded: work.bounded,
+            dominated: work.dominated,
+        }
+    }
+}
+
+/// The best mappings of the einsums of a case.
 ///
 /// # Errors
-/// If the problem is beyond the search, or nothing fits.
-pub fn solve(
+/// If an einsum is beyond the search, or nothing fits.
+pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
+    chain::solve(case, options)
+}
+
+/// The best mapping of one einsum on a hierarchy.
+///
+/// # Errors
+/// If the einsum is beyond the search, or nothing fits.
+pub fn solve_einsum(
     einsum: &Einsum,
     hierarchy: &Hierarchy,
     options: &Options,
 ) -> Result<Solution, SpaceError> {
-    let space = Space::new(einsum, hierarchy, options.perfect)?;
-    let placements = placements(&space)?;
-    let mut best: Option<Best> = None;
-    let mut work = Work::default();
-    for beam in [Some(16), None] {
-        for (i, placement) in placements.iter().enumerate() {
-            let left = options.work.saturating_sub(work.expanded);
-            let mut search = Search::new(&space, options.objective, placement, i, left);
-            search.run(&mut best, beam);
-            work.expanded += search.work.expanded;
-            work.bounded += search.work.bounded;
-            work.dominated += search.work.dominated;
-        }
-    }
-    let best = best.ok_or(SpaceError::Nothing)?;
-    Ok(Solution {
-        tree: tree(&space, &placements[best.placement], &best.steps),
-        energy: best.energy,
-        cycles: best.time,
-        proven: work.expanded <= options.work,
-        expanded: work.expanded,
-        bounded: work.bounded,
-        dominated: work.dominated,
-    })
+    let case = Case {
+        name: String::new(),
+        tensors: Vec::new(),
+        einsums: vec![CaseEinsum {
+            name: String::new(),
+            einsum: einsum.clone(),
+            operands: (0..operand_count(einsum)).collect(),
+            hierarchy: hierarchy.clone(),
+            mapping: None,
+            constraints: Constraints::default(),
+        }],
+        convention: Convention::AccelForge,
+        objective: options.objective,
+        clock_hz: None,
+    };
+    solve(&case, options)
 }
-
-/// All allowed sets of memories that keep each operand.
-fn placements(space: &Space) -> Result<Vec<Placement>, SpaceError> {
-    let mut all = vec![Placement { chains: Vec::new() }];
-    for o in 0..space.operands.len() {
-        let chains = chains(space, o);
-        if chains.is_empty() {
-            return Err(SpaceError::Homeless(o));
-        }
-        all = all
-            .iter()
-            .flat_map(|p| {
-                chains.iter().map(|c| {
-                    let mut p = p.clone();
-                    p.chains.push(c.clone());
-                    p
-                })
-            })
-            .collect();
-    }
-    Ok(all)
-}
-
-/// Allowed chains of storages of one operand, the most storages first.
-fn chains(space: &Space, o: usize) -> Vec<Vec<(usize, usize)>> {
-    let mut all: Vec<Vec<(usize, usize)>> = vec![Vec::new()];
-    for (s, segment) in space.segments.iter().enumerate() {
-        for (m, memory) in segment.memories.iter().enumerate() {
-            let mut next = Vec::new();
-            for chain in all {
-                let must = memory.must_keep.has(o)
-                    || (memory.must_keep_unless_above.has(o) && chain.is_empty());
-                let home = !chain.is_empty() || s == 0;
-                if (memory.keeps.has(o) || must) && home {
-                    let mut with = chain.clone();
-                    with.push((s, m));
-                    next.push(with);
-                }
-                if !must {
-                    next.push(chain);
-                }
-            }
-            all = next;
-        }
-    }
-    all.retain(|c| !c.is_empty());
-    all
-}
-
-/// The loop tree of steps told from the inside out.
-fn tree(space: &Space, placement: &Placement, steps: &[Step]) -> LoopTree {
-    let mut segment = space.segments.len() - 1;
-    let mut nodes = Vec::new();
-    let empty = |s: usize| space.segments[s].axes.is_empty();
-    // A fan is announced before its axes: the first one belongs to the innermost segment that has axes.
-    let mut fan = space.segments.len();
-    for step in steps {
-        nodes.push(match *step {
-            Step::Fan => {
-                fan = (0..fan).rev().find(|s| !empty(*s)).unwrap_or(0);
-                segment = fan;
-                continue;
-            }
-            Step::Grow { dim, tile } => Node::Temporal {
-                dim: space.dims[usize::from(dim)],
-                tile: u64::from(tile),
-            },
-            Step::Spread { axis, dim, tile } => {
-                let axis = &space.segments[segment].axes[usize::from(axis)];
-                Node::Spatial {
-                    level: axis.level,
-                    axis: axis.axis,
-                    dim: space.dims[usize::from(dim)],
-                    tile: u64::from(tile),
-                }
-            }
-            Step::Keep { operand, memory } => Node::Keep {
-                level: space.segments[segment].memories[usize::from(memory)].level,
-                operand: usize::from(operand),
-            },
-        });
-    }
-    for (o, chain) in placement.chains.iter().enumerate().rev() {
-        let (s, m) = chain[0];
-        nodes.push(Node::Keep {
-            level: space.segments[s].memories[m].level,
-            operand: o,
-        });
-    }
-    nodes.reverse();
-    LoopTree { nodes }
-}
-
-/// Only to keep the import used in both halves of this file.
-const _: Mask = Mask::NONE;

@@ -6,6 +6,8 @@ use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::hierarchy::Mask;
 use crate::search::Objective;
 
+/// Most ports below a fan that carry partial sums.
+pub(super) const SLOTS: usize = 6;
 /// Most memories of a segment.
 const MEMORIES: usize = 6;
 
@@ -13,6 +15,14 @@ const MEMORIES: usize = 6;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placement {
     pub chains: Vec<Vec<(usize, usize)>>,
+    /// Floating operands: an input and the output, whose homes stand below loops shared with a neighbour.
+    pub floating: [Option<usize>; 2],
+}
+
+impl Placement {
+    fn floats(&self, operand: usize) -> bool {
+        self.floating.contains(&Some(operand))
+    }
 }
 
 /// A step of a mapping, told from the inside out.
@@ -33,8 +43,6 @@ pub(super) enum Step {
 pub(super) struct Score(pub f64, pub f64);
 
 impl Score {
-    pub(super) const WORST: Self = Self(f64::INFINITY, f64::INFINITY);
-
     pub(super) fn new(objective: Objective, energy: f64, time: f64) -> Self {
         match objective {
             Objective::Latency => Self(time, energy),
@@ -66,6 +74,9 @@ struct State {
     saved: f64,
     /// Time over that of one instance that does all operations.
     time: f64,
+    /// Busy times of ports whose first visits are not settled: the time, and what one iteration of the spatial loops
+    /// outside that do not index the output saves of it.
+    ports: [(f64, f64); SLOTS],
     /// Elements that each operand's outermost storage so far (or the compute) asks of the next one outside.
     asked: [f64; OPERANDS],
     /// Of those of the output, the ones that start without a value.
@@ -82,8 +93,13 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Local {
     state: State,
+    /// The operand of the storage directly inside, of this segment, with no loop between.
+    touching: Option<usize>,
     used: [f64; MEMORIES],
-    ports: [[f64; PORTS]; MEMORIES],
+    /// Cycles of all operations of each port, and those that first visits save.
+    ports: [[(f64, f64); PORTS]; MEMORIES],
+    /// Bits used and tiles where the floating operands were placed.
+    floats: [(f64, Tile); 2],
 }
 
 /// Counters of work.
@@ -97,12 +113,84 @@ pub(super) struct Work {
     pub dominated: u64,
 }
 
-/// The best mapping so far.
+impl Work {
+    /// Adds the work of another search.
+    pub(super) fn add(&mut self, other: Self) {
+        self.expanded += other.expanded;
+        self.bounded += other.bounded;
+        self.dominated += other.dominated;
+    }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Goal {
+    /// Energy and cycles of other einsums that the figures are added to.
+    pub beside: (f64, f64),
+    /// Nothing is kept that does not beat it.
+    pub limit: Option<Score>,
+    /// The best mapping so far.
+    pub best: Option<Best>,
+    /// All that may be part of the best chain, where chains are asked for.
+    pub parts: Option<Parts>,
+}
+
+/// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
+/// on chip below loops shared with a neighbour) are told by the tile that is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// Kept tile of the floating input and of the floating output, rank by rank.
+    pub tiles: [Option<Vec<u32>>; 2],
+    pub energy: f64,
+    pub cycles: f64,
+    /// Bits used of the memory of the floating operands.
+    pub used: f64,
+    /// Of those, bits of what lives outside the shared loops of the floating input and output.
+    pub outside: [f64; 2],
+    pub steps: Vec<Step>,
+    pub placement: usize,
+}
+
+/// Parts of which none is at least as good as another of the same tiles.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parts {
+    pub parts: Vec<Part>,
+    by_tiles: FxHashMap<[Option<Vec<u32>>; 2], Vec<u32>>,
+}
+
+impl Parts {
+    fn add(&mut self, part: Part) {
+        let same = self.by_tiles.entry(part.tiles.clone()).or_default();
+        let no_worse = |a: &Part, b: &Part| {
+            a.energy <= b.energy
+                && a.cycles <= b.cycles
+                && a.used <= b.used
+                && a.outside[0] <= b.outside[0]
+                && a.outside[1] <= b.outside[1]
+        };
+        if same
+            .iter()
+            .any(|i| no_worse(&self.parts[*i as usize], &part))
+        {
+            return;
+        }
+        if let Some(i) = same
+            .iter()
+            .find(|i| no_worse(&part, &self.parts[**i as usize]))
+        {
+            self.parts[*i as usize] = part;
+            return;
+        }
+        same.push(self.parts.len() as u32);
+        self.parts.push(part);
+    }
+}
+
+/// A mapping and its figures.
 #[derive(Debug, Clone)]
 pub(super) struct Best {
-    pub score: Score,
     pub energy: f64,
-    pub time: f64,
+    pub cycles: f64,
     /// From the inside out.
     pub steps: Vec<Step>,
     pub placement: usize,
@@ -115,6 +203,12 @@ pub(super) struct Search<'a> {
     index: usize,
     /// Least energy of the storages of an operand outside its `i`-th, by operand and `i`.
     outside: Vec<Vec<f64>>,
+    /// Least cycles of the ports of memories of segment 0 for those storages.
+    least_cycles: Vec<Vec<Vec<(usize, [f64; PORTS])>>>,
+    /// Whether every dimension leaves at most one operand unindexed.
+    exclusive: bool,
+    /// Ports below a fan that carry partial sums: segment, memory, port.
+    slots: Vec<(usize, usize, usize)>,
     /// Largest product of shared axes of the fans above a segment up to another one.
     shared: Vec<[f64; OPERANDS]>,
     /// Largest number of instances above a segment; of iterations that do not index the output.
@@ -169,6 +263,10 @@ impl<'a> Search<'a> {
             placement,
             index,
             outside: Vec::new(),
+            least_cycles: Vec::new(),
+            slots: slots(space),
+            exclusive: (0..space.dims.len())
+                .all(|d| space.operands.iter().filter(|o| !o.indexed.has(d)).count() <= 1),
             shared,
             instances,
             unindexed,
@@ -178,6 +276,7 @@ impl<'a> Search<'a> {
             tiles: vec![Vec::new(); DIMS + 1],
         };
         search.outside = (0..=output).map(|o| search.outside_of(o)).collect();
+        search.least_cycles = (0..=output).map(|o| search.least_cycles_of(o)).collect();
         search
     }
 
@@ -204,9 +303,36 @@ impl<'a> Search<'a> {
         sums
     }
 
+    /// Least cycles of the ports of segment 0's memories for the storages of an operand outside its `i`-th.
+    fn least_cycles_of(&self, o: usize) -> Vec<Vec<(usize, [f64; PORTS])>> {
+        let chain = &self.placement.chains[o];
+        let operand = &self.space.operands[o];
+        let mut sums: Vec<Vec<(usize, [f64; PORTS])>> = vec![Vec::new(), Vec::new()];
+        for pair in chain.windows(2) {
+            let mut sum = sums[sums.len() - 1].clone();
+            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let kinds = if operand.is_output { (1, 3) } else { (0, 2) };
+            for (node, kind, words) in [
+                (pair[1], kinds.0, operand.least),
+                (pair[0], kinds.1, served),
+            ] {
+                if node.0 == 0 {
+                    let ports = self.memory(node).rates[o].cycles[kind].map(|c| c * words);
+                    sum.push((node.1, ports));
+                }
+            }
+            sums.push(sum);
+        }
+        sums
+    }
+
     /// A lower bound of what a partial mapping in a segment can become.
-    fn bound(&self, segment: usize, s: &State) -> Score {
+    fn bound(&self, segment: usize, s: &State, goal: &Goal) -> Score {
         let mut energy = s.energy - s.saved * self.unindexed[segment];
+        // What serving each operand's outermost storage costs before spatial sharing.
+        let mut serving = [0.0; OPERANDS];
+        let mut cycles = [[0.0; PORTS]; MEMORIES];
+        let mut busiest: f64 = 0.0;
         for (o, operand) in self.space.operands.iter().enumerate() {
             let placed = usize::from(s.placed[o]);
             if placed == 0 {
@@ -214,24 +340,71 @@ impl<'a> Search<'a> {
             }
             let parent = self.placement.chains[o][placed - 1];
             let share = self.shared[segment][o] / self.shared[parent.0][o];
-            let rates = &self.memory(parent).rates[o].energy;
-            let asked = s.asked[o] / share;
+            let rates = &self.memory(parent).rates[o];
             energy += self.outside[o][placed];
-            energy += if operand.is_output {
-                let again = (asked - s.first * self.unindexed[segment]).max(0.0);
-                asked * rates[3] + again * rates[2]
+            let asked = s.asked[o];
+            let again = if operand.is_output {
+                (asked - s.first * self.unindexed[segment] * share).max(0.0)
             } else {
-                asked * rates[2]
+                asked
             };
+            let update = if operand.is_output { asked } else { 0.0 };
+            serving[o] = update * rates.energy[3] + again * rates.energy[2];
+            if parent.0 == 0 {
+                for p in 0..PORTS {
+                    cycles[parent.1][p] +=
+                        (update * rates.cycles[3][p] + again * rates.cycles[2][p]) / share;
+                }
+            }
+            for (m, ports) in &self.least_cycles[o][placed] {
+                for p in 0..PORTS {
+                    cycles[*m][p] += ports[p];
+                }
+            }
         }
-        self.score(energy, s.time / self.instances[segment])
+        energy += self.shared_serving(segment, s, &serving);
+        for c in cycles.iter().flatten() {
+            busiest = busiest.max(*c);
+        }
+        let time = s.time / self.instances[segment];
+        let time = time.max(busiest * self.space.compute_rate / self.space.operations);
+        self.score(energy, time, goal)
     }
 
-    fn score(&self, energy: f64, time: f64) -> Score {
+    /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
+    /// share, together so that the product of shares is at most that of the instances, if every dimension leaves
+    /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
+    fn shared_serving(&self, segment: usize, s: &State, serving: &[f64; OPERANDS]) -> f64 {
+        let mut alone = 0.0;
+        let (mut product, mut count, mut together) = (1.0, 0, 0.0);
+        for (o, cost) in serving.iter().enumerate().take(self.space.operands.len()) {
+            let placed = usize::from(s.placed[o]);
+            if placed == 0 || *cost == 0.0 {
+                continue;
+            }
+            let parent = self.placement.chains[o][placed - 1];
+            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            alone += cost / share;
+            if share > 1.0 {
+                product *= cost;
+                count += 1;
+            } else {
+                together += cost;
+            }
+        }
+        if count < 2 || !self.exclusive {
+            return alone;
+        }
+        let mean = (product / self.instances[segment]).powf(1.0 / f64::from(count));
+        alone.max(together + mean * f64::from(count))
+    }
+
+    fn score(&self, energy: f64, time: f64, goal: &Goal) -> Score {
+        let cycles = time * self.space.operations / self.space.compute_rate;
         Score::new(
             self.objective,
-            energy,
-            time * self.space.operations / self.space.compute_rate,
+            energy + goal.beside.0,
+            cycles + goal.beside.1,
         )
     }
 
@@ -241,7 +414,7 @@ impl<'a> Search<'a> {
     }
 
     /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
-    pub(super) fn run(&mut self, best: &mut Option<Best>, beam: Option<usize>) {
+    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
         self.arena.clear();
         let count = self.space.segments.len();
         let operations = self.space.operations;
@@ -250,6 +423,7 @@ impl<'a> Search<'a> {
             energy: operations * self.space.compute_energy,
             saved: 0.0,
             time: 1.0,
+            ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
             first: self.space.operands.last().map_or(0.0, |o| {
                 o.plain_size
@@ -266,21 +440,21 @@ impl<'a> Search<'a> {
         };
         let mut frontier = vec![start];
         for segment in (0..count).rev() {
-            let spread = self.spread(segment, frontier, best);
-            frontier = self.segment(segment, spread, best, beam);
+            let spread = self.spread(segment, frontier, goal);
+            frontier = self.segment(segment, spread, goal, beam);
             if segment > 0 && frontier.is_empty() {
                 return;
             }
         }
     }
 
-    fn worse(&self, segment: usize, s: &State, best: &Option<Best>) -> bool {
-        best.as_ref()
-            .is_some_and(|b| !self.bound(segment, s).beats(b.score))
+    fn worse(&self, segment: usize, s: &State, goal: &Goal) -> bool {
+        goal.limit
+            .is_some_and(|limit| !self.bound(segment, s, goal).beats(limit))
     }
 
     /// All ways to lay dimensions along the axes of the fan below a segment.
-    fn spread(&mut self, segment: usize, states: Vec<State>, best: &Option<Best>) -> Vec<State> {
+    fn spread(&mut self, segment: usize, states: Vec<State>, goal: &Goal) -> Vec<State> {
         let axes = &self.space.segments[segment].axes;
         if axes.is_empty() {
             return states;
@@ -297,7 +471,7 @@ impl<'a> Search<'a> {
                 1,
                 [1.0; OPERANDS],
                 (1.0, 1.0),
-                best,
+                goal,
                 &mut keep,
             );
         }
@@ -316,7 +490,7 @@ impl<'a> Search<'a> {
         used: u64,
         shares: [f64; OPERANDS],
         unindexed: (f64, f64),
-        best: &Option<Best>,
+        goal: &Goal,
         keep: &mut Front,
     ) {
         if axes == 0 {
@@ -326,8 +500,11 @@ impl<'a> Search<'a> {
             }
             s.first *= unindexed.1;
             s.saved *= unindexed.0;
+            for port in &mut s.ports {
+                port.1 *= unindexed.0;
+            }
             self.work.expanded += 1;
-            if self.worse(segment, &s, best) {
+            if self.worse(segment, &s, goal) {
                 self.work.bounded += 1;
             } else {
                 keep.add(self, segment, s);
@@ -338,7 +515,7 @@ impl<'a> Search<'a> {
         let axis = &space.segments[segment].axes[axes - 1];
         if dim == space.dims.len() {
             if used >= axis.least {
-                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, best, keep);
+                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, goal, keep);
             }
             return;
         }
@@ -350,7 +527,7 @@ impl<'a> Search<'a> {
             used,
             shares,
             unindexed,
-            best,
+            goal,
             keep,
         );
         if !axis.accepts.has(dim) {
@@ -367,7 +544,11 @@ impl<'a> Search<'a> {
             next.tile[dim] = tile.saturating_mul(factor).min(size);
             // An axis longer than the iterations that are left is used in part.
             let trips = next.tile[dim].div_ceil(tile);
-            next.time = s.time * self.speed(size, tile, next.tile[dim]);
+            let speed = self.speed(size, tile, next.tile[dim]);
+            next.time = s.time * speed;
+            for port in &mut next.ports {
+                *port = (port.0 * speed, port.1 * speed);
+            }
             next.steps = self.push(
                 s.steps,
                 Step::Spread {
@@ -397,7 +578,7 @@ impl<'a> Search<'a> {
                 used * u64::from(trips),
                 shares,
                 unindexed,
-                best,
+                goal,
                 keep,
             );
         }
@@ -414,29 +595,31 @@ impl<'a> Search<'a> {
         &mut self,
         segment: usize,
         mut states: Vec<State>,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         beam: Option<usize>,
     ) -> Vec<State> {
         let nodes = self.nodes(segment);
         states.sort_by(|a, b| {
-            let (a, b) = (self.bound(segment, a), self.bound(segment, b));
+            let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
             a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
         let mut keep = Front::default();
         for s in &states {
-            if self.worse(segment, s, best) {
+            if self.worse(segment, s, goal) {
                 self.work.bounded += 1;
                 continue;
             }
             let mut local = Local {
                 state: *s,
+                touching: None,
                 used: [0.0; MEMORIES],
-                ports: [[0.0; PORTS]; MEMORIES],
+                ports: [[(0.0, 0.0); PORTS]; MEMORIES],
+                floats: [(0.0, [1; DIMS]); 2],
             };
             if segment == 0 {
                 self.homes(&mut local);
             }
-            self.order(segment, &nodes, 0, &local, best, &mut keep);
+            self.order(segment, &nodes, 0, &local, goal, &mut keep);
             if self.work.expanded > self.limit {
                 break;
             }
@@ -445,7 +628,7 @@ impl<'a> Search<'a> {
         let mut states = keep.states;
         if let Some(beam) = beam {
             states.sort_by(|a, b| {
-                let (a, b) = (self.bound(segment, a), self.bound(segment, b));
+                let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
                 a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
             });
             states.truncate(beam);
@@ -456,6 +639,9 @@ impl<'a> Search<'a> {
     /// Whole tensors at home take their room.
     fn homes(&self, local: &mut Local) {
         for (o, chain) in self.placement.chains.iter().enumerate() {
+            if self.placement.floats(o) {
+                continue;
+            }
             let m = chain[0].1;
             let operand = &self.space.operands[o];
             let whole: f64 = operand
@@ -467,14 +653,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Storages below the homes in a segment: (operand, memory).
+    /// Storages below the homes in a segment, and floating homes: (operand, memory).
     fn nodes(&self, segment: usize) -> Vec<(usize, usize)> {
         let mut nodes = Vec::new();
         for (o, chain) in self.placement.chains.iter().enumerate() {
             nodes.extend(
                 chain
                     .iter()
-                    .skip(1)
+                    .skip(usize::from(!self.placement.floats(o)))
                     .filter(|n| n.0 == segment)
                     .map(|n| (o, n.1)),
             );
@@ -489,11 +675,11 @@ impl<'a> Search<'a> {
         nodes: &[(usize, usize)],
         done: u32,
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         if done.count_ones() as usize == nodes.len() {
-            self.close(segment, local, best, keep);
+            self.close(segment, local, goal, keep);
             return;
         }
         for (i, (o, m)) in nodes.iter().enumerate() {
@@ -513,7 +699,7 @@ impl<'a> Search<'a> {
                 allowed,
                 0,
                 local,
-                best,
+                goal,
                 keep,
             );
         }
@@ -528,6 +714,10 @@ impl<'a> Search<'a> {
             .operands
             .get(inner)
             .map_or(Mask::ALL, |o| o.indexed);
+        // Loops inside a floating home are not better further out: they would be shared.
+        if self.placement.floats(outer) {
+            return indexed;
+        }
         indexed.minus(self.space.operands[outer].plain)
     }
 
@@ -542,7 +732,7 @@ impl<'a> Search<'a> {
         allowed: Mask,
         dim: usize,
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         if self.work.expanded > self.limit {
@@ -550,7 +740,7 @@ impl<'a> Search<'a> {
         }
         let next = (dim..self.space.dims.len()).find(|d| allowed.has(*d));
         let Some(next) = next else {
-            self.store(segment, nodes, done, node, local, best, keep);
+            self.store(segment, nodes, done, node, local, goal, keep);
             return;
         };
         self.block(
@@ -561,7 +751,7 @@ impl<'a> Search<'a> {
             allowed,
             next + 1,
             local,
-            best,
+            goal,
             keep,
         );
         let tile = local.state.tile[next];
@@ -572,6 +762,7 @@ impl<'a> Search<'a> {
         for outer in options.iter().copied() {
             let mut grown = *local;
             grown.state.tile[next] = outer;
+            grown.touching = None;
             if !self.fits(segment, nodes, done, node, &grown) {
                 break;
             }
@@ -590,7 +781,7 @@ impl<'a> Search<'a> {
                 allowed,
                 next + 1,
                 &grown,
-                best,
+                goal,
                 keep,
             );
         }
@@ -650,14 +841,14 @@ impl<'a> Search<'a> {
         if self.space.operands[o].is_output {
             s.energy += asked * (rates.energy[2] + rates.energy[3]);
             s.saved += s.first * rates.energy[2];
-            let again = (asked - s.first * self.unindexed[segment]).max(0.0);
             for p in 0..PORTS {
-                local.ports[m][p] += asked * rates.cycles[3][p] + again * rates.cycles[2][p];
+                local.ports[m][p].0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
+                local.ports[m][p].1 += s.first * rates.cycles[2][p];
             }
         } else {
             s.energy += asked * rates.energy[2];
             for p in 0..PORTS {
-                local.ports[m][p] += asked * rates.cycles[2][p];
+                local.ports[m][p].0 += asked * rates.cycles[2][p];
             }
         }
     }
@@ -671,14 +862,24 @@ impl<'a> Search<'a> {
         done: u32,
         (o, m): (usize, usize),
         local: &Local,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         self.work.expanded += 1;
-        if !self.fits(segment, nodes, done, (o, m), local) {
+        // Two storages without a loop between are told in one order only, unless a loop may slide directly above.
+        let home = self.placement.floats(o) && local.state.placed[o] == 1;
+        let swaps = self.space.operands[o].slides.is_empty() && !home;
+        let twice = swaps && local.touching.is_some_and(|t| t > o);
+        // Loops shared with a neighbour index the operand.
+        let shared = |d: usize| {
+            self.space.operands[o].indexed.has(d) || local.state.tile[d] == self.space.sizes[d]
+        };
+        let broken = home && !(0..self.space.dims.len()).all(shared);
+        if twice || broken || !self.fits(segment, nodes, done, (o, m), local) {
             return;
         }
         let mut placed = *local;
+        placed.touching = Some(o);
         self.serve(segment, &mut placed, o, m);
         placed.used[m] +=
             self.words(o, &local.state.tile) * self.space.segments[segment].memories[m].bits[o];
@@ -691,7 +892,21 @@ impl<'a> Search<'a> {
                 memory: m as u8,
             },
         );
-        self.fill(segment, nodes, done, (o, m), &placed, None, best, keep);
+        if home {
+            placed.state.asked[o] = 0.0;
+            placed.state.first = if self.space.operands[o].is_output {
+                0.0
+            } else {
+                placed.state.first
+            };
+            let side = usize::from(self.placement.floating[1] == Some(o));
+            placed.floats[side] = (placed.used[m], local.state.tile);
+            if !self.worse(segment, &placed.state, goal) {
+                self.order(segment, nodes, done, &placed, goal, keep);
+            }
+            return;
+        }
+        self.fill(segment, nodes, done, (o, m), &placed, None, goal, keep);
         let slides = self.space.operands[o].slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
@@ -700,6 +915,7 @@ impl<'a> Search<'a> {
             for outer in options {
                 let mut slid = placed;
                 slid.state.tile[d] = outer;
+                slid.touching = None;
                 if !self.fits(segment, nodes, done, (OPERANDS, 0), &slid) {
                     break;
                 }
@@ -711,7 +927,7 @@ impl<'a> Search<'a> {
                     (o, m),
                     &slid,
                     Some((d, tile)),
-                    best,
+                    goal,
                     keep,
                 );
             }
@@ -728,7 +944,7 @@ impl<'a> Search<'a> {
         (o, m): (usize, usize),
         local: &Local,
         slid: Option<(usize, u32)>,
-        best: &mut Option<Best>,
+        goal: &mut Goal,
         keep: &mut Front,
     ) {
         let mut next = *local;
@@ -753,25 +969,25 @@ impl<'a> Search<'a> {
             s.first = first;
             s.energy += entering * (rates.energy[0] + rates.energy[1]);
             s.saved += first * rates.energy[0];
-            let again = (entering - first * self.unindexed[segment]).max(0.0);
             for p in 0..PORTS {
-                next.ports[m][p] += entering * rates.cycles[1][p] + again * rates.cycles[0][p];
+                next.ports[m][p].0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
+                next.ports[m][p].1 += first * rates.cycles[0][p];
             }
         } else {
             s.energy += entering * rates.energy[0];
             for p in 0..PORTS {
-                next.ports[m][p] += entering * rates.cycles[0][p];
+                next.ports[m][p].0 += entering * rates.cycles[0][p];
             }
         }
-        if self.worse(segment, &next.state, best) {
+        if self.worse(segment, &next.state, goal) {
             self.work.bounded += 1;
             return;
         }
-        self.order(segment, nodes, done, &next, best, keep);
+        self.order(segment, nodes, done, &next, goal, keep);
     }
 
     /// All storages of a segment are placed.
-    fn close(&mut self, segment: usize, local: &Local, best: &mut Option<Best>, keep: &mut Front) {
+    fn close(&mut self, segment: usize, local: &Local, goal: &mut Goal, keep: &mut Front) {
         let mut local = *local;
         if segment == 0 {
             let indexed = self
@@ -784,18 +1000,15 @@ impl<'a> Search<'a> {
             if open {
                 return;
             }
-            for o in 0..self.space.operands.len() {
+            for o in (0..self.space.operands.len()).filter(|o| !self.placement.floats(*o)) {
                 let home = self.placement.chains[o][0].1;
                 self.serve(segment, &mut local, o, home);
             }
         }
-        let busiest = local.ports.iter().flatten().copied().fold(0.0, f64::max);
-        let s = &mut local.state;
-        s.time = s
-            .time
-            .max(busiest * self.space.compute_rate / self.space.operations);
+        self.settle(segment, &mut local);
+        let s = &local.state;
         if segment > 0 {
-            if self.worse(segment, &local.state, best) {
+            if self.worse(segment, &local.state, goal) {
                 self.work.bounded += 1;
             } else {
                 keep.add(self, segment, local.state);
@@ -803,16 +1016,63 @@ impl<'a> Search<'a> {
             return;
         }
         let energy = s.energy - s.saved;
-        let score = self.score(energy, s.time);
-        let s = local.state;
-        if best.as_ref().is_none_or(|b| score.beats(b.score)) {
-            *best = Some(Best {
-                score,
-                energy,
-                time: s.time * self.space.operations / self.space.compute_rate,
-                steps: self.trail(&s),
-                placement: self.index,
-            });
+        let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
+        let cycles = time * self.space.operations / self.space.compute_rate;
+        let score = self.score(energy, time, goal);
+        if goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
+        }
+        if let Some(parts) = &mut goal.parts {
+            parts.add(self.part(&local, energy, cycles));
+            return;
+        }
+        goal.limit = Some(score);
+        goal.best = Some(Best {
+            energy,
+            cycles,
+            steps: self.trail(s),
+            placement: self.index,
+        });
+    }
+
+    fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
+        let mut part = Part {
+            tiles: [None, None],
+            energy,
+            cycles,
+            used: 0.0,
+            outside: [0.0; 2],
+            steps: self.trail(&local.state),
+            placement: self.index,
+        };
+        for (side, o) in self.placement.floating.iter().enumerate() {
+            let Some(o) = *o else { continue };
+            let (used, tile) = local.floats[side];
+            let ranks = &self.space.operands[o].ranks;
+            part.tiles[side] = Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect());
+            part.used = local.used[self.placement.chains[o][0].1];
+            part.outside[side] = part.used - used;
+        }
+        part
+    }
+
+    /// Takes the busy times of a segment's ports into the time; those whose first visits depend on what lies
+    /// outside are kept beside it.
+    fn settle(&self, segment: usize, local: &mut Local) {
+        let scale = self.space.compute_rate / self.space.operations;
+        let s = &mut local.state;
+        for (m, ports) in local.ports.iter().enumerate() {
+            for (p, (cycles, saved)) in ports.iter().enumerate() {
+                if *saved > 0.0 && self.unindexed[segment] > 1.0 {
+                    if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {
+                        s.ports[slot] = (cycles * scale, saved * scale);
+                    }
+                    let least = cycles - saved * self.unindexed[segment];
+                    s.time = s.time.max(least * scale);
+                } else {
+                    s.time = s.time.max((cycles - saved) * scale);
+                }
+            }
         }
     }
 
@@ -836,6 +1096,23 @@ impl<'a> Search<'a> {
         }
         steps
     }
+}
+
+/// Ports of memories below a fan that carry partial sums.
+pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
+    let output = space.operands.len() - 1;
+    let mut slots = Vec::new();
+    for (s, segment) in space.segments.iter().enumerate().skip(1) {
+        for (m, memory) in segment.memories.iter().enumerate() {
+            let cycles = memory.rates[output].cycles;
+            slots.extend(
+                (0..PORTS)
+                    .filter(|p| cycles[0][*p] + cycles[2][*p] > 0.0)
+                    .map(|p| (s, m, p)),
+            );
+        }
+    }
+    slots
 }
 
 /// Partial mappings of which none is at least as good as another in everything that matters outside.

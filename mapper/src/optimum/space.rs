@@ -41,6 +41,8 @@ pub(super) struct Operand {
     /// Fewest elements that any storage takes in all: each once.
     pub least: f64,
     pub is_output: bool,
+    /// The dimension of each rank; none where a rank has one position or more than one dimension.
+    pub ranks: Vec<Option<usize>>,
 }
 
 /// What moving elements of one operand into, out of or through one memory costs.
@@ -262,6 +264,7 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         plain_size: 1.0,
         least: 1.0,
         is_output: o + 1 == operand_count(einsum),
+        ranks: Vec::new(),
     };
     for rank in &access.ranks {
         let terms: Vec<(usize, f64)> = rank
@@ -275,6 +278,10 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         for (i, _) in &terms {
             x.indexed = x.indexed.with(*i);
         }
+        x.ranks.push(match terms.as_slice() {
+            [(i, _)] => Some(*i),
+            _ => None,
+        });
         match terms.as_slice() {
             [] => {}
             [(i, c)] if *c == 1.0 => x.plain = x.plain.with(*i),

@@ -1,0 +1,375 @@
+//! The best mapping of a chain of einsums: which intermediates are handed over on chip, below which shared loops.
+//!
+//! An intermediate between an einsum and the next is handed over *whole*, through the outermost memory, or *tile by
+//! tile*: it is kept at an inner memory below loops that both einsums share. For both einsums, those loops are
+//! the ones above its storage, so they are told by its kept tile: two mappings fit if the tiles are equal. While an
+//! einsum runs, what its neighbour keeps outside the shared loops stays in memory; both must fit together.
+//!
+//! ```text
+//! parts      for each einsum: the mappings of which none is at least as good as another with the same tiles, in
+//!            energy, time, room and room outside the shared loops; of those that can be part of something better
+//!            than what is known (with the least energy and time of the others beside it)
+//! join       from the first einsum to the last: the best sums for each tile handed over next
+//! ```
+//!
+//! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
+//! earlier: a chain of three or more that needs that room is not found.
+
+use rustc_hash::FxHashMap;
+
+use super::placement::{Start, placements, tree};
+use super::search::{Goal, Part, Parts, Placement, Score, Search, Work};
+use super::space::{Space, SpaceError};
+use super::{Mapped, Options, Solution};
+use crate::case::Case;
+use crate::search::Objective;
+
+/// Partial mappings that the first, quick search keeps at each fan.
+const BEAM: usize = 16;
+
+/// An einsum of the chain, compiled.
+struct Link {
+    space: Space,
+    /// All placements of all ways to hand over.
+    placements: Vec<Placement>,
+    /// Least energy and cycles.
+    least: (f64, f64),
+}
+
+/// The best mappings of all einsums of a case together.
+///
+/// # Errors
+/// If an einsum is beyond the search, or has no mapping that fits.
+pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
+    let mut work = Work::default();
+    let mut links = Vec::new();
+    for i in 0..case.einsums.len() {
+        links.push(link(case, i, options)?);
+    }
+    if let [link] = links.as_mut_slice() {
+        return alone(link, options, &mut work);
+    }
+    for link in &mut links {
+        link.least = least(link, options, &mut work)?;
+    }
+    let known = quick(&links, options, &mut work);
+    let joined = exact(&links, known, options, &mut work).ok_or(SpaceError::Nothing)?;
+    Ok(solution(&links, &joined, options, work))
+}
+
+/// One einsum by itself.
+fn alone(link: &Link, options: &Options, work: &mut Work) -> Result<Solution, SpaceError> {
+    let mut goal = Goal::default();
+    for beam in [Some(BEAM), None] {
+        search(link, options.objective, options, &mut goal, beam, work);
+    }
+    let best = goal.best.ok_or(SpaceError::Nothing)?;
+    let mapped = Mapped {
+        tree: tree(&link.space, &link.placements[best.placement], &best.steps),
+        energy: best.energy,
+        cycles: best.cycles,
+    };
+    Ok(Solution::new(vec![mapped], Vec::new(), options, *work))
+}
+
+fn search(
+    link: &Link,
+    objective: Objective,
+    options: &Options,
+    goal: &mut Goal,
+    beam: Option<usize>,
+    work: &mut Work,
+) {
+    for (i, placement) in link.placements.iter().enumerate() {
+        let left = options.work.saturating_sub(work.expanded);
+        let mut search = Search::new(&link.space, objective, placement, i, left);
+        search.run(goal, beam);
+        work.add(search.work);
+    }
+}
+
+/// Compiles an einsum, with every way to hand over its intermediates.
+fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
+    let e = &case.einsums[i];
+    let space = Space::new(
+        &e.einsum,
+        &e.hierarchy,
+        options.perfect || e.constraints.perfect,
+    )?;
+    let ways = |o: usize| -> Vec<Start> {
+        let tensor = e.operands[o];
+        let produced = case
+            .einsums
+            .iter()
+            .position(|x| x.operands.last() == Some(&tensor));
+        let readers: Vec<usize> = (0..case.einsums.len())
+            .filter(|j| {
+                let inputs = case.einsums[*j]
+                    .operands
+                    .split_last()
+                    .map_or(&[][..], |x| x.1);
+                inputs.contains(&tensor)
+            })
+            .collect();
+        match (produced, readers.as_slice()) {
+            (None, _) | (_, []) => vec![Start::Anywhere],
+            (Some(p), [r]) if p + 1 == *r && plain(case, p, *r, tensor) => {
+                vec![Start::Outermost, Start::Floating]
+            }
+            _ => vec![Start::Outermost],
+        }
+    };
+    let mut all = Vec::new();
+    let mut starts = vec![Vec::new()];
+    for o in 0..space.operands.len() {
+        let ways = ways(o);
+        let with = |s: &Vec<Start>| {
+            let s = s.clone();
+            let one = |w: &Start| s.iter().copied().chain([*w]).collect::<Vec<Start>>();
+            ways.iter().map(one).collect::<Vec<_>>()
+        };
+        starts = starts.iter().flat_map(with).collect();
+    }
+    let inputs = space.operands.len() - 1;
+    let mut refused = None;
+    for starts in starts {
+        let floating = starts[..inputs]
+            .iter()
+            .filter(|s| **s == Start::Floating)
+            .count();
+        if floating > 1 {
+            continue;
+        }
+        match placements(&space, &starts) {
+            Ok(some) => all.extend(some),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match (all.is_empty(), refused) {
+        (true, Some(error)) => Err(error),
+        (true, None) => Err(SpaceError::Nothing),
+        _ => Ok(Link {
+            space,
+            placements: all,
+            least: (0.0, 0.0),
+        }),
+    }
+}
+
+/// Whether tiles of a tensor are told the same way by the einsum that makes it and the one that reads it: every rank
+/// is one dimension of the same name.
+fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
+    let names = |i: usize| -> Option<Vec<String>> {
+        let e = &case.einsums[i];
+        let o = if i == producer {
+            e.operands.len() - 1
+        } else {
+            e.operands.iter().position(|t| *t == tensor)?
+        };
+        let access = crate::hierarchy::access_of(&e.einsum, o);
+        let name = |r: &presil_workloads::Affine| match r.terms.as_slice() {
+            [] => Some(String::new()),
+            [(d, 1)] => Some(e.einsum.dim(*d).name.clone()),
+            _ => None,
+        };
+        access.ranks.iter().map(name).collect()
+    };
+    names(producer).is_some_and(|a| names(reader).is_some_and(|b| a == b))
+}
+
+/// Least energy and least cycles of an einsum, whatever its neighbours do.
+fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), SpaceError> {
+    let mut figures = (0.0, 0.0);
+    for objective in [Objective::Energy, Objective::Latency] {
+        let needed = options.objective == objective || options.objective == Objective::Edp;
+        if !needed {
+            continue;
+        }
+        let mut goal = Goal::default();
+        for beam in [Some(BEAM), None] {
+            search(link, objective, options, &mut goal, beam, work);
+        }
+        let best = goal.best.ok_or(SpaceError::Nothing)?;
+        match objective {
+            Objective::Energy => figures.0 = best.energy,
+            _ => figures.1 = best.cycles,
+        }
+    }
+    Ok(figures)
+}
+
+/// A chain of parts that a quick search finds.
+fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Score> {
+    let mut parts = Vec::new();
+    for i in 0..links.len() {
+        parts.push(collect(links, i, None, Some(BEAM), options, work));
+    }
+    join(links, &parts, options).map(|j| j.score)
+}
+
+/// The best chain of parts.
+fn exact(
+    links: &[Link],
+    known: Option<Score>,
+    options: &Options,
+    work: &mut Work,
+) -> Option<Joined> {
+    // What equals the known chain must be found again.
+    let limit = known.map(|s| Score(s.0 * (1.0 + 1e-9), f64::INFINITY));
+    let mut parts = Vec::new();
+    for i in 0..links.len() {
+        parts.push(collect(links, i, limit, None, options, work));
+    }
+    join(links, &parts, options)
+}
+
+fn collect(
+    links: &[Link],
+    i: usize,
+    limit: Option<Score>,
+    beam: Option<usize>,
+    options: &Options,
+    work: &mut Work,
+) -> Vec<Part> {
+    let others = links.iter().enumerate().filter(|(j, _)| *j != i);
+    let beside = others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1));
+    let mut goal = Goal {
+        beside,
+        limit,
+        best: None,
+        parts: Some(Parts::default()),
+    };
+    search(&links[i], options.objective, options, &mut goal, beam, work);
+    goal.parts.map_or(Vec::new(), |p| p.parts)
+}
+
+/// A chain of parts, one for each einsum.
+struct Joined {
+    score: Score,
+    parts: Vec<Part>,
+}
+
+/// Sums over the first einsums.
+#[derive(Clone)]
+struct Sum {
+    energy: f64,
+    cycles: f64,
+    /// Most bits in use while any einsum of the group runs.
+    peak: f64,
+    /// Bits that earlier einsums of the group keep outside the loops shared next.
+    alive: f64,
+    before: usize,
+    part: usize,
+}
+
+impl Sum {
+    fn no_worse(&self, other: &Self) -> bool {
+        self.energy <= other.energy
+            && self.cycles <= other.cycles
+            && self.peak <= other.peak
+            && self.alive <= other.alive
+    }
+}
+
+type Tiles = Option<Vec<u32>>;
+
+fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Option<Joined> {
+    let start = Sum {
+        energy: 0.0,
+        cycles: 0.0,
+        peak: 0.0,
+        alive: 0.0,
+        before: 0,
+        part: 0,
+    };
+    let mut layers: Vec<Vec<Sum>> = vec![vec![start]];
+    let mut open: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
+    open.insert(None, vec![0]);
+    for (i, parts) in parts.iter().enumerate() {
+        let sums = &layers[i];
+        let mut next: Vec<Sum> = Vec::new();
+        let mut by_tiles: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
+        for (p, part) in parts.iter().enumerate() {
+            let Some(fitting) = open.get(&part.tiles[0]) else {
+                continue;
+            };
+            for &before in fitting {
+                let Some(sum) = sums[before].with(part, capacity(&links[i], part), before, p)
+                else {
+                    continue;
+                };
+                let same = by_tiles.entry(part.tiles[1].clone()).or_default();
+                if same.iter().any(|s| next[*s].no_worse(&sum)) {
+                    continue;
+                }
+                same.retain(|s| !sum.no_worse(&next[*s]));
+                same.push(next.len());
+                next.push(sum);
+            }
+        }
+        layers.push(next);
+        open = by_tiles;
+    }
+    let last = layers.last()?;
+    let score = |s: &Sum| Score::new(options.objective, s.energy, s.cycles);
+    let ends = open.get(&None)?;
+    let best = ends.iter().copied().reduce(|a, b| {
+        if score(&last[b]).beats(score(&last[a])) {
+            b
+        } else {
+            a
+        }
+    })?;
+    let mut at = best;
+    let mut chosen = Vec::new();
+    for i in (0..parts.len()).rev() {
+        let sum = &layers[i + 1][at];
+        chosen.push(parts[i][sum.part].clone());
+        at = sum.before;
+    }
+    chosen.reverse();
+    Some(Joined {
+        score: score(&last[best]),
+        parts: chosen,
+    })
+}
+
+/// Bits of the memory that a part's floating operands share.
+fn capacity(link: &Link, part: &Part) -> f64 {
+    let placement = &link.placements[part.placement];
+    let floating = placement.floating.iter().flatten().next();
+    floating.map_or(f64::INFINITY, |o| {
+        let (s, m) = placement.chains[*o][0];
+        link.space.segments[s].memories[m].capacity
+    })
+}
+
+impl Sum {
+    /// With a part behind it, if both fit.
+    fn with(&self, part: &Part, capacity: f64, before: usize, index: usize) -> Option<Self> {
+        let (peak, alive) = if part.tiles[0].is_some() {
+            let peak = (self.peak + part.outside[0]).max(part.used + self.alive);
+            (peak, self.alive + part.outside[1])
+        } else {
+            (part.used, part.outside[1])
+        };
+        (peak <= capacity).then_some(Self {
+            energy: self.energy + part.energy,
+            cycles: self.cycles + part.cycles,
+            peak,
+            alive: if part.tiles[1].is_some() { alive } else { 0.0 },
+            before,
+            part: index,
+        })
+    }
+}
+
+fn solution(links: &[Link], joined: &Joined, options: &Options, work: Work) -> Solution {
+    let mapped = links.iter().zip(&joined.parts).map(|(link, part)| Mapped {
+        tree: tree(&link.space, &link.placements[part.placement], &part.steps),
+        energy: part.energy,
+        cycles: part.cycles,
+    });
+    let fused = joined.parts.iter().skip(1).map(|p| p.tiles[0].is_some());
+    Solution::new(mapped.collect(), fused.collect(), options, work)
+}
