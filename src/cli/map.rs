@@ -35,7 +35,7 @@ pub struct Args {
     /// Only tiles that divide their extents, without partial last tiles.
     #[arg(long)]
     perfect: bool,
-    /// Partial mappings that the search of an einsum may look at.
+    /// Partial mappings that the search may look at.
     #[arg(long, default_value_t = 200_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     work: u64,
     /// What one more KiB, bit per cycle or instance of each level would give.
@@ -102,11 +102,7 @@ pub fn main(args: &Args) -> Result<(), Failure> {
             texts.extend(timeloop(case)?);
             continue;
         }
-        let prices = args.explain.then(|| {
-            let proofs = mapped.proofs.iter().enumerate();
-            let prices = proofs.map(|(i, p)| explain(case, i, mapped.objective, &options, p));
-            prices.collect::<Vec<_>>()
-        });
+        let prices = args.explain.then(|| explain(case, &options, &mapped.proof));
         if args.json {
             values.push(show::json(&mapped, prices.as_deref()));
         } else {

@@ -20,34 +20,42 @@ fn unit(objective: Objective) -> &'static str {
     }
 }
 
-/// As text; `prices` for each einsum, if they were asked for.
-pub fn text(mapped: &Mapped, prices: Option<&[Vec<Price>]>) -> String {
+/// As text; `prices` if they were asked for.
+pub fn text(mapped: &Mapped, prices: Option<&[Price]>) -> String {
     let mut text = eval_text::report(&mapped.report);
     text.push('\n');
-    for (i, proof) in mapped.proofs.iter().enumerate() {
-        let name = &mapped.report.case.einsums[i].name;
-        text.push_str(&proof_text(name, proof, mapped.objective));
-        if let Some(prices) = prices.and_then(|p| p.get(i)) {
-            text.push_str(&prices_text(prices, mapped.objective));
-        }
+    text.push_str(&proof_text(&mapped.proof, mapped.objective));
+    if let Some(prices) = prices {
+        text.push_str(&prices_text(prices, mapped.objective));
     }
     text
 }
 
-fn proof_text(name: &str, proof: &Proof, objective: Objective) -> String {
+fn proof_text(proof: &Proof, objective: Objective) -> String {
     let proven = match proof.proven {
-        true => "proven: no mapping of the space is better",
-        false => "not proven: the budget ended before the search",
+        true => "proven: no mapping of the space is better".to_string(),
+        false => format!(
+            "not proven: nothing goes below {}",
+            figure(proof.lower_bound)
+        ),
     };
-    format!(
-        "{name}: {} {} {}, {proven}; {} partial mappings looked at, {} cut off by bounds, {} by better ones\n",
+    let mut text = format!(
+        "{} {} {}, {proven}\n{} partial mappings looked at, {} cut off by bounds, {} by better ones\n",
         objective.name(),
-        figure(proof.value(objective)),
+        figure(proof.found),
         unit(objective),
         figure(proof.expanded as f64),
         figure(proof.bounded as f64),
         figure(proof.dominated as f64),
-    )
+    );
+    if !proof.fused.is_empty() {
+        let _ = writeln!(
+            text,
+            "fused: {} take their intermediates tile by tile from the einsum before",
+            proof.fused.join(", ")
+        );
+    }
+    text
 }
 
 fn prices_text(prices: &[Price], objective: Objective) -> String {
@@ -67,35 +75,23 @@ fn prices_text(prices: &[Price], objective: Objective) -> String {
 }
 
 /// As JSON.
-pub fn json(mapped: &Mapped, prices: Option<&[Vec<Price>]>) -> Value {
+pub fn json(mapped: &Mapped, prices: Option<&[Price]>) -> Value {
     let mut value = eval_json::report(&mapped.report);
-    let proofs = mapped.proofs.iter().enumerate().map(|(i, proof)| {
-        let mut told = json!(proof);
-        let prices = prices.and_then(|p| p.get(i)).map(|prices| {
-            let price = |p: &Price| {
-                json!({
-                    "resource": p.resource,
-                    "value": p.value,
-                    "relative_change": p.change,
-                    "proven": p.proven,
-                })
-            };
-            prices.iter().map(price).collect::<Vec<_>>()
-        });
-        if let Some(map) = told.as_object_mut() {
-            let name = &mapped.report.case.einsums[i].name;
-            map.insert("einsum".into(), json!(name));
-            map.insert("value".into(), json!(proof.value(mapped.objective)));
-            if let Some(prices) = prices {
-                map.insert("prices".into(), json!(prices));
-            }
-        }
-        told
-    });
-    let proofs: Vec<Value> = proofs.collect();
+    let price = |p: &Price| {
+        json!({
+            "resource": p.resource,
+            "found": p.value,
+            "relative_change": p.change,
+            "proven": p.proven,
+        })
+    };
     if let Some(map) = value.as_object_mut() {
         map.insert("objective".into(), json!(mapped.objective.name()));
-        map.insert("proofs".into(), json!(proofs));
+        map.insert("proof".into(), json!(mapped.proof));
+        if let Some(prices) = prices {
+            let prices: Vec<Value> = prices.iter().map(price).collect();
+            map.insert("prices".into(), json!(prices));
+        }
     }
     value
 }

@@ -14,15 +14,21 @@ pub use optimum::SpaceError as SolveError;
 /// The convention that the search counts in.
 pub const CONVENTION: Convention = Convention::AccelForge;
 
-/// How a mapping was proven.
+/// What was found, and how far it is proven.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Proof {
     /// Picojoules, as the search counts.
     pub energy_pj: f64,
     /// Cycles, as the search counts.
     pub cycles: f64,
-    /// Whether nothing better exists.
+    /// The objective's figure.
+    pub found: f64,
+    /// What nothing in the space goes below.
+    pub lower_bound: f64,
+    /// Whether nothing better exists: the bound is what was found.
     pub proven: bool,
+    /// Einsums that take over an intermediate from the one before tile by tile.
+    pub fused: Vec<String>,
     /// Partial mappings looked at.
     pub expanded: u64,
     /// Those cut off by a bound.
@@ -31,41 +37,40 @@ pub struct Proof {
     pub dominated: u64,
 }
 
-impl Proof {
-    /// The figure that was made small: cycles, picojoules, or their product.
-    pub fn value(&self, objective: Objective) -> f64 {
-        match objective {
-            Objective::Latency => self.cycles,
-            Objective::Energy => self.energy_pj,
-            Objective::Edp => self.cycles * self.energy_pj,
-        }
+/// The figure that is made small: cycles, picojoules, or their product.
+pub fn figure_of(objective: Objective, energy: f64, cycles: f64) -> f64 {
+    match objective {
+        Objective::Latency => cycles,
+        Objective::Energy => energy,
+        Objective::Edp => cycles * energy,
     }
 }
 
-/// The best mapping of an einsum of a case.
+/// The best mappings of a case, one an einsum.
 ///
 /// # Errors
-/// If the einsum is beyond the search, or nothing fits.
-pub fn solve(
-    case: &Case,
-    einsum: usize,
-    objective: Objective,
-    options: &Options,
-) -> Result<(LoopTree, Proof), SolveError> {
-    let e = &case.einsums[einsum];
+/// If an einsum is beyond the search, or nothing fits.
+pub fn solve(case: &Case, options: &Options) -> Result<(Vec<LoopTree>, Proof), SolveError> {
     let search = optimum::Options {
-        objective,
-        perfect: options.perfect || e.constraints.perfect,
+        objective: options.objective.unwrap_or(case.objective),
+        perfect: options.perfect || case.einsums.iter().any(|e| e.constraints.perfect),
         work: options.work,
     };
-    let found = optimum::solve(&e.einsum, &e.hierarchy, &search)?;
+    let solution = optimum::solve(case, &search)?;
+    let found = figure_of(search.objective, solution.energy, solution.cycles);
+    let later = case.einsums.iter().skip(1).zip(&solution.fused);
+    let fused = later.filter(|(_, fused)| **fused);
     let proof = Proof {
-        energy_pj: found.energy,
-        cycles: found.cycles,
-        proven: found.proven,
-        expanded: found.expanded,
-        bounded: found.bounded,
-        dominated: found.dominated,
+        energy_pj: solution.energy,
+        cycles: solution.cycles,
+        found,
+        lower_bound: solution.lower_bound,
+        proven: solution.complete && solution.lower_bound >= found * (1.0 - 1e-12),
+        fused: fused.map(|(e, _)| e.name.clone()).collect(),
+        expanded: solution.expanded,
+        bounded: solution.bounded,
+        dominated: solution.dominated,
     };
-    Ok((found.tree, proof))
+    let trees = solution.einsums.into_iter().map(|e| e.tree);
+    Ok((trees.collect(), proof))
 }

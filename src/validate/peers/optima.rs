@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::super::{Case, relative};
 use super::{File, failed, left_out};
 use crate::map::Options;
-use crate::map::solve::solve;
+use crate::map::solve::{figure_of, solve};
 
 /// Partial mappings that a search for a reference optimum may look at.
 const WORK: u64 = 50_000_000;
@@ -36,34 +36,21 @@ fn optimum(class: &str, file: &File, reference: &Reference) -> Case {
         work: WORK,
         convention: None,
     };
-    if reference.fused && case.einsums.len() > 1 {
-        let reason = "the joint mapping of fused einsums is not searched yet";
-        return left_out(class, &name, file, reason.into());
-    }
-    let (mut energy, mut cycles, mut proven) = (0.0, 0.0, true);
-    for einsum in 0..case.einsums.len() {
-        match solve(case, einsum, case.objective, &options) {
-            Ok((_, proof)) => {
-                energy += proof.energy_pj;
-                cycles += proof.cycles;
-                proven &= proof.proven;
-            }
-            Err(error) => return failed(class, &name, file, error.to_string()),
-        }
-    }
-    let expected = &reference.expected;
-    let (predicted, given, unit) = match case.objective {
-        Objective::Latency => (cycles, expected.cycles, "cycles"),
-        Objective::Energy => (energy, expected.energy, "pJ"),
-        Objective::Edp => (
-            energy * cycles,
-            expected.energy * expected.cycles,
-            "pJ cycles",
-        ),
+    let proof = match solve(case, &options) {
+        Ok((_, proof)) => proof,
+        Err(error) => return failed(class, &name, file, error.to_string()),
     };
+    let expected = &reference.expected;
+    let given = figure_of(case.objective, expected.energy, expected.cycles);
+    let unit = match case.objective {
+        Objective::Latency => "cycles",
+        Objective::Energy => "pJ",
+        Objective::Edp => "pJ cycles",
+    };
+    let predicted = proof.found;
     let error = relative(predicted, given);
     let tolerance = 1e-9;
-    let mut note = if proven { "proven" } else { "not proven" }.to_string();
+    let mut note = if proof.proven { "proven" } else { "not proven" }.to_string();
     if error < -tolerance {
         note.push_str("; better than the given optimum");
     }
