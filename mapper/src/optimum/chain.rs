@@ -18,14 +18,14 @@
 use rustc_hash::FxHashMap;
 
 use super::placement::{Start, placements, tree};
-use super::search::{Goal, Part, Parts, Placement, Score, Search, Work};
+use super::search::{Goal, Part, Parts, Placement, Score, Search, Tiles, Work};
 use super::space::{Space, SpaceError};
 use super::{Mapped, Options, Solution};
 use crate::case::Case;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
-const BEAM: usize = 16;
+const BEAM: usize = 8;
 
 /// An einsum of the chain, compiled.
 struct Link {
@@ -198,13 +198,67 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
     Ok(figures)
 }
 
-/// A chain of parts that a quick search finds.
+/// The cost of the best of a few chains of parts: handing over whole, and tile by tile in the tiles that the first
+/// einsum, or the last, would choose.
 fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Score> {
-    let mut parts = Vec::new();
-    for i in 0..links.len() {
-        parts.push(collect(links, i, None, Some(BEAM), options, work));
+    let count = links.len();
+    let whole =
+        |i: usize, _: &[Option<Part>]| [(i > 0).then_some(None), (i + 1 < count).then_some(None)];
+    let forwards = |i: usize, parts: &[Option<Part>]| {
+        let before = i.checked_sub(1).and_then(|b| parts[b].as_ref());
+        [before.map(|p| p.tiles[1].clone()), None]
+    };
+    let backwards = |i: usize, parts: &[Option<Part>]| {
+        let after = parts.get(i + 1).and_then(Option::as_ref);
+        [None, after.map(|p| p.tiles[0].clone())]
+    };
+    let order: Vec<usize> = (0..count).collect();
+    let reverse: Vec<usize> = (0..count).rev().collect();
+    let chains = [
+        greedy(links, &order, &whole, options, work),
+        greedy(links, &order, &forwards, options, work),
+        greedy(links, &reverse, &backwards, options, work),
+    ];
+    let known = chains.into_iter().flatten();
+    known.reduce(|a, b| if b.beats(a) { b } else { a })
+}
+
+/// What to ask of an einsum, given the parts chosen so far.
+type Ask<'a> = &'a dyn Fn(usize, &[Option<Part>]) -> [Option<Tiles>; 2];
+
+/// Chooses the best part of one einsum after the other, in an order.
+fn greedy(
+    links: &[Link],
+    order: &[usize],
+    ask: Ask,
+    options: &Options,
+    work: &mut Work,
+) -> Option<Score> {
+    let mut parts: Vec<Option<Part>> = vec![None; links.len()];
+    for &i in order {
+        let mut goal = Goal {
+            beside: beside(links, i),
+            asked: ask(i, &parts),
+            ..Goal::default()
+        };
+        search(
+            &links[i],
+            options.objective,
+            options,
+            &mut goal,
+            Some(BEAM),
+            work,
+        );
+        parts[i] = Some(goal.best?);
     }
+    let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
     join(links, &parts, options).map(|j| j.score)
+}
+
+/// Least energy and cycles of all einsums but one.
+fn beside(links: &[Link], i: usize) -> (f64, f64) {
+    let others = links.iter().enumerate().filter(|(j, _)| *j != i);
+    others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
 
 /// The best chain of parts.
@@ -218,7 +272,7 @@ fn exact(
     let limit = known.map(|s| Score(s.0 * (1.0 + 1e-9), f64::INFINITY));
     let mut parts = Vec::new();
     for i in 0..links.len() {
-        parts.push(collect(links, i, limit, None, options, work));
+        parts.push(collect(links, i, limit, options, work));
     }
     join(links, &parts, options)
 }
@@ -227,19 +281,16 @@ fn collect(
     links: &[Link],
     i: usize,
     limit: Option<Score>,
-    beam: Option<usize>,
     options: &Options,
     work: &mut Work,
 ) -> Vec<Part> {
-    let others = links.iter().enumerate().filter(|(j, _)| *j != i);
-    let beside = others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1));
     let mut goal = Goal {
-        beside,
+        beside: beside(links, i),
         limit,
-        best: None,
         parts: Some(Parts::default()),
+        ..Goal::default()
     };
-    search(&links[i], options.objective, options, &mut goal, beam, work);
+    search(&links[i], options.objective, options, &mut goal, None, work);
     goal.parts.map_or(Vec::new(), |p| p.parts)
 }
 
@@ -270,8 +321,6 @@ impl Sum {
             && self.alive <= other.alive
     }
 }
-
-type Tiles = Option<Vec<u32>>;
 
 fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Option<Joined> {
     let start = Sum {

@@ -93,6 +93,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Local {
     state: State,
+    /// Storages of the segment that are placed, by bit.
+    done: u32,
     /// The operand of the storage directly inside, of this segment, with no loop between.
     touching: Option<usize>,
     used: [f64; MEMORIES],
@@ -100,6 +102,12 @@ struct Local {
     ports: [[(f64, f64); PORTS]; MEMORIES],
     /// Bits used and tiles where the floating operands were placed.
     floats: [(f64, Tile); 2],
+}
+
+/// A segment and its storages: (operand, memory).
+struct Site {
+    segment: usize,
+    nodes: Vec<(usize, usize)>,
 }
 
 /// Counters of work.
@@ -130,17 +138,22 @@ pub(super) struct Goal {
     /// Nothing is kept that does not beat it.
     pub limit: Option<Score>,
     /// The best mapping so far.
-    pub best: Option<Best>,
+    pub best: Option<Part>,
     /// All that may be part of the best chain, where chains are asked for.
     pub parts: Option<Parts>,
+    /// Tiles of the floating operands that are asked for; `None` takes any.
+    pub asked: [Option<Tiles>; 2],
 }
+
+/// The tile in which a floating operand is kept, rank by rank; none where it is handed over whole.
+pub(super) type Tiles = Option<Vec<u32>>;
 
 /// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
 /// on chip below loops shared with a neighbour) are told by the tile that is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// Kept tile of the floating input and of the floating output, rank by rank.
-    pub tiles: [Option<Vec<u32>>; 2],
+    pub tiles: [Tiles; 2],
     pub energy: f64,
     pub cycles: f64,
     /// Bits used of the memory of the floating operands.
@@ -155,7 +168,7 @@ pub(super) struct Part {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parts {
     pub parts: Vec<Part>,
-    by_tiles: FxHashMap<[Option<Vec<u32>>; 2], Vec<u32>>,
+    by_tiles: FxHashMap<[Tiles; 2], Vec<u32>>,
 }
 
 impl Parts {
@@ -184,16 +197,6 @@ impl Parts {
         same.push(self.parts.len() as u32);
         self.parts.push(part);
     }
-}
-
-/// A mapping and its figures.
-#[derive(Debug, Clone)]
-pub(super) struct Best {
-    pub energy: f64,
-    pub cycles: f64,
-    /// From the inside out.
-    pub steps: Vec<Step>,
-    pub placement: usize,
 }
 
 pub(super) struct Search<'a> {
@@ -415,6 +418,15 @@ impl<'a> Search<'a> {
 
     /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
     pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
+        let fits = |side: usize| {
+            let floats = self.placement.floating[side].is_some();
+            goal.asked[side]
+                .as_ref()
+                .is_none_or(|t| t.is_some() == floats)
+        };
+        if !fits(0) || !fits(1) {
+            return;
+        }
         self.arena.clear();
         let count = self.space.segments.len();
         let operations = self.space.operations;
@@ -590,7 +602,7 @@ impl<'a> Search<'a> {
         f64::from(full * tile + rest.min(tile)) / f64::from(size)
     }
 
-    /// All ways to place a segment's storages and the loops between them.
+    /// All ways to place a segment's storages and the loops between them, one storage after the other.
     fn segment(
         &mut self,
         segment: usize,
@@ -598,42 +610,62 @@ impl<'a> Search<'a> {
         goal: &mut Goal,
         beam: Option<usize>,
     ) -> Vec<State> {
-        let nodes = self.nodes(segment);
-        states.sort_by(|a, b| {
-            let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
-            a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-        });
+        let site = Site {
+            segment,
+            nodes: self.nodes(segment),
+        };
+        self.sort(segment, &mut states, goal, |s| s);
+        states.truncate(beam.unwrap_or(usize::MAX));
+        let mut layer: Vec<Local> = states.iter().map(|s| self.local(segment, s)).collect();
+        for _ in 0..site.nodes.len() {
+            let mut next = Layer::default();
+            for local in &layer {
+                if self.worse(segment, &local.state, goal) {
+                    self.work.bounded += 1;
+                } else {
+                    self.extend(&site, local, goal, &mut next);
+                }
+            }
+            self.work.dominated += next.dominated;
+            layer = next.locals;
+            self.sort(segment, &mut layer, goal, |l| &l.state);
+            layer.truncate(beam.unwrap_or(usize::MAX));
+        }
         let mut keep = Front::default();
-        for s in &states {
-            if self.worse(segment, s, goal) {
-                self.work.bounded += 1;
-                continue;
-            }
-            let mut local = Local {
-                state: *s,
-                touching: None,
-                used: [0.0; MEMORIES],
-                ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-                floats: [(0.0, [1; DIMS]); 2],
-            };
-            if segment == 0 {
-                self.homes(&mut local);
-            }
-            self.order(segment, &nodes, 0, &local, goal, &mut keep);
-            if self.work.expanded > self.limit {
-                break;
-            }
+        for local in &layer {
+            self.close(segment, local, goal, &mut keep);
         }
         self.work.dominated += keep.dominated;
         let mut states = keep.states;
         if let Some(beam) = beam {
-            states.sort_by(|a, b| {
-                let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
-                a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-            });
+            self.sort(segment, &mut states, goal, |s| s);
             states.truncate(beam);
         }
         states
+    }
+
+    /// Sorts by bound, least first.
+    fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
+        all.sort_by_cached_key(|x| {
+            let bound = self.bound(segment, state(x), goal);
+            (bound.0.to_bits(), bound.1.to_bits())
+        });
+    }
+
+    /// The start in a segment.
+    fn local(&self, segment: usize, s: &State) -> Local {
+        let mut local = Local {
+            state: *s,
+            done: 0,
+            touching: None,
+            used: [0.0; MEMORIES],
+            ports: [[(0.0, 0.0); PORTS]; MEMORIES],
+            floats: [(0.0, [1; DIMS]); 2],
+        };
+        if segment == 0 {
+            self.homes(&mut local);
+        }
+        local
     }
 
     /// Whole tensors at home take their room.
@@ -668,40 +700,17 @@ impl<'a> Search<'a> {
         nodes
     }
 
-    /// Chooses the next storage outwards among those not in `done`, after the loops between.
-    fn order(
-        &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
-    ) {
-        if done.count_ones() as usize == nodes.len() {
-            self.close(segment, local, goal, keep);
-            return;
-        }
-        for (i, (o, m)) in nodes.iter().enumerate() {
+    /// Chooses the next storage outwards, with the loops between.
+    fn extend(&mut self, site: &Site, local: &Local, goal: &Goal, next: &mut Layer) {
+        for (i, (o, m)) in site.nodes.iter().enumerate() {
             // The storages of one operand go from the inside out.
-            let next = usize::from(local.state.placed[*o]).checked_sub(1);
-            let here = next.map(|n| self.placement.chains[*o][n]);
-            if done & (1 << i) != 0 || here != Some((segment, *m)) {
+            let inner = usize::from(local.state.placed[*o]).checked_sub(1);
+            let here = inner.map(|n| self.placement.chains[*o][n]);
+            if local.done & (1 << i) != 0 || here != Some((site.segment, *m)) {
                 continue;
             }
-            let inner = local.state.top;
-            let allowed = self.helpful(usize::from(inner), *o);
-            self.block(
-                segment,
-                nodes,
-                done | 1 << i,
-                (*o, *m),
-                allowed,
-                0,
-                local,
-                goal,
-                keep,
-            );
+            let allowed = self.helpful(usize::from(local.state.top), *o);
+            self.block(site, i, allowed, 0, local, goal, next);
         }
     }
 
@@ -721,90 +730,57 @@ impl<'a> Search<'a> {
         indexed.minus(self.space.operands[outer].plain)
     }
 
-    /// Loops in time below a storage, then the storage.
+    /// Loops in time below a storage, from dimension `dim` on; then the storage.
     #[allow(clippy::too_many_arguments)]
     fn block(
         &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        node: (usize, usize),
+        site: &Site,
+        node: usize,
         allowed: Mask,
         dim: usize,
         local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
+        goal: &Goal,
+        next: &mut Layer,
     ) {
         if self.work.expanded > self.limit {
             return;
         }
-        let next = (dim..self.space.dims.len()).find(|d| allowed.has(*d));
-        let Some(next) = next else {
-            self.store(segment, nodes, done, node, local, goal, keep);
+        let Some(dim) = (dim..self.space.dims.len()).find(|d| allowed.has(*d)) else {
+            self.store(site, node, local, goal, next);
             return;
         };
-        self.block(
-            segment,
-            nodes,
-            done,
-            node,
-            allowed,
-            next + 1,
-            local,
-            goal,
-            keep,
-        );
-        let tile = local.state.tile[next];
-        let mut tiles = std::mem::take(&mut self.tiles[next]);
-        let mut options = Vec::new();
-        std::mem::swap(&mut tiles, &mut options);
-        self.space.outer_tiles(next, tile, &mut options);
-        for outer in options.iter().copied() {
+        self.block(site, node, allowed, dim + 1, local, goal, next);
+        let tile = local.state.tile[dim];
+        let mut options = std::mem::take(&mut self.tiles[dim]);
+        self.space.outer_tiles(dim, tile, &mut options);
+        for outer in &options {
             let mut grown = *local;
-            grown.state.tile[next] = outer;
+            grown.state.tile[dim] = *outer;
             grown.touching = None;
-            if !self.fits(segment, nodes, done, node, &grown) {
+            if !self.fits(site, &grown) {
                 break;
             }
             grown.state.steps = self.push(
                 local.state.steps,
                 Step::Grow {
-                    dim: next as u8,
+                    dim: dim as u8,
                     tile,
                 },
             );
-            self.block(
-                segment,
-                nodes,
-                done,
-                node,
-                allowed,
-                next + 1,
-                &grown,
-                goal,
-                keep,
-            );
+            self.block(site, node, allowed, dim + 1, &grown, goal, next);
         }
-        self.tiles[next] = options;
+        self.tiles[dim] = options;
     }
 
     /// Whether the storages still to come in a segment fit with tiles no larger than here.
-    fn fits(
-        &self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        node: (usize, usize),
-        local: &Local,
-    ) -> bool {
+    fn fits(&self, site: &Site, local: &Local) -> bool {
+        let memories = &self.space.segments[site.segment].memories;
         let mut used = local.used;
-        for (i, (o, m)) in nodes.iter().enumerate() {
-            if done & (1 << i) == 0 || (*o, *m) == node {
-                used[*m] += self.words(*o, &local.state.tile)
-                    * self.space.segments[segment].memories[*m].bits[*o];
+        for (i, (o, m)) in site.nodes.iter().enumerate() {
+            if local.done & (1 << i) == 0 {
+                used[*m] += self.words(*o, &local.state.tile) * memories[*m].bits[*o];
             }
         }
-        let memories = &self.space.segments[segment].memories;
         memories.iter().zip(&used).all(|(m, u)| *u <= m.capacity)
     }
 
@@ -854,35 +830,26 @@ impl<'a> Search<'a> {
     }
 
     /// Places a storage, with and without a loop that slides directly above it.
-    #[allow(clippy::too_many_arguments)]
-    fn store(
-        &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        (o, m): (usize, usize),
-        local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
-    ) {
+    fn store(&mut self, site: &Site, node: usize, local: &Local, goal: &Goal, next: &mut Layer) {
         self.work.expanded += 1;
-        // Two storages without a loop between are told in one order only, unless a loop may slide directly above.
+        let (o, m) = site.nodes[node];
+        let operand = &self.space.operands[o];
         let home = self.placement.floats(o) && local.state.placed[o] == 1;
-        let swaps = self.space.operands[o].slides.is_empty() && !home;
+        // Two storages without a loop between are told in one order only, unless it matters outside.
+        let swaps = operand.slides.is_empty() && !home;
         let twice = swaps && local.touching.is_some_and(|t| t > o);
         // Loops shared with a neighbour index the operand.
-        let shared = |d: usize| {
-            self.space.operands[o].indexed.has(d) || local.state.tile[d] == self.space.sizes[d]
-        };
+        let shared =
+            |d: usize| operand.indexed.has(d) || local.state.tile[d] == self.space.sizes[d];
         let broken = home && !(0..self.space.dims.len()).all(shared);
-        if twice || broken || !self.fits(segment, nodes, done, (o, m), local) {
+        if twice || broken || !self.fits(site, local) {
             return;
         }
         let mut placed = *local;
+        placed.done |= 1 << node;
         placed.touching = Some(o);
-        self.serve(segment, &mut placed, o, m);
-        placed.used[m] +=
-            self.words(o, &local.state.tile) * self.space.segments[segment].memories[m].bits[o];
+        self.serve(site.segment, &mut placed, o, m);
+        placed.used[m] += self.words(o, &local.state.tile) * self.memory((site.segment, m)).bits[o];
         placed.state.placed[o] -= 1;
         placed.state.top = o as u8;
         placed.state.steps = self.push(
@@ -893,61 +860,64 @@ impl<'a> Search<'a> {
             },
         );
         if home {
-            placed.state.asked[o] = 0.0;
-            placed.state.first = if self.space.operands[o].is_output {
-                0.0
-            } else {
-                placed.state.first
-            };
-            let side = usize::from(self.placement.floating[1] == Some(o));
-            placed.floats[side] = (placed.used[m], local.state.tile);
-            if !self.worse(segment, &placed.state, goal) {
-                self.order(segment, nodes, done, &placed, goal, keep);
-            }
+            self.float(site, (o, m), placed, goal, next);
             return;
         }
-        self.fill(segment, nodes, done, (o, m), &placed, None, goal, keep);
-        let slides = self.space.operands[o].slides;
+        self.fill(site, (o, m), &placed, None, goal, next);
+        let slides = operand.slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
-            let mut options = Vec::new();
+            let mut options = std::mem::take(&mut self.tiles[d]);
             self.space.outer_tiles(d, tile, &mut options);
-            for outer in options {
+            for outer in &options {
                 let mut slid = placed;
-                slid.state.tile[d] = outer;
+                slid.state.tile[d] = *outer;
                 slid.touching = None;
-                if !self.fits(segment, nodes, done, (OPERANDS, 0), &slid) {
+                if !self.fits(site, &slid) {
                     break;
                 }
                 slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
-                self.fill(
-                    segment,
-                    nodes,
-                    done,
-                    (o, m),
-                    &slid,
-                    Some((d, tile)),
-                    goal,
-                    keep,
-                );
+                self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
+            self.tiles[d] = options;
         }
     }
 
-    /// Counts what fills a storage, and goes on outwards.
-    #[allow(clippy::too_many_arguments)]
+    /// Places the home of a floating operand.
+    fn float(
+        &mut self,
+        site: &Site,
+        (o, m): (usize, usize),
+        mut placed: Local,
+        goal: &Goal,
+        next: &mut Layer,
+    ) {
+        let side = usize::from(self.placement.floating[1] == Some(o));
+        let tile = placed.state.tile;
+        if let Some(asked) = &goal.asked[side]
+            && *asked != self.kept(o, &tile)
+        {
+            return;
+        }
+        placed.floats[side] = (placed.used[m], tile);
+        placed.state.asked[o] = 0.0;
+        if self.space.operands[o].is_output {
+            placed.state.first = 0.0;
+        }
+        self.offer(site, placed, goal, next);
+    }
+
+    /// Counts what fills a storage.
     fn fill(
         &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
+        site: &Site,
         (o, m): (usize, usize),
         local: &Local,
         slid: Option<(usize, u32)>,
-        goal: &mut Goal,
-        keep: &mut Front,
+        goal: &Goal,
+        next: &mut Layer,
     ) {
-        let mut next = *local;
+        let mut filled = *local;
         let mut tile = local.state.tile;
         let outer = slid.map(|(d, inner)| {
             let outer = tile[d];
@@ -955,35 +925,36 @@ impl<'a> Search<'a> {
             (d, outer)
         });
         let entering = self.entering(o, &tile, outer);
-        let rates = &self.space.segments[segment].memories[m].rates[o];
-        let s = &mut next.state;
-        s.asked[o] = entering;
+        let rates = &self.memory((site.segment, m)).rates[o];
         let operand = &self.space.operands[o];
+        let (s, ports) = (&mut filled.state, &mut filled.ports[m]);
+        s.asked[o] = entering;
         if operand.is_output {
-            let first = operand.plain_size
-                * operand
-                    .windows
-                    .iter()
-                    .map(|w| w.entering(&self.space.sizes, &tile, None))
-                    .product::<f64>();
+            let windows = operand.windows.iter();
+            let windows = windows.map(|w| w.entering(&self.space.sizes, &tile, None));
+            let first = operand.plain_size * windows.product::<f64>();
             s.first = first;
             s.energy += entering * (rates.energy[0] + rates.energy[1]);
             s.saved += first * rates.energy[0];
-            for p in 0..PORTS {
-                next.ports[m][p].0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
-                next.ports[m][p].1 += first * rates.cycles[0][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
+                port.1 += first * rates.cycles[0][p];
             }
         } else {
             s.energy += entering * rates.energy[0];
-            for p in 0..PORTS {
-                next.ports[m][p].0 += entering * rates.cycles[0][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += entering * rates.cycles[0][p];
             }
         }
-        if self.worse(segment, &next.state, goal) {
+        self.offer(site, filled, goal, next);
+    }
+
+    fn offer(&mut self, site: &Site, local: Local, goal: &Goal, next: &mut Layer) {
+        if self.worse(site.segment, &local.state, goal) {
             self.work.bounded += 1;
-            return;
+        } else {
+            next.add(self, site, local);
         }
-        self.order(segment, nodes, done, &next, goal, keep);
     }
 
     /// All storages of a segment are placed.
@@ -1027,12 +998,12 @@ impl<'a> Search<'a> {
             return;
         }
         goal.limit = Some(score);
-        goal.best = Some(Best {
-            energy,
-            cycles,
-            steps: self.trail(s),
-            placement: self.index,
-        });
+        goal.best = Some(self.part(&local, energy, cycles));
+    }
+
+    fn kept(&self, o: usize, tile: &Tile) -> Tiles {
+        let ranks = &self.space.operands[o].ranks;
+        Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect())
     }
 
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
@@ -1048,8 +1019,7 @@ impl<'a> Search<'a> {
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
             let (used, tile) = local.floats[side];
-            let ranks = &self.space.operands[o].ranks;
-            part.tiles[side] = Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect());
+            part.tiles[side] = self.kept(o, &tile);
             part.used = local.used[self.placement.chains[o][0].1];
             part.outside[side] = part.used - used;
         }
@@ -1098,6 +1068,40 @@ impl<'a> Search<'a> {
     }
 }
 
+impl Search<'_> {
+    /// Whether a partial mapping is at least as good as another with the same tiles and operand.
+    fn no_worse(&self, segment: usize, a: &State, b: &State) -> bool {
+        let spread = self.unindexed[segment];
+        let settled = |(cost, saved): (f64, f64), (more, less): (f64, f64)| {
+            cost - saved <= more - less && cost - saved * spread <= more - less * spread
+        };
+        settled((a.energy, a.saved), (b.energy, b.saved))
+            && a.time <= b.time
+            && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
+            && a.first >= b.first
+            && a.asked.iter().zip(&b.asked).all(|(x, y)| x <= y)
+    }
+
+    /// The same within a segment, with the same storages placed.
+    fn no_worse_within(&self, site: &Site, a: &Local, b: &Local) -> bool {
+        let spread = self.unindexed[site.segment];
+        let open = |m: usize| {
+            let nodes = site.nodes.iter().enumerate();
+            nodes
+                .into_iter()
+                .any(|(i, n)| n.1 == m && a.done & (1 << i) == 0)
+        };
+        let rooms = (0..MEMORIES).all(|m| a.used[m] <= b.used[m] || !open(m));
+        let ports = a
+            .ports
+            .iter()
+            .flatten()
+            .zip(b.ports.iter().flatten())
+            .all(|(x, y)| x.0 - x.1 <= y.0 - y.1 && x.0 - x.1 * spread <= y.0 - y.1 * spread);
+        rooms && ports && self.no_worse(site.segment, &a.state, &b.state)
+    }
+}
+
 /// Ports of memories below a fan that carry partial sums.
 pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
     let output = space.operands.len() - 1;
@@ -1127,15 +1131,7 @@ struct Front {
 impl Front {
     fn add(&mut self, search: &Search, segment: usize, s: State) {
         let same = self.by_tile.entry((s.tile, s.top)).or_default();
-        let operands = search.space.operands.len();
-        let spread = search.unindexed[segment];
-        let no_worse = |a: &State, b: &State| {
-            a.energy - a.saved <= b.energy - b.saved
-                && a.energy - a.saved * spread <= b.energy - b.saved * spread
-                && a.time <= b.time
-                && a.first >= b.first
-                && (0..operands).all(|o| a.asked[o] <= b.asked[o])
-        };
+        let no_worse = |a: &State, b: &State| search.no_worse(segment, a, b);
         if same.iter().any(|i| no_worse(&self.states[*i as usize], &s)) {
             self.dominated += 1;
             return;
@@ -1150,5 +1146,46 @@ impl Front {
         }
         same.push(self.states.len() as u32);
         self.states.push(s);
+    }
+}
+
+/// Partial mappings within a segment with equally many storages placed, of which none is needless.
+#[derive(Default)]
+struct Layer {
+    locals: Vec<Local>,
+    by_tile: FxHashMap<(Tile, u8, u32, Option<usize>), Vec<u32>>,
+    dominated: u64,
+}
+
+impl Layer {
+    fn add(&mut self, search: &Search, site: &Site, local: Local) {
+        let s = &local.state;
+        // Rooms and tiles of floating operands are told to neighbours: such mappings are not compared here.
+        if search.placement.floating.iter().flatten().next().is_some() && site.segment == 0 {
+            self.locals.push(local);
+            return;
+        }
+        let same = self
+            .by_tile
+            .entry((s.tile, s.top, local.done, local.touching))
+            .or_default();
+        let no_worse = |a: &Local, b: &Local| search.no_worse_within(site, a, b);
+        if same
+            .iter()
+            .any(|i| no_worse(&self.locals[*i as usize], &local))
+        {
+            self.dominated += 1;
+            return;
+        }
+        if let Some(i) = same
+            .iter()
+            .find(|i| no_worse(&local, &self.locals[**i as usize]))
+        {
+            self.dominated += 1;
+            self.locals[*i as usize] = local;
+            return;
+        }
+        same.push(self.locals.len() as u32);
+        self.locals.push(local);
     }
 }
