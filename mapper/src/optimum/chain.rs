@@ -27,6 +27,9 @@ use crate::search::Objective;
 /// Partial mappings that the first, quick search keeps at each fan.
 const BEAM: usize = 8;
 
+/// The most that it keeps where it finds nothing with fewer.
+const WIDEST: usize = 512;
+
 /// An einsum of the chain, compiled.
 struct Link {
     space: Space,
@@ -59,17 +62,30 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
 
 /// One einsum by itself.
 fn alone(link: &Link, options: &Options, work: &mut Work) -> Result<Solution, SpaceError> {
-    let mut goal = Goal::default();
-    for beam in [Some(BEAM), None] {
-        search(link, options.objective, options, &mut goal, beam, work);
-    }
-    let best = goal.best.ok_or(SpaceError::Nothing)?;
+    let best = best(link, options.objective, options, work).ok_or(SpaceError::Nothing)?;
     let mapped = Mapped {
         tree: tree(&link.space, &link.placements[best.placement], &best.steps),
         energy: best.energy,
         cycles: best.cycles,
     };
     Ok(Solution::new(vec![mapped], Vec::new(), options, *work))
+}
+
+/// The best mapping of an einsum by itself: found quickly, then proven.
+fn best(link: &Link, objective: Objective, options: &Options, work: &mut Work) -> Option<Part> {
+    let mut goal = Goal::default();
+    quickly(link, objective, options, &mut goal, work);
+    search(link, objective, options, &mut goal, None, work);
+    goal.best
+}
+
+/// A good mapping, by beams that grow until there is one.
+fn quickly(link: &Link, objective: Objective, options: &Options, goal: &mut Goal, work: &mut Work) {
+    let mut beam = BEAM;
+    while goal.best.is_none() && beam <= WIDEST {
+        search(link, objective, options, goal, Some(beam), work);
+        beam *= 8;
+    }
 }
 
 fn search(
@@ -185,11 +201,7 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
         if !needed {
             continue;
         }
-        let mut goal = Goal::default();
-        for beam in [Some(BEAM), None] {
-            search(link, objective, options, &mut goal, beam, work);
-        }
-        let best = goal.best.ok_or(SpaceError::Nothing)?;
+        let best = best(link, objective, options, work).ok_or(SpaceError::Nothing)?;
         match objective {
             Objective::Energy => figures.0 = best.energy,
             _ => figures.1 = best.cycles,
@@ -241,14 +253,7 @@ fn greedy(
             asked: ask(i, &parts),
             ..Goal::default()
         };
-        search(
-            &links[i],
-            options.objective,
-            options,
-            &mut goal,
-            Some(BEAM),
-            work,
-        );
+        quickly(&links[i], options.objective, options, &mut goal, work);
         parts[i] = Some(goal.best?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();

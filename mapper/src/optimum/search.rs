@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
+use super::space::{DIMS, FanAxis, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::hierarchy::Mask;
 use crate::search::Objective;
 
@@ -199,6 +199,49 @@ impl Parts {
     }
 }
 
+/// The most that spatial loops further out can do.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Instances that one word of each operand serves.
+    shared: [f64; OPERANDS],
+    /// Instances.
+    instances: f64,
+    /// Instances that differ in dimensions which do not index the output.
+    unindexed: f64,
+}
+
+impl Limits {
+    fn all(space: &Space) -> Vec<Vec<Self>> {
+        let mut limits = Self {
+            shared: [1.0; OPERANDS],
+            instances: 1.0,
+            unindexed: 1.0,
+        };
+        let mut all = Vec::new();
+        for segment in &space.segments {
+            let mut here = vec![limits];
+            for axis in &segment.axes {
+                let size = axis.size as f64;
+                for (o, operand) in space.operands.iter().enumerate() {
+                    let free = !axis.accepts.minus(operand.indexed).is_empty();
+                    if free && axis.shares.has(o) {
+                        limits.shared[o] *= size;
+                    }
+                    if free && operand.is_output {
+                        limits.unindexed *= size;
+                    }
+                }
+                if !axis.accepts.is_empty() {
+                    limits.instances *= size;
+                }
+                here.push(limits);
+            }
+            all.push(here);
+        }
+        all
+    }
+}
+
 pub(super) struct Search<'a> {
     space: &'a Space,
     objective: Objective,
@@ -212,17 +255,17 @@ pub(super) struct Search<'a> {
     exclusive: bool,
     /// Ports below a fan that carry partial sums: segment, memory, port.
     slots: Vec<(usize, usize, usize)>,
-    /// Largest product of shared axes of the fans above a segment up to another one.
-    shared: Vec<[f64; OPERANDS]>,
-    /// Largest number of instances above a segment; of iterations that do not index the output.
-    instances: Vec<f64>,
-    unindexed: Vec<f64>,
+    /// By segment and number of axes of the fan below it that are still open.
+    limits: Vec<Vec<Limits>>,
     /// Steps with the one before.
     arena: Vec<(u32, Step)>,
     pub work: Work,
     pub limit: u64,
     tiles: Vec<Vec<u32>>,
 }
+
+/// A segment, and how many axes of the fan below it are still open.
+type Place = (usize, usize);
 
 const NONE: u32 = u32::MAX;
 
@@ -234,32 +277,7 @@ impl<'a> Search<'a> {
         index: usize,
         limit: u64,
     ) -> Self {
-        let count = space.segments.len();
         let output = space.operands.len() - 1;
-        let mut shared = vec![[1.0; OPERANDS]; count + 1];
-        let (mut instances, mut unindexed) = (vec![1.0; count + 1], vec![1.0; count + 1]);
-        for s in 0..count {
-            shared[s + 1] = shared[s];
-            instances[s + 1] = instances[s];
-            unindexed[s + 1] = unindexed[s];
-            for axis in &space.segments[s].axes {
-                for (o, operand) in space.operands.iter().enumerate() {
-                    if axis.shares.has(o) && !axis.accepts.minus(operand.indexed).is_empty() {
-                        shared[s + 1][o] *= axis.size as f64;
-                    }
-                }
-                if !axis.accepts.is_empty() {
-                    instances[s + 1] *= axis.size as f64;
-                }
-                if !axis
-                    .accepts
-                    .minus(space.operands[output].indexed)
-                    .is_empty()
-                {
-                    unindexed[s + 1] *= axis.size as f64;
-                }
-            }
-        }
         let mut search = Self {
             space,
             objective,
@@ -270,9 +288,7 @@ impl<'a> Search<'a> {
             slots: slots(space),
             exclusive: (0..space.dims.len())
                 .all(|d| space.operands.iter().filter(|o| !o.indexed.has(d)).count() <= 1),
-            shared,
-            instances,
-            unindexed,
+            limits: Limits::all(space),
             arena: Vec::new(),
             work: Work::default(),
             limit,
@@ -294,7 +310,8 @@ impl<'a> Search<'a> {
         let mut sums = vec![0.0, 0.0];
         for pair in chain.windows(2) {
             let (parent, child) = (self.memory(pair[0]), self.memory(pair[1]));
-            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let served = operand.least * self.limits[pair[0].0][0].shared[o]
+                / self.limits[pair[1].0][0].shared[o];
             let (above, below) = (parent.rates[o].energy, child.rates[o].energy);
             let energy = if operand.is_output {
                 operand.least * below[1] + served * above[3]
@@ -313,7 +330,8 @@ impl<'a> Search<'a> {
         let mut sums: Vec<Vec<(usize, [f64; PORTS])>> = vec![Vec::new(), Vec::new()];
         for pair in chain.windows(2) {
             let mut sum = sums[sums.len() - 1].clone();
-            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let served = operand.least * self.limits[pair[0].0][0].shared[o]
+                / self.limits[pair[1].0][0].shared[o];
             let kinds = if operand.is_output { (1, 3) } else { (0, 2) };
             for (node, kind, words) in [
                 (pair[1], kinds.0, operand.least),
@@ -330,8 +348,9 @@ impl<'a> Search<'a> {
     }
 
     /// A lower bound of what a partial mapping in a segment can become.
-    fn bound(&self, segment: usize, s: &State, goal: &Goal) -> Score {
-        let mut energy = s.energy - s.saved * self.unindexed[segment];
+    fn bound(&self, (segment, axes): Place, s: &State, goal: &Goal) -> Score {
+        let limits = &self.limits[segment][axes];
+        let mut energy = s.energy - s.saved * limits.unindexed;
         // What serving each operand's outermost storage costs before spatial sharing.
         let mut serving = [0.0; OPERANDS];
         let mut cycles = [[0.0; PORTS]; MEMORIES];
@@ -342,12 +361,12 @@ impl<'a> Search<'a> {
                 continue;
             }
             let parent = self.placement.chains[o][placed - 1];
-            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
             let rates = &self.memory(parent).rates[o];
             energy += self.outside[o][placed];
             let asked = s.asked[o];
             let again = if operand.is_output {
-                (asked - s.first * self.unindexed[segment] * share).max(0.0)
+                (asked - s.first * limits.unindexed * share).max(0.0)
             } else {
                 asked
             };
@@ -365,11 +384,11 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        energy += self.shared_serving(segment, s, &serving);
+        energy += self.shared_serving(limits, s, &serving);
         for c in cycles.iter().flatten() {
             busiest = busiest.max(*c);
         }
-        let time = s.time / self.instances[segment];
+        let time = s.time / limits.instances;
         let time = time.max(busiest * self.space.compute_rate / self.space.operations);
         self.score(energy, time, goal)
     }
@@ -377,7 +396,7 @@ impl<'a> Search<'a> {
     /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
     /// share, together so that the product of shares is at most that of the instances, if every dimension leaves
     /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
-    fn shared_serving(&self, segment: usize, s: &State, serving: &[f64; OPERANDS]) -> f64 {
+    fn shared_serving(&self, limits: &Limits, s: &State, serving: &[f64; OPERANDS]) -> f64 {
         let mut alone = 0.0;
         let (mut product, mut count, mut together) = (1.0, 0, 0.0);
         for (o, cost) in serving.iter().enumerate().take(self.space.operands.len()) {
@@ -386,7 +405,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             let parent = self.placement.chains[o][placed - 1];
-            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
             alone += cost / share;
             if share > 1.0 {
                 product *= cost;
@@ -398,7 +417,7 @@ impl<'a> Search<'a> {
         if count < 2 || !self.exclusive {
             return alone;
         }
-        let mean = (product / self.instances[segment]).powf(1.0 / f64::from(count));
+        let mean = (product / limits.instances).powf(1.0 / f64::from(count));
         alone.max(together + mean * f64::from(count))
     }
 
@@ -460,139 +479,94 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn worse(&self, segment: usize, s: &State, goal: &Goal) -> bool {
+    fn worse(&self, place: Place, s: &State, goal: &Goal) -> bool {
         goal.limit
-            .is_some_and(|limit| !self.bound(segment, s, goal).beats(limit))
+            .is_some_and(|limit| !self.bound(place, s, goal).beats(limit))
     }
 
-    /// All ways to lay dimensions along the axes of the fan below a segment.
-    fn spread(&mut self, segment: usize, states: Vec<State>, goal: &Goal) -> Vec<State> {
-        let axes = &self.space.segments[segment].axes;
-        if axes.is_empty() {
-            return states;
+    /// All ways to lay dimensions along the axes of the fan below a segment, one axis after the other.
+    fn spread(&mut self, segment: usize, mut states: Vec<State>, goal: &Goal) -> Vec<State> {
+        let axes = self.space.segments[segment].axes.len();
+        if axes > 0 {
+            for s in &mut states {
+                s.steps = self.push(s.steps, Step::Fan);
+            }
         }
-        let mut keep = Front::default();
-        for s in &states {
-            let mut s = *s;
-            s.steps = self.push(s.steps, Step::Fan);
-            self.axis(
-                segment,
-                axes.len(),
-                &s,
-                0,
-                1,
-                [1.0; OPERANDS],
-                (1.0, 1.0),
-                goal,
-                &mut keep,
-            );
+        for axis in (0..axes).rev() {
+            let mut keep = Front::default();
+            for s in &states {
+                self.axis((segment, axis), s, 0, 1, goal, &mut keep);
+            }
+            self.work.dominated += keep.dominated;
+            states = keep.states;
         }
-        self.work.dominated += keep.dominated;
-        keep.states
+        states
     }
 
-    /// Lays dimensions from `dim` on along axis `axes - 1`; then goes on with the axis outside it.
-    #[allow(clippy::too_many_arguments)]
+    /// Lays dimensions from `dim` on along an axis of which `used` instances are taken.
     fn axis(
         &mut self,
-        segment: usize,
-        axes: usize,
+        (segment, index): Place,
         s: &State,
         dim: usize,
         used: u64,
-        shares: [f64; OPERANDS],
-        unindexed: (f64, f64),
         goal: &Goal,
         keep: &mut Front,
     ) {
-        if axes == 0 {
-            let mut s = *s;
-            for o in 0..self.space.operands.len() {
-                s.asked[o] /= shares[o];
-            }
-            s.first *= unindexed.1;
-            s.saved *= unindexed.0;
-            for port in &mut s.ports {
-                port.1 *= unindexed.0;
-            }
+        let space = self.space;
+        let axis = &space.segments[segment].axes[index];
+        let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
             self.work.expanded += 1;
-            if self.worse(segment, &s, goal) {
+            if used < axis.least || self.worse((segment, index), s, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, segment, s);
+                keep.add(self, (segment, index), *s);
             }
             return;
-        }
-        let space = self.space;
-        let axis = &space.segments[segment].axes[axes - 1];
-        if dim == space.dims.len() {
-            if used >= axis.least {
-                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, goal, keep);
-            }
-            return;
-        }
-        self.axis(
-            segment,
-            axes,
-            s,
-            dim + 1,
-            used,
-            shares,
-            unindexed,
-            goal,
-            keep,
-        );
-        if !axis.accepts.has(dim) {
-            return;
-        }
+        };
+        self.axis((segment, index), s, dim + 1, used, goal, keep);
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
-        for factor in 2..=most {
-            if space.perfect && count % factor != 0 {
-                continue;
-            }
+        for factor in (2..=most).filter(|f| !space.perfect || count.is_multiple_of(*f)) {
             let mut next = *s;
             next.tile[dim] = tile.saturating_mul(factor).min(size);
-            // An axis longer than the iterations that are left is used in part.
+            let step = Step::Spread {
+                axis: index as u8,
+                dim: dim as u8,
+                tile,
+            };
+            next.steps = self.push(s.steps, step);
             let trips = next.tile[dim].div_ceil(tile);
-            let speed = self.speed(size, tile, next.tile[dim]);
-            next.time = s.time * speed;
-            for port in &mut next.ports {
-                *port = (port.0 * speed, port.1 * speed);
+            self.share(axis, dim, tile, trips, &mut next);
+            let used = used * u64::from(trips);
+            self.axis((segment, index), &next, dim + 1, used, goal, keep);
+        }
+    }
+
+    /// What laying `trips` tiles of a dimension along an axis changes outside.
+    fn share(&self, axis: &FanAxis, dim: usize, tile: u32, trips: u32, s: &mut State) {
+        let speed = self.speed(self.space.sizes[dim], tile, s.tile[dim]);
+        let trips = f64::from(trips);
+        s.time *= speed;
+        for port in &mut s.ports {
+            *port = (port.0 * speed, port.1 * speed);
+        }
+        for (o, operand) in self.space.operands.iter().enumerate() {
+            if operand.indexed.has(dim) {
+                continue;
             }
-            next.steps = self.push(
-                s.steps,
-                Step::Spread {
-                    axis: (axes - 1) as u8,
-                    dim: dim as u8,
-                    tile,
-                },
-            );
-            let (mut shares, mut unindexed) = (shares, unindexed);
-            for (o, operand) in space.operands.iter().enumerate() {
-                if !operand.indexed.has(dim) {
-                    let shared = axis.shares.has(o);
-                    if shared {
-                        shares[o] *= f64::from(trips);
-                    }
-                    if operand.is_output {
-                        unindexed.0 *= f64::from(trips);
-                        unindexed.1 *= if shared { 1.0 } else { f64::from(trips) };
-                    }
+            let shared = axis.shares.has(o);
+            if shared {
+                s.asked[o] /= trips;
+            }
+            if operand.is_output {
+                s.saved *= trips;
+                s.first *= if shared { 1.0 } else { trips };
+                for port in &mut s.ports {
+                    port.1 *= trips;
                 }
             }
-            self.axis(
-                segment,
-                axes,
-                &next,
-                dim + 1,
-                used * u64::from(trips),
-                shares,
-                unindexed,
-                goal,
-                keep,
-            );
         }
     }
 
@@ -620,7 +594,7 @@ impl<'a> Search<'a> {
         for _ in 0..site.nodes.len() {
             let mut next = Layer::default();
             for local in &layer {
-                if self.worse(segment, &local.state, goal) {
+                if self.worse((segment, 0), &local.state, goal) {
                     self.work.bounded += 1;
                 } else {
                     self.extend(&site, local, goal, &mut next);
@@ -647,7 +621,7 @@ impl<'a> Search<'a> {
     /// Sorts by bound, least first.
     fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
         all.sort_by_cached_key(|x| {
-            let bound = self.bound(segment, state(x), goal);
+            let bound = self.bound((segment, 0), state(x), goal);
             (bound.0.to_bits(), bound.1.to_bits())
         });
     }
@@ -950,7 +924,7 @@ impl<'a> Search<'a> {
     }
 
     fn offer(&mut self, site: &Site, local: Local, goal: &Goal, next: &mut Layer) {
-        if self.worse(site.segment, &local.state, goal) {
+        if self.worse((site.segment, 0), &local.state, goal) {
             self.work.bounded += 1;
         } else {
             next.add(self, site, local);
@@ -979,10 +953,10 @@ impl<'a> Search<'a> {
         self.settle(segment, &mut local);
         let s = &local.state;
         if segment > 0 {
-            if self.worse(segment, &local.state, goal) {
+            if self.worse((segment, 0), &local.state, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, segment, local.state);
+                keep.add(self, (segment, 0), local.state);
             }
             return;
         }
@@ -1033,11 +1007,11 @@ impl<'a> Search<'a> {
         let s = &mut local.state;
         for (m, ports) in local.ports.iter().enumerate() {
             for (p, (cycles, saved)) in ports.iter().enumerate() {
-                if *saved > 0.0 && self.unindexed[segment] > 1.0 {
+                if *saved > 0.0 && self.limits[segment][0].unindexed > 1.0 {
                     if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {
                         s.ports[slot] = (cycles * scale, saved * scale);
                     }
-                    let least = cycles - saved * self.unindexed[segment];
+                    let least = cycles - saved * self.limits[segment][0].unindexed;
                     s.time = s.time.max(least * scale);
                 } else {
                     s.time = s.time.max((cycles - saved) * scale);
@@ -1070,8 +1044,8 @@ impl<'a> Search<'a> {
 
 impl Search<'_> {
     /// Whether a partial mapping is at least as good as another with the same tiles and operand.
-    fn no_worse(&self, segment: usize, a: &State, b: &State) -> bool {
-        let spread = self.unindexed[segment];
+    fn no_worse(&self, (segment, axes): Place, a: &State, b: &State) -> bool {
+        let spread = self.limits[segment][axes].unindexed;
         let settled = |(cost, saved): (f64, f64), (more, less): (f64, f64)| {
             cost - saved <= more - less && cost - saved * spread <= more - less * spread
         };
@@ -1084,7 +1058,7 @@ impl Search<'_> {
 
     /// The same within a segment, with the same storages placed.
     fn no_worse_within(&self, site: &Site, a: &Local, b: &Local) -> bool {
-        let spread = self.unindexed[site.segment];
+        let spread = self.limits[site.segment][0].unindexed;
         let open = |m: usize| {
             let nodes = site.nodes.iter().enumerate();
             nodes
@@ -1098,7 +1072,7 @@ impl Search<'_> {
             .flatten()
             .zip(b.ports.iter().flatten())
             .all(|(x, y)| x.0 - x.1 <= y.0 - y.1 && x.0 - x.1 * spread <= y.0 - y.1 * spread);
-        rooms && ports && self.no_worse(site.segment, &a.state, &b.state)
+        rooms && ports && self.no_worse((site.segment, 0), &a.state, &b.state)
     }
 }
 
@@ -1129,9 +1103,9 @@ struct Front {
 }
 
 impl Front {
-    fn add(&mut self, search: &Search, segment: usize, s: State) {
+    fn add(&mut self, search: &Search, place: Place, s: State) {
         let same = self.by_tile.entry((s.tile, s.top)).or_default();
-        let no_worse = |a: &State, b: &State| search.no_worse(segment, a, b);
+        let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
         if same.iter().any(|i| no_worse(&self.states[*i as usize], &s)) {
             self.dominated += 1;
             return;
