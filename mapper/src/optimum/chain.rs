@@ -33,6 +33,8 @@ const WIDEST: usize = 512;
 /// An einsum of the chain, compiled.
 struct Link {
     space: Space,
+    /// The same with perfect factors only.
+    factors: Space,
     /// All placements of all ways to hand over.
     placements: Vec<Placement>,
     /// Least energy and cycles.
@@ -56,8 +58,35 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
         link.least = least(link, options, &mut work)?;
     }
     let known = quick(&links, options, &mut work);
-    let joined = exact(&links, known, options, &mut work).ok_or(SpaceError::Nothing)?;
-    Ok(solution(&links, &joined, options, work))
+    let score = known.as_ref().map(|j| j.score);
+    let joined = exact(&links, score, options, &mut work);
+    // The exact search finds what is known again unless its work runs out.
+    let joined = [joined, known].into_iter().flatten().reduce(better);
+    Ok(solution(
+        &links,
+        &joined.ok_or(SpaceError::Nothing)?,
+        options,
+        work,
+    ))
+}
+
+fn better(a: Joined, b: Joined) -> Joined {
+    if b.score.beats(a.score) { b } else { a }
+}
+
+/// A lower bound of the objective that needs no search.
+fn root(links: &[Link], options: &Options) -> f64 {
+    let least = |objective: Objective| -> f64 {
+        let of = |link: &Link| {
+            let placements = link.placements.iter().enumerate();
+            let roots =
+                placements.map(|(i, p)| Search::new(&link.space, objective, p, i, 0).root().0);
+            roots.fold(f64::INFINITY, f64::min)
+        };
+        links.iter().map(of).sum()
+    };
+    let (energy, cycles) = (least(Objective::Energy), least(Objective::Latency));
+    Score::new(options.objective, energy, cycles).0
 }
 
 /// One einsum by itself.
@@ -68,14 +97,25 @@ fn alone(link: &Link, options: &Options, work: &mut Work) -> Result<Solution, Sp
         energy: best.energy,
         cycles: best.cycles,
     };
-    Ok(Solution::new(vec![mapped], Vec::new(), options, *work))
+    let root = root(std::slice::from_ref(link), options);
+    Ok(Solution::new(
+        vec![mapped],
+        Vec::new(),
+        options,
+        *work,
+        root,
+    ))
 }
 
-/// The best mapping of an einsum by itself: found quickly, then proven.
+/// The best mapping of an einsum by itself: found quickly, then proven; with perfect factors first, since most of what
+/// partial tiles allow is no better.
 fn best(link: &Link, objective: Objective, options: &Options, work: &mut Work) -> Option<Part> {
     let mut goal = Goal::default();
     quickly(link, objective, options, &mut goal, work);
-    search(link, objective, options, &mut goal, None, work);
+    search(link, true, objective, options, &mut goal, None, work);
+    if !link.space.perfect {
+        search(link, false, objective, options, &mut goal, None, work);
+    }
     goal.best
 }
 
@@ -83,22 +123,24 @@ fn best(link: &Link, objective: Objective, options: &Options, work: &mut Work) -
 fn quickly(link: &Link, objective: Objective, options: &Options, goal: &mut Goal, work: &mut Work) {
     let mut beam = BEAM;
     while goal.best.is_none() && beam <= WIDEST {
-        search(link, objective, options, goal, Some(beam), work);
+        search(link, true, objective, options, goal, Some(beam), work);
         beam *= 8;
     }
 }
 
 fn search(
     link: &Link,
+    perfect: bool,
     objective: Objective,
     options: &Options,
     goal: &mut Goal,
     beam: Option<usize>,
     work: &mut Work,
 ) {
+    let space = if perfect { &link.factors } else { &link.space };
     for (i, placement) in link.placements.iter().enumerate() {
         let left = options.work.saturating_sub(work.expanded);
-        let mut search = Search::new(&link.space, objective, placement, i, left);
+        let mut search = Search::new(space, objective, placement, i, left);
         search.run(goal, beam);
         work.add(search.work);
     }
@@ -165,6 +207,10 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
         (true, Some(error)) => Err(error),
         (true, None) => Err(SpaceError::Nothing),
         _ => Ok(Link {
+            factors: Space {
+                perfect: true,
+                ..space.clone()
+            },
             space,
             placements: all,
             least: (0.0, 0.0),
@@ -210,9 +256,9 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
     Ok(figures)
 }
 
-/// The cost of the best of a few chains of parts: handing over whole, and tile by tile in the tiles that the first
+/// The best of a few chains of parts: handing over whole, and tile by tile in the tiles that the first
 /// einsum, or the last, would choose.
-fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Score> {
+fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Joined> {
     let count = links.len();
     let whole =
         |i: usize, _: &[Option<Part>]| [(i > 0).then_some(None), (i + 1 < count).then_some(None)];
@@ -232,7 +278,7 @@ fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Score> {
         greedy(links, &reverse, &backwards, options, work),
     ];
     let known = chains.into_iter().flatten();
-    known.reduce(|a, b| if b.beats(a) { b } else { a })
+    known.reduce(better)
 }
 
 /// What to ask of an einsum, given the parts chosen so far.
@@ -245,7 +291,7 @@ fn greedy(
     ask: Ask,
     options: &Options,
     work: &mut Work,
-) -> Option<Score> {
+) -> Option<Joined> {
     let mut parts: Vec<Option<Part>> = vec![None; links.len()];
     for &i in order {
         let mut goal = Goal {
@@ -257,7 +303,7 @@ fn greedy(
         parts[i] = Some(goal.best?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
-    join(links, &parts, options).map(|j| j.score)
+    join(links, &parts, options)
 }
 
 /// Least energy and cycles of all einsums but one.
@@ -295,7 +341,16 @@ fn collect(
         parts: Some(Parts::default()),
         ..Goal::default()
     };
-    search(&links[i], options.objective, options, &mut goal, None, work);
+    let perfect = links[i].space.perfect;
+    search(
+        &links[i],
+        perfect,
+        options.objective,
+        options,
+        &mut goal,
+        None,
+        work,
+    );
     goal.parts.map_or(Vec::new(), |p| p.parts)
 }
 
@@ -425,5 +480,6 @@ fn solution(links: &[Link], joined: &Joined, options: &Options, work: Work) -> S
         cycles: part.cycles,
     });
     let fused = joined.parts.iter().skip(1).map(|p| p.tiles[0].is_some());
-    Solution::new(mapped.collect(), fused.collect(), options, work)
+    let root = root(links, options);
+    Solution::new(mapped.collect(), fused.collect(), options, work, root)
 }

@@ -104,7 +104,14 @@ pub struct Solution {
 }
 
 impl Solution {
-    fn new(einsums: Vec<Mapped>, fused: Vec<bool>, options: &Options, work: Work) -> Self {
+    /// `root`: a lower bound that holds whether or not the search ended within its work.
+    fn new(
+        einsums: Vec<Mapped>,
+        fused: Vec<bool>,
+        options: &Options,
+        work: Work,
+        root: f64,
+    ) -> Self {
         let energy = einsums.iter().map(|e| e.energy).sum();
         let cycles = einsums.iter().map(|e| e.cycles).sum();
         let complete = work.expanded <= options.work;
@@ -114,7 +121,7 @@ impl Solution {
             fused,
             energy,
             cycles,
-            lower_bound: if complete { found } else { 0.0 },
+            lower_bound: if complete { found } else { root.min(found) },
             complete,
             expanded: work.expanded,
             bounded: work.bounded,

@@ -435,21 +435,10 @@ impl<'a> Search<'a> {
         (self.arena.len() - 1) as u32
     }
 
-    /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
-    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
-        let fits = |side: usize| {
-            let floats = self.placement.floating[side].is_some();
-            goal.asked[side]
-                .as_ref()
-                .is_none_or(|t| t.is_some() == floats)
-        };
-        if !fits(0) || !fits(1) {
-            return;
-        }
-        self.arena.clear();
-        let count = self.space.segments.len();
+    /// The compute: nothing is decided.
+    fn start(&self) -> State {
         let operations = self.space.operations;
-        let start = State {
+        State {
             tile: [1; DIMS],
             energy: operations * self.space.compute_energy,
             saved: 0.0,
@@ -468,8 +457,30 @@ impl<'a> Search<'a> {
             }),
             top: OPERANDS as u8,
             steps: NONE,
+        }
+    }
+
+    /// A lower bound of everything in the placement.
+    pub(super) fn root(&self) -> Score {
+        let innermost = self.space.segments.len() - 1;
+        let axes = self.space.segments[innermost].axes.len();
+        self.bound((innermost, axes), &self.start(), &Goal::default())
+    }
+
+    /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
+    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
+        let fits = |side: usize| {
+            let floats = self.placement.floating[side].is_some();
+            goal.asked[side]
+                .as_ref()
+                .is_none_or(|t| t.is_some() == floats)
         };
-        let mut frontier = vec![start];
+        if !fits(0) || !fits(1) {
+            return;
+        }
+        self.arena.clear();
+        let count = self.space.segments.len();
+        let mut frontier = vec![self.start()];
         for segment in (0..count).rev() {
             let spread = self.spread(segment, frontier, goal);
             frontier = self.segment(segment, spread, goal, beam);
@@ -513,6 +524,9 @@ impl<'a> Search<'a> {
         goal: &Goal,
         keep: &mut Front,
     ) {
+        if self.work.expanded > self.limit {
+            return;
+        }
         let space = self.space;
         let axis = &space.segments[segment].axes[index];
         let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
