@@ -11,18 +11,15 @@ const WORDS: [&str; 4] = [
     "rd_out_to_low",
     "wr_in_by_low",
 ];
-/// Names of an einsum's operands in a record: the last part of their tensors' names.
-fn operand_name(case: &Case, einsum: usize, operand: usize) -> &str {
-    let tensor = &case.tensors[case.einsums[einsum].operands[operand]].name;
-    tensor.rsplit('.').next().unwrap_or(tensor)
-}
-
-/// All figures of a layer as the convention counts them.
+/// All figures of a case of one layer as the convention counts them; none if it has no einsum.
 ///
 /// # Errors
 /// If the layer has no mapping, or one that the convention cannot count.
-pub fn counted_figures(case: &Case, einsum: usize) -> Result<Vec<Figure>, ConventionError> {
-    let e = &case.einsums[einsum];
+pub fn counted_figures(case: &Case) -> Result<Vec<Figure>, ConventionError> {
+    let Some(e) = case.einsums.first() else {
+        return Ok(Vec::new());
+    };
+    let names = case.operand_names(0);
     let tree = e.mapping.clone().unwrap_or_default();
     let r = report(&e.einsum, &e.hierarchy, &tree)?;
     let mut figures = time_figures(&r);
@@ -33,7 +30,7 @@ pub fn counted_figures(case: &Case, einsum: usize) -> Result<Vec<Figure>, Conven
     add("energy.memory".into(), memory);
     add("operations".into(), r.operations);
     for l in &r.levels {
-        let operand = operand_name(case, einsum, l.operand);
+        let operand = &names[l.operand];
         let at = format!("{operand}.{}", e.hierarchy.levels[l.level].name());
         add(format!("energy.{at}"), level_energy(l));
         add(format!("memory utilization.{at}"), l.utilization);

@@ -3,7 +3,7 @@
 //! A record is one JSON document:
 //!
 //! ```text
-//! { "accelerator": name, "workload": name, "objective": "latency" | "energy" | "EDP",
+//! { "objective": "latency" | "energy" | "EDP",
 //!   "hardware_spec": { "memories": { name: { "size", "r_cost", "w_cost", "operands": ["I1", ..],
 //!       "ports": [ { "name", "bandwidth_min", "bandwidth_max", "allocation": ["I1, fh", ..] } ],
 //!       "served_dimensions": ["D1", ..] }, .. inner to outer .. },
@@ -35,9 +35,10 @@ use thiserror::Error;
 
 use self::equation::Equation;
 pub use self::figures::counted_figures;
-use self::record::{Hardware, Layer, Run};
+use self::record::{Layer, Run};
 use crate::case::{Case, CaseEinsum, CaseTensor, Constraints};
 use crate::conventions::{Convention, ConventionError};
+use crate::hierarchy::access_of;
 use crate::search::Objective;
 
 /// A figure of a layer: `latency.total`, `energy.W.dram`, `words.O.rf.rd_out_to_low` ...
@@ -49,13 +50,13 @@ pub struct Figure {
     pub value: f64,
 }
 
-/// A recorded run.
+/// A layer of a recorded run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
-    /// Its layers as einsums with their mappings.
+pub struct RecordedLayer {
+    /// One einsum with its mapping.
     pub case: Case,
-    /// What ZigZag said of each layer.
-    pub figures: Vec<Vec<Figure>>,
+    /// What ZigZag said of it.
+    pub figures: Vec<Figure>,
 }
 
 /// A figure that is not what ZigZag said.
@@ -95,112 +96,100 @@ pub enum ZigZagError {
     },
 }
 
-/// Reads a record.
+/// Reads the layers of a record.
 ///
 /// # Errors
 /// If it is not of the documented form, or a layer's parts do not fit together.
-pub fn read(text: &str) -> Result<Recorded, ZigZagError> {
+pub fn read(text: &str) -> Result<Vec<RecordedLayer>, ZigZagError> {
     let run: Run = serde_json::from_str(text)?;
-    let (mut tensors, mut einsums, mut figures) = (Vec::new(), Vec::new(), Vec::new());
-    for layer in &run.layers {
-        let fail = |reason| ZigZagError::Layer {
+    let layers = run.layers.iter().map(|layer| {
+        read_layer(layer, &run).map_err(|reason| ZigZagError::Layer {
             layer: layer.name.clone(),
             reason,
-        };
-        let einsum = read_layer(layer, &run.hardware_spec, &mut tensors).map_err(fail)?;
-        figures.push(figures::recorded_figures(layer).map_err(fail)?);
-        einsums.push(einsum);
-    }
-    let objective = match run.objective.to_ascii_lowercase().as_str() {
-        "energy" => Objective::Energy,
-        "edp" => Objective::Edp,
-        _ => Objective::Latency,
-    };
-    let case = Case {
-        name: format!("{} on {}", run.workload, run.accelerator),
-        tensors,
-        einsums,
-        convention: Convention::ZigZag,
-        objective,
-        clock_hz: None,
-    };
-    Ok(Recorded { case, figures })
+        })
+    });
+    layers.collect()
 }
 
 /// The figures of all layers that are not as recorded, to `tolerance` (relative).
 ///
 /// # Errors
 /// The first layer that cannot be counted.
-pub fn compare(recorded: &Recorded, tolerance: f64) -> Result<Vec<Difference>, ZigZagError> {
+pub fn compare(layers: &[RecordedLayer], tolerance: f64) -> Result<Vec<Difference>, ZigZagError> {
     let mut differences = Vec::new();
-    for einsum in 0..recorded.figures.len() {
-        let layer = || recorded.case.einsums[einsum].name.clone();
-        let own = compare_layer(recorded, einsum, tolerance);
+    for layer in layers {
+        let own = layer.compare(tolerance);
         differences.extend(own.map_err(|error| ZigZagError::Count {
-            layer: layer(),
+            layer: layer.case.name.clone(),
             error,
         })?);
     }
     Ok(differences)
 }
 
-/// The figures of one layer that are not as recorded, to `tolerance` (relative).
-///
-/// # Errors
-/// If the layer cannot be counted.
-pub fn compare_layer(
-    recorded: &Recorded,
-    einsum: usize,
-    tolerance: f64,
-) -> Result<Vec<Difference>, ConventionError> {
-    let counted = counted_figures(&recorded.case, einsum)?;
-    let difference = |figure: &Figure| {
-        let got = counted.iter().find(|f| f.name == figure.name);
-        let got = got.map_or(f64::NAN, |f| f.value);
-        let scale = figure.value.abs().max(got.abs());
-        let equal = (got - figure.value).abs() <= tolerance * scale;
-        (!equal).then(|| Difference {
-            layer: recorded.case.einsums[einsum].name.clone(),
-            figure: figure.name.clone(),
-            expected: figure.value,
-            got,
-        })
-    };
-    let figures = recorded.figures[einsum].iter();
-    Ok(figures.filter_map(difference).collect())
+impl RecordedLayer {
+    /// The figures that are not as recorded, to `tolerance` (relative).
+    ///
+    /// # Errors
+    /// If the layer cannot be counted.
+    pub fn compare(&self, tolerance: f64) -> Result<Vec<Difference>, ConventionError> {
+        let counted = counted_figures(&self.case)?;
+        let difference = |figure: &Figure| {
+            let got = counted.iter().find(|f| f.name == figure.name);
+            let got = got.map_or(f64::NAN, |f| f.value);
+            let scale = figure.value.abs().max(got.abs());
+            let equal = (got - figure.value).abs() <= tolerance * scale;
+            (!equal).then(|| Difference {
+                layer: self.case.name.clone(),
+                figure: figure.name.clone(),
+                expected: figure.value,
+                got,
+            })
+        };
+        Ok(self.figures.iter().filter_map(difference).collect())
+    }
 }
 
-/// Reads a layer; its tensors are added to `tensors`.
-fn read_layer(
-    layer: &Layer,
-    hardware: &Hardware,
-    tensors: &mut Vec<CaseTensor>,
-) -> Result<CaseEinsum, String> {
+fn read_layer(layer: &Layer, run: &Run) -> Result<RecordedLayer, String> {
     let equation = Equation::parse(layer)?;
+    let operands = &equation.operands;
     let einsum = equation.einsum(layer)?;
-    let hierarchy = machine::hierarchy(hardware, layer, &equation.operands)?;
-    let mapping = mapping::mapping(layer, hardware, &einsum, &hierarchy, &equation.operands)?;
-    let mut operands = Vec::new();
-    for (i, operand) in equation.operands.iter().enumerate() {
+    let hierarchy = machine::hierarchy(&run.hardware_spec, layer, operands)?;
+    let mapping = mapping::mapping(layer, &run.hardware_spec, &einsum, &hierarchy, operands)?;
+    let tensor = |(i, operand): (usize, &String)| {
         let output = i == einsum.inputs.len();
-        let bits = match output {
-            true => layer.precision_final_output_bits,
-            false => bits(layer, operand)?,
-        };
-        operands.push(tensors.len());
-        tensors.push(CaseTensor {
-            name: format!("{}.{operand}", layer.name),
-            bits,
-            extents: crate::hierarchy::access_of(&einsum, i).extents.clone(),
-        });
-    }
-    Ok(CaseEinsum {
+        Ok(CaseTensor {
+            name: operand.clone(),
+            bits: match output {
+                true => layer.precision_final_output_bits,
+                false => bits(layer, operand)?,
+            },
+            extents: access_of(&einsum, i).extents.clone(),
+        })
+    };
+    let tensors = operands.iter().enumerate().map(tensor);
+    let case = Case {
         name: layer.name.clone(),
-        einsum,
-        operands,
-        hierarchy,
-        mapping: Some(mapping),
-        constraints: Constraints::default(),
+        tensors: tensors.collect::<Result<_, String>>()?,
+        einsums: vec![CaseEinsum {
+            name: layer.name.clone(),
+            operands: (0..operands.len()).collect(),
+            einsum: einsum.clone(),
+            hierarchy,
+            mapping: Some(mapping),
+            constraints: Constraints::default(),
+        }],
+        convention: Convention::ZigZag,
+        objective: match run.objective.to_ascii_lowercase().as_str() {
+            "energy" => Objective::Energy,
+            "edp" => Objective::Edp,
+            _ => Objective::Latency,
+        },
+        clock_hz: None,
+    };
+    Ok(RecordedLayer {
+        case,
+        figures: figures::recorded_figures(layer)?,
     })
 }
 

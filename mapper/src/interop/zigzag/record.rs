@@ -46,8 +46,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
 
 #[derive(Deserialize)]
 pub(super) struct Run {
-    pub(super) accelerator: String,
-    pub(super) workload: String,
     pub(super) objective: String,
     pub(super) hardware_spec: Hardware,
     pub(super) layers: Vec<Layer>,

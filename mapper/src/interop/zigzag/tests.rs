@@ -71,17 +71,17 @@ fn said(from: &str, to: &str) -> String {
 #[test]
 fn a_record_is_counted_as_it_says() {
     let recorded = read(RECORD).unwrap();
-    assert_eq!(recorded.case.convention, Convention::ZigZag);
-    assert_eq!(recorded.case.objective, Objective::Energy);
-    assert_eq!(recorded.figures[0].len(), 48);
+    assert_eq!(recorded[0].case.convention, Convention::ZigZag);
+    assert_eq!(recorded[0].case.objective, Objective::Energy);
+    assert_eq!(recorded[0].figures.len(), 48);
     assert_eq!(compare(&recorded, 1e-12).unwrap(), []);
 }
 
 #[test]
 fn the_mapping_is_the_recorded_one() {
     let recorded = read(RECORD).unwrap();
-    let e = &recorded.case.einsums[0];
-    let names = ["I".to_string(), "W".into(), "O".into()];
+    let e = &recorded[0].case.einsums[0];
+    let names = recorded[0].case.operand_names(0);
     let text = e
         .mapping
         .as_ref()
@@ -124,7 +124,7 @@ fn a_convolution_has_sliding_ranks() {
         )
         .replace("\"I\": 8, \"W\": 4", "\"I\": 1, \"W\": 4");
     let recorded = read(&text).unwrap();
-    let access = &recorded.case.einsums[0].einsum.inputs[0];
+    let access = &recorded[0].case.einsums[0].einsum.inputs[0];
     assert_eq!(access.ranks[1].terms, [(DimId(0), 2), (DimId(2), 1)]);
     assert_eq!(access.extents, [4, 9]);
     // B indexes two ranks.
