@@ -26,6 +26,7 @@ pub mod interop;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;
+pub mod optimum;
 #[cfg(test)]
 mod oracle;
 pub mod problem;

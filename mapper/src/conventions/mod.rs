@@ -4,6 +4,7 @@
 //! differently; each convention here reproduces one of them exactly, on the same [`Hierarchy`] and [`LoopTree`],
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
+mod accelforge;
 pub mod scalesim;
 pub mod zigzag;
 
@@ -155,15 +156,17 @@ pub fn evaluate(
     hierarchy: &Hierarchy,
     tree: &LoopTree,
 ) -> Result<Evaluation, ConventionError> {
+    // ZigZag lets spatial loops stand anywhere, and checks by itself.
+    if convention != Convention::ZigZag {
+        tree.check(einsum, hierarchy)?;
+    }
     match convention {
+        Convention::AccelForge => Ok(accelforge::evaluate(einsum, hierarchy, tree)),
         Convention::ZigZag => zigzag::evaluate(einsum, hierarchy, tree),
         Convention::ScaleSim => Err(scalesim::no_mapping()),
-        _ => {
-            tree.check(einsum, hierarchy)?;
-            Err(ConventionError::Beyond {
-                convention: convention.name(),
-                reason: "is not built yet".into(),
-            })
-        }
+        _ => Err(ConventionError::Beyond {
+            convention: convention.name(),
+            reason: "is not built yet".into(),
+        }),
     }
 }

@@ -1,0 +1,480 @@
+//! The search against full enumeration: every loop tree of small problems, canonical or not.
+
+use presil_hwmodels::Overlap;
+use presil_workloads::einsum::Place;
+use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
+use proptest::prelude::*;
+
+use super::{Options, solve};
+use crate::conventions::{Convention, Evaluation, evaluate};
+use crate::hierarchy::{
+    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
+    access_of, operand_count,
+};
+use crate::looptree::{LoopTree, Node, tile_shape};
+use crate::search::Objective;
+
+/// A small pseudo-random number generator (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[(self.next() % choices.len() as u64) as usize]
+    }
+    fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
+
+fn access(einsum_ranks: &[&[(u32, i64)]], dims: &[Dim], place: Place) -> Access {
+    let rank = |terms: &&[(u32, i64)]| Affine {
+        terms: terms.iter().map(|(d, c)| (DimId(*d), *c)).collect(),
+        offset: 0,
+    };
+    let extent = |terms: &&[(u32, i64)]| {
+        let reach = terms
+            .iter()
+            .map(|(d, c)| c.unsigned_abs() * (dims[*d as usize].size - 1));
+        reach.sum::<u64>() + 1
+    };
+    Access {
+        place,
+        ranks: einsum_ranks.iter().map(rank).collect(),
+        extents: einsum_ranks.iter().map(extent).collect(),
+    }
+}
+
+fn einsum(sizes: &[u64], inputs: &[&[&[(u32, i64)]]], output: &[&[(u32, i64)]]) -> Einsum {
+    let dims: Vec<Dim> = sizes
+        .iter()
+        .enumerate()
+        .map(|(i, size)| Dim {
+            name: ["a", "b", "c", "d"][i].into(),
+            size: *size,
+        })
+        .collect();
+    Einsum {
+        inputs: inputs
+            .iter()
+            .enumerate()
+            .map(|(i, x)| access(x, &dims, Place::Input(i as u8)))
+            .collect(),
+        output: access(output, &dims, Place::Output(0)),
+        dims,
+        map: MapOperator::MultiplyAccumulate,
+        reduce: ReduceOperator::Sum,
+        domain: Domain::Dense,
+    }
+}
+
+fn random_einsum(r: &mut Random, partial: bool) -> Einsum {
+    let sizes: &[u64] = if partial {
+        &[1, 2, 3, 5]
+    } else {
+        &[1, 2, 4, 6]
+    };
+    match r.next() % 4 {
+        // GEMM m, n, k.
+        0 => {
+            let s = [r.of(sizes), r.of(sizes), r.of(sizes)];
+            einsum(
+                &s,
+                &[&[&[(0, 1)], &[(2, 1)]], &[&[(2, 1)], &[(1, 1)]]],
+                &[&[(0, 1)], &[(1, 1)]],
+            )
+        }
+        // Batched matrix-vector product b, m, k.
+        1 => {
+            let s = [r.of(&[1, 2]), r.of(sizes), r.of(sizes)];
+            einsum(
+                &s,
+                &[&[&[(0, 1)], &[(2, 1)]], &[&[(0, 1)], &[(1, 1)], &[(2, 1)]]],
+                &[&[(0, 1)], &[(1, 1)]],
+            )
+        }
+        // One-dimensional convolution p, r, m with stride and dilation.
+        2 => {
+            let s = [r.of(sizes), r.of(&[2, 3]), r.of(&[1, 2])];
+            let (stride, dilation) = r.of(&[(1, 1), (2, 1), (1, 2)]);
+            einsum(
+                &s,
+                &[&[&[(0, stride), (1, dilation)]], &[&[(2, 1)], &[(1, 1)]]],
+                &[&[(2, 1)], &[(0, 1)]],
+            )
+        }
+        // Elementwise with one input, reduced over k.
+        _ => {
+            let s = [r.of(sizes), r.of(sizes)];
+            einsum(&s, &[&[&[(0, 1)], &[(1, 1)]]], &[&[(0, 1)]])
+        }
+    }
+}
+
+fn random_memory(
+    r: &mut Random,
+    name: &str,
+    operands: usize,
+    energy: f64,
+    words: &[f64],
+) -> MemoryLevel {
+    let bits: Vec<f64> = (0..operands).map(|_| r.of(&[8.0, 8.0, 16.0])).collect();
+    let rate = r.of(&[2.0, 8.0, 64.0]);
+    let all: Vec<(usize, Transfer)> = (0..operands)
+        .flat_map(|o| Transfer::ALL.map(|t| (o, t)))
+        .collect();
+    let port = |carries: Vec<(usize, Transfer)>| Port {
+        name: "p".into(),
+        read_rate: rate,
+        write_rate: rate * 2.0,
+        granule: 1.0,
+        access_energy: None,
+        carries,
+    };
+    let (reads, writes) = all.iter().copied().partition(|(_, t)| t.reads());
+    MemoryLevel {
+        capacity: r.of(words) * 8.0,
+        bits,
+        read_energy: energy,
+        write_energy: energy * 1.25,
+        update_energy: energy * 1.25,
+        ports: if r.chance(50) {
+            vec![port(all)]
+        } else {
+            vec![port(reads), port(writes)]
+        },
+        overlap: Overlap::Refetch,
+        ..MemoryLevel::unlimited(name, operands, 8.0)
+    }
+}
+
+fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
+    let everything = Mask((1 << operands) - 1);
+    let mut levels = Vec::new();
+    let mut dram = random_memory(r, "dram", operands, 10.0, &[f64::INFINITY]);
+    dram.must_keep = everything;
+    levels.push(Level::Memory(dram));
+    let mut glb = random_memory(r, "glb", operands, 1.0, &[6.0, 10.0, 20.0, 60.0]);
+    if r.chance(50) {
+        glb.must_keep = everything;
+    }
+    levels.push(Level::Memory(glb));
+    if r.chance(60) {
+        let axes = 1 + r.next() % 2;
+        let axis = |r: &mut Random, i: u64| Axis {
+            name: format!("x{i}"),
+            size: r.of(&[2, 3, 4]),
+            shares: Mask(r.next() as u32 & everything.0),
+            must_share: if r.chance(20) {
+                Mask::one(r.next() as usize % operands)
+            } else {
+                Mask::NONE
+            },
+            accepts: Mask::ALL,
+            min_usage: 0.0,
+            systolic: false,
+        };
+        let axes = (0..axes).map(|i| axis(r, i)).collect();
+        levels.push(Level::Fanout(FanoutLevel {
+            name: "pes".into(),
+            axes,
+        }));
+        if r.chance(60) {
+            let mut rf = random_memory(r, "rf", operands, 0.1, &[3.0, 6.0, 12.0]);
+            if r.chance(40) {
+                rf.must_keep = Mask::one(r.next() as usize % operands);
+            }
+            if r.chance(30) {
+                rf.keeps = Mask(r.next() as u32).or(rf.must_keep);
+            }
+            levels.push(Level::Memory(rf));
+        }
+    }
+    levels.push(Level::Compute(ComputeLevel {
+        name: "mac".into(),
+        energy: 0.5,
+        rate: 1.0,
+        leakage: 0.0,
+    }));
+    Hierarchy {
+        name: "random".into(),
+        levels,
+    }
+}
+
+/// Loop trees that an enumeration may have; larger problems are left out.
+const MOST: u64 = 20_000;
+
+/// Walks all loop trees, from the outside in.
+struct All<'a> {
+    einsum: &'a Einsum,
+    hierarchy: &'a Hierarchy,
+    perfect: bool,
+    objective: Objective,
+    best: f64,
+    tree: LoopTree,
+    count: u64,
+}
+
+impl All<'_> {
+    fn run(&mut self) {
+        self.homes(0);
+    }
+
+    /// Homes of all operands come first, at a memory above the first fanout.
+    fn homes(&mut self, operand: usize) {
+        if operand == operand_count(self.einsum) {
+            let tiles: Vec<u64> = self.einsum.dims.iter().map(|d| d.size).collect();
+            self.go(&tiles, 0, None);
+            return;
+        }
+        for level in 0..self.hierarchy.levels.len() {
+            let Some(m) = self.hierarchy.levels[level].memory() else {
+                break;
+            };
+            if m.keeps.has(operand) {
+                self.tree.nodes.push(Node::Keep { level, operand });
+                self.homes(operand + 1);
+                self.tree.nodes.pop();
+            }
+            if m.must_keep.has(operand) {
+                break;
+            }
+        }
+    }
+
+    /// `floor`: the innermost fanout passed (levels above it are closed).
+    fn go(&mut self, tiles: &[u64], floor: usize, last: Option<usize>) {
+        if self.count > MOST {
+            return;
+        }
+        if tiles.iter().all(|t| *t == 1) {
+            self.close();
+        }
+        for dim in 0..tiles.len() {
+            let outer = tiles[dim];
+            for tile in 1..outer {
+                let first = outer == self.einsum.dims[dim].size;
+                if outer % tile != 0 && (self.perfect || !first) {
+                    continue;
+                }
+                let mut next = tiles.to_vec();
+                next[dim] = tile;
+                let id = DimId(dim as u32);
+                // Two loops of one dimension directly after each other are one.
+                if last != Some(dim) {
+                    self.tree.nodes.push(Node::Temporal { dim: id, tile });
+                    self.go(&next, floor, Some(dim));
+                    self.tree.nodes.pop();
+                }
+                for (level, l) in self.hierarchy.levels.iter().enumerate() {
+                    let Some(f) = l.fanout() else { continue };
+                    if level < floor || self.inside(level) {
+                        continue;
+                    }
+                    for axis in 0..f.axes.len() {
+                        self.tree.nodes.push(Node::Spatial {
+                            level,
+                            axis,
+                            dim: id,
+                            tile,
+                        });
+                        if self.fits_axis(level, axis) {
+                            self.go(&next, level, None);
+                        }
+                        self.tree.nodes.pop();
+                    }
+                }
+            }
+        }
+        for (level, l) in self.hierarchy.levels.iter().enumerate() {
+            let Some(m) = l.memory() else { continue };
+            if level < floor {
+                continue;
+            }
+            for operand in 0..operand_count(self.einsum) {
+                let inner = self.tree.nodes.iter().any(
+                    |n| matches!(n, Node::Keep { level: k, operand: o } if *o == operand && *k >= level),
+                );
+                if m.keeps.has(operand) && !inner {
+                    self.tree.nodes.push(Node::Keep { level, operand });
+                    let through = self.through(level).max(floor);
+                    self.go(tiles, through, None);
+                    self.tree.nodes.pop();
+                }
+            }
+        }
+    }
+
+    /// Whether a memory inside a level is already in use.
+    fn inside(&self, level: usize) -> bool {
+        self.tree
+            .nodes
+            .iter()
+            .any(|n| matches!(n, Node::Keep { level: k, .. } if *k > level))
+    }
+
+    /// The innermost fanout above a level: once passed, memories above it are closed.
+    fn through(&self, level: usize) -> usize {
+        let above = (0..level).rev();
+        above
+            .into_iter()
+            .find(|l| self.hierarchy.levels[*l].fanout().is_some())
+            .unwrap_or(0)
+    }
+
+    fn fits_axis(&self, level: usize, axis: usize) -> bool {
+        // Leave every other check to the loop tree's own.
+        let mut used = 1;
+        let mut tiles: Vec<u64> = self.einsum.dims.iter().map(|d| d.size).collect();
+        for n in &self.tree.nodes {
+            if let Some((dim, tile)) = n.cut() {
+                let outer = std::mem::replace(&mut tiles[dim.0 as usize], tile);
+                if matches!(n, Node::Spatial { level: l, axis: a, .. } if (*l, *a) == (level, axis))
+                {
+                    used *= outer.div_ceil(tile);
+                }
+            }
+        }
+        self.hierarchy.levels[level]
+            .fanout()
+            .is_some_and(|f| used <= f.axes[axis].size)
+    }
+
+    fn close(&mut self) {
+        self.count += 1;
+        if !fits(self.einsum, self.hierarchy, &self.tree) {
+            return;
+        }
+        if let Ok(e) = evaluate(
+            Convention::AccelForge,
+            self.einsum,
+            self.hierarchy,
+            &self.tree,
+        ) {
+            self.best = self.best.min(figure(self.objective, &e));
+        }
+    }
+}
+
+fn figure(objective: Objective, e: &Evaluation) -> f64 {
+    match objective {
+        Objective::Latency => e.cycles,
+        Objective::Energy => e.energy_total(),
+        Objective::Edp => e.energy_total() * e.cycles,
+    }
+}
+
+/// Whether the tiles of a tree fit its memories.
+fn fits(einsum: &Einsum, hierarchy: &Hierarchy, tree: &LoopTree) -> bool {
+    hierarchy.memories().all(|level| {
+        let Some(m) = hierarchy.levels[level].memory() else {
+            return true;
+        };
+        let mut used = 0.0;
+        for (i, n) in tree.nodes.iter().enumerate() {
+            if let Node::Keep { level: l, operand } = *n
+                && l == level
+            {
+                let shape = tile_shape(einsum, operand, &tree.tiles(einsum, i));
+                used += shape.iter().map(|s| *s as f64).product::<f64>() * m.bits[operand];
+            }
+        }
+        used <= m.capacity / m.buffering
+    })
+}
+
+fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
+    let mut r = Random(seed);
+    let e = random_einsum(&mut r, !perfect);
+    let h = random_hierarchy(&mut r, operand_count(&e));
+    let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
+    // Full enumeration of more than a few iterations takes too long.
+    let loops: u64 = e.dims.iter().map(|d| u64::from(d.size.ilog2())).sum();
+    if loops > 4 {
+        return Ok(0);
+    }
+    let mut all = All {
+        einsum: &e,
+        hierarchy: &h,
+        perfect,
+        objective,
+        best: f64::INFINITY,
+        tree: LoopTree::default(),
+        count: 0,
+    };
+    all.run();
+    if all.count > MOST {
+        return Ok(0);
+    }
+    let options = Options {
+        objective,
+        perfect,
+        work: u64::MAX,
+    };
+    let names: Vec<String> = (0..4).map(|i| format!("x{i}")).collect();
+    match solve(&e, &h, &options) {
+        Ok(solution) => {
+            let text = solution.tree.describe(&e, &h, &names);
+            let context = format!("seed {seed} {objective:?}\n{e:#?}\n{h:#?}\n{text}");
+            let told = evaluate(Convention::AccelForge, &e, &h, &solution.tree);
+            prop_assert!(told.is_ok(), "{:?} {}", told, context);
+            let told = told.unwrap();
+            prop_assert!(fits(&e, &h, &solution.tree), "does not fit {context}");
+            let found = figure(objective, &told);
+            let near = (found - all.best).abs() <= 1e-9 * all.best;
+            prop_assert!(
+                near,
+                "found {found}, enumeration {} of {} {context}",
+                all.best,
+                all.count
+            );
+            if perfect {
+                let energy = told.energy_total();
+                prop_assert!(
+                    (energy - solution.energy).abs() <= 1e-9 * energy,
+                    "energy {} {} {context}",
+                    energy,
+                    solution.energy
+                );
+                prop_assert!(
+                    (told.cycles - solution.cycles).abs() <= 1e-9 * told.cycles,
+                    "cycles {} {} {context}",
+                    told.cycles,
+                    solution.cycles
+                );
+            }
+        }
+        Err(error) => prop_assert!(all.best.is_infinite(), "{error} seed {seed} {e:#?}\n{h:#?}"),
+    }
+    Ok(all.count)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn perfect_factors_equal_full_enumeration(seed in any::<u64>()) {
+        compare(seed, true)?;
+    }
+
+    #[test]
+    fn partial_tiles_equal_full_enumeration(seed in any::<u64>()) {
+        compare(seed, false)?;
+    }
+}
+
+#[test]
+fn most_random_problems_are_enumerated() {
+    let counts: Vec<u64> = (0..60).filter_map(|s| compare(s, true).ok()).collect();
+    assert!(
+        counts.iter().filter(|c| **c > 10).count() > 30,
+        "{counts:?}"
+    );
+    let _ = access_of;
+}
