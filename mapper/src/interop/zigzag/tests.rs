@@ -185,6 +185,11 @@ fn no_damaged_record_panics() {
         ("\"sizes\": [2]", "\"sizes\": [0]"),
         ("\"bandwidth_max\": 16", "\"bandwidth_max\": 0"),
         ("\"size\": 16", "\"size\": 0"),
+        (
+            "O[b][k] = I[b][c] * W[c][k]\",",
+            "O[b][k] = I[ic] * W[c][k]\", \"pr_dims\": { \"IC\": 0 }, \
+             \"dimension_relations\": [\"IC=1*B+9223372036854775807*C\"],",
+        ),
     ] {
         if let Ok(recorded) = read(&RECORD.replace(from, to)) {
             let _ = compare(&recorded, 1e-12);
