@@ -101,6 +101,9 @@ pub struct Port {
     pub write_rate: f64,
     /// Bits of the smallest access: traffic is rounded up to it where a convention says so.
     pub granule: f64,
+    /// Picojoules of one access of the full width (the rate's bits), reading and writing, where accesses are
+    /// priced and not bits; none: the memory's energies per bit.
+    pub access_energy: Option<[f64; 2]>,
     /// What it carries, by operand.
     pub carries: Vec<(usize, Transfer)>,
 }
@@ -116,6 +119,9 @@ pub struct MemoryLevel {
     pub buffering: f64,
     /// Bits of an element of each operand as it is stored here (partial sums may be wider than results).
     pub bits: Vec<f64>,
+    /// Bits of an element of the output here once it is finished, where a convention tells it from a partial sum
+    /// (which takes `bits`); none: the same.
+    pub final_bits: Option<f64>,
     /// Elements that one access moves together.
     pub block: u64,
     /// Picojoules of reading a bit.
@@ -149,6 +155,7 @@ impl MemoryLevel {
             capacity: f64::INFINITY,
             buffering: 1.0,
             bits: vec![bits; operands],
+            final_bits: None,
             block: 1,
             read_energy: 0.0,
             write_energy: 0.0,
@@ -180,6 +187,8 @@ pub struct Axis {
     pub accepts: Mask,
     /// Least share of its instances that a mapping uses.
     pub min_usage: f64,
+    /// Whether operands move along it by one instance a cycle, and are not broadcast.
+    pub systolic: bool,
 }
 
 /// A spatial fanout.

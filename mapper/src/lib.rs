@@ -22,6 +22,7 @@ pub mod conventions;
 pub mod cost;
 pub mod formats;
 pub mod hierarchy;
+pub mod interop;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;

@@ -132,6 +132,20 @@ impl LoopTree {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self, einsum: &Einsum, hierarchy: &Hierarchy) -> Result<(), LoopTreeError> {
+        self.check_spread(einsum, hierarchy)?;
+        self.check_order(hierarchy)
+    }
+
+    /// The same, for a convention that reads from the hierarchy what lies inside a fanout, and not from where
+    /// spatial loops stand among the nodes: they may stand anywhere.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check_spread(
+        &self,
+        einsum: &Einsum,
+        hierarchy: &Hierarchy,
+    ) -> Result<(), LoopTreeError> {
         self.check_tiles(einsum)?;
         self.check_places(einsum, hierarchy)?;
         self.check_kept(einsum, hierarchy)
@@ -173,7 +187,6 @@ impl LoopTree {
     fn check_places(&self, einsum: &Einsum, hierarchy: &Hierarchy) -> Result<(), LoopTreeError> {
         let mut innermost: Vec<Option<usize>> = vec![None; operand_count(einsum)];
         let mut tiles: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
-        let mut fanout_at = 0;
         let mut used: Vec<(usize, usize, u64)> = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
             let fail = |reason: String| Err(LoopTreeError::Place { node: i, reason });
@@ -194,12 +207,6 @@ impl LoopTree {
                             memory.name
                         ));
                     }
-                    if level < fanout_at {
-                        return fail(format!(
-                            "`{}` lies outside a fanout whose loops stand before it",
-                            memory.name
-                        ));
-                    }
                     *above = Some(level);
                 }
                 Node::Temporal { dim, tile } => tiles[dim.index()] = tile,
@@ -215,13 +222,6 @@ impl LoopTree {
                     let Some(a) = fanout.axes.get(axis) else {
                         return fail(format!("fanout `{}` has no axis {axis}", fanout.name));
                     };
-                    if level < fanout_at || innermost.iter().any(|m| m.is_some_and(|m| m > level)) {
-                        return fail(format!(
-                            "`{}` lies outside a memory or fanout that stands before it",
-                            fanout.name
-                        ));
-                    }
-                    fanout_at = level;
                     let name = &einsum.dim(dim).name;
                     let refused = (0..operand_count(einsum))
                         .any(|o| a.must_share.has(o) && Einsum::names(access_of(einsum, o), dim));
@@ -247,6 +247,31 @@ impl LoopTree {
                         ));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fanouts stand in the order of the hierarchy, each between the memories above it and those below it.
+    fn check_order(&self, hierarchy: &Hierarchy) -> Result<(), LoopTreeError> {
+        let (mut fanout_at, mut memory_at) = (0, 0);
+        for (i, node) in self.nodes.iter().enumerate() {
+            let fail = |level: usize, what: &str| {
+                Err(LoopTreeError::Place {
+                    node: i,
+                    reason: format!("`{}` lies outside {what}", hierarchy.levels[level].name()),
+                })
+            };
+            match *node {
+                Node::Keep { level, .. } if level < fanout_at => {
+                    return fail(level, "a fanout whose loops stand before it");
+                }
+                Node::Spatial { level, .. } if level < fanout_at || level < memory_at => {
+                    return fail(level, "a memory or fanout that stands before it");
+                }
+                Node::Keep { level, .. } => memory_at = memory_at.max(level),
+                Node::Spatial { level, .. } => fanout_at = level,
+                Node::Temporal { .. } => {}
             }
         }
         Ok(())

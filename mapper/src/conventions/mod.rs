@@ -5,6 +5,8 @@
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
 mod accelforge;
+pub mod scalesim;
+pub mod zigzag;
 
 use presil_workloads::Einsum;
 use thiserror::Error;
@@ -101,6 +103,8 @@ pub struct CyclePart {
 pub struct Evaluation {
     /// Accesses by level and operand, outermost level first.
     pub accesses: Vec<Accesses>,
+    /// The same in words of the ports, for conventions that count and price those; else empty.
+    pub words: Vec<Accesses>,
     /// Energy by level, operand and action.
     pub energy: Vec<ActionEnergy>,
     /// Parts of the time.
@@ -152,9 +156,14 @@ pub fn evaluate(
     hierarchy: &Hierarchy,
     tree: &LoopTree,
 ) -> Result<Evaluation, ConventionError> {
-    tree.check(einsum, hierarchy)?;
+    // ZigZag lets spatial loops stand anywhere, and checks by itself.
+    if convention != Convention::ZigZag {
+        tree.check(einsum, hierarchy)?;
+    }
     match convention {
         Convention::AccelForge => Ok(accelforge::evaluate(einsum, hierarchy, tree)),
+        Convention::ZigZag => zigzag::evaluate(einsum, hierarchy, tree),
+        Convention::ScaleSim => Err(scalesim::no_mapping()),
         _ => Err(ConventionError::Beyond {
             convention: convention.name(),
             reason: "is not built yet".into(),

@@ -133,6 +133,7 @@ fn random_memory(
         read_rate: rate,
         write_rate: rate * 2.0,
         granule: 1.0,
+        access_energy: None,
         carries,
     };
     let (reads, writes) = all.iter().copied().partition(|(_, t)| t.reads());
@@ -176,6 +177,7 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
             },
             accepts: Mask::ALL,
             min_usage: 0.0,
+            systolic: false,
         };
         let axes = (0..axes).map(|i| axis(r, i)).collect();
         levels.push(Level::Fanout(FanoutLevel {
