@@ -65,8 +65,9 @@ impl Score {
 /// A partial mapping: everything inside some place is decided.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// Tiles here.
+    /// Tiles here, and below the innermost open fan.
     tile: Tile,
+    below: Tile,
     /// Picojoules of what is decided, first visits not yet taken off.
     energy: f64,
     /// Picojoules that first visits save, for one iteration of the spatial loops outside that do not index the
@@ -143,6 +144,33 @@ pub(super) struct Goal {
     pub parts: Option<Parts>,
     /// Tiles of the floating operands that are asked for; `None` takes any.
     pub asked: [Option<Tiles>; 2],
+    /// So many of the best mappings, where more than one is asked for: nothing is left out because another mapping is
+    /// as good.
+    pub near: Option<(usize, Vec<(Score, Part)>)>,
+    /// Look at everything: no bound, no comparison.
+    pub exhaustive: bool,
+}
+
+impl Goal {
+    /// Takes a mapping into the near set.
+    fn nearly(&mut self, score: Score, part: Part) {
+        let Some((most, near)) = &mut self.near else {
+            return;
+        };
+        let at = near.partition_point(|n| !score.beats(n.0));
+        near.insert(at, (score, part));
+        near.truncate(*most);
+        if near.len() == *most
+            && let Some((worst, _)) = near.last()
+        {
+            self.limit = Some(*worst);
+        }
+    }
+
+    /// Whether mappings are left out because another is as good.
+    fn compares(&self) -> bool {
+        self.near.is_none() && !self.exhaustive
+    }
 }
 
 /// The tile in which a floating operand is kept, rank by rank; none where it is handed over whole.
@@ -440,6 +468,7 @@ impl<'a> Search<'a> {
         let operations = self.space.operations;
         State {
             tile: [1; DIMS],
+            below: [1; DIMS],
             energy: operations * self.space.compute_energy,
             saved: 0.0,
             time: 1.0,
@@ -491,8 +520,10 @@ impl<'a> Search<'a> {
     }
 
     fn worse(&self, place: Place, s: &State, goal: &Goal) -> bool {
-        goal.limit
-            .is_some_and(|limit| !self.bound(place, s, goal).beats(limit))
+        !goal.exhaustive
+            && goal
+                .limit
+                .is_some_and(|limit| !self.bound(place, s, goal).beats(limit))
     }
 
     /// All ways to lay dimensions along the axes of the fan below a segment, one axis after the other.
@@ -501,6 +532,7 @@ impl<'a> Search<'a> {
         if axes > 0 {
             for s in &mut states {
                 s.steps = self.push(s.steps, Step::Fan);
+                s.below = s.tile;
             }
         }
         for axis in (0..axes).rev() {
@@ -531,10 +563,11 @@ impl<'a> Search<'a> {
         let axis = &space.segments[segment].axes[index];
         let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
             self.work.expanded += 1;
-            if used < axis.least || self.worse((segment, index), s, goal) {
+            let refused = used < axis.least || (index == 0 && !self.obeys(segment, s));
+            if refused || self.worse((segment, index), s, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, (segment, index), *s);
+                keep.add(self, (segment, index), *s, goal.compares());
             }
             return;
         };
@@ -556,6 +589,17 @@ impl<'a> Search<'a> {
             let used = used * u64::from(trips);
             self.axis((segment, index), &next, dim + 1, used, goal, keep);
         }
+    }
+
+    /// Whether the loops of a whole fan are as asked.
+    fn obeys(&self, segment: usize, s: &State) -> bool {
+        let segment = &self.space.segments[segment];
+        let trips = |d: usize| s.tile[d].div_ceil(s.below[d]);
+        let used: f64 = (0..self.space.dims.len())
+            .map(|d| f64::from(trips(d)))
+            .product();
+        let instances: f64 = segment.axes.iter().map(|a| a.size as f64).product();
+        segment.given.iter().all(|(d, n)| trips(*d) == *n) && used >= segment.least * instances
     }
 
     /// What laying `trips` tiles of a dimension along an axis changes outside.
@@ -941,7 +985,7 @@ impl<'a> Search<'a> {
         if self.worse((site.segment, 0), &local.state, goal) {
             self.work.bounded += 1;
         } else {
-            next.add(self, site, local);
+            next.add(self, site, local, goal.compares());
         }
     }
 
@@ -970,7 +1014,7 @@ impl<'a> Search<'a> {
             if self.worse((segment, 0), &local.state, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, (segment, 0), local.state);
+                keep.add(self, (segment, 0), local.state, goal.compares());
             }
             return;
         }
@@ -979,6 +1023,11 @@ impl<'a> Search<'a> {
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
         if goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
+        }
+        if goal.near.is_some() {
+            let part = self.part(&local, energy, cycles);
+            goal.nearly(score, part);
             return;
         }
         if let Some(parts) = &mut goal.parts {
@@ -1117,7 +1166,11 @@ struct Front {
 }
 
 impl Front {
-    fn add(&mut self, search: &Search, place: Place, s: State) {
+    fn add(&mut self, search: &Search, place: Place, s: State, compares: bool) {
+        if !compares {
+            self.states.push(s);
+            return;
+        }
         let same = self.by_tile.entry((s.tile, s.top)).or_default();
         let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
         if same.iter().any(|i| no_worse(&self.states[*i as usize], &s)) {
@@ -1146,10 +1199,11 @@ struct Layer {
 }
 
 impl Layer {
-    fn add(&mut self, search: &Search, site: &Site, local: Local) {
+    fn add(&mut self, search: &Search, site: &Site, local: Local, compares: bool) {
         let s = &local.state;
         // Rooms and tiles of floating operands are told to neighbours: such mappings are not compared here.
-        if search.placement.floating.iter().flatten().next().is_some() && site.segment == 0 {
+        let told = search.placement.floating.iter().flatten().next().is_some() && site.segment == 0;
+        if told || !compares {
             self.locals.push(local);
             return;
         }

@@ -413,9 +413,9 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
         return Ok(0);
     }
     let options = Options {
-        objective,
         perfect,
         work: u64::MAX,
+        ..Options::new(objective)
     };
     let names: Vec<String> = (0..4).map(|i| format!("x{i}")).collect();
     match solve_einsum(&e, &h, &options) {
@@ -437,7 +437,16 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
                 all.best,
                 all.count
             );
+            let bound = solution.lower_bound;
+            prop_assert!(
+                bound <= found * (1.0 + 1e-9),
+                "bound {bound} of {found} {context}"
+            );
             if perfect {
+                prop_assert!(
+                    bound >= found * (1.0 - 1e-9),
+                    "bound {bound} of {found} {context}"
+                );
                 let energy = told.energy_total();
                 prop_assert!(
                     (energy - solution.energy).abs() <= 1e-9 * energy,
