@@ -15,6 +15,8 @@
 //! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
 //! earlier: a chain of three or more that needs that room is not found.
 
+use presil_workloads::Einsum;
+
 use super::join::{Joined, join};
 use super::placement::{Start, placements, tree};
 use super::search::{Goal, Part, Parts, Placement, Score, Search, Tiles, Work};
@@ -22,6 +24,7 @@ use super::space::{Space, SpaceError};
 use super::{Mapped, Options, Solution};
 use crate::case::{Case, CaseEinsum};
 use crate::conventions::{Convention, evaluate};
+use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
@@ -32,6 +35,8 @@ const WIDEST: usize = 512;
 
 /// An einsum of the chain, compiled.
 pub(super) struct Link {
+    einsum: Einsum,
+    hierarchy: Hierarchy,
     pub space: Space,
     /// The same with perfect factors only.
     factors: Space,
@@ -147,7 +152,13 @@ pub(super) fn nearest(
         };
         solution(case, &links, &joined, options, work)
     };
-    Ok(near.into_iter().map(one).collect())
+    let mut solutions: Vec<Solution> = near.into_iter().map(one).collect();
+    let figure = |s: &Solution| Score::new(options.objective, s.energy, s.cycles);
+    solutions.sort_by(|a, b| {
+        let (a, b) = (figure(a), figure(b));
+        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    Ok(solutions)
 }
 
 fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
@@ -165,8 +176,8 @@ fn root(links: &[Link], options: &Options) -> f64 {
     let least = |objective: Objective| -> f64 {
         let of = |link: &Link| {
             let placements = link.placements.iter().enumerate();
-            let roots =
-                placements.map(|(i, p)| Search::new(&link.space, objective, p, i, 0).root().0);
+            let roots = placements
+                .map(|(i, p)| Search::new(&link.space, None, objective, p, i, 0).root().0);
             roots.fold(f64::INFINITY, f64::min)
         };
         links.iter().map(of).sum()
@@ -209,11 +220,16 @@ fn search(
     work: &mut Work,
 ) {
     let space = if perfect { &link.factors } else { &link.space };
+    let exact = Some((&link.einsum, &link.hierarchy));
     for (i, placement) in link.placements.iter().enumerate() {
         let left = options.work.saturating_sub(work.expanded);
-        let mut search = Search::new(space, objective, placement, i, left);
+        let mut search = Search::new(space, exact, objective, placement, i, left);
         search.run(goal, beam);
         work.add(search.work);
+        work.least = [work.least, goal.least]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min);
     }
 }
 
@@ -276,6 +292,8 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
         (true, Some(error)) => Err(error),
         (true, None) => Err(SpaceError::Nothing),
         _ => Ok(Link {
+            einsum: e.einsum.clone(),
+            hierarchy: e.hierarchy.clone(),
             factors: Space {
                 perfect: true,
                 ..space.clone()
@@ -316,10 +334,19 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
         if !needed {
             continue;
         }
-        let best = best(link, objective, options, work).ok_or(SpaceError::Nothing)?;
+        let mut own = Work {
+            least: None,
+            ..*work
+        };
+        let best = best(link, objective, options, &mut own).ok_or(SpaceError::Nothing)?;
+        let bound = |found: f64| own.least.map_or(found, |l| l.min(found));
+        *work = Work {
+            least: work.least,
+            ..own
+        };
         match objective {
-            Objective::Energy => figures.0 = best.energy,
-            _ => figures.1 = best.cycles,
+            Objective::Energy => figures.0 = bound(best.energy),
+            _ => figures.1 = bound(best.cycles),
         }
     }
     Ok(figures)
@@ -452,7 +479,7 @@ fn solution(
         einsums,
         fused: fused.collect(),
         lower_bound: if complete {
-            joined.score.0
+            work.least.map_or(joined.score.0, |l| l.min(joined.score.0))
         } else {
             root(links, options).min(joined.score.0)
         },

@@ -1,9 +1,13 @@
 //! The search of one placement: which memories keep which operands is given, everything else is found.
 
+use presil_workloads::Einsum;
 use rustc_hash::FxHashMap;
 
-use super::space::{DIMS, FanAxis, Memory, OPERANDS, PORTS, Space, Tile};
-use crate::hierarchy::Mask;
+use super::placement::tree;
+
+use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
+use crate::conventions::{Convention, evaluate};
+use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 
 /// Most ports below a fan that carry partial sums.
@@ -80,6 +84,8 @@ struct State {
     ports: [(f64, f64); SLOTS],
     /// Elements that each operand's outermost storage so far (or the compute) asks of the next one outside.
     asked: [f64; OPERANDS],
+    /// Tiles of those storages.
+    kept: [Tile; OPERANDS],
     /// Of those of the output, the ones that start without a value.
     first: f64,
     /// Place in its chain of each operand's outermost storage so far.
@@ -112,7 +118,7 @@ struct Site {
 }
 
 /// Counters of work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Work {
     /// Partial mappings looked at.
     pub expanded: u64,
@@ -120,6 +126,8 @@ pub(super) struct Work {
     pub bounded: u64,
     /// Those cut off because another one is at least as good in everything.
     pub dominated: u64,
+    /// Least bound of whole mappings whose exact cost is above it.
+    pub least: Option<f64>,
 }
 
 impl Work {
@@ -149,6 +157,8 @@ pub(super) struct Goal {
     pub near: Option<(usize, Vec<(Score, Part)>)>,
     /// Look at everything: no bound, no comparison.
     pub exhaustive: bool,
+    /// Least bound of whole mappings whose exact cost is above it.
+    pub least: Option<f64>,
 }
 
 impl Goal {
@@ -157,6 +167,14 @@ impl Goal {
         let Some((most, near)) = &mut self.near else {
             return;
         };
+        // A loop directly above a storage may be told as one that slides or as one that does not.
+        let same = |n: &(Score, Part)| (n.1.placement, &n.1.steps) == (part.placement, &part.steps);
+        if let Some(i) = near.iter().position(same) {
+            if !score.beats(near[i].0) {
+                return;
+            }
+            near.remove(i);
+        }
         let at = near.partition_point(|n| !score.beats(n.0));
         near.insert(at, (score, part));
         near.truncate(*most);
@@ -236,6 +254,8 @@ struct Limits {
     instances: f64,
     /// Instances that differ in dimensions which do not index the output.
     unindexed: f64,
+    /// Dimensions that may be laid along them.
+    dims: Mask,
 }
 
 impl Limits {
@@ -244,6 +264,7 @@ impl Limits {
             shared: [1.0; OPERANDS],
             instances: 1.0,
             unindexed: 1.0,
+            dims: Mask::NONE,
         };
         let mut all = Vec::new();
         for segment in &space.segments {
@@ -262,6 +283,7 @@ impl Limits {
                 if !axis.accepts.is_empty() {
                     limits.instances *= size;
                 }
+                limits.dims = limits.dims.or(axis.accepts);
                 here.push(limits);
             }
             all.push(here);
@@ -272,6 +294,8 @@ impl Limits {
 
 pub(super) struct Search<'a> {
     space: &'a Space,
+    /// What partial tiles are counted exactly on.
+    exact: Option<(&'a Einsum, &'a Hierarchy)>,
     objective: Objective,
     placement: &'a Placement,
     index: usize,
@@ -300,6 +324,7 @@ const NONE: u32 = u32::MAX;
 impl<'a> Search<'a> {
     pub(super) fn new(
         space: &'a Space,
+        exact: Option<(&'a Einsum, &'a Hierarchy)>,
         objective: Objective,
         placement: &'a Placement,
         index: usize,
@@ -308,6 +333,7 @@ impl<'a> Search<'a> {
         let output = space.operands.len() - 1;
         let mut search = Self {
             space,
+            exact,
             objective,
             placement,
             index,
@@ -474,6 +500,7 @@ impl<'a> Search<'a> {
             time: 1.0,
             ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
+            kept: [[1; DIMS]; OPERANDS],
             first: self.space.operands.last().map_or(0.0, |o| {
                 o.plain_size
                     * o.windows
@@ -585,7 +612,7 @@ impl<'a> Search<'a> {
             };
             next.steps = self.push(s.steps, step);
             let trips = next.tile[dim].div_ceil(tile);
-            self.share(axis, dim, tile, trips, &mut next);
+            self.share((segment, index), dim, tile, trips, &mut next);
             let used = used * u64::from(trips);
             self.axis((segment, index), &next, dim + 1, used, goal, keep);
         }
@@ -603,9 +630,16 @@ impl<'a> Search<'a> {
     }
 
     /// What laying `trips` tiles of a dimension along an axis changes outside.
-    fn share(&self, axis: &FanAxis, dim: usize, tile: u32, trips: u32, s: &mut State) {
-        let speed = self.speed(self.space.sizes[dim], tile, s.tile[dim]);
+    fn share(&self, (segment, index): Place, dim: usize, tile: u32, trips: u32, s: &mut State) {
+        let axis = &self.space.segments[segment].axes[index];
         let trips = f64::from(trips);
+        // Where the last tile of an inner loop goes depends on whether the dimension is laid along axes further out.
+        let open = self.limits[segment][index].dims.has(dim) && s.tile[dim] < self.space.sizes[dim];
+        let speed = if open {
+            1.0 / trips
+        } else {
+            self.speed(self.space.sizes[dim], tile, s.tile[dim])
+        };
         s.time *= speed;
         for port in &mut s.ports {
             *port = (port.0 * speed, port.1 * speed);
@@ -616,7 +650,11 @@ impl<'a> Search<'a> {
             }
             let shared = axis.shares.has(o);
             if shared {
-                s.asked[o] /= trips;
+                s.asked[o] *= if open {
+                    1.0 / trips
+                } else {
+                    self.served(dim, s.kept[o][dim], tile, s.tile[dim])
+                };
             }
             if operand.is_output {
                 s.saved *= trips;
@@ -626,6 +664,14 @@ impl<'a> Search<'a> {
                 }
             }
         }
+    }
+
+    /// Share of the tiles `kept` of a dimension that the first instance has, if a loop from `outer` to `inner` is spread.
+    fn served(&self, dim: usize, kept: u32, inner: u32, outer: u32) -> f64 {
+        let size = self.space.sizes[dim];
+        let (full, rest) = (size / outer, (size % outer).min(inner));
+        f64::from(full * inner.div_ceil(kept) + rest.div_ceil(kept))
+            / f64::from(size.div_ceil(kept))
     }
 
     /// Share of a dimension's iterations that the busiest instance has left.
@@ -961,6 +1007,7 @@ impl<'a> Search<'a> {
         let operand = &self.space.operands[o];
         let (s, ports) = (&mut filled.state, &mut filled.ports[m]);
         s.asked[o] = entering;
+        s.kept[o] = tile;
         if operand.is_output {
             let windows = operand.windows.iter();
             let windows = windows.map(|w| w.entering(&self.space.sizes, &tile, None));
@@ -1022,6 +1069,20 @@ impl<'a> Search<'a> {
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
+        if !goal.exhaustive && goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
+        }
+        // Partial tiles: counts below fans are bounds; the exact ones decide.
+        let (mut energy, mut cycles, mut score) = (energy, cycles, score);
+        if !self.space.perfect
+            && let Some((e, t)) = self.told(&local)
+        {
+            let exact = Score::new(self.objective, e + goal.beside.0, t + goal.beside.1);
+            if score.0 < exact.0 * (1.0 - 1e-12) {
+                goal.least = Some(goal.least.map_or(score.0, |l| l.min(score.0)));
+            }
+            (energy, cycles, score) = (e, t, exact);
+        }
         if goal.limit.is_some_and(|limit| !score.beats(limit)) {
             return;
         }
@@ -1036,6 +1097,14 @@ impl<'a> Search<'a> {
         }
         goal.limit = Some(score);
         goal.best = Some(self.part(&local, energy, cycles));
+    }
+
+    /// Energy and cycles of a whole mapping, counted by the convention itself.
+    fn told(&self, local: &Local) -> Option<(f64, f64)> {
+        let (einsum, hierarchy) = self.exact?;
+        let tree = tree(self.space, self.placement, &self.trail(&local.state));
+        let told = evaluate(Convention::AccelForge, einsum, hierarchy, &tree).ok()?;
+        Some((told.energy_total(), told.cycles))
     }
 
     fn kept(&self, o: usize, tile: &Tile) -> Tiles {
