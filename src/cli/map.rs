@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 use presil::eval::{Asked, load};
 use presil::map::explain::explain;
-use presil::map::{Options, map, show};
+use presil::map::{Options, Wanted, map, show};
 use presil::mapper::case::Case;
 use presil::mapper::case::write::write;
 use presil::mapper::interop::timeloop::write_mapping;
@@ -35,9 +35,18 @@ pub struct Args {
     /// Only tiles that divide their extents, without partial last tiles.
     #[arg(long)]
     perfect: bool,
-    /// Partial mappings that the search may look at.
-    #[arg(long, default_value_t = 200_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound.
+    #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     work: u64,
+    /// So many of the best mappings of a case of one einsum.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
+    best: Option<u16>,
+    /// All mappings of which none is at least as good as another in energy and time.
+    #[arg(long)]
+    pareto: bool,
+    /// Look at every mapping, with no bounds: to test the search on small cases.
+    #[arg(long)]
+    exhaustive: bool,
     /// What one more KiB, bit per cycle or instance of each level would give.
     #[arg(long)]
     explain: bool,
@@ -87,32 +96,42 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         }),
         perfect: args.perfect,
         work: args.work,
+        exhaustive: args.exhaustive,
         convention,
     };
     let mut texts = Vec::new();
     let mut values = Vec::new();
+    let wanted = match args.best {
+        Some(count) => Wanted::Nearest(usize::from(count)),
+        None if args.pareto => Wanted::Front,
+        None => Wanted::Best,
+    };
+    let mut all = Vec::new();
     for case in loaded {
-        let mapped = map(case, &options).map_err(Failure::input)?;
+        all.extend(map(case, wanted, &options).map_err(Failure::input)?);
+    }
+    for mapped in &all {
         let case = &mapped.report.case;
-        if args.format == Format::Case {
-            texts.push(write(case, &[]).map_err(Failure::input)?);
-            continue;
+        match args.format {
+            Format::Case => texts.push(write(case, &[]).map_err(Failure::input)?),
+            Format::Timeloop => texts.extend(timeloop(case)?),
+            Format::Text => {
+                let prices = args.explain.then(|| explain(case, &options, &mapped.proof));
+                if args.json {
+                    values.push(show::json(mapped, prices.as_deref()));
+                } else {
+                    texts.push(show::text(mapped, prices.as_deref()));
+                }
+            }
         }
-        if args.format == Format::Timeloop {
-            texts.extend(timeloop(case)?);
-            continue;
-        }
-        let prices = args.explain.then(|| explain(case, &options, &mapped.proof));
-        if args.json {
-            values.push(show::json(&mapped, prices.as_deref()));
-        } else {
-            texts.push(show::text(&mapped, prices.as_deref()));
-        }
+    }
+    if !args.json && all.len() > 1 && args.format == Format::Text {
+        texts.push(show::list(&all));
     }
     match values.as_slice() {
         _ if !args.json => super::print(&texts.join("\n")),
         [one] => super::print_json(one),
-        _ => super::print_json(&serde_json::json!({ "cases": values })),
+        _ => super::print_json(&serde_json::json!({ "mappings": values })),
     }
 }
 

@@ -8,12 +8,13 @@ pub mod explain;
 pub mod show;
 pub mod solve;
 
+use presil_mapper::case::Case;
 use presil_mapper::conventions::Convention;
 use presil_mapper::search::Objective;
 use thiserror::Error;
 
 use crate::eval::{Asked, EvalError, Loaded, Report, evaluate};
-use solve::{Proof, SolveError, solve};
+use solve::{Found, Proof, SolveError};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Options {
     pub perfect: bool,
     /// Partial mappings that the search may look at.
     pub work: u64,
+    /// Every mapping is looked at, with no bound and no comparison: to test the search on small cases.
+    pub exhaustive: bool,
     /// Convention that the result is told in, if not the search's own.
     pub convention: Option<Convention>,
 }
@@ -55,23 +58,46 @@ pub enum MapError {
     Told(#[from] EvalError),
 }
 
-/// The best mappings of a case.
+/// Which mappings are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The best one.
+    Best,
+    /// So many of the best, of a case of one einsum.
+    Nearest(usize),
+    /// All of which none is at least as good as another in energy and time.
+    Front,
+}
+
+/// The mappings of a case that are asked for: one, or several, the best first (a front by energy).
 ///
 /// # Errors
 /// If the search can map it in no way, or no convention can tell the result.
-pub fn map(loaded: Loaded, options: &Options) -> Result<Mapped, MapError> {
+pub fn map(loaded: Loaded, wanted: Wanted, options: &Options) -> Result<Vec<Mapped>, MapError> {
     let Loaded { mut case, notes } = loaded;
     case.objective = options.objective.unwrap_or(case.objective);
-    let (trees, proof) = solve(&case, options).map_err(|error| MapError::Search {
+    let found = solve::search(&case, wanted, options).map_err(|error| MapError::Search {
         case: case.name.clone(),
         error,
     })?;
+    let told = found.into_iter().map(|f| told(&case, &notes, f, options));
+    told.collect()
+}
+
+fn told(
+    case: &Case,
+    notes: &[String],
+    (trees, proof): Found,
+    options: &Options,
+) -> Result<Mapped, MapError> {
+    let mut case = case.clone();
     for (einsum, tree) in case.einsums.iter_mut().zip(trees) {
         einsum.mapping = Some(tree);
     }
     // A mapping is shown as it was searched, unless another convention is asked for.
     case.convention = options.convention.unwrap_or(solve::CONVENTION);
     let told_in = Asked::One(case.convention);
+    let notes = notes.to_vec();
     Ok(Mapped {
         objective: case.objective,
         proof,

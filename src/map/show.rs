@@ -31,6 +31,26 @@ pub fn text(mapped: &Mapped, prices: Option<&[Price]>) -> String {
     text
 }
 
+/// Several mappings, one a row.
+pub fn list(all: &[Mapped]) -> String {
+    let mut rows = vec![
+        ["case", "pJ", "cycles", "pJ cycles", "proven"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for mapped in all {
+        let proof = &mapped.proof;
+        rows.push(vec![
+            mapped.report.case.name.clone(),
+            figure(proof.energy_pj),
+            figure(proof.cycles),
+            figure(proof.energy_pj * proof.cycles),
+            if proof.proven { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table(&rows, 1)
+}
+
 fn proof_text(proof: &Proof, objective: Objective) -> String {
     let proven = match proof.proven {
         true => "proven: no mapping of the space is better".to_string(),

@@ -7,7 +7,7 @@ use presil_mapper::optimum;
 use presil_mapper::search::Objective;
 use serde::Serialize;
 
-use super::Options;
+use super::{Options, Wanted};
 
 pub use optimum::SpaceError as SolveError;
 
@@ -46,17 +46,44 @@ pub fn figure_of(objective: Objective, energy: f64, cycles: f64) -> f64 {
     }
 }
 
+/// A mapping for each einsum, and what it rests on.
+pub type Found = (Vec<LoopTree>, Proof);
+
 /// The best mappings of a case, one an einsum.
 ///
 /// # Errors
 /// If an einsum is beyond the search, or nothing fits.
-pub fn solve(case: &Case, options: &Options) -> Result<(Vec<LoopTree>, Proof), SolveError> {
-    let search = optimum::Options {
-        objective: options.objective.unwrap_or(case.objective),
+pub fn solve(case: &Case, options: &Options) -> Result<Found, SolveError> {
+    let search = options_of(case, options);
+    Ok(found(case, &search, optimum::solve(case, &search)?))
+}
+
+/// The mappings that are asked for.
+///
+/// # Errors
+/// If an einsum is beyond the search, or nothing fits.
+pub fn search(case: &Case, wanted: Wanted, options: &Options) -> Result<Vec<Found>, SolveError> {
+    let search = options_of(case, options);
+    let solutions = match wanted {
+        Wanted::Best => vec![optimum::solve(case, &search)?],
+        Wanted::Nearest(count) => optimum::nearest(case, count, &search)?,
+        Wanted::Front => optimum::front(case, &search)?,
+    };
+    let all = solutions.into_iter().map(|s| found(case, &search, s));
+    Ok(all.collect())
+}
+
+fn options_of(case: &Case, options: &Options) -> optimum::Options {
+    let objective = options.objective.unwrap_or(case.objective);
+    optimum::Options {
         perfect: options.perfect || case.einsums.iter().any(|e| e.constraints.perfect),
         work: options.work,
-    };
-    let solution = optimum::solve(case, &search)?;
+        exhaustive: options.exhaustive,
+        ..optimum::Options::new(objective)
+    }
+}
+
+fn found(case: &Case, search: &optimum::Options, solution: optimum::Solution) -> Found {
     let found = figure_of(search.objective, solution.energy, solution.cycles);
     let later = case.einsums.iter().skip(1).zip(&solution.fused);
     let fused = later.filter(|(_, fused)| **fused);
@@ -72,5 +99,5 @@ pub fn solve(case: &Case, options: &Options) -> Result<(Vec<LoopTree>, Proof), S
         dominated: solution.dominated,
     };
     let trees = solution.einsums.into_iter().map(|e| e.tree);
-    Ok((trees.collect(), proof))
+    (trees.collect(), proof)
 }

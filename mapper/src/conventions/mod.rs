@@ -177,6 +177,7 @@ pub fn evaluate(
     hierarchy: &Hierarchy,
     tree: &LoopTree,
 ) -> Result<Evaluation, ConventionError> {
+    // ZigZag lets spatial loops stand anywhere, and checks by itself.
     if convention != Convention::ZigZag {
         tree.check(einsum, hierarchy)?;
     }

@@ -57,6 +57,18 @@ pub enum Dataflow {
     OutputStationary,
 }
 
+impl Dataflow {
+    /// The dataflow of a name: `ws`, `is` or `os`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "ws" => Some(Self::WeightStationary),
+            "is" => Some(Self::InputStationary),
+            "os" => Some(Self::OutputStationary),
+            _ => None,
+        }
+    }
+}
+
 /// Words a cycle of the three DRAM ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bandwidth {

@@ -15,23 +15,33 @@
 //! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
 //! earlier: a chain of three or more that needs that room is not found.
 
-use rustc_hash::FxHashMap;
+use presil_workloads::Einsum;
 
+use super::join::{Joined, join};
 use super::placement::{Start, placements, tree};
-use super::search::{Goal, Part, Parts, Placement, Score, Search, Work};
+use super::search::{Goal, Part, Parts, Placement, Score, Search, Tiles, Work};
 use super::space::{Space, SpaceError};
 use super::{Mapped, Options, Solution};
-use crate::case::Case;
+use crate::case::{Case, CaseEinsum};
+use crate::conventions::{Convention, evaluate};
+use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
-const BEAM: usize = 16;
+const BEAM: usize = 8;
+
+/// The most that it keeps where it finds nothing with fewer.
+const WIDEST: usize = 512;
 
 /// An einsum of the chain, compiled.
-struct Link {
-    space: Space,
+pub(super) struct Link {
+    einsum: Einsum,
+    hierarchy: Hierarchy,
+    pub space: Space,
+    /// The same with perfect factors only.
+    factors: Space,
     /// All placements of all ways to hand over.
-    placements: Vec<Placement>,
+    pub placements: Vec<Placement>,
     /// Least energy and cycles.
     least: (f64, f64),
 }
@@ -42,60 +52,193 @@ struct Link {
 /// If an einsum is beyond the search, or has no mapping that fits.
 pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
     let mut work = Work::default();
-    let mut links = Vec::new();
-    for i in 0..case.einsums.len() {
-        links.push(link(case, i, options)?);
-    }
-    if let [link] = links.as_mut_slice() {
-        return alone(link, options, &mut work);
+    let mut links = links(case, options)?;
+    if let [link] = links.as_slice() {
+        let best = best(link, options.objective, options, &mut work).ok_or(SpaceError::Nothing)?;
+        let joined = Joined {
+            score: Score::new(options.objective, best.energy, best.cycles),
+            energy: best.energy,
+            cycles: best.cycles,
+            parts: vec![best],
+        };
+        return Ok(solution(case, &links, &joined, options, work));
     }
     for link in &mut links {
         link.least = least(link, options, &mut work)?;
     }
     let known = quick(&links, options, &mut work);
-    let joined = exact(&links, known, options, &mut work).ok_or(SpaceError::Nothing)?;
-    Ok(solution(&links, &joined, options, work))
+    let score = known.as_ref().map(|j| j.score);
+    let joined = exact(&links, score, options, &mut work);
+    // The exact search finds what is known again unless its work runs out.
+    let joined = [joined, known].into_iter().flatten().reduce(better);
+    let joined = joined.ok_or(SpaceError::Nothing)?;
+    Ok(solution(case, &links, &joined, options, work))
 }
 
-/// One einsum by itself.
-fn alone(link: &Link, options: &Options, work: &mut Work) -> Result<Solution, SpaceError> {
-    let mut goal = Goal::default();
-    for beam in [Some(BEAM), None] {
-        search(link, options.objective, options, &mut goal, beam, work);
+/// The mappings of a case of which none is at least as good as another in energy and time, by energy.
+///
+/// # Errors
+/// If an einsum is beyond the search, or has no mapping that fits.
+pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, SpaceError> {
+    let mut work = Work::default();
+    let links = links(case, options)?;
+    let parts: Vec<Vec<Part>> = (0..links.len())
+        .map(|i| collect(&links, i, None, options, &mut work))
+        .collect();
+    let mut chains = join(&links, &parts, options);
+    chains.sort_by(|a, b| {
+        a.energy
+            .total_cmp(&b.energy)
+            .then(a.cycles.total_cmp(&b.cycles))
+    });
+    let mut fastest = f64::INFINITY;
+    chains.retain(|c| {
+        let faster = c.cycles < fastest;
+        fastest = fastest.min(c.cycles);
+        faster
+    });
+    if chains.is_empty() {
+        return Err(SpaceError::Nothing);
     }
-    let best = goal.best.ok_or(SpaceError::Nothing)?;
-    let mapped = Mapped {
-        tree: tree(&link.space, &link.placements[best.placement], &best.steps),
-        energy: best.energy,
-        cycles: best.cycles,
+    let solutions = chains
+        .iter()
+        .map(|c| solution(case, &links, c, options, work));
+    Ok(solutions.collect())
+}
+
+/// The `count` best mappings of a case of one einsum, of those that differ in more than the order of loops that
+/// makes no difference; the best first.
+///
+/// # Errors
+/// If the einsum is beyond the search, or has no mapping that fits, or there is more than one einsum.
+pub(super) fn nearest(
+    case: &Case,
+    count: usize,
+    options: &Options,
+) -> Result<Vec<Solution>, SpaceError> {
+    let links = links(case, options)?;
+    let [link] = links.as_slice() else {
+        return Err(SpaceError::TooMany {
+            what: "einsums for more than one best mapping",
+            limit: 1,
+            got: links.len(),
+        });
     };
-    Ok(Solution::new(vec![mapped], Vec::new(), options, *work))
+    let mut work = Work::default();
+    let mut goal = Goal {
+        near: Some((count.max(1), Vec::new())),
+        ..Goal::default()
+    };
+    let perfect = link.space.perfect;
+    search(
+        link,
+        perfect,
+        options.objective,
+        options,
+        &mut goal,
+        None,
+        &mut work,
+    );
+    let near = goal.near.map_or(Vec::new(), |n| n.1);
+    if near.is_empty() {
+        return Err(SpaceError::Nothing);
+    }
+    let one = |(score, part): (Score, Part)| {
+        let joined = Joined {
+            score,
+            energy: part.energy,
+            cycles: part.cycles,
+            parts: vec![part],
+        };
+        solution(case, &links, &joined, options, work)
+    };
+    let mut solutions: Vec<Solution> = near.into_iter().map(one).collect();
+    let figure = |s: &Solution| Score::new(options.objective, s.energy, s.cycles);
+    solutions.sort_by(|a, b| {
+        let (a, b) = (figure(a), figure(b));
+        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
+    });
+    Ok(solutions)
+}
+
+fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
+    (0..case.einsums.len())
+        .map(|i| link(case, i, options))
+        .collect()
+}
+
+fn better(a: Joined, b: Joined) -> Joined {
+    if b.score.beats(a.score) { b } else { a }
+}
+
+/// A lower bound of the objective that needs no search.
+fn root(links: &[Link], options: &Options) -> f64 {
+    let least = |objective: Objective| -> f64 {
+        let of = |link: &Link| {
+            let placements = link.placements.iter().enumerate();
+            let roots = placements
+                .map(|(i, p)| Search::new(&link.space, None, objective, p, i, 0).root().0);
+            roots.fold(f64::INFINITY, f64::min)
+        };
+        links.iter().map(of).sum()
+    };
+    let (energy, cycles) = (least(Objective::Energy), least(Objective::Latency));
+    Score::new(options.objective, energy, cycles).0
+}
+
+/// The best mapping of an einsum by itself: found quickly, then proven; with perfect factors first, since most of what
+/// partial tiles allow is no better.
+fn best(link: &Link, objective: Objective, options: &Options, work: &mut Work) -> Option<Part> {
+    let mut goal = Goal {
+        exhaustive: options.exhaustive,
+        ..Goal::default()
+    };
+    quickly(link, objective, options, &mut goal, work);
+    search(link, true, objective, options, &mut goal, None, work);
+    if !link.space.perfect {
+        search(link, false, objective, options, &mut goal, None, work);
+    }
+    goal.best
+}
+
+/// A good mapping, by beams that grow until there is one.
+fn quickly(link: &Link, objective: Objective, options: &Options, goal: &mut Goal, work: &mut Work) {
+    let mut beam = BEAM;
+    while goal.best.is_none() && beam <= WIDEST {
+        search(link, true, objective, options, goal, Some(beam), work);
+        beam *= 8;
+    }
 }
 
 fn search(
     link: &Link,
+    perfect: bool,
     objective: Objective,
     options: &Options,
     goal: &mut Goal,
     beam: Option<usize>,
     work: &mut Work,
 ) {
+    let space = if perfect { &link.factors } else { &link.space };
+    let exact = Some((&link.einsum, &link.hierarchy));
     for (i, placement) in link.placements.iter().enumerate() {
         let left = options.work.saturating_sub(work.expanded);
-        let mut search = Search::new(&link.space, objective, placement, i, left);
+        let mut search = Search::new(space, exact, objective, placement, i, left);
         search.run(goal, beam);
         work.add(search.work);
+        work.least = [work.least, goal.least]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min);
     }
 }
 
 /// Compiles an einsum, with every way to hand over its intermediates.
 fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     let e = &case.einsums[i];
-    let space = Space::new(
-        &e.einsum,
-        &e.hierarchy,
-        options.perfect || e.constraints.perfect,
-    )?;
+    let perfect = options.perfect || e.constraints.perfect;
+    let mut space = Space::new(&e.einsum, &e.hierarchy, perfect)?;
+    space.constrain(&e.hierarchy, &e.constraints)?;
     let ways = |o: usize| -> Vec<Start> {
         let tensor = e.operands[o];
         let produced = case
@@ -149,6 +292,12 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
         (true, Some(error)) => Err(error),
         (true, None) => Err(SpaceError::Nothing),
         _ => Ok(Link {
+            einsum: e.einsum.clone(),
+            hierarchy: e.hierarchy.clone(),
+            factors: Space {
+                perfect: true,
+                ..space.clone()
+            },
             space,
             placements: all,
             least: (0.0, 0.0),
@@ -185,26 +334,78 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
         if !needed {
             continue;
         }
-        let mut goal = Goal::default();
-        for beam in [Some(BEAM), None] {
-            search(link, objective, options, &mut goal, beam, work);
-        }
-        let best = goal.best.ok_or(SpaceError::Nothing)?;
+        let mut own = Work {
+            least: None,
+            ..*work
+        };
+        let best = best(link, objective, options, &mut own).ok_or(SpaceError::Nothing)?;
+        let bound = |found: f64| own.least.map_or(found, |l| l.min(found));
+        *work = Work {
+            least: work.least,
+            ..own
+        };
         match objective {
-            Objective::Energy => figures.0 = best.energy,
-            _ => figures.1 = best.cycles,
+            Objective::Energy => figures.0 = bound(best.energy),
+            _ => figures.1 = bound(best.cycles),
         }
     }
     Ok(figures)
 }
 
-/// A chain of parts that a quick search finds.
-fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Score> {
-    let mut parts = Vec::new();
-    for i in 0..links.len() {
-        parts.push(collect(links, i, None, Some(BEAM), options, work));
+/// The best of a few chains of parts: handing over whole, and tile by tile in the tiles that the first
+/// einsum, or the last, would choose.
+fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Joined> {
+    let count = links.len();
+    let whole =
+        |i: usize, _: &[Option<Part>]| [(i > 0).then_some(None), (i + 1 < count).then_some(None)];
+    let forwards = |i: usize, parts: &[Option<Part>]| {
+        let before = i.checked_sub(1).and_then(|b| parts[b].as_ref());
+        [before.map(|p| p.tiles[1].clone()), None]
+    };
+    let backwards = |i: usize, parts: &[Option<Part>]| {
+        let after = parts.get(i + 1).and_then(Option::as_ref);
+        [None, after.map(|p| p.tiles[0].clone())]
+    };
+    let order: Vec<usize> = (0..count).collect();
+    let reverse: Vec<usize> = (0..count).rev().collect();
+    let chains = [
+        greedy(links, &order, &whole, options, work),
+        greedy(links, &order, &forwards, options, work),
+        greedy(links, &reverse, &backwards, options, work),
+    ];
+    let known = chains.into_iter().flatten();
+    known.reduce(better)
+}
+
+/// What to ask of an einsum, given the parts chosen so far.
+type Ask<'a> = &'a dyn Fn(usize, &[Option<Part>]) -> [Option<Tiles>; 2];
+
+/// Chooses the best part of one einsum after the other, in an order.
+fn greedy(
+    links: &[Link],
+    order: &[usize],
+    ask: Ask,
+    options: &Options,
+    work: &mut Work,
+) -> Option<Joined> {
+    let mut parts: Vec<Option<Part>> = vec![None; links.len()];
+    for &i in order {
+        let mut goal = Goal {
+            beside: beside(links, i),
+            asked: ask(i, &parts),
+            ..Goal::default()
+        };
+        quickly(&links[i], options.objective, options, &mut goal, work);
+        parts[i] = Some(goal.best?);
     }
-    join(links, &parts, options).map(|j| j.score)
+    let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
+    join(links, &parts, options).into_iter().next()
+}
+
+/// Least energy and cycles of all einsums but one.
+fn beside(links: &[Link], i: usize) -> (f64, f64) {
+    let others = links.iter().enumerate().filter(|(j, _)| *j != i);
+    others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
 
 /// The best chain of parts.
@@ -218,158 +419,73 @@ fn exact(
     let limit = known.map(|s| Score(s.0 * (1.0 + 1e-9), f64::INFINITY));
     let mut parts = Vec::new();
     for i in 0..links.len() {
-        parts.push(collect(links, i, limit, None, options, work));
+        parts.push(collect(links, i, limit, options, work));
     }
-    join(links, &parts, options)
+    join(links, &parts, options).into_iter().next()
 }
 
 fn collect(
     links: &[Link],
     i: usize,
     limit: Option<Score>,
-    beam: Option<usize>,
     options: &Options,
     work: &mut Work,
 ) -> Vec<Part> {
-    let others = links.iter().enumerate().filter(|(j, _)| *j != i);
-    let beside = others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1));
     let mut goal = Goal {
-        beside,
+        beside: beside(links, i),
         limit,
-        best: None,
         parts: Some(Parts::default()),
+        ..Goal::default()
     };
-    search(&links[i], options.objective, options, &mut goal, beam, work);
+    let perfect = links[i].space.perfect;
+    search(
+        &links[i],
+        perfect,
+        options.objective,
+        options,
+        &mut goal,
+        None,
+        work,
+    );
     goal.parts.map_or(Vec::new(), |p| p.parts)
 }
 
-/// A chain of parts, one for each einsum.
-struct Joined {
-    score: Score,
-    parts: Vec<Part>,
-}
-
-/// Sums over the first einsums.
-#[derive(Clone)]
-struct Sum {
-    energy: f64,
-    cycles: f64,
-    /// Most bits in use while any einsum of the group runs.
-    peak: f64,
-    /// Bits that earlier einsums of the group keep outside the loops shared next.
-    alive: f64,
-    before: usize,
-    part: usize,
-}
-
-impl Sum {
-    fn no_worse(&self, other: &Self) -> bool {
-        self.energy <= other.energy
-            && self.cycles <= other.cycles
-            && self.peak <= other.peak
-            && self.alive <= other.alive
-    }
-}
-
-type Tiles = Option<Vec<u32>>;
-
-fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Option<Joined> {
-    let start = Sum {
-        energy: 0.0,
-        cycles: 0.0,
-        peak: 0.0,
-        alive: 0.0,
-        before: 0,
-        part: 0,
+/// The trees of a chain of parts, with their exact figures.
+fn solution(
+    case: &Case,
+    links: &[Link],
+    joined: &Joined,
+    options: &Options,
+    work: Work,
+) -> Solution {
+    let mapped = |((link, part), e): ((&Link, &Part), &CaseEinsum)| {
+        let tree = tree(&link.space, &link.placements[part.placement], &part.steps);
+        let told = evaluate(Convention::AccelForge, &e.einsum, &e.hierarchy, &tree);
+        let figures = told.map(|t| (t.energy_total(), t.cycles));
+        let (energy, cycles) = figures.unwrap_or((part.energy, part.cycles));
+        Mapped {
+            tree,
+            energy,
+            cycles,
+        }
     };
-    let mut layers: Vec<Vec<Sum>> = vec![vec![start]];
-    let mut open: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
-    open.insert(None, vec![0]);
-    for (i, parts) in parts.iter().enumerate() {
-        let sums = &layers[i];
-        let mut next: Vec<Sum> = Vec::new();
-        let mut by_tiles: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
-        for (p, part) in parts.iter().enumerate() {
-            let Some(fitting) = open.get(&part.tiles[0]) else {
-                continue;
-            };
-            for &before in fitting {
-                let Some(sum) = sums[before].with(part, capacity(&links[i], part), before, p)
-                else {
-                    continue;
-                };
-                let same = by_tiles.entry(part.tiles[1].clone()).or_default();
-                if same.iter().any(|s| next[*s].no_worse(&sum)) {
-                    continue;
-                }
-                same.retain(|s| !sum.no_worse(&next[*s]));
-                same.push(next.len());
-                next.push(sum);
-            }
-        }
-        layers.push(next);
-        open = by_tiles;
-    }
-    let last = layers.last()?;
-    let score = |s: &Sum| Score::new(options.objective, s.energy, s.cycles);
-    let ends = open.get(&None)?;
-    let best = ends.iter().copied().reduce(|a, b| {
-        if score(&last[b]).beats(score(&last[a])) {
-            b
-        } else {
-            a
-        }
-    })?;
-    let mut at = best;
-    let mut chosen = Vec::new();
-    for i in (0..parts.len()).rev() {
-        let sum = &layers[i + 1][at];
-        chosen.push(parts[i][sum.part].clone());
-        at = sum.before;
-    }
-    chosen.reverse();
-    Some(Joined {
-        score: score(&last[best]),
-        parts: chosen,
-    })
-}
-
-/// Bits of the memory that a part's floating operands share.
-fn capacity(link: &Link, part: &Part) -> f64 {
-    let placement = &link.placements[part.placement];
-    let floating = placement.floating.iter().flatten().next();
-    floating.map_or(f64::INFINITY, |o| {
-        let (s, m) = placement.chains[*o][0];
-        link.space.segments[s].memories[m].capacity
-    })
-}
-
-impl Sum {
-    /// With a part behind it, if both fit.
-    fn with(&self, part: &Part, capacity: f64, before: usize, index: usize) -> Option<Self> {
-        let (peak, alive) = if part.tiles[0].is_some() {
-            let peak = (self.peak + part.outside[0]).max(part.used + self.alive);
-            (peak, self.alive + part.outside[1])
-        } else {
-            (part.used, part.outside[1])
-        };
-        (peak <= capacity).then_some(Self {
-            energy: self.energy + part.energy,
-            cycles: self.cycles + part.cycles,
-            peak,
-            alive: if part.tiles[1].is_some() { alive } else { 0.0 },
-            before,
-            part: index,
-        })
-    }
-}
-
-fn solution(links: &[Link], joined: &Joined, options: &Options, work: Work) -> Solution {
-    let mapped = links.iter().zip(&joined.parts).map(|(link, part)| Mapped {
-        tree: tree(&link.space, &link.placements[part.placement], &part.steps),
-        energy: part.energy,
-        cycles: part.cycles,
-    });
+    let einsums = links.iter().zip(&joined.parts).zip(&case.einsums);
     let fused = joined.parts.iter().skip(1).map(|p| p.tiles[0].is_some());
-    Solution::new(mapped.collect(), fused.collect(), options, work)
+    let complete = work.expanded <= options.work;
+    let einsums: Vec<Mapped> = einsums.map(mapped).collect();
+    Solution {
+        energy: einsums.iter().map(|e| e.energy).sum(),
+        cycles: einsums.iter().map(|e| e.cycles).sum(),
+        einsums,
+        fused: fused.collect(),
+        lower_bound: if complete {
+            work.least.map_or(joined.score.0, |l| l.min(joined.score.0))
+        } else {
+            root(links, options).min(joined.score.0)
+        },
+        complete,
+        expanded: work.expanded,
+        bounded: work.bounded,
+        dominated: work.dominated,
+    }
 }

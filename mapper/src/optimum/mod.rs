@@ -42,6 +42,7 @@
 //! holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
 
 mod chain;
+mod join;
 mod placement;
 mod search;
 mod space;
@@ -55,7 +56,6 @@ use crate::conventions::Convention;
 use crate::hierarchy::{Hierarchy, operand_count};
 use crate::looptree::LoopTree;
 use crate::search::Objective;
-use search::{Score, Work};
 pub use space::SpaceError;
 
 /// What to search for, and how.
@@ -67,6 +67,20 @@ pub struct Options {
     pub perfect: bool,
     /// Partial mappings that may be looked at.
     pub work: u64,
+    /// Look at every mapping of the space, with no bound and no comparison: for tests of the search.
+    pub exhaustive: bool,
+}
+
+impl Options {
+    /// Partial tiles, and as much work as takes about a second.
+    pub fn new(objective: Objective) -> Self {
+        Self {
+            objective,
+            perfect: false,
+            work: 2_000_000,
+            exhaustive: false,
+        }
+    }
 }
 
 /// A mapping of one einsum.
@@ -74,9 +88,9 @@ pub struct Options {
 pub struct Mapped {
     /// The mapping.
     pub tree: LoopTree,
-    /// Picojoules, as the search counts them.
+    /// Picojoules.
     pub energy: f64,
-    /// Cycles, as the search counts them.
+    /// Cycles.
     pub cycles: f64,
 }
 
@@ -103,32 +117,28 @@ pub struct Solution {
     pub dominated: u64,
 }
 
-impl Solution {
-    fn new(einsums: Vec<Mapped>, fused: Vec<bool>, options: &Options, work: Work) -> Self {
-        let energy = einsums.iter().map(|e| e.energy).sum();
-        let cycles = einsums.iter().map(|e| e.cycles).sum();
-        let complete = work.expanded <= options.work;
-        let found = Score::new(options.objective, energy, cycles).0;
-        Self {
-            einsums,
-            fused,
-            energy,
-            cycles,
-            lower_bound: if complete { found } else { 0.0 },
-            complete,
-            expanded: work.expanded,
-            bounded: work.bounded,
-            dominated: work.dominated,
-        }
-    }
-}
-
 /// The best mappings of the einsums of a case.
 ///
 /// # Errors
 /// If an einsum is beyond the search, or nothing fits.
 pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
     chain::solve(case, options)
+}
+
+/// The mappings of a case of which none is at least as good as another in energy and time, by energy.
+///
+/// # Errors
+/// If an einsum is beyond the search, or nothing fits.
+pub fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, SpaceError> {
+    chain::front(case, options)
+}
+
+/// The `count` best mappings of a case of one einsum, the best first.
+///
+/// # Errors
+/// If the einsum is beyond the search, or nothing fits, or there is more than one einsum.
+pub fn nearest(case: &Case, count: usize, options: &Options) -> Result<Vec<Solution>, SpaceError> {
+    chain::nearest(case, count, options)
 }
 
 /// The best mapping of one einsum on a hierarchy.

@@ -1,9 +1,13 @@
 //! The search of one placement: which memories keep which operands is given, everything else is found.
 
+use presil_workloads::Einsum;
 use rustc_hash::FxHashMap;
 
+use super::placement::tree;
+
 use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
-use crate::hierarchy::Mask;
+use crate::conventions::{Convention, evaluate};
+use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 
 /// Most ports below a fan that carry partial sums.
@@ -65,8 +69,9 @@ impl Score {
 /// A partial mapping: everything inside some place is decided.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// Tiles here.
+    /// Tiles here, and below the innermost open fan.
     tile: Tile,
+    below: Tile,
     /// Picojoules of what is decided, first visits not yet taken off.
     energy: f64,
     /// Picojoules that first visits save, for one iteration of the spatial loops outside that do not index the
@@ -79,6 +84,8 @@ struct State {
     ports: [(f64, f64); SLOTS],
     /// Elements that each operand's outermost storage so far (or the compute) asks of the next one outside.
     asked: [f64; OPERANDS],
+    /// Tiles of those storages.
+    kept: [Tile; OPERANDS],
     /// Of those of the output, the ones that start without a value.
     first: f64,
     /// Place in its chain of each operand's outermost storage so far.
@@ -93,6 +100,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Local {
     state: State,
+    /// Storages of the segment that are placed, by bit.
+    done: u32,
     /// The operand of the storage directly inside, of this segment, with no loop between.
     touching: Option<usize>,
     used: [f64; MEMORIES],
@@ -102,8 +111,14 @@ struct Local {
     floats: [(f64, Tile); 2],
 }
 
+/// A segment and its storages: (operand, memory).
+struct Site {
+    segment: usize,
+    nodes: Vec<(usize, usize)>,
+}
+
 /// Counters of work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Work {
     /// Partial mappings looked at.
     pub expanded: u64,
@@ -111,6 +126,8 @@ pub(super) struct Work {
     pub bounded: u64,
     /// Those cut off because another one is at least as good in everything.
     pub dominated: u64,
+    /// Least bound of whole mappings whose exact cost is above it.
+    pub least: Option<f64>,
 }
 
 impl Work {
@@ -130,17 +147,59 @@ pub(super) struct Goal {
     /// Nothing is kept that does not beat it.
     pub limit: Option<Score>,
     /// The best mapping so far.
-    pub best: Option<Best>,
+    pub best: Option<Part>,
     /// All that may be part of the best chain, where chains are asked for.
     pub parts: Option<Parts>,
+    /// Tiles of the floating operands that are asked for; `None` takes any.
+    pub asked: [Option<Tiles>; 2],
+    /// So many of the best mappings, where more than one is asked for: nothing is left out because another mapping is
+    /// as good.
+    pub near: Option<(usize, Vec<(Score, Part)>)>,
+    /// Look at everything: no bound, no comparison.
+    pub exhaustive: bool,
+    /// Least bound of whole mappings whose exact cost is above it.
+    pub least: Option<f64>,
 }
+
+impl Goal {
+    /// Takes a mapping into the near set.
+    fn nearly(&mut self, score: Score, part: Part) {
+        let Some((most, near)) = &mut self.near else {
+            return;
+        };
+        // A loop directly above a storage may be told as one that slides or as one that does not.
+        let same = |n: &(Score, Part)| (n.1.placement, &n.1.steps) == (part.placement, &part.steps);
+        if let Some(i) = near.iter().position(same) {
+            if !score.beats(near[i].0) {
+                return;
+            }
+            near.remove(i);
+        }
+        let at = near.partition_point(|n| !score.beats(n.0));
+        near.insert(at, (score, part));
+        near.truncate(*most);
+        if near.len() == *most
+            && let Some((worst, _)) = near.last()
+        {
+            self.limit = Some(*worst);
+        }
+    }
+
+    /// Whether mappings are left out because another is as good.
+    fn compares(&self) -> bool {
+        self.near.is_none() && !self.exhaustive
+    }
+}
+
+/// The tile in which a floating operand is kept, rank by rank; none where it is handed over whole.
+pub(super) type Tiles = Option<Vec<u32>>;
 
 /// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
 /// on chip below loops shared with a neighbour) are told by the tile that is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     /// Kept tile of the floating input and of the floating output, rank by rank.
-    pub tiles: [Option<Vec<u32>>; 2],
+    pub tiles: [Tiles; 2],
     pub energy: f64,
     pub cycles: f64,
     /// Bits used of the memory of the floating operands.
@@ -155,7 +214,7 @@ pub(super) struct Part {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parts {
     pub parts: Vec<Part>,
-    by_tiles: FxHashMap<[Option<Vec<u32>>; 2], Vec<u32>>,
+    by_tiles: FxHashMap<[Tiles; 2], Vec<u32>>,
 }
 
 impl Parts {
@@ -186,18 +245,57 @@ impl Parts {
     }
 }
 
-/// A mapping and its figures.
-#[derive(Debug, Clone)]
-pub(super) struct Best {
-    pub energy: f64,
-    pub cycles: f64,
-    /// From the inside out.
-    pub steps: Vec<Step>,
-    pub placement: usize,
+/// The most that spatial loops further out can do.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Instances that one word of each operand serves.
+    shared: [f64; OPERANDS],
+    /// Instances.
+    instances: f64,
+    /// Instances that differ in dimensions which do not index the output.
+    unindexed: f64,
+    /// Dimensions that may be laid along them.
+    dims: Mask,
+}
+
+impl Limits {
+    fn all(space: &Space) -> Vec<Vec<Self>> {
+        let mut limits = Self {
+            shared: [1.0; OPERANDS],
+            instances: 1.0,
+            unindexed: 1.0,
+            dims: Mask::NONE,
+        };
+        let mut all = Vec::new();
+        for segment in &space.segments {
+            let mut here = vec![limits];
+            for axis in &segment.axes {
+                let size = axis.size as f64;
+                for (o, operand) in space.operands.iter().enumerate() {
+                    let free = !axis.accepts.minus(operand.indexed).is_empty();
+                    if free && axis.shares.has(o) {
+                        limits.shared[o] *= size;
+                    }
+                    if free && operand.is_output {
+                        limits.unindexed *= size;
+                    }
+                }
+                if !axis.accepts.is_empty() {
+                    limits.instances *= size;
+                }
+                limits.dims = limits.dims.or(axis.accepts);
+                here.push(limits);
+            }
+            all.push(here);
+        }
+        all
+    }
 }
 
 pub(super) struct Search<'a> {
     space: &'a Space,
+    /// What partial tiles are counted exactly on.
+    exact: Option<(&'a Einsum, &'a Hierarchy)>,
     objective: Objective,
     placement: &'a Placement,
     index: usize,
@@ -209,11 +307,8 @@ pub(super) struct Search<'a> {
     exclusive: bool,
     /// Ports below a fan that carry partial sums: segment, memory, port.
     slots: Vec<(usize, usize, usize)>,
-    /// Largest product of shared axes of the fans above a segment up to another one.
-    shared: Vec<[f64; OPERANDS]>,
-    /// Largest number of instances above a segment; of iterations that do not index the output.
-    instances: Vec<f64>,
-    unindexed: Vec<f64>,
+    /// By segment and number of axes of the fan below it that are still open.
+    limits: Vec<Vec<Limits>>,
     /// Steps with the one before.
     arena: Vec<(u32, Step)>,
     pub work: Work,
@@ -221,44 +316,24 @@ pub(super) struct Search<'a> {
     tiles: Vec<Vec<u32>>,
 }
 
+/// A segment, and how many axes of the fan below it are still open.
+type Place = (usize, usize);
+
 const NONE: u32 = u32::MAX;
 
 impl<'a> Search<'a> {
     pub(super) fn new(
         space: &'a Space,
+        exact: Option<(&'a Einsum, &'a Hierarchy)>,
         objective: Objective,
         placement: &'a Placement,
         index: usize,
         limit: u64,
     ) -> Self {
-        let count = space.segments.len();
         let output = space.operands.len() - 1;
-        let mut shared = vec![[1.0; OPERANDS]; count + 1];
-        let (mut instances, mut unindexed) = (vec![1.0; count + 1], vec![1.0; count + 1]);
-        for s in 0..count {
-            shared[s + 1] = shared[s];
-            instances[s + 1] = instances[s];
-            unindexed[s + 1] = unindexed[s];
-            for axis in &space.segments[s].axes {
-                for (o, operand) in space.operands.iter().enumerate() {
-                    if axis.shares.has(o) && !axis.accepts.minus(operand.indexed).is_empty() {
-                        shared[s + 1][o] *= axis.size as f64;
-                    }
-                }
-                if !axis.accepts.is_empty() {
-                    instances[s + 1] *= axis.size as f64;
-                }
-                if !axis
-                    .accepts
-                    .minus(space.operands[output].indexed)
-                    .is_empty()
-                {
-                    unindexed[s + 1] *= axis.size as f64;
-                }
-            }
-        }
         let mut search = Self {
             space,
+            exact,
             objective,
             placement,
             index,
@@ -267,9 +342,7 @@ impl<'a> Search<'a> {
             slots: slots(space),
             exclusive: (0..space.dims.len())
                 .all(|d| space.operands.iter().filter(|o| !o.indexed.has(d)).count() <= 1),
-            shared,
-            instances,
-            unindexed,
+            limits: Limits::all(space),
             arena: Vec::new(),
             work: Work::default(),
             limit,
@@ -291,7 +364,8 @@ impl<'a> Search<'a> {
         let mut sums = vec![0.0, 0.0];
         for pair in chain.windows(2) {
             let (parent, child) = (self.memory(pair[0]), self.memory(pair[1]));
-            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let served = operand.least * self.limits[pair[0].0][0].shared[o]
+                / self.limits[pair[1].0][0].shared[o];
             let (above, below) = (parent.rates[o].energy, child.rates[o].energy);
             let energy = if operand.is_output {
                 operand.least * below[1] + served * above[3]
@@ -310,7 +384,8 @@ impl<'a> Search<'a> {
         let mut sums: Vec<Vec<(usize, [f64; PORTS])>> = vec![Vec::new(), Vec::new()];
         for pair in chain.windows(2) {
             let mut sum = sums[sums.len() - 1].clone();
-            let served = operand.least * self.shared[pair[0].0][o] / self.shared[pair[1].0][o];
+            let served = operand.least * self.limits[pair[0].0][0].shared[o]
+                / self.limits[pair[1].0][0].shared[o];
             let kinds = if operand.is_output { (1, 3) } else { (0, 2) };
             for (node, kind, words) in [
                 (pair[1], kinds.0, operand.least),
@@ -327,8 +402,9 @@ impl<'a> Search<'a> {
     }
 
     /// A lower bound of what a partial mapping in a segment can become.
-    fn bound(&self, segment: usize, s: &State, goal: &Goal) -> Score {
-        let mut energy = s.energy - s.saved * self.unindexed[segment];
+    fn bound(&self, (segment, axes): Place, s: &State, goal: &Goal) -> Score {
+        let limits = &self.limits[segment][axes];
+        let mut energy = s.energy - s.saved * limits.unindexed;
         // What serving each operand's outermost storage costs before spatial sharing.
         let mut serving = [0.0; OPERANDS];
         let mut cycles = [[0.0; PORTS]; MEMORIES];
@@ -339,12 +415,12 @@ impl<'a> Search<'a> {
                 continue;
             }
             let parent = self.placement.chains[o][placed - 1];
-            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
             let rates = &self.memory(parent).rates[o];
             energy += self.outside[o][placed];
             let asked = s.asked[o];
             let again = if operand.is_output {
-                (asked - s.first * self.unindexed[segment] * share).max(0.0)
+                (asked - s.first * limits.unindexed * share).max(0.0)
             } else {
                 asked
             };
@@ -362,11 +438,11 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        energy += self.shared_serving(segment, s, &serving);
+        energy += self.shared_serving(limits, s, &serving);
         for c in cycles.iter().flatten() {
             busiest = busiest.max(*c);
         }
-        let time = s.time / self.instances[segment];
+        let time = s.time / limits.instances;
         let time = time.max(busiest * self.space.compute_rate / self.space.operations);
         self.score(energy, time, goal)
     }
@@ -374,7 +450,7 @@ impl<'a> Search<'a> {
     /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
     /// share, together so that the product of shares is at most that of the instances, if every dimension leaves
     /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
-    fn shared_serving(&self, segment: usize, s: &State, serving: &[f64; OPERANDS]) -> f64 {
+    fn shared_serving(&self, limits: &Limits, s: &State, serving: &[f64; OPERANDS]) -> f64 {
         let mut alone = 0.0;
         let (mut product, mut count, mut together) = (1.0, 0, 0.0);
         for (o, cost) in serving.iter().enumerate().take(self.space.operands.len()) {
@@ -383,7 +459,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             let parent = self.placement.chains[o][placed - 1];
-            let share = self.shared[segment][o] / self.shared[parent.0][o];
+            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
             alone += cost / share;
             if share > 1.0 {
                 product *= cost;
@@ -395,7 +471,7 @@ impl<'a> Search<'a> {
         if count < 2 || !self.exclusive {
             return alone;
         }
-        let mean = (product / self.instances[segment]).powf(1.0 / f64::from(count));
+        let mean = (product / limits.instances).powf(1.0 / f64::from(count));
         alone.max(together + mean * f64::from(count))
     }
 
@@ -413,18 +489,18 @@ impl<'a> Search<'a> {
         (self.arena.len() - 1) as u32
     }
 
-    /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
-    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
-        self.arena.clear();
-        let count = self.space.segments.len();
+    /// The compute: nothing is decided.
+    fn start(&self) -> State {
         let operations = self.space.operations;
-        let start = State {
+        State {
             tile: [1; DIMS],
+            below: [1; DIMS],
             energy: operations * self.space.compute_energy,
             saved: 0.0,
             time: 1.0,
             ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
+            kept: [[1; DIMS]; OPERANDS],
             first: self.space.operands.last().map_or(0.0, |o| {
                 o.plain_size
                     * o.windows
@@ -437,8 +513,30 @@ impl<'a> Search<'a> {
             }),
             top: OPERANDS as u8,
             steps: NONE,
+        }
+    }
+
+    /// A lower bound of everything in the placement.
+    pub(super) fn root(&self) -> Score {
+        let innermost = self.space.segments.len() - 1;
+        let axes = self.space.segments[innermost].axes.len();
+        self.bound((innermost, axes), &self.start(), &Goal::default())
+    }
+
+    /// Searches; a `beam` keeps only so many partial mappings at each fan (then nothing is proven).
+    pub(super) fn run(&mut self, goal: &mut Goal, beam: Option<usize>) {
+        let fits = |side: usize| {
+            let floats = self.placement.floating[side].is_some();
+            goal.asked[side]
+                .as_ref()
+                .is_none_or(|t| t.is_some() == floats)
         };
-        let mut frontier = vec![start];
+        if !fits(0) || !fits(1) {
+            return;
+        }
+        self.arena.clear();
+        let count = self.space.segments.len();
+        let mut frontier = vec![self.start()];
         for segment in (0..count).rev() {
             let spread = self.spread(segment, frontier, goal);
             frontier = self.segment(segment, spread, goal, beam);
@@ -448,140 +546,132 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn worse(&self, segment: usize, s: &State, goal: &Goal) -> bool {
-        goal.limit
-            .is_some_and(|limit| !self.bound(segment, s, goal).beats(limit))
+    fn worse(&self, place: Place, s: &State, goal: &Goal) -> bool {
+        !goal.exhaustive
+            && goal
+                .limit
+                .is_some_and(|limit| !self.bound(place, s, goal).beats(limit))
     }
 
-    /// All ways to lay dimensions along the axes of the fan below a segment.
-    fn spread(&mut self, segment: usize, states: Vec<State>, goal: &Goal) -> Vec<State> {
-        let axes = &self.space.segments[segment].axes;
-        if axes.is_empty() {
-            return states;
+    /// All ways to lay dimensions along the axes of the fan below a segment, one axis after the other.
+    fn spread(&mut self, segment: usize, mut states: Vec<State>, goal: &Goal) -> Vec<State> {
+        let axes = self.space.segments[segment].axes.len();
+        if axes > 0 {
+            for s in &mut states {
+                s.steps = self.push(s.steps, Step::Fan);
+                s.below = s.tile;
+            }
         }
-        let mut keep = Front::default();
-        for s in &states {
-            let mut s = *s;
-            s.steps = self.push(s.steps, Step::Fan);
-            self.axis(
-                segment,
-                axes.len(),
-                &s,
-                0,
-                1,
-                [1.0; OPERANDS],
-                (1.0, 1.0),
-                goal,
-                &mut keep,
-            );
+        for axis in (0..axes).rev() {
+            let mut keep = Front::default();
+            for s in &states {
+                self.axis((segment, axis), s, 0, 1, goal, &mut keep);
+            }
+            self.work.dominated += keep.dominated;
+            states = keep.states;
         }
-        self.work.dominated += keep.dominated;
-        keep.states
+        states
     }
 
-    /// Lays dimensions from `dim` on along axis `axes - 1`; then goes on with the axis outside it.
-    #[allow(clippy::too_many_arguments)]
+    /// Lays dimensions from `dim` on along an axis of which `used` instances are taken.
     fn axis(
         &mut self,
-        segment: usize,
-        axes: usize,
+        (segment, index): Place,
         s: &State,
         dim: usize,
         used: u64,
-        shares: [f64; OPERANDS],
-        unindexed: (f64, f64),
         goal: &Goal,
         keep: &mut Front,
     ) {
-        if axes == 0 {
-            let mut s = *s;
-            for o in 0..self.space.operands.len() {
-                s.asked[o] /= shares[o];
-            }
-            s.first *= unindexed.1;
-            s.saved *= unindexed.0;
-            for port in &mut s.ports {
-                port.1 *= unindexed.0;
-            }
-            self.work.expanded += 1;
-            if self.worse(segment, &s, goal) {
-                self.work.bounded += 1;
-            } else {
-                keep.add(self, segment, s);
-            }
+        if self.work.expanded > self.limit {
             return;
         }
         let space = self.space;
-        let axis = &space.segments[segment].axes[axes - 1];
-        if dim == space.dims.len() {
-            if used >= axis.least {
-                self.axis(segment, axes - 1, s, 0, 1, shares, unindexed, goal, keep);
+        let axis = &space.segments[segment].axes[index];
+        let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
+            self.work.expanded += 1;
+            let refused = used < axis.least || (index == 0 && !self.obeys(segment, s));
+            if refused || self.worse((segment, index), s, goal) {
+                self.work.bounded += 1;
+            } else {
+                keep.add(self, (segment, index), *s, goal.compares());
             }
             return;
-        }
-        self.axis(
-            segment,
-            axes,
-            s,
-            dim + 1,
-            used,
-            shares,
-            unindexed,
-            goal,
-            keep,
-        );
-        if !axis.accepts.has(dim) {
-            return;
-        }
+        };
+        self.axis((segment, index), s, dim + 1, used, goal, keep);
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
-        for factor in 2..=most {
-            if space.perfect && count % factor != 0 {
-                continue;
-            }
+        for factor in (2..=most).filter(|f| !space.perfect || count.is_multiple_of(*f)) {
             let mut next = *s;
             next.tile[dim] = tile.saturating_mul(factor).min(size);
-            // An axis longer than the iterations that are left is used in part.
+            let step = Step::Spread {
+                axis: index as u8,
+                dim: dim as u8,
+                tile,
+            };
+            next.steps = self.push(s.steps, step);
             let trips = next.tile[dim].div_ceil(tile);
-            let speed = self.speed(size, tile, next.tile[dim]);
-            next.time = s.time * speed;
-            for port in &mut next.ports {
-                *port = (port.0 * speed, port.1 * speed);
+            self.share((segment, index), dim, tile, trips, &mut next);
+            let used = used * u64::from(trips);
+            self.axis((segment, index), &next, dim + 1, used, goal, keep);
+        }
+    }
+
+    /// Whether the loops of a whole fan are as asked.
+    fn obeys(&self, segment: usize, s: &State) -> bool {
+        let segment = &self.space.segments[segment];
+        let trips = |d: usize| s.tile[d].div_ceil(s.below[d]);
+        let used: f64 = (0..self.space.dims.len())
+            .map(|d| f64::from(trips(d)))
+            .product();
+        let instances: f64 = segment.axes.iter().map(|a| a.size as f64).product();
+        segment.given.iter().all(|(d, n)| trips(*d) == *n) && used >= segment.least * instances
+    }
+
+    /// What laying `trips` tiles of a dimension along an axis changes outside.
+    fn share(&self, (segment, index): Place, dim: usize, tile: u32, trips: u32, s: &mut State) {
+        let axis = &self.space.segments[segment].axes[index];
+        let trips = f64::from(trips);
+        // Where the last tile of an inner loop goes depends on whether the dimension is laid along axes further out.
+        let open = self.limits[segment][index].dims.has(dim) && s.tile[dim] < self.space.sizes[dim];
+        let speed = if open {
+            1.0 / trips
+        } else {
+            self.speed(self.space.sizes[dim], tile, s.tile[dim])
+        };
+        s.time *= speed;
+        for port in &mut s.ports {
+            *port = (port.0 * speed, port.1 * speed);
+        }
+        for (o, operand) in self.space.operands.iter().enumerate() {
+            if operand.indexed.has(dim) {
+                continue;
             }
-            next.steps = self.push(
-                s.steps,
-                Step::Spread {
-                    axis: (axes - 1) as u8,
-                    dim: dim as u8,
-                    tile,
-                },
-            );
-            let (mut shares, mut unindexed) = (shares, unindexed);
-            for (o, operand) in space.operands.iter().enumerate() {
-                if !operand.indexed.has(dim) {
-                    let shared = axis.shares.has(o);
-                    if shared {
-                        shares[o] *= f64::from(trips);
-                    }
-                    if operand.is_output {
-                        unindexed.0 *= f64::from(trips);
-                        unindexed.1 *= if shared { 1.0 } else { f64::from(trips) };
-                    }
+            let shared = axis.shares.has(o);
+            if shared {
+                s.asked[o] *= if open {
+                    1.0 / trips
+                } else {
+                    self.served(dim, s.kept[o][dim], tile, s.tile[dim])
+                };
+            }
+            if operand.is_output {
+                s.saved *= trips;
+                s.first *= if shared { 1.0 } else { trips };
+                for port in &mut s.ports {
+                    port.1 *= trips;
                 }
             }
-            self.axis(
-                segment,
-                axes,
-                &next,
-                dim + 1,
-                used * u64::from(trips),
-                shares,
-                unindexed,
-                goal,
-                keep,
-            );
         }
+    }
+
+    /// Share of the tiles `kept` of a dimension that the first instance has, if a loop from `outer` to `inner` is spread.
+    fn served(&self, dim: usize, kept: u32, inner: u32, outer: u32) -> f64 {
+        let size = self.space.sizes[dim];
+        let (full, rest) = (size / outer, (size % outer).min(inner));
+        f64::from(full * inner.div_ceil(kept) + rest.div_ceil(kept))
+            / f64::from(size.div_ceil(kept))
     }
 
     /// Share of a dimension's iterations that the busiest instance has left.
@@ -590,7 +680,7 @@ impl<'a> Search<'a> {
         f64::from(full * tile + rest.min(tile)) / f64::from(size)
     }
 
-    /// All ways to place a segment's storages and the loops between them.
+    /// All ways to place a segment's storages and the loops between them, one storage after the other.
     fn segment(
         &mut self,
         segment: usize,
@@ -598,42 +688,62 @@ impl<'a> Search<'a> {
         goal: &mut Goal,
         beam: Option<usize>,
     ) -> Vec<State> {
-        let nodes = self.nodes(segment);
-        states.sort_by(|a, b| {
-            let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
-            a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-        });
+        let site = Site {
+            segment,
+            nodes: self.nodes(segment),
+        };
+        self.sort(segment, &mut states, goal, |s| s);
+        states.truncate(beam.unwrap_or(usize::MAX));
+        let mut layer: Vec<Local> = states.iter().map(|s| self.local(segment, s)).collect();
+        for _ in 0..site.nodes.len() {
+            let mut next = Layer::default();
+            for local in &layer {
+                if self.worse((segment, 0), &local.state, goal) {
+                    self.work.bounded += 1;
+                } else {
+                    self.extend(&site, local, goal, &mut next);
+                }
+            }
+            self.work.dominated += next.dominated;
+            layer = next.locals;
+            self.sort(segment, &mut layer, goal, |l| &l.state);
+            layer.truncate(beam.unwrap_or(usize::MAX));
+        }
         let mut keep = Front::default();
-        for s in &states {
-            if self.worse(segment, s, goal) {
-                self.work.bounded += 1;
-                continue;
-            }
-            let mut local = Local {
-                state: *s,
-                touching: None,
-                used: [0.0; MEMORIES],
-                ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-                floats: [(0.0, [1; DIMS]); 2],
-            };
-            if segment == 0 {
-                self.homes(&mut local);
-            }
-            self.order(segment, &nodes, 0, &local, goal, &mut keep);
-            if self.work.expanded > self.limit {
-                break;
-            }
+        for local in &layer {
+            self.close(segment, local, goal, &mut keep);
         }
         self.work.dominated += keep.dominated;
         let mut states = keep.states;
         if let Some(beam) = beam {
-            states.sort_by(|a, b| {
-                let (a, b) = (self.bound(segment, a, goal), self.bound(segment, b, goal));
-                a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-            });
+            self.sort(segment, &mut states, goal, |s| s);
             states.truncate(beam);
         }
         states
+    }
+
+    /// Sorts by bound, least first.
+    fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
+        all.sort_by_cached_key(|x| {
+            let bound = self.bound((segment, 0), state(x), goal);
+            (bound.0.to_bits(), bound.1.to_bits())
+        });
+    }
+
+    /// The start in a segment.
+    fn local(&self, segment: usize, s: &State) -> Local {
+        let mut local = Local {
+            state: *s,
+            done: 0,
+            touching: None,
+            used: [0.0; MEMORIES],
+            ports: [[(0.0, 0.0); PORTS]; MEMORIES],
+            floats: [(0.0, [1; DIMS]); 2],
+        };
+        if segment == 0 {
+            self.homes(&mut local);
+        }
+        local
     }
 
     /// Whole tensors at home take their room.
@@ -668,40 +778,17 @@ impl<'a> Search<'a> {
         nodes
     }
 
-    /// Chooses the next storage outwards among those not in `done`, after the loops between.
-    fn order(
-        &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
-    ) {
-        if done.count_ones() as usize == nodes.len() {
-            self.close(segment, local, goal, keep);
-            return;
-        }
-        for (i, (o, m)) in nodes.iter().enumerate() {
+    /// Chooses the next storage outwards, with the loops between.
+    fn extend(&mut self, site: &Site, local: &Local, goal: &Goal, next: &mut Layer) {
+        for (i, (o, m)) in site.nodes.iter().enumerate() {
             // The storages of one operand go from the inside out.
-            let next = usize::from(local.state.placed[*o]).checked_sub(1);
-            let here = next.map(|n| self.placement.chains[*o][n]);
-            if done & (1 << i) != 0 || here != Some((segment, *m)) {
+            let inner = usize::from(local.state.placed[*o]).checked_sub(1);
+            let here = inner.map(|n| self.placement.chains[*o][n]);
+            if local.done & (1 << i) != 0 || here != Some((site.segment, *m)) {
                 continue;
             }
-            let inner = local.state.top;
-            let allowed = self.helpful(usize::from(inner), *o);
-            self.block(
-                segment,
-                nodes,
-                done | 1 << i,
-                (*o, *m),
-                allowed,
-                0,
-                local,
-                goal,
-                keep,
-            );
+            let allowed = self.helpful(usize::from(local.state.top), *o);
+            self.block(site, i, allowed, 0, local, goal, next);
         }
     }
 
@@ -721,90 +808,57 @@ impl<'a> Search<'a> {
         indexed.minus(self.space.operands[outer].plain)
     }
 
-    /// Loops in time below a storage, then the storage.
+    /// Loops in time below a storage, from dimension `dim` on; then the storage.
     #[allow(clippy::too_many_arguments)]
     fn block(
         &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        node: (usize, usize),
+        site: &Site,
+        node: usize,
         allowed: Mask,
         dim: usize,
         local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
+        goal: &Goal,
+        next: &mut Layer,
     ) {
         if self.work.expanded > self.limit {
             return;
         }
-        let next = (dim..self.space.dims.len()).find(|d| allowed.has(*d));
-        let Some(next) = next else {
-            self.store(segment, nodes, done, node, local, goal, keep);
+        let Some(dim) = (dim..self.space.dims.len()).find(|d| allowed.has(*d)) else {
+            self.store(site, node, local, goal, next);
             return;
         };
-        self.block(
-            segment,
-            nodes,
-            done,
-            node,
-            allowed,
-            next + 1,
-            local,
-            goal,
-            keep,
-        );
-        let tile = local.state.tile[next];
-        let mut tiles = std::mem::take(&mut self.tiles[next]);
-        let mut options = Vec::new();
-        std::mem::swap(&mut tiles, &mut options);
-        self.space.outer_tiles(next, tile, &mut options);
-        for outer in options.iter().copied() {
+        self.block(site, node, allowed, dim + 1, local, goal, next);
+        let tile = local.state.tile[dim];
+        let mut options = std::mem::take(&mut self.tiles[dim]);
+        self.space.outer_tiles(dim, tile, &mut options);
+        for outer in &options {
             let mut grown = *local;
-            grown.state.tile[next] = outer;
+            grown.state.tile[dim] = *outer;
             grown.touching = None;
-            if !self.fits(segment, nodes, done, node, &grown) {
+            if !self.fits(site, &grown) {
                 break;
             }
             grown.state.steps = self.push(
                 local.state.steps,
                 Step::Grow {
-                    dim: next as u8,
+                    dim: dim as u8,
                     tile,
                 },
             );
-            self.block(
-                segment,
-                nodes,
-                done,
-                node,
-                allowed,
-                next + 1,
-                &grown,
-                goal,
-                keep,
-            );
+            self.block(site, node, allowed, dim + 1, &grown, goal, next);
         }
-        self.tiles[next] = options;
+        self.tiles[dim] = options;
     }
 
     /// Whether the storages still to come in a segment fit with tiles no larger than here.
-    fn fits(
-        &self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        node: (usize, usize),
-        local: &Local,
-    ) -> bool {
+    fn fits(&self, site: &Site, local: &Local) -> bool {
+        let memories = &self.space.segments[site.segment].memories;
         let mut used = local.used;
-        for (i, (o, m)) in nodes.iter().enumerate() {
-            if done & (1 << i) == 0 || (*o, *m) == node {
-                used[*m] += self.words(*o, &local.state.tile)
-                    * self.space.segments[segment].memories[*m].bits[*o];
+        for (i, (o, m)) in site.nodes.iter().enumerate() {
+            if local.done & (1 << i) == 0 {
+                used[*m] += self.words(*o, &local.state.tile) * memories[*m].bits[*o];
             }
         }
-        let memories = &self.space.segments[segment].memories;
         memories.iter().zip(&used).all(|(m, u)| *u <= m.capacity)
     }
 
@@ -854,35 +908,26 @@ impl<'a> Search<'a> {
     }
 
     /// Places a storage, with and without a loop that slides directly above it.
-    #[allow(clippy::too_many_arguments)]
-    fn store(
-        &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
-        (o, m): (usize, usize),
-        local: &Local,
-        goal: &mut Goal,
-        keep: &mut Front,
-    ) {
+    fn store(&mut self, site: &Site, node: usize, local: &Local, goal: &Goal, next: &mut Layer) {
         self.work.expanded += 1;
-        // Two storages without a loop between are told in one order only, unless a loop may slide directly above.
+        let (o, m) = site.nodes[node];
+        let operand = &self.space.operands[o];
         let home = self.placement.floats(o) && local.state.placed[o] == 1;
-        let swaps = self.space.operands[o].slides.is_empty() && !home;
+        // Two storages without a loop between are told in one order only, unless it matters outside.
+        let swaps = operand.slides.is_empty() && !home;
         let twice = swaps && local.touching.is_some_and(|t| t > o);
         // Loops shared with a neighbour index the operand.
-        let shared = |d: usize| {
-            self.space.operands[o].indexed.has(d) || local.state.tile[d] == self.space.sizes[d]
-        };
+        let shared =
+            |d: usize| operand.indexed.has(d) || local.state.tile[d] == self.space.sizes[d];
         let broken = home && !(0..self.space.dims.len()).all(shared);
-        if twice || broken || !self.fits(segment, nodes, done, (o, m), local) {
+        if twice || broken || !self.fits(site, local) {
             return;
         }
         let mut placed = *local;
+        placed.done |= 1 << node;
         placed.touching = Some(o);
-        self.serve(segment, &mut placed, o, m);
-        placed.used[m] +=
-            self.words(o, &local.state.tile) * self.space.segments[segment].memories[m].bits[o];
+        self.serve(site.segment, &mut placed, o, m);
+        placed.used[m] += self.words(o, &local.state.tile) * self.memory((site.segment, m)).bits[o];
         placed.state.placed[o] -= 1;
         placed.state.top = o as u8;
         placed.state.steps = self.push(
@@ -893,61 +938,64 @@ impl<'a> Search<'a> {
             },
         );
         if home {
-            placed.state.asked[o] = 0.0;
-            placed.state.first = if self.space.operands[o].is_output {
-                0.0
-            } else {
-                placed.state.first
-            };
-            let side = usize::from(self.placement.floating[1] == Some(o));
-            placed.floats[side] = (placed.used[m], local.state.tile);
-            if !self.worse(segment, &placed.state, goal) {
-                self.order(segment, nodes, done, &placed, goal, keep);
-            }
+            self.float(site, (o, m), placed, goal, next);
             return;
         }
-        self.fill(segment, nodes, done, (o, m), &placed, None, goal, keep);
-        let slides = self.space.operands[o].slides;
+        self.fill(site, (o, m), &placed, None, goal, next);
+        let slides = operand.slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
-            let mut options = Vec::new();
+            let mut options = std::mem::take(&mut self.tiles[d]);
             self.space.outer_tiles(d, tile, &mut options);
-            for outer in options {
+            for outer in &options {
                 let mut slid = placed;
-                slid.state.tile[d] = outer;
+                slid.state.tile[d] = *outer;
                 slid.touching = None;
-                if !self.fits(segment, nodes, done, (OPERANDS, 0), &slid) {
+                if !self.fits(site, &slid) {
                     break;
                 }
                 slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
-                self.fill(
-                    segment,
-                    nodes,
-                    done,
-                    (o, m),
-                    &slid,
-                    Some((d, tile)),
-                    goal,
-                    keep,
-                );
+                self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
+            self.tiles[d] = options;
         }
     }
 
-    /// Counts what fills a storage, and goes on outwards.
-    #[allow(clippy::too_many_arguments)]
+    /// Places the home of a floating operand.
+    fn float(
+        &mut self,
+        site: &Site,
+        (o, m): (usize, usize),
+        mut placed: Local,
+        goal: &Goal,
+        next: &mut Layer,
+    ) {
+        let side = usize::from(self.placement.floating[1] == Some(o));
+        let tile = placed.state.tile;
+        if let Some(asked) = &goal.asked[side]
+            && *asked != self.kept(o, &tile)
+        {
+            return;
+        }
+        placed.floats[side] = (placed.used[m], tile);
+        placed.state.asked[o] = 0.0;
+        if self.space.operands[o].is_output {
+            placed.state.first = 0.0;
+        }
+        self.offer(site, placed, goal, next);
+    }
+
+    /// Counts what fills a storage.
     fn fill(
         &mut self,
-        segment: usize,
-        nodes: &[(usize, usize)],
-        done: u32,
+        site: &Site,
         (o, m): (usize, usize),
         local: &Local,
         slid: Option<(usize, u32)>,
-        goal: &mut Goal,
-        keep: &mut Front,
+        goal: &Goal,
+        next: &mut Layer,
     ) {
-        let mut next = *local;
+        let mut filled = *local;
         let mut tile = local.state.tile;
         let outer = slid.map(|(d, inner)| {
             let outer = tile[d];
@@ -955,35 +1003,37 @@ impl<'a> Search<'a> {
             (d, outer)
         });
         let entering = self.entering(o, &tile, outer);
-        let rates = &self.space.segments[segment].memories[m].rates[o];
-        let s = &mut next.state;
-        s.asked[o] = entering;
+        let rates = &self.memory((site.segment, m)).rates[o];
         let operand = &self.space.operands[o];
+        let (s, ports) = (&mut filled.state, &mut filled.ports[m]);
+        s.asked[o] = entering;
+        s.kept[o] = tile;
         if operand.is_output {
-            let first = operand.plain_size
-                * operand
-                    .windows
-                    .iter()
-                    .map(|w| w.entering(&self.space.sizes, &tile, None))
-                    .product::<f64>();
+            let windows = operand.windows.iter();
+            let windows = windows.map(|w| w.entering(&self.space.sizes, &tile, None));
+            let first = operand.plain_size * windows.product::<f64>();
             s.first = first;
             s.energy += entering * (rates.energy[0] + rates.energy[1]);
             s.saved += first * rates.energy[0];
-            for p in 0..PORTS {
-                next.ports[m][p].0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
-                next.ports[m][p].1 += first * rates.cycles[0][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
+                port.1 += first * rates.cycles[0][p];
             }
         } else {
             s.energy += entering * rates.energy[0];
-            for p in 0..PORTS {
-                next.ports[m][p].0 += entering * rates.cycles[0][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += entering * rates.cycles[0][p];
             }
         }
-        if self.worse(segment, &next.state, goal) {
+        self.offer(site, filled, goal, next);
+    }
+
+    fn offer(&mut self, site: &Site, local: Local, goal: &Goal, next: &mut Layer) {
+        if self.worse((site.segment, 0), &local.state, goal) {
             self.work.bounded += 1;
-            return;
+        } else {
+            next.add(self, site, local, goal.compares());
         }
-        self.order(segment, nodes, done, &next, goal, keep);
     }
 
     /// All storages of a segment are placed.
@@ -1008,10 +1058,10 @@ impl<'a> Search<'a> {
         self.settle(segment, &mut local);
         let s = &local.state;
         if segment > 0 {
-            if self.worse(segment, &local.state, goal) {
+            if self.worse((segment, 0), &local.state, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, segment, local.state);
+                keep.add(self, (segment, 0), local.state, goal.compares());
             }
             return;
         }
@@ -1019,7 +1069,26 @@ impl<'a> Search<'a> {
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
+        if !goal.exhaustive && goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
+        }
+        // Partial tiles: counts below fans are bounds; the exact ones decide.
+        let (mut energy, mut cycles, mut score) = (energy, cycles, score);
+        if !self.space.perfect
+            && let Some((e, t)) = self.told(&local)
+        {
+            let exact = Score::new(self.objective, e + goal.beside.0, t + goal.beside.1);
+            if score.0 < exact.0 * (1.0 - 1e-12) {
+                goal.least = Some(goal.least.map_or(score.0, |l| l.min(score.0)));
+            }
+            (energy, cycles, score) = (e, t, exact);
+        }
         if goal.limit.is_some_and(|limit| !score.beats(limit)) {
+            return;
+        }
+        if goal.near.is_some() {
+            let part = self.part(&local, energy, cycles);
+            goal.nearly(score, part);
             return;
         }
         if let Some(parts) = &mut goal.parts {
@@ -1027,12 +1096,20 @@ impl<'a> Search<'a> {
             return;
         }
         goal.limit = Some(score);
-        goal.best = Some(Best {
-            energy,
-            cycles,
-            steps: self.trail(s),
-            placement: self.index,
-        });
+        goal.best = Some(self.part(&local, energy, cycles));
+    }
+
+    /// Energy and cycles of a whole mapping, counted by the convention itself.
+    fn told(&self, local: &Local) -> Option<(f64, f64)> {
+        let (einsum, hierarchy) = self.exact?;
+        let tree = tree(self.space, self.placement, &self.trail(&local.state));
+        let told = evaluate(Convention::AccelForge, einsum, hierarchy, &tree).ok()?;
+        Some((told.energy_total(), told.cycles))
+    }
+
+    fn kept(&self, o: usize, tile: &Tile) -> Tiles {
+        let ranks = &self.space.operands[o].ranks;
+        Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect())
     }
 
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
@@ -1048,8 +1125,7 @@ impl<'a> Search<'a> {
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
             let (used, tile) = local.floats[side];
-            let ranks = &self.space.operands[o].ranks;
-            part.tiles[side] = Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect());
+            part.tiles[side] = self.kept(o, &tile);
             part.used = local.used[self.placement.chains[o][0].1];
             part.outside[side] = part.used - used;
         }
@@ -1063,11 +1139,11 @@ impl<'a> Search<'a> {
         let s = &mut local.state;
         for (m, ports) in local.ports.iter().enumerate() {
             for (p, (cycles, saved)) in ports.iter().enumerate() {
-                if *saved > 0.0 && self.unindexed[segment] > 1.0 {
+                if *saved > 0.0 && self.limits[segment][0].unindexed > 1.0 {
                     if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {
                         s.ports[slot] = (cycles * scale, saved * scale);
                     }
-                    let least = cycles - saved * self.unindexed[segment];
+                    let least = cycles - saved * self.limits[segment][0].unindexed;
                     s.time = s.time.max(least * scale);
                 } else {
                     s.time = s.time.max((cycles - saved) * scale);
@@ -1098,6 +1174,40 @@ impl<'a> Search<'a> {
     }
 }
 
+impl Search<'_> {
+    /// Whether a partial mapping is at least as good as another with the same tiles and operand.
+    fn no_worse(&self, (segment, axes): Place, a: &State, b: &State) -> bool {
+        let spread = self.limits[segment][axes].unindexed;
+        let settled = |(cost, saved): (f64, f64), (more, less): (f64, f64)| {
+            cost - saved <= more - less && cost - saved * spread <= more - less * spread
+        };
+        settled((a.energy, a.saved), (b.energy, b.saved))
+            && a.time <= b.time
+            && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
+            && a.first >= b.first
+            && a.asked.iter().zip(&b.asked).all(|(x, y)| x <= y)
+    }
+
+    /// The same within a segment, with the same storages placed.
+    fn no_worse_within(&self, site: &Site, a: &Local, b: &Local) -> bool {
+        let spread = self.limits[site.segment][0].unindexed;
+        let open = |m: usize| {
+            let nodes = site.nodes.iter().enumerate();
+            nodes
+                .into_iter()
+                .any(|(i, n)| n.1 == m && a.done & (1 << i) == 0)
+        };
+        let rooms = (0..MEMORIES).all(|m| a.used[m] <= b.used[m] || !open(m));
+        let ports = a
+            .ports
+            .iter()
+            .flatten()
+            .zip(b.ports.iter().flatten())
+            .all(|(x, y)| x.0 - x.1 <= y.0 - y.1 && x.0 - x.1 * spread <= y.0 - y.1 * spread);
+        rooms && ports && self.no_worse((site.segment, 0), &a.state, &b.state)
+    }
+}
+
 /// Ports of memories below a fan that carry partial sums.
 pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
     let output = space.operands.len() - 1;
@@ -1125,17 +1235,13 @@ struct Front {
 }
 
 impl Front {
-    fn add(&mut self, search: &Search, segment: usize, s: State) {
+    fn add(&mut self, search: &Search, place: Place, s: State, compares: bool) {
+        if !compares {
+            self.states.push(s);
+            return;
+        }
         let same = self.by_tile.entry((s.tile, s.top)).or_default();
-        let operands = search.space.operands.len();
-        let spread = search.unindexed[segment];
-        let no_worse = |a: &State, b: &State| {
-            a.energy - a.saved <= b.energy - b.saved
-                && a.energy - a.saved * spread <= b.energy - b.saved * spread
-                && a.time <= b.time
-                && a.first >= b.first
-                && (0..operands).all(|o| a.asked[o] <= b.asked[o])
-        };
+        let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
         if same.iter().any(|i| no_worse(&self.states[*i as usize], &s)) {
             self.dominated += 1;
             return;
@@ -1150,5 +1256,47 @@ impl Front {
         }
         same.push(self.states.len() as u32);
         self.states.push(s);
+    }
+}
+
+/// Partial mappings within a segment with equally many storages placed, of which none is needless.
+#[derive(Default)]
+struct Layer {
+    locals: Vec<Local>,
+    by_tile: FxHashMap<(Tile, u8, u32, Option<usize>), Vec<u32>>,
+    dominated: u64,
+}
+
+impl Layer {
+    fn add(&mut self, search: &Search, site: &Site, local: Local, compares: bool) {
+        let s = &local.state;
+        // Rooms and tiles of floating operands are told to neighbours: such mappings are not compared here.
+        let told = search.placement.floating.iter().flatten().next().is_some() && site.segment == 0;
+        if told || !compares {
+            self.locals.push(local);
+            return;
+        }
+        let same = self
+            .by_tile
+            .entry((s.tile, s.top, local.done, local.touching))
+            .or_default();
+        let no_worse = |a: &Local, b: &Local| search.no_worse_within(site, a, b);
+        if same
+            .iter()
+            .any(|i| no_worse(&self.locals[*i as usize], &local))
+        {
+            self.dominated += 1;
+            return;
+        }
+        if let Some(i) = same
+            .iter()
+            .find(|i| no_worse(&local, &self.locals[**i as usize]))
+        {
+            self.dominated += 1;
+            self.locals[*i as usize] = local;
+            return;
+        }
+        same.push(self.locals.len() as u32);
+        self.locals.push(local);
     }
 }

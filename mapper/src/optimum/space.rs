@@ -6,6 +6,7 @@
 use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
+use crate::case::Constraints;
 use crate::hierarchy::{Hierarchy, Level, Mask, MemoryLevel, Transfer, access_of, operand_count};
 
 /// Most dimensions of more than one iteration that the search takes.
@@ -85,6 +86,10 @@ pub(super) struct FanAxis {
 pub(super) struct Segment {
     pub memories: Vec<Memory>,
     pub axes: Vec<FanAxis>,
+    /// Iterations of dimensions along all axes together that are given.
+    pub given: Vec<(usize, u32)>,
+    /// Least share of all instances that is used.
+    pub least: f64,
 }
 
 /// A compiled einsum and hierarchy.
@@ -118,6 +123,16 @@ pub enum SpaceError {
     /// A hierarchy that does not end in compute units or does not begin with a memory.
     #[error("hierarchy `{0}` must begin with a memory and end in its only compute level")]
     Shape(String),
+    /// A constraint that the search cannot obey.
+    #[error("the search cannot obey {constraint} at `{level}`: {remedy}")]
+    Constraint {
+        /// What is asked.
+        constraint: &'static str,
+        /// Of which level.
+        level: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// No set of memories keeps an operand.
     #[error("operand {0} may be kept at no memory above the first fanout; let one keep it")]
     Homeless(usize),
@@ -207,6 +222,68 @@ impl Space {
             compute_rate: compute.rate,
             perfect,
         })
+    }
+
+    /// Takes constraints in.
+    ///
+    /// # Errors
+    /// If one is of a kind that the search cannot obey: loops in time that are given, forbidden or ordered.
+    pub(super) fn constrain(
+        &mut self,
+        hierarchy: &Hierarchy,
+        constraints: &Constraints,
+    ) -> Result<(), SpaceError> {
+        for c in &constraints.levels {
+            let Some(level) = hierarchy.levels.get(c.level) else {
+                continue;
+            };
+            let refuse = |constraint| {
+                Err(SpaceError::Constraint {
+                    constraint,
+                    level: level.name().to_owned(),
+                    remedy: "give the whole mapping and evaluate it, or leave these loops to the search",
+                })
+            };
+            let local = |dim: usize| self.dims.iter().position(|d| d.index() == dim);
+            if level.fanout().is_none() {
+                if !c.trips.is_empty() {
+                    return refuse("given loops in time");
+                }
+                if !c.order.is_empty() {
+                    return refuse("an order of loops in time");
+                }
+                if !c.forbidden.is_empty() {
+                    return refuse("forbidden loops in time");
+                }
+                if c.min_utilization > 0.0 {
+                    return refuse("a least utilization of a memory");
+                }
+                continue;
+            }
+            if !c.order.is_empty() {
+                return refuse("an order of spatial loops");
+            }
+            let given: Vec<(usize, u32)> = c
+                .trips
+                .iter()
+                .filter_map(|(d, n)| Some((local(*d)?, u32::try_from(*n).unwrap_or(u32::MAX))))
+                .collect();
+            let forbidden = (0..32).filter(|d| c.forbidden.has(*d));
+            let forbidden = forbidden.filter_map(local).fold(Mask::NONE, Mask::with);
+            for segment in &mut self.segments {
+                let here = segment.axes.iter_mut().filter(|a| a.level == c.level);
+                let mut found = false;
+                for axis in here {
+                    axis.accepts = axis.accepts.minus(forbidden);
+                    found = true;
+                }
+                if found {
+                    segment.given.extend(given.iter().copied());
+                    segment.least = segment.least.max(c.min_utilization);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The tiles that a loop may leave above a tile of a dimension, smallest first; the tile itself not included.

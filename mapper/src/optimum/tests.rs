@@ -5,7 +5,8 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 use proptest::prelude::*;
 
-use super::{Options, solve_einsum};
+use super::{Options, Solution, front, nearest, solve, solve_einsum};
+use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{
     Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
@@ -133,6 +134,7 @@ fn random_memory(
         read_rate: rate,
         write_rate: rate * 2.0,
         granule: 1.0,
+        access_energy: None,
         carries,
     };
     let (reads, writes) = all.iter().copied().partition(|(_, t)| t.reads());
@@ -169,6 +171,7 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
             name: format!("x{i}"),
             size: r.of(&[2, 3, 4]),
             shares: Mask(r.next() as u32 & everything.0),
+            shares_overlap: Mask::NONE,
             must_share: if r.chance(20) {
                 Mask::one(r.next() as usize % operands)
             } else {
@@ -176,11 +179,13 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
             },
             accepts: Mask::ALL,
             min_usage: 0.0,
+            systolic: false,
         };
         let axes = (0..axes).map(|i| axis(r, i)).collect();
         levels.push(Level::Fanout(FanoutLevel {
             name: "pes".into(),
             axes,
+            hop_energy: 0.0,
         }));
         if r.chance(60) {
             let mut rf = random_memory(r, "rf", operands, 0.1, &[3.0, 6.0, 12.0]);
@@ -215,6 +220,7 @@ struct All<'a> {
     perfect: bool,
     objective: Objective,
     best: f64,
+    least: LoopTree,
     tree: LoopTree,
     count: u64,
 }
@@ -355,7 +361,11 @@ impl All<'_> {
             self.hierarchy,
             &self.tree,
         ) {
-            self.best = self.best.min(figure(self.objective, &e));
+            let figure = figure(self.objective, &e);
+            if figure < self.best {
+                self.best = figure;
+                self.least = self.tree.clone();
+            }
         }
     }
 }
@@ -387,7 +397,9 @@ fn fits(einsum: &Einsum, hierarchy: &Hierarchy, tree: &LoopTree) -> bool {
     })
 }
 
-fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
+/// Loop trees enumerated (0 if there are too many), and whether the search called its mapping proven.
+fn compare(seed: u64, perfect: bool) -> Result<(u64, bool), TestCaseError> {
+    let mut proven = true;
     let mut r = Random(seed);
     let e = random_einsum(&mut r, !perfect);
     let h = random_hierarchy(&mut r, operand_count(&e));
@@ -395,7 +407,7 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
     // Full enumeration of more than a few iterations takes too long.
     let loops: u64 = e.dims.iter().map(|d| u64::from(d.size.ilog2())).sum();
     if loops > 4 {
-        return Ok(0);
+        return Ok((0, true));
     }
     let mut all = All {
         einsum: &e,
@@ -403,23 +415,26 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
         perfect,
         objective,
         best: f64::INFINITY,
+        least: LoopTree::default(),
         tree: LoopTree::default(),
         count: 0,
     };
     all.run();
     if all.count > MOST {
-        return Ok(0);
+        return Ok((0, true));
     }
     let options = Options {
-        objective,
         perfect,
         work: u64::MAX,
+        ..Options::new(objective)
     };
     let names: Vec<String> = (0..4).map(|i| format!("x{i}")).collect();
     match solve_einsum(&e, &h, &options) {
         Ok(solution) => {
             let text = solution.einsums[0].tree.describe(&e, &h, &names);
-            let context = format!("seed {seed} {objective:?}\n{e:#?}\n{h:#?}\n{text}");
+            let least = all.least.describe(&e, &h, &names);
+            let context =
+                format!("seed {seed} {objective:?}\n{e:#?}\n{h:#?}\n{text}\nthe best is\n{least}");
             let told = evaluate(Convention::AccelForge, &e, &h, &solution.einsums[0].tree);
             prop_assert!(told.is_ok(), "{:?} {}", told, context);
             let told = told.unwrap();
@@ -428,14 +443,19 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
                 "does not fit {context}"
             );
             let found = figure(objective, &told);
-            let near = (found - all.best).abs() <= 1e-9 * all.best;
-            prop_assert!(
-                near,
-                "found {found}, enumeration {} of {} {context}",
-                all.best,
-                all.count
+            let bound = solution.lower_bound;
+            let context = format!(
+                "found {found}, bound {bound}, enumeration {} of {} {context}",
+                all.best, all.count
             );
+            prop_assert!(bound <= all.best * (1.0 + 1e-9), "{context}");
+            // What is called proven is the best there is.
+            if bound >= found * (1.0 - 1e-9) {
+                prop_assert!((found - all.best).abs() <= 1e-9 * all.best, "{context}");
+            }
+            proven = bound >= found * (1.0 - 1e-9);
             if perfect {
+                prop_assert!(proven, "{context}");
                 let energy = told.energy_total();
                 prop_assert!(
                     (energy - solution.energy).abs() <= 1e-9 * energy,
@@ -453,7 +473,150 @@ fn compare(seed: u64, perfect: bool) -> Result<u64, TestCaseError> {
         }
         Err(error) => prop_assert!(all.best.is_infinite(), "{error} seed {seed} {e:#?}\n{h:#?}"),
     }
-    Ok(all.count)
+    Ok((all.count, proven))
+}
+
+/// A random einsum and hierarchy that a search takes.
+fn random_problem(seed: u64) -> (Einsum, Hierarchy, Objective) {
+    let mut r = Random(seed);
+    let e = random_einsum(&mut r, false);
+    let h = random_hierarchy(&mut r, operand_count(&e));
+    let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
+    (e, h, objective)
+}
+
+fn found(e: &Einsum, h: &Hierarchy, options: &Options) -> Option<f64> {
+    let solution = solve_einsum(e, h, options).ok()?;
+    let tree = &solution.einsums[0].tree;
+    let told = evaluate(Convention::AccelForge, e, h, tree).ok()?;
+    Some(figure(options.objective, &told))
+}
+
+/// What is allowed more makes the optimum no worse.
+fn monotone(seed: u64) -> Result<(), TestCaseError> {
+    let (e, h, objective) = random_problem(seed);
+    let options = Options {
+        perfect: true,
+        ..Options::new(objective)
+    };
+    let Some(before) = found(&e, &h, &options) else {
+        return Ok(());
+    };
+    let change = |f: &dyn Fn(&mut MemoryLevel)| {
+        let mut wider = h.clone();
+        for level in &mut wider.levels {
+            if let Level::Memory(m) = level {
+                f(m);
+            }
+        }
+        found(&e, &wider, &options)
+    };
+    let wider = [
+        ("larger memories", change(&|m| m.capacity *= 1.5)),
+        (
+            "more bandwidth",
+            change(&|m| m.ports.iter_mut().for_each(|p| p.read_rate *= 2.0)),
+        ),
+        (
+            "bypasses",
+            change(&|m| {
+                if m.name != "dram" {
+                    m.must_keep = Mask::NONE;
+                }
+            }),
+        ),
+        ("everything kept anywhere", change(&|m| m.keeps = Mask::ALL)),
+        (
+            "partial tiles",
+            found(
+                &e,
+                &h,
+                &Options {
+                    perfect: false,
+                    ..options
+                },
+            ),
+        ),
+    ];
+    for (what, after) in wider {
+        let better = after.is_some_and(|a| a <= before * (1.0 + 1e-9));
+        prop_assert!(better, "{what}: {before} -> {after:?}, seed {seed}");
+    }
+    Ok(())
+}
+
+fn case_of(e: &Einsum, h: &Hierarchy, objective: Objective) -> Case {
+    Case {
+        name: "random".into(),
+        tensors: Vec::new(),
+        einsums: vec![CaseEinsum {
+            name: "e".into(),
+            einsum: e.clone(),
+            operands: (0..operand_count(e)).collect(),
+            hierarchy: h.clone(),
+            mapping: None,
+            constraints: Constraints::default(),
+        }],
+        convention: Convention::AccelForge,
+        objective,
+        clock_hz: None,
+    }
+}
+
+/// Fronts and near sets agree with the optima of single objectives, and with a search that leaves nothing out.
+fn sets(seed: u64) -> Result<(), TestCaseError> {
+    let (e, h, objective) = random_problem(seed);
+    let options = Options {
+        perfect: true,
+        ..Options::new(objective)
+    };
+    let case = case_of(&e, &h, objective);
+    let Ok(best) = solve(&case, &options) else {
+        return Ok(());
+    };
+    let value = |s: &Solution| match objective {
+        Objective::Latency => s.cycles,
+        Objective::Energy => s.energy,
+        Objective::Edp => s.energy * s.cycles,
+    };
+    let near = nearest(&case, 5, &options).unwrap();
+    let figures: Vec<f64> = near.iter().map(value).collect();
+    prop_assert!(figures.is_sorted(), "{figures:?} seed {seed}");
+    prop_assert!(
+        (figures[0] - value(&best)).abs() <= 1e-9 * figures[0],
+        "seed {seed}"
+    );
+    let trees: Vec<_> = near.iter().map(|s| &s.einsums[0].tree).collect();
+    for (i, tree) in trees.iter().enumerate() {
+        prop_assert!(!trees[..i].contains(tree), "one mapping twice, seed {seed}");
+    }
+    let front = front(&case, &options).unwrap();
+    prop_assert!(
+        front.is_sorted_by(|a, b| a.energy < b.energy && a.cycles > b.cycles),
+        "seed {seed}"
+    );
+    let least = front.iter().map(value).fold(f64::INFINITY, f64::min);
+    prop_assert!(
+        (least - value(&best)).abs() <= 1e-9 * least,
+        "{least} seed {seed}"
+    );
+    let all = solve(
+        &case,
+        &Options {
+            exhaustive: true,
+            ..options
+        },
+    )
+    .unwrap();
+    prop_assert!(
+        (value(&all) - value(&best)).abs() <= 1e-9 * value(&best),
+        "seed {seed}"
+    );
+    prop_assert!(
+        all.bounded == 0 || all.expanded >= best.expanded,
+        "seed {seed}"
+    );
+    Ok(())
 }
 
 proptest! {
@@ -468,14 +631,28 @@ proptest! {
     fn partial_tiles_equal_full_enumeration(seed in any::<u64>()) {
         compare(seed, false)?;
     }
+
+    #[test]
+    fn wider_spaces_are_never_worse(seed in any::<u64>()) {
+        monotone(seed)?;
+    }
+
+    #[test]
+    fn fronts_and_near_sets_agree_with_optima(seed in any::<u64>()) {
+        sets(seed)?;
+    }
 }
 
 #[test]
-fn most_random_problems_are_enumerated() {
-    let counts: Vec<u64> = (0..60).filter_map(|s| compare(s, true).ok()).collect();
-    assert!(
-        counts.iter().filter(|c| **c > 10).count() > 30,
-        "{counts:?}"
-    );
-    let _ = access_of;
+fn most_random_problems_are_enumerated_and_proven() {
+    for perfect in [true, false] {
+        let seen: Vec<(u64, bool)> = (0..60).filter_map(|s| compare(s, perfect).ok()).collect();
+        let enumerated = seen.iter().filter(|c| c.0 > 10).count();
+        let proven = seen.iter().filter(|c| c.0 > 10 && c.1).count();
+        assert!(enumerated > 30, "{seen:?}");
+        assert!(
+            10 * proven >= 9 * enumerated,
+            "{proven} of {enumerated} are proven"
+        );
+    }
 }

@@ -34,6 +34,7 @@ fn optimum(class: &str, file: &File, reference: &Reference) -> Case {
         objective: None,
         perfect: true,
         work: WORK,
+        exhaustive: false,
         convention: None,
     };
     let proof = match solve(case, &options) {

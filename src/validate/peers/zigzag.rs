@@ -1,6 +1,7 @@
 //! Layers that ZigZag mapped and evaluated: every figure that it recorded, layer by layer.
 
-use presil_mapper::interop::zigzag::{compare, read};
+use presil_mapper::interop::zigzag::{Difference, RecordedLayer, read};
+use rayon::prelude::*;
 
 use super::super::Case;
 use super::{Figure, File, compared, failed};
@@ -11,27 +12,25 @@ const TOLERANCE: f64 = 1e-9;
 
 /// The layers of a file.
 pub(super) fn cases(file: &File) -> Vec<Case> {
-    let fail = |reason: String| vec![failed(CLASS, &file.name, file, reason)];
-    let recorded = match read(&file.text) {
-        Ok(recorded) => recorded,
-        Err(error) => return fail(error.to_string()),
+    match read(&file.text) {
+        Ok(layers) => layers.par_iter().map(|l| case(file, l)).collect(),
+        Err(error) => vec![failed(CLASS, &file.name, file, error.to_string())],
+    }
+}
+
+fn case(file: &File, layer: &RecordedLayer) -> Case {
+    let stem = file.name.rsplit(['/', '\\']).next().unwrap_or(&file.name);
+    let name = format!("{} {}", stem.trim_end_matches(".json"), layer.case.name);
+    let figure = |d: Difference| Figure {
+        name: d.figure,
+        expected: d.expected,
+        got: d.got,
     };
-    let differences = match compare(&recorded, TOLERANCE) {
-        Ok(differences) => differences,
-        Err(error) => return fail(error.to_string()),
-    };
-    let layers = recorded.case.einsums.iter().zip(&recorded.figures);
-    let case = |(einsum, figures): (&presil_mapper::case::CaseEinsum, &Vec<_>)| {
-        let of_layer = differences.iter().filter(|d| d.layer == einsum.name);
-        let differences: Vec<Figure> = of_layer
-            .map(|d| Figure {
-                name: d.figure.clone(),
-                expected: d.expected,
-                got: d.got,
-            })
-            .collect();
-        let name = format!("{}: {}", recorded.case.name, einsum.name);
-        compared(CLASS, &name, file, figures.len(), &differences, 0)
-    };
-    layers.map(case).collect()
+    match layer.compare(TOLERANCE) {
+        Ok(differences) => {
+            let differences: Vec<Figure> = differences.into_iter().map(figure).collect();
+            compared(CLASS, &name, file, layer.figures.len(), &differences, 0)
+        }
+        Err(error) => failed(CLASS, &name, file, error.to_string()),
+    }
 }

@@ -39,11 +39,11 @@ pub(super) struct Window {
 impl Window {
     /// Distinct elements that `a x b` index pairs touch, gaps not counted. Trips may be fractions; whole ones count.
     pub(super) fn elements(&self, a: f64, b: f64) -> f64 {
-        let (a, b) = (a as i64, b as i64);
+        let (a, b) = (a as i128, b as i128);
         let shared = gcd(self.first, self.second).max(1);
-        let (step, reach) = ((self.first / shared) as i64, (self.second / shared) as i64);
-        let distinct = a * b - (b - step).max(0) * (a - reach);
-        distinct.min(self.extent as i64) as f64
+        let (step, reach) = (self.first / shared, self.second / shared);
+        let distinct = a * b - (b - i128::from(step)).max(0) * (a - i128::from(reach));
+        distinct.min(i128::from(self.extent)) as f64
     }
 }
 

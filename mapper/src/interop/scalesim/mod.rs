@@ -10,6 +10,10 @@
 //!
 //! Custom layouts, sparsity and Ramulator traces are refused: their figures have no closed forms.
 
+mod runs;
+
+pub use self::runs::{Comparison, Run, figures, read_runs};
+
 use thiserror::Error;
 
 use crate::conventions::scalesim::{Bandwidth, Dataflow, Layer, SystolicArray};
@@ -112,25 +116,19 @@ pub fn read_config(text: &str) -> Result<Config, ScaleSimFileError> {
         ini.number(presets, key, "KiB of an SRAM")
             .map(|kib| kib.saturating_mul(1024))
     };
-    let dataflow = ini.need(presets, "Dataflow", "ws, is or os")?;
+    let name = ini.need(presets, "Dataflow", "ws, is or os")?;
+    let dataflow = Dataflow::parse(name).ok_or_else(|| ScaleSimFileError::Value {
+        section: presets,
+        key: "Dataflow",
+        value: name.into(),
+        expected: "ws, is or os",
+    })?;
     Ok(Config {
         name: ini.get("general", "run_name").unwrap_or_default().into(),
         array: SystolicArray {
             rows: ini.number(presets, "ArrayHeight", "rows of the array")?,
             cols: ini.number(presets, "ArrayWidth", "columns of the array")?,
-            dataflow: match dataflow {
-                "ws" => Dataflow::WeightStationary,
-                "is" => Dataflow::InputStationary,
-                "os" => Dataflow::OutputStationary,
-                _ => {
-                    return Err(ScaleSimFileError::Value {
-                        section: presets,
-                        key: "Dataflow",
-                        value: dataflow.into(),
-                        expected: "ws, is or os",
-                    });
-                }
-            },
+            dataflow,
             input_sram: sram("IfmapSramSzkB")?,
             filter_sram: sram("FilterSramSzkB")?,
             output_sram: sram("OfmapSramSzkB")?,
@@ -293,6 +291,8 @@ pub fn read_topology(text: &str) -> Result<Vec<NamedLayer>, ScaleSimFileError> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     const CONFIG: &str = "\
