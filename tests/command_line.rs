@@ -241,13 +241,13 @@ fn what_ships_can_be_listed_and_shown() {
 
 #[test]
 fn the_schema_command_prints_what_is_committed() {
-    let printed = json(&["schema", "chip"]);
-    let committed = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/configs/schema/chip.schema.json"
-    ))
-    .unwrap();
-    assert_eq!(printed, serde_json::from_str::<Value>(&committed).unwrap());
+    for form in ["chip", "case"] {
+        let printed = json(&["schema", form]);
+        let root = env!("CARGO_MANIFEST_DIR");
+        let path = format!("{root}/configs/schema/{form}.schema.json");
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert_eq!(printed, serde_json::from_str::<Value>(&committed).unwrap());
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use presil::eval::{Asked, evaluate, load as load_cases};
 use presil::hwmodels::load;
 use presil::run::{Options, run};
 
@@ -25,6 +26,34 @@ fn the_chip_of_the_documentation_runs() {
     assert_eq!(chip.name, "tiny");
     let result = run(&Options::new("squeezenet1_0", path)).unwrap();
     assert!(result.phases[0].latency_s > 0.0);
+}
+
+#[test]
+fn the_case_of_the_documentation_costs_what_it_says() {
+    let page = read("docs/case-files.md");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gemm.toml");
+    std::fs::write(&path, block(&page, "toml")).unwrap();
+    let loaded = load_cases(&[path], None).unwrap().remove(0);
+    let report = evaluate(loaded.clone(), Asked::Own).unwrap();
+    let (energy, cycles) = report.totals(0).unwrap();
+    assert_eq!((energy, cycles), (446_824_448.0, 16_777_216.0));
+    assert!(page.contains("446,824,448 pJ") && page.contains("16,777,216 cycles"));
+    // The constraints that the page shows fit the convolution that ships.
+    let (_, constraint) = page.split_once("[[constraint]]").unwrap();
+    let constraint = constraint
+        .split_once("```")
+        .unwrap()
+        .0
+        .replace("k = 4", "m = 4");
+    let conv = read("configs/cases/conv-eyeriss-like.toml");
+    let conv = format!("{conv}\n[[constraint]]{constraint}");
+    let case = presil::mapper::case::read::read("conv", &conv, None).unwrap();
+    let levels = &case.einsums[0].constraints.levels;
+    assert_eq!(
+        (levels.len(), levels[1].trips.len(), levels[1].order.len()),
+        (2, 1, 2)
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod cases;
 mod command_line;
 mod documentation;
 mod sanity;

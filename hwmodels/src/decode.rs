@@ -1,6 +1,6 @@
 //! From the items of a document to typed values, all problems at once.
 //!
-//! [`Decode`] is what a field of a chip file can be: it reads an item or says what is wrong with it, and it
+//! [`Decode`] is what a field of a chip file (or of another file form) can be: it reads an item or says what is wrong with it, and it
 //! describes itself as JSON Schema. `spec_tables!` declares a struct once and gives it both: a key for each
 //! field, an error with the nearest name for every other key, and a schema from the fields' documentation.
 
@@ -29,7 +29,7 @@ pub trait Decode: Sized {
 }
 
 /// Records that an item is not what it should be.
-fn wrong(item: &Item, problems: &mut Problems, expected: &str) {
+pub fn wrong(item: &Item, problems: &mut Problems, expected: &str) {
     problems.add(
         &item.place,
         Diagnostic::new(format!("expected {expected}, found {}", item.noun())),
@@ -100,7 +100,9 @@ pub fn expect_table(item: &Item, problems: &mut Problems, noun: &str) -> bool {
     is
 }
 
-/// Declares tables of the chip file: struct, reader and schema. See the module's documentation.
+/// Declares tables of a file form: struct, reader and schema. See the module's documentation. A crate that uses it
+/// depends on `schemars` and `serde_json`.
+#[macro_export]
 macro_rules! spec_tables {
     ($($(#[doc = $doc:literal])* pub struct $name:ident { $($(#[doc = $fdoc:literal])* pub $field:ident: $ty:ty,)* })*) => {$(
         $(#[doc = $doc])*
@@ -155,7 +157,7 @@ macro_rules! spec_tables {
         }
     )*};
 }
-pub(crate) use spec_tables;
+pub use spec_tables;
 
 /// Documentation lines as one paragraph.
 pub fn prose(lines: &str) -> String {
@@ -484,6 +486,7 @@ impl<T: Decode + Clone + PartialOrd> Decode for Sourced<T> {
 }
 
 /// Gives a closed set of names its reader and schema.
+#[macro_export]
 macro_rules! decode_names {
     ($($ty:ty: $noun:literal [$($name:literal => $value:expr),+ $(,)?]),* $(,)?) => {$(
         impl $crate::decode::Decode for $ty {
@@ -496,7 +499,7 @@ macro_rules! decode_names {
         }
     )*};
 }
-pub(crate) use decode_names;
+pub use decode_names;
 
 /// Reads a name of a closed set.
 pub fn one_of<T: Clone>(
@@ -533,7 +536,7 @@ decode_names! {
     ],
 }
 
-/// The JSON Schema of a table of the chip file.
+/// The JSON Schema of the outermost table of a file form.
 pub fn root_schema<T: JsonSchema>() -> serde_json::Value {
     let generator = schemars::generate::SchemaSettings::draft07().into_generator();
     generator.into_root_schema_for::<T>().to_value()

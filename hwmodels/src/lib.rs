@@ -12,6 +12,7 @@
 //!
 //! - [`chip`]: the noun; [`sourced`]: constants with provenance;
 //! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
+//! - [`json`]: JSON texts as the same trees of items, for file forms that are written by programs too;
 //! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
 //! - [`technology`]: energy, area and leakage of SRAM, MACs, lane primitives, wires and DRAM over nodes.
 //!
@@ -20,6 +21,7 @@
 pub mod chip;
 pub mod decode;
 pub mod document;
+pub mod json;
 pub mod library;
 pub mod load;
 pub mod overrides;

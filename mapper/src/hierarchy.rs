@@ -124,6 +124,8 @@ pub struct MemoryLevel {
     pub final_bits: Option<f64>,
     /// Elements that one access moves together.
     pub block: u64,
+    /// Instances that share one physical array: an access of all of them together is paid once (1: none share).
+    pub cluster: u64,
     /// Picojoules of reading a bit.
     pub read_energy: f64,
     /// Picojoules of writing a bit from above.
@@ -157,6 +159,7 @@ impl MemoryLevel {
             bits: vec![bits; operands],
             final_bits: None,
             block: 1,
+            cluster: 1,
             read_energy: 0.0,
             write_energy: 0.0,
             update_energy: 0.0,
@@ -181,6 +184,10 @@ pub struct Axis {
     /// Operands of which one read of the parent serves all instances that need the same; of the output: whose
     /// partial sums are added on the way up.
     pub shares: Mask,
+    /// Operands of which one read of the parent also serves what the tiles of several instances have in common
+    /// (halos of neighbours), whatever loop lies along the axis; of the output: whose common elements are added on
+    /// the way up. Only [`crate::conventions::Convention::Physical`] knows it.
+    pub shares_overlap: Mask,
     /// Operands that must be the same for all instances: only loops that do not index them may lie along it.
     pub must_share: Mask,
     /// Dimensions that may be laid along it.
@@ -198,6 +205,9 @@ pub struct FanoutLevel {
     pub name: String,
     /// Its axes.
     pub axes: Vec<Axis>,
+    /// Picojoules of moving a bit between the level above and one instance; one that serves several pays once for
+    /// each.
+    pub hop_energy: f64,
 }
 
 /// Compute units, the innermost level.

@@ -8,8 +8,12 @@
 //!   capacity is left;
 //! - [`mapping`]: a LoopTree: storage nodes, temporal and spatial loops;
 //! - [`analysis`]: exact counts of a mapping (convention `physical`); `oracle` (in the tests): the same by brute force;
+//! - [`hierarchy`], [`looptree`], [`conventions`]: the neutral ground on which mappings are told as each tool counts
+//!   them; [`convert`]: a problem's mapping there;
 //! - [`cost`]: time and energy from counts;
 //! - [`search`]: the best mapping of a problem;
+//! - [`hierarchy`], [`looptree`], [`conventions`], [`case`](mod@case): one path of levels, mappings on it, what they cost as each
+//!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
@@ -19,6 +23,7 @@
 pub mod analysis;
 pub mod case;
 pub mod conventions;
+pub mod convert;
 pub mod cost;
 pub mod formats;
 pub mod hierarchy;

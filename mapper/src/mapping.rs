@@ -462,9 +462,7 @@ impl Footprint {
         };
         let tiles = self.nest.tiles(problem.einsum, store.above);
         let elements = self.patterns[operand.index()].tile_elements(&tiles);
-        let partial = operand == Operand::Output
-            && order > 0
-            && self.nest.holds_partial(problem.einsum, order);
+        let partial = operand == Operand::Output && order > 0 && self.nest.holds_partial(order);
         let width = if partial {
             problem.accumulate.bits() as f64
         } else {

@@ -3,7 +3,9 @@
 //! Exit codes: 0 done, 2 bad input (with a diagnostic), 1 anything else.
 
 mod chips;
+mod eval;
 mod import;
+mod map;
 mod models;
 mod run;
 mod schema;
@@ -26,6 +28,10 @@ struct Cli {
 enum Command {
     /// Latency, energy and bottleneck of a model on a chip, per layer, with a report.
     Run(Box<run::Args>),
+    /// The best mapping of a case, proven, as a loop nest.
+    Map(map::Args),
+    /// What a given mapping costs: accesses, energy and cycles, as presil and other tools count them.
+    Eval(eval::Args),
     /// What a model file contains: ops, MACs, parameters, bytes.
     Import(import::Args),
     /// The models that ship.
@@ -64,6 +70,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::main(&args),
+        Command::Map(args) => map::main(&args),
+        Command::Eval(args) => eval::main(&args),
         Command::Import(args) => import::main(&args),
         Command::Models(args) => models::main(&args),
         Command::Chips(args) => chips::main(&args),

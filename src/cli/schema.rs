@@ -16,11 +16,14 @@ pub struct Args {
 enum Form {
     /// Chip files.
     Chip,
+    /// Case files: einsums, a machine, constraints and a mapping.
+    Case,
 }
 
 /// Runs the command.
 pub fn main(args: &Args) -> Result<(), Failure> {
     match args.form {
         Form::Chip => super::print_json(&presil::hwmodels::schema::chip()),
+        Form::Case => super::print_json(&presil::mapper::case::schema::case()),
     }
 }

@@ -1,16 +1,15 @@
 //! Words that cross between each storage node and the next one inside it.
+//!
+//! This is the one core of the analysis: it knows the einsum and the flattened nest, and neither chip nor problem.
 
-use presil_hwmodels::{NodeId, Operand, Overlap};
-use presil_numerics::ids::Id;
-use presil_workloads::{Access, DimId, Domain, Einsum};
+use presil_workloads::{Access, Domain, Einsum};
 
 use super::bounds::touched_by;
 use super::flow::{Flow, Retain, Role};
-use super::nest::{Nest, access, scatters};
+use super::nest::{Nest, Store};
 use super::pattern::Pattern;
 use super::region::Region;
-use crate::cost::MemoryCount;
-use crate::problem::Problem;
+use crate::hierarchy::{access_of, operand_count};
 
 /// Expected over possible groups of a ragged operand.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +41,17 @@ pub(crate) fn ragged_scale(einsum: &Einsum, access: &Access) -> Scale {
     }
 }
 
-/// Traffic between a storage node and the next one of the operand inside it.
+/// Traffic between a storage node and the next one of the operand inside it. Levels are places on the path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Edge {
-    pub(crate) operand: Operand,
-    pub(crate) parent: NodeId,
+    pub(crate) operand: usize,
+    /// Whether the operand is the output.
+    pub(crate) output: bool,
+    pub(crate) parent: usize,
     /// Loops above the parent.
     pub(crate) from: usize,
     /// None: the compute.
-    pub(crate) child: Option<NodeId>,
+    pub(crate) child: Option<usize>,
     /// Loops above the child.
     pub(crate) to: usize,
     /// Elements that enter the child's instances (or the compute), or leave them: `D`.
@@ -71,33 +72,37 @@ pub(crate) struct Edge {
     pub(crate) child_share: f64,
 }
 
-/// What the analysis of any mapping of a problem needs to know of its einsum.
+/// What the analysis of any mapping needs to know of its einsum.
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
-    pub(crate) patterns: [Pattern; 3],
+    /// Of each operand.
+    pub(crate) patterns: Vec<Pattern>,
     /// Of the iterations themselves.
     everything: Pattern,
     region: Option<Region>,
     sizes: Vec<u64>,
-    touched: [u128; 3],
-    scales: [Scale; 3],
+    /// Distinct elements of the output.
+    outputs: u128,
+    scales: Vec<Scale>,
 }
 
 impl Prepared {
     pub(crate) fn new(einsum: &Einsum) -> Self {
         let region = Region::of(einsum);
-        let patterns = Operand::ALL.map(|o| Pattern::of(einsum, access(einsum, o), region));
-        let touched = Operand::ALL.map(|o| touched_by(einsum, o, &patterns[o.index()]));
-        let scales =
-            Operand::ALL.map(|o| access(einsum, o).map_or(Scale(1.0), |a| ragged_scale(einsum, a)));
-        let sizes = einsum.dims.iter().map(|d| d.size).collect();
+        let operands = || (0..operand_count(einsum)).map(|o| access_of(einsum, o));
+        let patterns: Vec<Pattern> = operands()
+            .map(|a| Pattern::of(einsum, Some(a), region))
+            .collect();
+        let outputs = patterns
+            .last()
+            .map_or(0, |p| touched_by(einsum, &einsum.output, p));
         Self {
             everything: Pattern::of(einsum, None, region),
             patterns,
             region,
-            sizes,
-            touched,
-            scales,
+            sizes: einsum.dims.iter().map(|d| d.size).collect(),
+            outputs,
+            scales: operands().map(|a| ragged_scale(einsum, a)).collect(),
         }
     }
 }
@@ -108,6 +113,7 @@ pub(crate) struct Counts<'a> {
     /// Temporal iterations in which at least one compute instance works.
     pub(crate) iterations: u128,
     pub(crate) prepared: &'a Prepared,
+    einsum: &'a Einsum,
     nest: &'a Nest,
     /// The flow of each edge.
     flows: Vec<Flow<'a>>,
@@ -115,9 +121,9 @@ pub(crate) struct Counts<'a> {
 
 impl<'a> Counts<'a> {
     /// Counts the traffic of a nest.
-    pub(crate) fn new(problem: &Problem, prepared: &'a Prepared, nest: &'a Nest) -> Self {
+    pub(crate) fn new(einsum: &'a Einsum, prepared: &'a Prepared, nest: &'a Nest) -> Self {
         let ones = vec![1; prepared.sizes.len()];
-        let all = Flow::new(
+        let all = Flow::unsummed(
             &prepared.everything,
             &prepared.sizes,
             ones,
@@ -125,105 +131,111 @@ impl<'a> Counts<'a> {
             Retain::Nothing,
         );
         let iterations = all.entering_with(|_| Role::Merged);
+        let stores = nest.chains.iter().map(Vec::len).sum();
         let mut counts = Self {
-            edges: Vec::with_capacity(9),
+            edges: Vec::with_capacity(stores),
             iterations,
             prepared,
+            einsum,
             nest,
-            flows: Vec::with_capacity(9),
+            flows: Vec::with_capacity(stores),
         };
-        for operand in Operand::ALL {
-            counts.operand(problem, operand);
+        for (operand, chain) in nest.chains.iter().enumerate() {
+            counts.operand(operand, chain);
         }
         counts
     }
 
-    fn operand(&mut self, problem: &Problem, operand: Operand) {
-        let chain = &self.nest.chains[operand.index()];
-        let einsum = problem.einsum;
-        let touched = self.prepared.touched[operand.index()];
+    fn operand(&mut self, operand: usize, chain: &'a [Store]) {
+        let output = operand == self.nest.output();
         // Entries of the parent's buffer that started without a value.
-        let mut fresh = touched;
+        let mut fresh = self.prepared.outputs;
         for (order, parent) in chain.iter().enumerate() {
             let next = chain.get(order + 1);
             let mut edge = Edge {
                 operand,
-                parent: parent.memory,
+                output,
+                parent: parent.level,
                 from: parent.above,
-                child: next.map(|s| s.memory),
+                child: next.map(|s| s.level),
                 to: next.map_or(self.nest.loops.len(), |s| s.above),
                 entering: 0,
                 served: 0,
                 again: 0,
                 returned: 0,
                 finals: 0,
-                child_partial: operand == Operand::Output
-                    && self.nest.holds_partial(einsum, order + 1),
+                child_partial: output && self.nest.holds_partial(order + 1),
                 parent_share: 1.0,
                 child_share: 1.0,
             };
-            let between = |i: usize| i >= edge.from;
-            let flow = self.flow(problem, &edge);
+            let flow = self.flow(&edge, next);
             edge.entering = self.scale(operand, flow.entering_all());
-            let merged = |i: usize| {
-                if between(i) && self.merges(einsum, operand, i) {
-                    Role::Merged
-                } else {
-                    Role::Space
-                }
-            };
-            edge.served = self.scale(operand, flow.entering_with(merged));
-            let shared = |from: usize, to: usize| {
-                (from..to).any(|i| {
-                    let l = &self.nest.loops[i];
-                    l.network.is_some()
-                        && scatters(einsum, l.dim)
-                        && !(between(i) && self.merges(einsum, operand, i))
-                })
-            };
-            if operand == Operand::Output {
-                edge.again = edge.served.saturating_sub(fresh);
-                edge.returned = if shared(edge.from, edge.to) {
-                    0
-                } else {
-                    edge.again
-                };
-                edge.finals = if shared(0, edge.to) {
-                    0
-                } else {
-                    touched.min(edge.served)
-                };
+            edge.served = self.scale(operand, flow.entering_with(|i| self.merged(&edge, i)));
+            if output {
+                self.sums(&mut edge, fresh);
                 fresh = edge.entering.saturating_sub(edge.returned);
             }
-            let fixed = |i: usize| Role::Fixed(self.busiest(i));
-            let share = |some: u128, all: u128, to: usize| {
-                let instances: f64 = self
-                    .spatial(0, to)
-                    .map(|i| self.nest.loops[i].trips as f64)
-                    .product();
-                if all == 0 {
-                    1.0
-                } else {
-                    (some as f64 / all as f64).max(1.0 / instances)
-                }
-            };
-            if self.spatial(0, edge.from).next().is_some() {
-                let one = flow.entering_with(|i| if between(i) { merged(i) } else { fixed(i) });
-                let one = self.scale(operand, one);
-                edge.parent_share = share(one, edge.served, edge.from);
-            }
-            if edge.child.is_some() && self.spatial(0, edge.to).next().is_some() {
-                let one = self.scale(operand, flow.entering_with(fixed));
-                edge.child_share = share(one, edge.entering, edge.to);
-            }
+            self.shares(&mut edge, &flow);
             self.edges.push(edge);
             self.flows.push(flow);
+        }
+    }
+
+    /// What is added to, comes back and is final of the outputs that arrive.
+    fn sums(&self, edge: &mut Edge, fresh: u128) {
+        let apart = |from: usize| {
+            self.spatial(from, edge.to)
+                .any(|i| self.nest.loops[i].scatters && self.merged(edge, i) == Role::Space)
+        };
+        let (added_above, never_final) = (apart(edge.from), apart(0));
+        edge.again = edge.served.saturating_sub(fresh);
+        edge.returned = if added_above { 0 } else { edge.again };
+        edge.finals = if never_final {
+            0
+        } else {
+            self.prepared.outputs.min(edge.served)
+        };
+    }
+
+    /// Shares of the busiest instances.
+    fn shares(&self, edge: &mut Edge, flow: &Flow) {
+        let fixed = |i: usize| Role::Fixed(self.busiest(i));
+        let share = |some: u128, all: u128, above: usize| {
+            if all == 0 {
+                1.0
+            } else {
+                (some as f64 / all as f64).max(1.0 / self.nest.instances(above) as f64)
+            }
+        };
+        if self.spatial(0, edge.from).next().is_some() {
+            let one = flow.entering_with(|i| {
+                if i < edge.from {
+                    fixed(i)
+                } else {
+                    self.merged(edge, i)
+                }
+            });
+            let one = self.scale(edge.operand, one);
+            edge.parent_share = share(one, edge.served, edge.from);
+        }
+        if edge.child.is_some() && self.spatial(0, edge.to).next().is_some() {
+            let one = self.scale(edge.operand, flow.entering_with(fixed));
+            edge.child_share = share(one, edge.entering, edge.to);
         }
     }
 
     /// Indices of spatial loops.
     fn spatial(&self, from: usize, to: usize) -> impl Iterator<Item = usize> + use<'_> {
         (from..to).filter(|i| self.nest.loops[*i].network.is_some())
+    }
+
+    /// What a spatial loop is to the parent of an edge.
+    fn merged(&self, edge: &Edge, i: usize) -> Role {
+        if i >= edge.from && self.nest.loops[i].serves(edge.operand) {
+            Role::Merged
+        } else {
+            Role::Space
+        }
     }
 
     /// The iteration of a spatial loop whose instance has most work: the first; the last for causal queries.
@@ -235,155 +247,51 @@ impl<'a> Counts<'a> {
         }
     }
 
-    /// Whether one word serves all iterations of a spatial loop.
-    fn merges(&self, einsum: &Einsum, operand: Operand, i: usize) -> bool {
-        let l = &self.nest.loops[i];
-        let named = access(einsum, operand).is_some_and(|a| Einsum::names(a, DimId::new(l.dim)));
-        !named
-            && l.network.is_some_and(|n| {
-                if operand == Operand::Output {
-                    n.reduces
-                } else {
-                    n.multicast.has(operand)
-                }
-            })
-    }
-
     /// The flow into the child of an edge.
-    fn flow(&self, problem: &Problem, edge: &Edge) -> Flow<'a> {
-        let retain = match edge.child.and_then(|c| problem.chip.nodes[c].memory()) {
+    fn flow(&self, edge: &Edge, child: Option<&Store>) -> Flow<'a> {
+        let retain = match child {
             None => Retain::Nothing,
-            Some(m) if m.overlap == Overlap::Refetch && edge.operand != Operand::Output => {
-                Retain::Refetch
-            }
+            Some(c) if c.refetches && !edge.output => Retain::Refetch,
             Some(_) => Retain::Keep,
         };
-        let tiles = self.nest.tiles(problem.einsum, edge.to);
-        let pattern = &self.prepared.patterns[edge.operand.index()];
         Flow::new(
-            pattern,
+            &self.prepared.patterns[edge.operand],
             &self.prepared.sizes,
-            tiles,
+            self.nest.tiles(self.einsum, edge.to),
             &self.nest.loops[..edge.to],
             retain,
         )
     }
 
-    fn scale(&self, operand: Operand, count: u128) -> u128 {
-        self.prepared.scales[operand.index()].apply(count)
+    fn scale(&self, operand: usize, count: u128) -> u128 {
+        self.prepared.scales[operand].apply(count)
     }
 
-    /// Reads and writes of each memory.
-    pub(crate) fn by_memory(&self, problem: &Problem) -> Vec<MemoryCount> {
-        let mut counts: Vec<MemoryCount> = Vec::with_capacity(self.edges.len());
-        for edge in &self.edges {
-            for access in edge.accesses(problem) {
-                let found = counts
-                    .iter_mut()
-                    .find(|c| c.memory == access.memory && c.operand == edge.operand);
-                match found {
-                    Some(c) => {
-                        c.reads += access.reads;
-                        c.writes += access.writes;
-                        c.read_bits += access.read_bits;
-                        c.write_bits += access.write_bits;
+    /// Elements of an operand that cross the fanout at a level, once for each instance reached, by edge; old
+    /// values that go down are not among them.
+    pub(crate) fn across(&self, level: usize) -> impl Iterator<Item = (&Edge, u128)> {
+        let edges = self.edges.iter().zip(&self.flows);
+        edges
+            .filter(move |(e, _)| level >= e.parent && e.child.is_none_or(|c| level <= c))
+            .map(move |(edge, flow)| {
+                let below = |i: usize| {
+                    let network = self.nest.loops[i].network;
+                    network.is_some_and(|n| n.level > level)
+                };
+                let words = flow.entering_with(|i| {
+                    if below(i) {
+                        self.merged(edge, i)
+                    } else {
+                        Role::Space
                     }
-                    None => counts.push(access),
-                }
-            }
-        }
-        counts
+                });
+                (edge, self.scale(edge.operand, words))
+            })
     }
 
-    /// Bits that cross the fanout at a place of the path, in both directions, once for each instance reached.
-    pub(crate) fn hop_bits(&self, problem: &Problem, place: usize) -> f64 {
-        let place_of = |n: NodeId| {
-            problem
-                .path
-                .iter()
-                .position(|p| *p == n)
-                .unwrap_or(usize::MAX)
-        };
-        let mut bits = 0.0;
-        for (edge, flow) in self.edges.iter().zip(&self.flows) {
-            if place < place_of(edge.parent) || edge.child.is_some_and(|c| place > place_of(c)) {
-                continue;
-            }
-            let below = |i: usize| {
-                self.nest.loops[i]
-                    .network
-                    .is_some_and(|n| place_of(n.fanout) > place)
-            };
-            let role = |i: usize| {
-                let merged =
-                    i >= edge.from && below(i) && self.merges(problem.einsum, edge.operand, i);
-                if merged { Role::Merged } else { Role::Space }
-            };
-            let words = self.scale(edge.operand, flow.entering_with(role));
-            bits += if edge.operand == Operand::Output {
-                let finals = if words == edge.served { edge.finals } else { 0 };
-                finals as f64 * problem.bits[2]
-                    + (words - finals + edge.returned) as f64 * problem.accumulate.bits() as f64
-            } else {
-                words as f64 * problem.bits[edge.operand.index()]
-            };
-        }
-        bits
-    }
-}
-
-impl Edge {
-    /// Accesses of the parent, then of the child if it is a memory.
-    pub(crate) fn accesses(&self, problem: &Problem) -> Vec<MemoryCount> {
-        let count = |memory, reads: u128, writes: u128, read_bits, write_bits| MemoryCount {
-            memory,
-            operand: self.operand,
-            reads,
-            writes,
-            read_bits,
-            write_bits,
-        };
-        let width = problem.bits[self.operand.index()];
-        let mut accesses = Vec::with_capacity(2);
-        if self.operand == Operand::Output {
-            let wide = problem.accumulate.bits() as f64;
-            let written = self.finals as f64 * width + (self.served - self.finals) as f64 * wide;
-            accesses.push(count(
-                self.parent,
-                self.again,
-                self.served,
-                self.again as f64 * wide,
-                written,
-            ));
-            if let Some(child) = self.child {
-                let held = if self.child_partial { wide } else { width };
-                let drained = self.entering as f64 * held;
-                accesses.push(count(
-                    child,
-                    self.entering,
-                    self.returned,
-                    drained,
-                    self.returned as f64 * wide,
-                ));
-            }
-        } else {
-            accesses.push(count(
-                self.parent,
-                self.served,
-                0,
-                self.served as f64 * width,
-                0.0,
-            ));
-            if let Some(child) = self.child {
-                accesses.push(count(
-                    child,
-                    0,
-                    self.entering,
-                    0.0,
-                    self.entering as f64 * width,
-                ));
-            }
-        }
-        accesses
+    /// Elements of a full tile that a buffer under the first `above` loops keeps.
+    pub(crate) fn tile_elements(&self, operand: usize, above: usize) -> u128 {
+        let tiles = self.nest.tiles(self.einsum, above);
+        self.prepared.patterns[operand].tile_elements(&tiles)
     }
 }

@@ -22,10 +22,12 @@
 //! others walk their own states.
 //!
 //! Spatial loops are instances: each has states of its own, and the sums run over instances. Instances that one
-//! transfer serves (multicast; reduced outputs) are merged: seen from above they are one buffer that holds the
-//! union of their tiles, and has work when one of them has.
+//! transfer serves (multicast; reduced outputs; shared overlap) are merged: seen from above they are one buffer
+//! that holds the union of their tiles, and has work when one of them has.
 
 use std::borrow::Cow;
+
+use smallvec::{SmallVec, smallvec};
 
 use super::digits::Digits;
 use super::nest::Loop;
@@ -41,7 +43,7 @@ pub(crate) enum Role {
     Time,
     /// Iterations are buffers of their own.
     Space,
-    /// Iterations are one buffer; the operand does not have the dimension.
+    /// Iterations are one buffer, which holds the union of their tiles.
     Merged,
     /// Only the iteration of this digit is looked at.
     Fixed(u64),
@@ -61,11 +63,27 @@ pub(crate) enum Retain {
 /// Sums of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Profile {
-    pub(crate) reset: Vec<u128>,
-    pub(crate) step: Vec<u128>,
+    pub(crate) reset: SmallVec<[u128; 6]>,
+    pub(crate) step: SmallVec<[u128; 6]>,
 }
 
 impl Profile {
+    /// No sums yet, of a group of so many temporal loops.
+    pub(crate) fn zero(loops: usize) -> Self {
+        Self {
+            reset: smallvec![0; loops + 1],
+            step: smallvec![0; loops],
+        }
+    }
+
+    /// Of states that nothing is carried between: their tiles.
+    fn total(tiles: u128) -> Self {
+        Self {
+            reset: smallvec![tiles],
+            step: SmallVec::new(),
+        }
+    }
+
     /// Adds the sums of other states, so many times.
     pub(crate) fn add(&mut self, other: &Self, times: u64) {
         let times = u128::from(times);
@@ -90,9 +108,12 @@ pub(crate) struct Flow<'a> {
     /// Loops above the buffers.
     pub(crate) loops: &'a [Loop],
     pub(crate) retain: Retain,
-    /// Sums of each group with all instances apart.
+    /// Sums of each group with all instances apart; empty if nobody asks for them.
     apart: Vec<Profile>,
 }
+
+/// Roles of the loops above some buffers.
+type Roles = SmallVec<[Role; 12]>;
 
 impl<'a> Flow<'a> {
     /// The flow into buffers under some loops.
@@ -103,28 +124,37 @@ impl<'a> Flow<'a> {
         loops: &'a [Loop],
         retain: Retain,
     ) -> Self {
-        let mut flow = Self {
+        let mut flow = Self::unsummed(pattern, sizes, tiles, loops, retain);
+        let roles = flow.roles(|_| Role::Space);
+        let groups = pattern.groups.iter();
+        flow.apart = groups.map(|g| profile(g, &flow, &roles)).collect();
+        flow
+    }
+
+    /// The same, of which nobody asks for the sums of single instances.
+    pub(crate) fn unsummed(
+        pattern: &'a Pattern,
+        sizes: &'a [u64],
+        tiles: Vec<u64>,
+        loops: &'a [Loop],
+        retain: Retain,
+    ) -> Self {
+        Self {
             pattern,
             sizes,
             tiles,
             loops,
             retain,
             apart: Vec::new(),
+        }
+    }
+
+    fn roles(&self, spatial: impl Fn(usize) -> Role) -> Roles {
+        let role = |(i, l): (usize, &Loop)| match l.network {
+            Some(_) => spatial(i),
+            None => Role::Time,
         };
-        let role = |l: &Loop| {
-            if l.network.is_some() {
-                Role::Space
-            } else {
-                Role::Time
-            }
-        };
-        let roles: Vec<Role> = loops.iter().map(role).collect();
-        flow.apart = pattern
-            .groups
-            .iter()
-            .map(|g| profile(g, &flow, &roles))
-            .collect();
-        flow
+        self.loops.iter().enumerate().map(role).collect()
     }
 
     /// Elements that enter, over all instances.
@@ -134,30 +164,16 @@ impl<'a> Flow<'a> {
 
     /// Elements that enter, over all buffers that the roles of spatial loops leave apart.
     pub(crate) fn entering_with(&self, spatial: impl Fn(usize) -> Role) -> u128 {
-        let role = |(i, l): (usize, &Loop)| {
-            if l.network.is_some() {
-                spatial(i)
-            } else {
-                Role::Time
-            }
-        };
-        let roles: Vec<Role> = self.loops.iter().enumerate().map(role).collect();
+        let roles = self.roles(spatial);
         let changed = |g: &Group| {
-            let mut own = self
-                .loops
-                .iter()
-                .zip(&roles)
-                .filter(|(l, _)| g.dims.contains(&l.dim));
-            own.any(|(_, r)| matches!(r, Role::Merged | Role::Fixed(_)))
+            let mut own = self.loops.iter().zip(&roles);
+            own.any(|(l, r)| matches!(r, Role::Merged | Role::Fixed(_)) && g.dims.contains(&l.dim))
         };
-        let groups = self.pattern.groups.iter().zip(&self.apart);
+        let groups = self.pattern.groups.iter().enumerate();
         let profiles: Vec<Cow<Profile>> = groups
-            .map(|(g, apart)| {
-                if changed(g) {
-                    Cow::Owned(profile(g, self, &roles))
-                } else {
-                    Cow::Borrowed(apart)
-                }
+            .map(|(i, g)| match self.apart.get(i) {
+                Some(apart) if !changed(g) => Cow::Borrowed(apart),
+                _ => Cow::Owned(profile(g, self, &roles)),
             })
             .collect();
         self.combine(&profiles)
@@ -175,7 +191,7 @@ impl<'a> Flow<'a> {
             return visits;
         }
         let groups = &self.pattern.groups;
-        let mut outside = vec![0usize; profiles.len()];
+        let mut outside: SmallVec<[usize; 8]> = smallvec![0; profiles.len()];
         let mut kept = 0;
         for l in self.loops.iter().filter(|l| l.network.is_none()) {
             let Some(g) = groups.iter().position(|g| g.dims.contains(&l.dim)) else {
@@ -197,35 +213,28 @@ impl<'a> Flow<'a> {
 }
 
 fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
-    let Flow {
-        sizes,
-        tiles,
-        retain,
-        ..
-    } = flow;
-    let (sizes, retain) = (*sizes, *retain);
-    let own: Vec<(Loop, Role)> = flow
-        .loops
-        .iter()
-        .zip(roles)
+    let (sizes, tiles, retain) = (flow.sizes, &flow.tiles[..], flow.retain);
+    let own = flow.loops.iter().zip(roles);
+    let mut own: SmallVec<[(Loop, Role); 8]> = own
         .filter(|(l, _)| g.dims.contains(&l.dim))
         .map(|(l, r)| (*l, *r))
         .collect();
-    let total = |sum: u128| Profile {
-        reset: vec![sum],
-        step: vec![],
-    };
+    let merges = own.iter().any(|(_, r)| *r == Role::Merged);
     match &g.shape {
-        Shape::Free => closed(
-            &Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own),
-            false,
-        ),
-        Shape::Plain => closed(&Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own), true),
-        Shape::Affine(rank) if retain == Retain::Nothing => {
-            total(window_points(g, rank, sizes, &own))
+        Shape::Free | Shape::Plain => {
+            let digits = Digits::new(sizes[g.dims[0]], tiles[g.dims[0]], &own);
+            closed(&digits, g.shape == Shape::Plain, retain)
         }
-        Shape::Plane { region, .. } if retain == Retain::Nothing => {
-            total(plane::compute(*region, sizes, &own))
+        Shape::Affine(rank) if retain == Retain::Nothing && !merges => {
+            Profile::total(window_points(g, rank, sizes, &own))
+        }
+        Shape::Plane { region, a, b } if retain == Retain::Nothing => {
+            // Points that differ in a dimension of the operand have nothing in common.
+            let has = |dim: usize| (*a && dim == region.a) || (*b && dim == region.b);
+            own.iter_mut()
+                .filter(|(l, r)| *r == Role::Merged && has(l.dim))
+                .for_each(|(_, r)| *r = Role::Space);
+            Profile::total(plane::compute(*region, sizes, &own))
         }
         Shape::Plane { region, .. } => plane::buffer(g, *region, sizes, tiles, &own, retain),
         Shape::Affine(_) | Shape::Any { .. } => walk(g, sizes, tiles, &own, retain),
@@ -277,19 +286,30 @@ fn window_points(g: &Group, rank: &Rank, sizes: &[u64], own: &[(Loop, Role)]) ->
     }
 }
 
-/// Closed form of one dimension: tiles of a plain one are equal or disjoint, an absent one is the unit.
-fn closed(digits: &Digits, plain: bool) -> Profile {
+/// Closed form of one dimension: tiles of a plain one (and unions of merged ones) are equal or disjoint, an absent
+/// one is the unit.
+fn closed(digits: &Digits, plain: bool, retain: Retain) -> Profile {
     let count = digits.inner_loops();
-    if plain {
-        let reset = (0..=count).map(|k| digits.single_states(k)).collect();
-        return Profile {
-            reset,
-            step: vec![0; count],
-        };
+    let sum = |k: usize| {
+        if plain {
+            digits.single_states(k)
+        } else {
+            digits.prefixes(k)
+        }
+    };
+    if retain == Retain::Nothing {
+        return Profile::total(sum(count));
     }
-    let reset: Vec<u128> = (0..=count).map(|k| digits.prefixes(k)).collect();
-    let step = reset.windows(2).map(|w| w[1] - w[0]).collect();
-    Profile { reset, step }
+    let mut profile = Profile::zero(count);
+    for (k, reset) in profile.reset.iter_mut().enumerate() {
+        *reset = sum(k);
+    }
+    if !plain {
+        for k in 0..count {
+            profile.step[k] = profile.reset[k + 1] - profile.reset[k];
+        }
+    }
+    profile
 }
 
 /// Elements of a next tile that are there already.
@@ -305,36 +325,77 @@ pub(crate) fn overlap(x: &Set, y: &Set, retain: Retain) -> u128 {
 
 /// An odometer over some loops of the group.
 pub(crate) struct Odometer {
-    loops: Vec<(usize, i64, u64)>,
-    at: Vec<u64>,
+    loops: SmallVec<[(usize, i64, u64); 6]>,
+    at: SmallVec<[u64; 6]>,
 }
 
 impl Odometer {
     /// The loops of a role, all at their first iteration.
     pub(crate) fn new(own: &[(Loop, Role)], role: Role) -> Self {
-        let loops: Vec<_> = own
+        let loops: SmallVec<_> = own
             .iter()
             .filter(|(_, r)| *r == role)
             .map(|(l, _)| (l.dim, l.tile as i64, l.trips))
             .collect();
         Self {
-            at: vec![0; loops.len()],
+            at: smallvec![0; loops.len()],
             loops,
         }
     }
 
     /// Advances, moving the start of tiles; false after the last.
     pub(crate) fn next(&mut self, start: &mut [i64]) -> bool {
+        self.step(start).is_some()
+    }
+
+    /// Advances, and tells the outermost loop that does; none after the last.
+    fn step(&mut self, start: &mut [i64]) -> Option<usize> {
         for (i, (dim, tile, trips)) in self.loops.iter().enumerate().rev() {
             self.at[i] += 1;
             start[*dim] += tile;
             if self.at[i] < *trips {
-                return true;
+                return Some(i);
             }
             start[*dim] -= tile * *trips as i64;
             self.at[i] = 0;
         }
-        false
+        None
+    }
+}
+
+/// Boxes that are seen as one: the intervals of the group's dimensions. Reused from state to state.
+#[derive(Default)]
+struct Boxes {
+    spans: Vec<Vec<Span>>,
+    used: usize,
+}
+
+impl Boxes {
+    /// The boxes of tiles that start somewhere, moved along the merged loops, so far as they exist.
+    fn fill(
+        &mut self,
+        g: &Group,
+        sizes: &[u64],
+        tiles: &[u64],
+        start: &mut [i64],
+        merged: &mut Odometer,
+    ) -> &[Vec<Span>] {
+        self.used = 0;
+        loop {
+            if g.dims.iter().all(|d| start[*d] < sizes[*d] as i64) {
+                if self.used == self.spans.len() {
+                    self.spans.push(vec![(0, 1); sizes.len()]);
+                }
+                for d in &g.dims {
+                    let end = (start[*d] + tiles[*d] as i64).min(sizes[*d] as i64);
+                    self.spans[self.used][*d] = (start[*d], end);
+                }
+                self.used += 1;
+            }
+            if !merged.next(start) {
+                return &self.spans[..self.used];
+            }
+        }
     }
 }
 
@@ -350,56 +411,39 @@ fn walk(g: &Group, sizes: &[u64], tiles: &[u64], own: &[(Loop, Role)], retain: R
     let mut time = Odometer::new(own, Role::Time);
     let mut merged = Odometer::new(own, Role::Merged);
     let count = time.loops.len();
-    let mut profile = Profile {
-        reset: vec![0; count + 1],
-        step: vec![0; count],
-    };
-    let mut boxes: Vec<Vec<Span>> = Vec::new();
+    let carries = retain != Retain::Nothing && count > 0;
+    let mut profile = Profile::zero(count);
+    let mut boxes = Boxes::default();
     loop {
-        let mut last: Option<(Vec<u64>, Set)> = None;
+        let mut last: Option<Set> = None;
         let mut firsts: Vec<Set> = Vec::with_capacity(count);
+        // Outermost loop that stepped since the last state that has work.
+        let mut stepped = count;
         loop {
-            boxes.clear();
-            loop {
-                let inside = g.dims.iter().all(|d| start[*d] < sizes[*d] as i64);
-                if inside {
-                    let spans = start.iter().zip(tiles).zip(sizes);
-                    boxes.push(
-                        spans
-                            .map(|((s, t), n)| (*s, (*s + *t as i64).min(*n as i64)))
-                            .collect(),
-                    );
-                }
-                if !merged.next(&mut start) {
-                    break;
-                }
-            }
-            if let Some(set) = g.touched(&boxes) {
+            let touched = boxes.fill(g, sizes, tiles, &mut start, &mut merged);
+            if let Some(set) = g.touched(touched) {
                 profile.reset[count] += set.len();
-                if retain != Retain::Nothing && count > 0 {
+                if carries {
                     match &last {
                         None => firsts = vec![set.clone(); count],
-                        Some((digits, before)) => {
-                            let k = digits
-                                .iter()
-                                .zip(&time.at)
-                                .position(|(x, y)| x != y)
-                                .unwrap_or(count - 1);
-                            profile.step[k] += overlap(before, &set, retain);
-                            for (inner, first) in firsts.iter_mut().enumerate().skip(k + 1) {
+                        Some(before) => {
+                            profile.step[stepped] += overlap(before, &set, retain);
+                            for (inner, first) in firsts.iter_mut().enumerate().skip(stepped + 1) {
                                 profile.reset[inner] += overlap(before, first, retain);
-                                *first = set.clone();
+                                first.clone_from(&set);
                             }
                         }
                     }
-                    last = Some((time.at.clone(), set));
+                    last = Some(set);
+                    stepped = count;
                 }
             }
-            if !time.next(&mut start) {
-                break;
+            match time.step(&mut start) {
+                Some(k) => stepped = stepped.min(k),
+                None => break,
             }
         }
-        if let Some((_, set)) = &last {
+        if let Some(set) = &last {
             for (k, first) in firsts.iter().enumerate() {
                 profile.reset[k] += overlap(set, first, retain);
             }

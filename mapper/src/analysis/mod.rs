@@ -8,14 +8,16 @@
 //! `Overlap::Refetch` a changed tile of an input enters whole (partial sums that the next tile needs always stay). Tiles without a point of the domain are skipped. A compute
 //! node holds nothing: each MAC takes its operands from the innermost storage.
 //!
-//! *Inputs.* Each instance fetches its own tile (no halo is shared between neighbours). What enters is written
-//! here; the parent reads it once for each multicast group: instances that differ only in spatial loops whose
-//! dimension the operand does not have, on axes that multicast the operand. A group is seen from the parent as
-//! one buffer that holds the union of its members' tiles; members differ only where the domain couples the
-//! dimension to one that the operand has.
+//! *Inputs.* Each instance fetches its own tile. What enters is written here; the parent reads it once for each
+//! multicast group: instances that differ only in spatial loops whose dimension the operand does not have, on axes
+//! that multicast the operand. A group is seen from the parent as one buffer that holds the union of its members'
+//! tiles; members differ only where the domain couples the dimension to one that the operand has. No halo is
+//! shared between neighbours, unless an axis shares overlaps (`Axis::shares_overlap` of a hierarchy): then the
+//! instances along it are one group for any loop, and what their tiles have in common is read once. What each
+//! instance is written stays the same.
 //!
-//! *Outputs.* What enters leaves again: it is read here and written above (drained). On axes that reduce, the
-//! parent gets one word for each group of instances; else each instance updates it separately. With `D` entering
+//! *Outputs.* What enters leaves again: it is read here and written above (drained). On axes that reduce (or share
+//! overlaps of the output), the parent gets one word for each group of instances; else each instance updates it separately. With `D` entering
 //! (all instances), `G` arriving above (groups), and `Z` the entries of the parent's buffer that started without
 //! a value (at home: the distinct elements touched), the parent is written `G` times, and its old value is read
 //! `G - Z` times: the first visit of a value is a pure write. Where instances do not share elements otherwise,
@@ -41,12 +43,13 @@ pub(crate) mod plane;
 pub(crate) mod region;
 pub(crate) mod set;
 pub(crate) mod time;
+pub(crate) mod traffic;
 
 use presil_hwmodels::{MacMode, NodeKind};
 use presil_numerics::Joules;
 use thiserror::Error;
 
-pub use bounds::{compulsory, touched_elements};
+pub use bounds::{compulsory, touched_elements, touched_of};
 pub(crate) use pattern::Pattern;
 
 use crate::cost::{Cost, EnergyEntry};
@@ -113,16 +116,11 @@ impl<'a> Analyzer<'a> {
         let (compute, mode) =
             compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
         let nest = nest::Nest::new(problem, mapping.steps());
-        let counts = counts::Counts::new(problem, &self.prepared, &nest);
+        let counts = counts::Counts::new(problem.einsum, &self.prepared, &nest);
         let mut cost = Cost {
             executed_macs: u128::from(self.macs),
-            instances_used: nest
-                .loops
-                .iter()
-                .filter(|l| l.network.is_some())
-                .map(|l| l.trips)
-                .product(),
-            counts: counts.by_memory(problem),
+            instances_used: nest.instances(nest.loops.len()),
+            counts: traffic::by_memory(problem, &counts),
             ..Cost::default()
         };
         cost.compute_cycles = counts.iterations as f64 / mode.macs_per_cycle;
@@ -133,7 +131,9 @@ impl<'a> Analyzer<'a> {
 }
 
 /// The compute node that a problem's path ends in, and the mode used.
-fn compute<'a>(problem: &Problem<'a>) -> Option<(&'a presil_hwmodels::Compute, &'a MacMode)> {
+pub(crate) fn compute<'a>(
+    problem: &Problem<'a>,
+) -> Option<(&'a presil_hwmodels::Compute, &'a MacMode)> {
     match &problem.chip.nodes.get(*problem.path.last()?)?.kind {
         NodeKind::Compute(c) => Some((c, c.modes.get(problem.mode)?)),
         _ => None,
@@ -160,9 +160,10 @@ fn energy(problem: &Problem, counts: &counts::Counts, mode: &MacMode, cost: &mut
                 add("read", read * m.read_energy.0);
                 add("write", write * m.write_energy.0);
             }
-            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => {
-                add("hop", counts.hop_bits(problem, place) * f.hop_energy.0)
-            }
+            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => add(
+                "hop",
+                traffic::hop_bits(problem, counts, place) * f.hop_energy.0,
+            ),
             NodeKind::Fanout(_) => {}
             NodeKind::Compute(_) => add("mac", cost.executed_macs as f64 * mode.energy.0),
         }

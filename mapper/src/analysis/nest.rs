@@ -1,25 +1,32 @@
 //! A mapping flattened for analysis: its loops, and for each operand where it is stored.
 //!
+//! Operands are numbered as in the einsum (inputs in order, then the output), levels by their place on the path
+//! from the outermost memory to the compute. A [`Nest`] is made from a mapping of a [`Problem`] or from a loop
+//! tree on a [`Hierarchy`]; the counts know neither.
+//!
 //! Loops of one iteration are dropped: they change nothing. A loop's iterations of dimension `d` are counted in
 //! mixed radix: the tile at loop digits `i_0, i_1, ..` starts at `sum(i_l * tile_l)`, and exists if that is below
 //! the extent. Only the outermost loop of a dimension may leave a remainder, so inner digits are complete except
 //! in the last outer tile.
 
-use presil_hwmodels::{NodeId, NodeKind, Operand, OperandSet};
+use presil_hwmodels::{FanoutDim, NodeKind, Operand, Overlap};
 use presil_numerics::ids::Id;
 use presil_workloads::{Access, DimId, Domain, Einsum};
 
+use crate::hierarchy::{Hierarchy, Mask, operand_count};
+use crate::looptree::{LoopTree, Node};
 use crate::mapping::Step;
 use crate::problem::Problem;
 
 /// The network that a spatial loop lies on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network {
-    pub(crate) fanout: NodeId,
-    /// Operands that one read can deliver to all instances that need the same.
-    pub(crate) multicast: OperandSet,
-    /// Whether outputs are summed on the way up.
-    pub(crate) reduces: bool,
+    /// Level of the fanout.
+    pub(crate) level: usize,
+    /// Operands of which one transfer serves all iterations, for what their tiles have in common; of the output:
+    /// whose common elements are summed on the way up. Those that the axis shares under loops that do not index
+    /// them, and those whose overlap it shares.
+    pub(crate) serves: Mask,
 }
 
 /// A loop of more than one iteration.
@@ -33,14 +40,19 @@ pub(crate) struct Loop {
     pub(crate) trips: u64,
     /// Where its iterations lie in space; none if they follow each other in time.
     pub(crate) network: Option<Network>,
+    /// Whether its iterations may update the same output element.
+    pub(crate) scatters: bool,
 }
 
 /// A storage node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Store {
-    pub(crate) memory: NodeId,
+    /// Level of the memory.
+    pub(crate) level: usize,
     /// Number of loops above it.
     pub(crate) above: usize,
+    /// Whether a changed tile of an input enters whole.
+    pub(crate) refetches: bool,
 }
 
 /// A flattened mapping.
@@ -49,27 +61,33 @@ pub(crate) struct Nest {
     /// Loops from the outside in.
     pub(crate) loops: Vec<Loop>,
     /// Storage nodes of each operand, home first.
-    pub(crate) chains: [Vec<Store>; 3],
+    pub(crate) chains: Vec<Vec<Store>>,
 }
 
 impl Nest {
-    /// Flattens checked steps.
+    fn empty(operands: usize, nodes: usize) -> Self {
+        Self {
+            loops: Vec::with_capacity(nodes),
+            chains: (0..operands).map(|_| Vec::with_capacity(4)).collect(),
+        }
+    }
+
+    /// Flattens checked steps of a problem's mapping.
     pub(crate) fn new(problem: &Problem, steps: &[Step]) -> Self {
-        let mut tiles: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
-        let mut nest = Self {
-            loops: Vec::with_capacity(steps.len()),
-            chains: [Vec::new(), Vec::new(), Vec::new()],
-        };
+        let einsum = problem.einsum;
+        let mut tiles = sizes(einsum);
+        let mut nest = Self::empty(Operand::ALL.len(), steps.len());
+        let place = |node| problem.path.iter().position(|p| *p == node);
         for step in steps {
-            let (dim, tile, network) = match *step {
+            match *step {
                 Step::Store { memory, operand } => {
-                    nest.chains[operand.index()].push(Store {
-                        memory,
-                        above: nest.loops.len(),
-                    });
-                    continue;
+                    if let Some(level) = place(memory) {
+                        let m = problem.chip.nodes[memory].memory();
+                        let overlap = m.map_or(Overlap::Keep, |m| m.overlap);
+                        nest.keep(operand.index(), level, overlap);
+                    }
                 }
-                Step::Temporal { dim, tile } => (dim, tile, None),
+                Step::Temporal { dim, tile } => nest.cut(einsum, &mut tiles, dim, tile, None),
                 Step::Spatial {
                     fanout,
                     axis,
@@ -79,61 +97,142 @@ impl Nest {
                     let NodeKind::Fanout(f) = &problem.chip.nodes[fanout].kind else {
                         continue;
                     };
-                    let Some(axis) = f.dims.get(usize::from(axis)) else {
-                        continue;
-                    };
-                    (
-                        dim,
-                        tile,
-                        Some(Network {
-                            fanout,
-                            multicast: axis.multicast,
-                            reduces: axis.reduces,
-                        }),
-                    )
+                    let axis = f.dims.get(usize::from(axis));
+                    if let Some((level, axis)) = place(fanout).zip(axis) {
+                        let serves = shares(axis).minus(indexed(einsum, dim));
+                        let network = Network { level, serves };
+                        nest.cut(einsum, &mut tiles, dim, tile, Some(network));
+                    }
                 }
-            };
-            let Some(outer) = tiles.get_mut(dim.index()) else {
-                continue;
-            };
-            let trips = outer.div_ceil(tile.max(1));
-            *outer = tile;
-            if trips > 1 {
-                nest.loops.push(Loop {
-                    dim: dim.index(),
-                    tile,
-                    trips,
-                    network,
-                });
             }
         }
         nest
     }
 
+    /// Flattens a checked loop tree.
+    pub(crate) fn of_tree(einsum: &Einsum, hierarchy: &Hierarchy, tree: &LoopTree) -> Self {
+        let mut tiles = sizes(einsum);
+        let mut nest = Self::empty(operand_count(einsum), tree.nodes.len());
+        for node in &tree.nodes {
+            match *node {
+                Node::Keep { level, operand } => {
+                    let memory = hierarchy.levels.get(level).and_then(|l| l.memory());
+                    let overlap = memory.map_or(Overlap::Keep, |m| m.overlap);
+                    nest.keep(operand, level, overlap);
+                }
+                Node::Temporal { dim, tile } => nest.cut(einsum, &mut tiles, dim, tile, None),
+                Node::Spatial {
+                    level,
+                    axis,
+                    dim,
+                    tile,
+                } => {
+                    let fanout = hierarchy.levels.get(level).and_then(|l| l.fanout());
+                    if let Some(axis) = fanout.and_then(|f| f.axes.get(axis)) {
+                        let same = axis.shares.minus(indexed(einsum, dim));
+                        let serves = same.or(axis.shares_overlap);
+                        let network = Network { level, serves };
+                        nest.cut(einsum, &mut tiles, dim, tile, Some(network));
+                    }
+                }
+            }
+        }
+        nest
+    }
+
+    fn keep(&mut self, operand: usize, level: usize, overlap: Overlap) {
+        let above = self.loops.len();
+        if let Some(chain) = self.chains.get_mut(operand) {
+            chain.push(Store {
+                level,
+                above,
+                refetches: overlap == Overlap::Refetch,
+            });
+        }
+    }
+
+    fn cut(
+        &mut self,
+        einsum: &Einsum,
+        tiles: &mut [u64],
+        dim: DimId,
+        tile: u64,
+        network: Option<Network>,
+    ) {
+        let Some(outer) = tiles.get_mut(dim.index()) else {
+            return;
+        };
+        let trips = outer.div_ceil(tile.max(1));
+        *outer = tile;
+        if trips > 1 {
+            self.loops.push(Loop {
+                dim: dim.index(),
+                tile,
+                trips,
+                network,
+                scatters: scatters(einsum, dim.index()),
+            });
+        }
+    }
+
+    /// The number of the output.
+    pub(crate) fn output(&self) -> usize {
+        self.chains.len() - 1
+    }
+
     /// Tile of every dimension under the first `above` loops.
     pub(crate) fn tiles(&self, einsum: &Einsum, above: usize) -> Vec<u64> {
-        let mut tiles: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
+        let mut tiles = sizes(einsum);
         for l in &self.loops[..above] {
             tiles[l.dim] = l.tile;
         }
         tiles
     }
-}
 
-impl Nest {
+    /// Instances under the first `above` loops.
+    pub(crate) fn instances(&self, above: usize) -> u64 {
+        let spatial = self.loops[..above].iter().filter(|l| l.network.is_some());
+        spatial.map(|l| l.trips).product()
+    }
+
     /// Whether the `order`-th storage of the output may hold partial sums: whether a loop above the next storage
     /// inside it (or above the compute) reduces, other than spatially on the way up between the two.
-    pub(crate) fn holds_partial(&self, einsum: &Einsum, order: usize) -> bool {
-        let chain = &self.chains[Operand::Output.index()];
+    pub(crate) fn holds_partial(&self, order: usize) -> bool {
+        let output = self.output();
+        let chain = &self.chains[output];
         let from = chain.get(order).map_or(0, |s| s.above);
         let to = chain.get(order + 1).map_or(self.loops.len(), |s| s.above);
-        self.loops[..to].iter().enumerate().any(|(i, l)| {
-            let summed = i >= from
-                && einsum.is_reduced(DimId::new(l.dim))
-                && l.network.is_some_and(|n| n.reduces);
-            scatters(einsum, l.dim) && !summed
-        })
+        let mut above = self.loops[..to].iter().enumerate();
+        above.any(|(i, l)| l.scatters && !(i >= from && l.serves(output)))
     }
+}
+
+impl Loop {
+    /// Whether its iterations lie in space, and one transfer of an operand serves all of them.
+    pub(crate) fn serves(&self, operand: usize) -> bool {
+        self.network.is_some_and(|n| n.serves.has(operand))
+    }
+}
+
+/// Operands that a dimension indexes.
+fn indexed(einsum: &Einsum, dim: DimId) -> Mask {
+    let operands = einsum.operands().enumerate();
+    let indexed = operands.filter(|(_, a)| Einsum::names(a, dim));
+    indexed.fold(Mask::NONE, |mask, (o, _)| mask.with(o))
+}
+
+fn sizes(einsum: &Einsum) -> Vec<u64> {
+    einsum.dims.iter().map(|d| d.size).collect()
+}
+
+/// Operands that an axis of a chip's fanout serves together: those it multicasts, the output if it reduces.
+pub(crate) fn shares(axis: &FanoutDim) -> Mask {
+    let served = |o: &Operand| match o {
+        Operand::Output => axis.reduces,
+        _ => axis.multicast.has(*o),
+    };
+    let served = Operand::ALL.into_iter().filter(served);
+    served.fold(Mask::NONE, |mask, o| mask.with(o.index()))
 }
 
 /// Whether points of different indices of a dimension may update the same output element: a reduced dimension,

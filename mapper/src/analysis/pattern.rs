@@ -191,17 +191,22 @@ fn shape(dims: &[usize], ranks: Vec<Rank>, region: Option<Region>, sizes: &[u64]
 
 impl Group {
     /// What the union of boxes touches; none if no point of them is executed. `boxes` gives for each dimension of
-    /// the einsum its interval; there is more than one only where dimensions that the operand does not have vary.
+    /// the einsum its interval; there is more than one where iterations of a spatial loop are seen as one.
     pub(crate) fn touched(&self, boxes: &[Vec<Span>]) -> Option<Set> {
         let first = boxes.first()?;
         match &self.shape {
             Shape::Free => Some(Set::UNIT),
-            Shape::Plain => Some(Set::span(first[self.dims[0]])),
-            Shape::Affine(rank) => Some(Set::affine(
-                rank.constant,
-                rank.terms.iter().map(|(d, c)| (*c, first[*d])),
-                rank.extent,
-            )),
+            Shape::Plain => Some(Set::union(boxes.iter().map(|x| x[self.dims[0]]).collect())),
+            Shape::Affine(rank) => {
+                let window = |x: &Vec<Span>| {
+                    let terms = rank.terms.iter().map(|(d, c)| (*c, x[*d]));
+                    Set::affine(rank.constant, terms, rank.extent)
+                };
+                Some(match boxes {
+                    [one] => window(one),
+                    _ => Set::join(boxes.iter().map(window).collect()),
+                })
+            }
             Shape::Plane { region, a, b } => {
                 let plane = |x: &Vec<Span>| (x[region.a], x[region.b]);
                 let mut met = boxes
@@ -216,7 +221,7 @@ impl Group {
                         let (a, b) = plane(first);
                         Set::Cells {
                             corner: (a.0, b.0),
-                            count: region.cells(a, b),
+                            count: met.map(|(a, b)| region.cells(a, b)).sum(),
                         }
                     }
                     (true, false) => Set::union(met.map(|(a, b)| region.project_a(a, b)).collect()),

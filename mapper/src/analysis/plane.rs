@@ -93,10 +93,7 @@ pub(crate) fn buffer(
         }
     }
     let mut space = Odometer::new(own, Role::Space);
-    let mut profile = Profile {
-        reset: vec![0; count + 1],
-        step: vec![0; count],
-    };
+    let mut profile = Profile::zero(count);
     loop {
         if let Some(node) = tree.visit(0, start[region.a], start[region.b]) {
             profile.add(&node.profile, 1);
@@ -170,10 +167,7 @@ impl Tree<'_> {
             .touched(&boxes)?
             .shifted(self.group, self.region, -a, -b);
         let count = self.time.len();
-        let mut profile = Profile {
-            reset: vec![0; count + 1],
-            step: vec![0; count],
-        };
+        let mut profile = Profile::zero(count);
         profile.reset[count] = set.len();
         Some(Node {
             first: set.clone(),
@@ -185,10 +179,7 @@ impl Tree<'_> {
     fn inner(&mut self, k: usize, a: i64, b: i64) -> Option<Node> {
         let (dim, tile, trips) = self.time[k];
         let count = self.time.len();
-        let mut profile = Profile {
-            reset: vec![0; count + 1],
-            step: vec![0; count],
-        };
+        let mut profile = Profile::zero(count);
         let mut ends: Option<(Set, Set)> = None;
         let along_a = dim == self.region.a;
         let step = |i: u64| {

@@ -10,7 +10,8 @@ pub(crate) enum Set {
     Progression { start: i64, step: i64, count: u64 },
     /// Disjoint intervals in order.
     Spans(Vec<Span>),
-    /// Points of a plane inside a box that starts at `corner`. Boxes of equal tiling are equal or disjoint.
+    /// Points of a plane inside boxes of which the first starts at `corner`. Those of equal tiling are equal or
+    /// disjoint.
     Cells { corner: (i64, i64), count: u128 },
     /// Anything else: codes in order, without repetition.
     Points(Vec<i128>),
@@ -176,6 +177,42 @@ impl Set {
         }
         points.retain(|p| (0..i128::from(extent)).contains(p));
         Self::Points(points)
+    }
+
+    /// The union of one-dimensional sets.
+    pub(crate) fn join(mut sets: Vec<Self>) -> Self {
+        sets.retain(|s| s.len() > 0);
+        if let Some(whole) = Self::chain(&mut sets) {
+            return whole;
+        }
+        let mut points: Vec<i128> = sets.iter().flat_map(Self::elements).collect();
+        points.sort_unstable();
+        points.dedup();
+        Self::Points(points)
+    }
+
+    /// The union of progressions of one step, if it is one.
+    fn chain(sets: &mut [Self]) -> Option<Self> {
+        let of = |s: &Self| match *s {
+            Self::Progression { start, step, count } => Some((start, step, count)),
+            _ => None,
+        };
+        sets.sort_unstable_by_key(|s| of(s).map(|p| p.0));
+        let mut all = sets.iter().map(of);
+        let (start, step, count) = all.next().unwrap_or(Some((0, 1, 0)))?;
+        let mut end = start + step * count as i64;
+        for next in all {
+            let (low, by, n) = next?;
+            if by != step || (low - start) % step != 0 || low > end {
+                return None;
+            }
+            end = end.max(low + step * n as i64);
+        }
+        Some(Self::progression(
+            start,
+            step,
+            u64::try_from((end - start) / step).unwrap_or(0),
+        ))
     }
 
     /// The union of intervals in any order.

@@ -25,14 +25,16 @@
 //!
 //! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
 
-use presil_hwmodels::{Compute, EngineKind, NodeId, Operand};
+use presil_hwmodels::{Compute, EngineKind, NodeId};
 use presil_numerics::Seconds;
 use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
-use super::nest::{Nest, access};
-use crate::cost::{Cost, Resource};
+use super::nest::Nest;
+use super::traffic::accesses;
+use crate::cost::{Cost, MemoryCount, Resource};
+use crate::hierarchy::access_of;
 use crate::problem::Problem;
 
 /// Seconds of a memory instance.
@@ -53,48 +55,41 @@ pub(crate) fn fill(
     cost: &mut Cost,
 ) {
     let mut ports = vec![Port::default(); problem.path.len()];
-    let place = |n: NodeId| problem.path.iter().position(|p| *p == n);
     let (mut exposed, mut stalled) = (0.0, 0.0);
     let mut answers = vec![false; problem.path.len()];
     for edge in &counts.edges {
-        let Some(parent) = place(edge.parent) else {
+        let parent = edge.parent;
+        answers[parent] |= !edge.output;
+        let (of_parent, of_child) = accesses(problem, edge);
+        let busy_parent = port_time(problem, &of_parent, edge.parent_share);
+        ports[parent].read += busy_parent.0;
+        ports[parent].write += busy_parent.1;
+        let Some((child, of_child)) = edge.child.zip(of_child) else {
             continue;
         };
-        answers[parent] |= edge.operand != Operand::Output;
-        let mut busy = [(0.0, 0.0); 2];
-        for (i, a) in edge.accesses(problem).iter().enumerate() {
-            let Some(at) = place(a.memory) else { continue };
-            let share = if i == 0 {
-                edge.parent_share
-            } else {
-                edge.child_share
-            };
-            busy[i] = port_time(problem, a.memory, a.read_bits * share, a.write_bits * share);
-            ports[at].read += busy[i].0;
-            ports[at].write += busy[i].1;
-        }
-        let Some(child) = edge.child.and_then(place) else {
-            continue;
-        };
+        let busy_child = port_time(problem, &of_child, edge.child_share);
+        ports[child].read += busy_child.0;
+        ports[child].write += busy_child.1;
         let transfers = transfers(problem.einsum, nest, edge);
-        let setup = problem.chip.nodes[edge.parent]
+        let setup = problem.chip.nodes[of_parent.memory]
             .memory()
             .map_or(0.0, |m| m.setup.0);
         // One tile: the share of the whole traffic that the largest tile is.
-        let tiles = nest.tiles(problem.einsum, edge.to);
-        let elements = counts.prepared.patterns[edge.operand.index()].tile_elements(&tiles) as f64;
+        let elements = counts.tile_elements(edge.operand, edge.to) as f64;
         let instance = edge.entering as f64 * edge.child_share;
         let part = if instance > 0.0 {
             (elements / instance).min(1.0)
         } else {
             0.0
         };
-        let output = edge.operand == Operand::Output;
         let time = |b: (f64, f64), reads: bool| if reads { b.0 } else { b.1 };
-        let (above, here) = (time(busy[0], !output), time(busy[1], output));
+        let (above, here) = (
+            time(busy_parent, !edge.output),
+            time(busy_child, edge.output),
+        );
         let slower = above.max(here);
         exposed += slower * part + setup;
-        stalled += if single_buffered(problem, edge) {
+        stalled += if single_buffered(problem, of_child.memory) {
             slower * (1.0 - part)
         } else {
             0.0
@@ -141,9 +136,9 @@ pub(crate) fn fill(
     cost.latency = Seconds(time - longest);
 }
 
-/// Seconds to read and to write some bits.
-fn port_time(problem: &Problem, memory: NodeId, read: f64, write: f64) -> (f64, f64) {
-    let Some(m) = problem.chip.nodes[memory].memory() else {
+/// Seconds to read and to write an instance's share of some accesses.
+fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> (f64, f64) {
+    let Some(m) = problem.chip.nodes[access.memory].memory() else {
         return (0.0, 0.0);
     };
     let at = |bits: f64, rate: f64| {
@@ -153,20 +148,20 @@ fn port_time(problem: &Problem, memory: NodeId, read: f64, write: f64) -> (f64, 
             0.0
         }
     };
-    (at(read, m.read_rate.0), at(write, m.write_rate.0))
+    (
+        at(access.read_bits * share, m.read_rate.0),
+        at(access.write_bits * share, m.write_rate.0),
+    )
 }
 
-fn single_buffered(problem: &Problem, edge: &Edge) -> bool {
-    edge.child
-        .and_then(|c| problem.chip.nodes[c].memory())
-        .is_some_and(|m| m.buffering == 1)
+fn single_buffered(problem: &Problem, memory: NodeId) -> bool {
+    let memory = problem.chip.nodes[memory].memory();
+    memory.is_some_and(|m| m.buffering == 1)
 }
 
 /// Tiles that the child of an edge takes, one after the other.
 fn transfers(einsum: &Einsum, nest: &Nest, edge: &Edge) -> f64 {
-    let Some(access) = access(einsum, edge.operand) else {
-        return 0.0;
-    };
+    let access = access_of(einsum, edge.operand);
     let temporal = nest.loops[..edge.to].iter().filter(|l| l.network.is_none());
     let relevant = |d: usize| Einsum::names(access, DimId::new(d));
     temporal

@@ -1,6 +1,27 @@
 //! Cases: einsums, a hierarchy, constraints, and perhaps a mapping: what `presil eval` and `presil map` read.
 //!
 //! Case files, Timeloop's YAML sets and SCALE-Sim's configurations all become a [`Case`].
+//!
+//! ```text
+//! text --read--> CaseSpec --resolve--> Case --write--> text
+//! ```
+//!
+//! - [`read`](mod@read): TOML or JSON text to a case, all mistakes at once; [`spec`]: what a file says; [`quantity`],
+//!   [`expression`], [`sets`], [`nest`]: the small languages in it; [`machine`], [`resolve`](mod@resolve): what it means;
+//! - [`chip`](mod@chip): the machine of a case that names a chip;
+//! - [`write`](mod@write): a case (with its mapping) as a case file; [`schema`]: JSON Schema of the form.
+
+pub mod chip;
+pub mod expression;
+pub mod machine;
+pub mod nest;
+pub mod quantity;
+pub mod read;
+pub mod resolve;
+pub mod schema;
+pub mod sets;
+pub mod spec;
+pub mod write;
 
 use presil_workloads::Einsum;
 

@@ -5,7 +5,9 @@
 //! so that a mapping brought from a peer shows the peer's numbers, and one case can be told in all of them.
 
 mod accelforge;
+pub mod physical;
 pub mod scalesim;
+pub mod timeloop;
 pub mod zigzag;
 
 use presil_workloads::Einsum;
@@ -74,6 +76,23 @@ pub struct Accesses {
     pub updates: f64,
     /// Read to be written above. Conventions that do not count the drain leave it 0.
     pub drains: f64,
+    /// Updates that were added to a value read here, and not the first of their element.
+    pub reductions: f64,
+    /// Distinct elements that one instance holds over the whole run; 0 where a convention does not tell.
+    pub partition: f64,
+}
+
+/// What one level does over the run.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LevelUse {
+    /// Index of the level.
+    pub level: usize,
+    /// Instances used.
+    pub instances: f64,
+    /// Cycles that it needs, its bandwidth considered.
+    pub cycles: f64,
+    /// Share of full speed at which its ports let the compute units run: 1 if they never limit.
+    pub throttling: f64,
 }
 
 /// Energy of one action, in picojoules.
@@ -109,6 +128,8 @@ pub struct Evaluation {
     pub energy: Vec<ActionEnergy>,
     /// Parts of the time.
     pub parts: Vec<CyclePart>,
+    /// Use of each level, outermost first, where a convention tells it.
+    pub levels: Vec<LevelUse>,
     /// Cycles in all.
     pub cycles: f64,
     /// Operations (MACs) executed.
@@ -161,12 +182,10 @@ pub fn evaluate(
         tree.check(einsum, hierarchy)?;
     }
     match convention {
+        Convention::Physical => physical::evaluate(einsum, hierarchy, tree),
+        Convention::Timeloop => timeloop::evaluate(einsum, hierarchy, tree),
         Convention::AccelForge => Ok(accelforge::evaluate(einsum, hierarchy, tree)),
         Convention::ZigZag => zigzag::evaluate(einsum, hierarchy, tree),
         Convention::ScaleSim => Err(scalesim::no_mapping()),
-        _ => Err(ConventionError::Beyond {
-            convention: convention.name(),
-            reason: "is not built yet".into(),
-        }),
     }
 }

@@ -1,20 +1,12 @@
-//! Random einsums, chips and mappings, small enough to walk.
+//! Random einsums, hierarchies and loop trees, small enough to walk.
 
-use presil_hwmodels::{
-    Chip, Clock, ClockId, Compute, DimSelector, Engine, EngineId, EngineKind, Fanout, FanoutDim,
-    MacMode, Mapspace, Memory, MemoryKind, Node, NodeId, NodeKind, Numerics, Operand, OperandSet,
-    Overlap,
-};
+use presil_hwmodels::Overlap;
 use presil_numerics::ids::Id;
-use presil_numerics::{
-    Bytes, BytesPerSecond, ClockDomain, Format, Hertz, Joules, JoulesPerBit, Seconds, SquareMm,
-    Watts,
-};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 
-use crate::mapping::Step;
-use crate::problem::Problem;
+use crate::hierarchy::{Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel};
+use crate::looptree::{LoopTree, Node};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(pub(crate) u64);
@@ -34,7 +26,7 @@ impl Random {
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.bits() % 100 < percent
     }
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.int(0, i as u64) as usize);
         }
@@ -76,17 +68,22 @@ fn plain(place: Place, dims: &[Dim], list: &[u32]) -> Access {
 }
 
 /// An einsum of one multiply-accumulate at each point.
-pub(crate) fn contraction(
+fn contraction(
     dims: Vec<Dim>,
     input: Access,
     weight: Access,
     output: Access,
     domain: Domain,
 ) -> Einsum {
+    product(dims, vec![input, weight], output, domain)
+}
+
+/// A sum of products of any number of inputs.
+fn product(dims: Vec<Dim>, inputs: Vec<Access>, output: Access, domain: Domain) -> Einsum {
     let (map, reduce) = (MapOperator::MultiplyAccumulate, ReduceOperator::Sum);
     Einsum {
         dims,
-        inputs: vec![input, weight],
+        inputs,
         output,
         map,
         reduce,
@@ -106,12 +103,50 @@ pub(crate) fn matmul(m: u64, n: u64, k: u64) -> Einsum {
     contraction(d, i, w, o, Domain::Dense)
 }
 
-/// A random small einsum.
-pub(crate) fn einsum(r: &mut Random) -> Einsum {
-    let (i0, i1, o0) = (Place::Input(0), Place::Input(1), Place::Output(0));
-    match r.int(0, 8) {
-        0 => matmul(r.int(1, 9), r.int(1, 9), r.int(1, 9)),
-        1 => {
+/// What a random einsum is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Gemm,
+    Batched,
+    Convolution,
+    Depthwise,
+    Transposed,
+    /// Attention scores and values under causal and banded masks.
+    Causal,
+    Banded,
+    /// Weights by clipped relative position.
+    Relative,
+    /// Tokens over experts.
+    Ragged,
+    /// One input: a pooling window, or a row sum.
+    Pooling,
+    /// Three inputs.
+    Triple,
+}
+
+impl Kind {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Gemm,
+        Self::Batched,
+        Self::Convolution,
+        Self::Depthwise,
+        Self::Transposed,
+        Self::Causal,
+        Self::Banded,
+        Self::Relative,
+        Self::Ragged,
+        Self::Pooling,
+        Self::Triple,
+    ];
+    /// Those of two inputs.
+    pub(crate) const CONTRACTIONS: &[Self] = Self::ALL.split_at(9).0;
+}
+
+/// A random small einsum of a kind.
+pub(crate) fn einsum(r: &mut Random, kind: Kind) -> Einsum {
+    match kind {
+        Kind::Gemm => matmul(r.int(1, 9), r.int(1, 9), r.int(1, 9)),
+        Kind::Batched => {
             let d = dims(&[
                 ("b", r.int(1, 4)),
                 ("m", r.int(1, 6)),
@@ -119,105 +154,166 @@ pub(crate) fn einsum(r: &mut Random) -> Einsum {
                 ("k", r.int(1, 6)),
             ]);
             let (i, w, o) = (
-                plain(i0, &d, &[0, 1, 3]),
-                plain(i1, &d, &[0, 2, 3]),
-                plain(o0, &d, &[0, 1, 2]),
+                plain(Place::Input(0), &d, &[0, 1, 3]),
+                plain(Place::Input(1), &d, &[0, 2, 3]),
+                plain(Place::Output(0), &d, &[0, 1, 2]),
             );
             contraction(d, i, w, o, Domain::Dense)
         }
-        2 | 3 => convolution(r),
-        4 => transposed(r),
-        5 => {
-            let d = dims(&[
-                ("b", r.int(1, 2)),
-                ("i", r.int(1, 7)),
-                ("j", r.int(1, 7)),
-                ("d", r.int(1, 3)),
-            ]);
-            let domain = attention_mask(r, 1, 2);
-            let (i, w, o) = (
-                plain(i0, &d, &[0, 1, 3]),
-                plain(i1, &d, &[0, 2, 3]),
-                plain(o0, &d, &[0, 1, 2]),
-            );
-            contraction(d, i, w, o, domain)
-        }
-        6 => {
-            let d = dims(&[
-                ("b", r.int(1, 2)),
-                ("i", r.int(1, 7)),
-                ("j", r.int(1, 7)),
-                ("d", r.int(1, 3)),
-            ]);
-            let domain = attention_mask(r, 1, 2);
-            let (i, w, o) = (
-                plain(i0, &d, &[0, 1, 2]),
-                plain(i1, &d, &[0, 2, 3]),
-                plain(o0, &d, &[0, 1, 3]),
-            );
-            contraction(d, i, w, o, domain)
-        }
-        7 => {
-            // Weights by relative position, clipped; the input has the query twice.
-            let d = dims(&[("i", r.int(1, 5)), ("j", r.int(1, 5)), ("d", r.int(1, 3))]);
-            let domain = if r.chance(30) {
-                Domain::Dense
-            } else {
-                attention_mask(r, 0, 1)
-            };
-            let relative: &[(u32, i64)] = &[(1, 1), (0, -1)];
-            let w = ranks(i1, &[(relative, 2, r.int(1, 8)), (&[(2, 1)], 0, d[2].size)]);
-            let (i, o) = (plain(i0, &d, &[0, 0, 2]), plain(o0, &d, &[0, 1]));
-            contraction(d, i, w, o, domain)
-        }
-        _ => {
-            let (groups, height) = (r.int(1, 5), r.int(1, 5));
-            let rows = r.int(groups * (height - 1) + 1, groups * height);
-            let d = dims(&[
-                ("e", groups),
-                ("m", height),
-                ("n", r.int(1, 4)),
-                ("k", r.int(1, 4)),
-            ]);
-            let distinct = if r.chance(50) {
-                groups as f64
-            } else {
-                groups as f64 - 0.4
-            };
-            let domain = Domain::Ragged {
-                group: DimId(0),
-                row: DimId(1),
-                rows,
-                distinct,
-            };
-            let joint = |place, other: u32| {
-                let rows: &[(u32, i64)] = &[(0, height as i64), (1, 1)];
-                ranks(
-                    place,
-                    &[
-                        (rows, 0, rows_extent(groups, height)),
-                        (&[(other, 1)], 0, d[other as usize].size),
-                    ],
-                )
-            };
-            let (i, o) = if r.chance(50) {
-                (joint(i0, 3), joint(o0, 2))
-            } else {
-                (plain(i0, &d, &[0, 1, 3]), plain(o0, &d, &[0, 1, 2]))
-            };
-            let w = plain(i1, &d, &[0, 2, 3]);
-            contraction(d, i, w, o, domain)
-        }
+        Kind::Convolution => convolution(r, false),
+        Kind::Depthwise => convolution(r, true),
+        Kind::Transposed => transposed(r),
+        Kind::Causal | Kind::Banded => attention(r, kind == Kind::Causal),
+        Kind::Relative => relative(r),
+        Kind::Ragged => ragged(r),
+        Kind::Pooling => pooling(r),
+        Kind::Triple => triple(r),
     }
 }
 
-fn rows_extent(groups: u64, height: u64) -> u64 {
-    groups * height
+/// Scores (`S = Q K`) or values (`O = P V`) of attention.
+fn attention(r: &mut Random, causal: bool) -> Einsum {
+    let d = dims(&[
+        ("b", r.int(1, 2)),
+        ("i", r.int(1, 7)),
+        ("j", r.int(1, 7)),
+        ("d", r.int(1, 3)),
+    ]);
+    let domain = attention_mask(r, 1, 2, causal);
+    let (i, o): (&[u32], &[u32]) = if r.chance(50) {
+        (&[0, 1, 3], &[0, 1, 2])
+    } else {
+        (&[0, 1, 2], &[0, 1, 3])
+    };
+    let (i, w, o) = (
+        plain(Place::Input(0), &d, i),
+        plain(Place::Input(1), &d, &[0, 2, 3]),
+        plain(Place::Output(0), &d, o),
+    );
+    contraction(d, i, w, o, domain)
 }
 
-fn attention_mask(r: &mut Random, query: u32, key: u32) -> Domain {
+/// Weights by relative position, clipped; the input has the query twice.
+fn relative(r: &mut Random) -> Einsum {
+    let d = dims(&[("i", r.int(1, 5)), ("j", r.int(1, 5)), ("d", r.int(1, 3))]);
+    let domain = if r.chance(30) {
+        Domain::Dense
+    } else {
+        let causal = r.chance(50);
+        attention_mask(r, 0, 1, causal)
+    };
+    let relative: &[(u32, i64)] = &[(1, 1), (0, -1)];
+    let w = ranks(
+        Place::Input(1),
+        &[(relative, 2, r.int(1, 8)), (&[(2, 1)], 0, d[2].size)],
+    );
+    let (i, o) = (
+        plain(Place::Input(0), &d, &[0, 0, 2]),
+        plain(Place::Output(0), &d, &[0, 1]),
+    );
+    contraction(d, i, w, o, domain)
+}
+
+fn ragged(r: &mut Random) -> Einsum {
+    let (groups, height) = (r.int(1, 5), r.int(1, 5));
+    let rows = r.int(groups * (height - 1) + 1, groups * height);
+    let d = dims(&[
+        ("e", groups),
+        ("m", height),
+        ("n", r.int(1, 4)),
+        ("k", r.int(1, 4)),
+    ]);
+    let distinct = if r.chance(50) {
+        groups as f64
+    } else {
+        groups as f64 - 0.4
+    };
+    let domain = Domain::Ragged {
+        group: DimId(0),
+        row: DimId(1),
+        rows,
+        distinct,
+    };
+    let joint = |place, other: u32| {
+        let rows: &[(u32, i64)] = &[(0, height as i64), (1, 1)];
+        let extent = groups * height;
+        let columns: &[(u32, i64)] = &[(other, 1)];
+        ranks(
+            place,
+            &[(rows, 0, extent), (columns, 0, d[other as usize].size)],
+        )
+    };
+    let (i0, o0) = (Place::Input(0), Place::Output(0));
+    let (i, o) = if r.chance(50) {
+        (joint(i0, 3), joint(o0, 2))
+    } else {
+        (plain(i0, &d, &[0, 1, 3]), plain(o0, &d, &[0, 1, 2]))
+    };
+    let w = plain(Place::Input(1), &d, &[0, 2, 3]);
+    contraction(d, i, w, o, domain)
+}
+
+/// A window slides over the one input; or each row of it is summed, perhaps under a mask.
+fn pooling(r: &mut Random) -> Einsum {
+    if r.chance(30) {
+        let d = dims(&[("i", r.int(1, 7)), ("j", r.int(1, 7))]);
+        let domain = if r.chance(50) {
+            Domain::Dense
+        } else {
+            let causal = r.chance(50);
+            attention_mask(r, 0, 1, causal)
+        };
+        let (i, o) = (
+            plain(Place::Input(0), &d, &[0, 1]),
+            plain(Place::Output(0), &d, &[0]),
+        );
+        return product(d, vec![i], o, domain);
+    }
+    let d = dims(&[
+        ("c", r.int(1, 3)),
+        ("p", r.int(1, 5)),
+        ("q", r.int(1, 4)),
+        ("r", r.int(1, 3)),
+        ("s", r.int(1, 3)),
+    ]);
+    let (y, x) = (window(r, &d, 1, 3), window(r, &d, 2, 4));
+    let channel: &[(u32, i64)] = &[(0, 1)];
+    let input = ranks(
+        Place::Input(0),
+        &[(channel, 0, d[0].size), (&y.0, y.1, y.2), (&x.0, x.1, x.2)],
+    );
+    let output = plain(Place::Output(0), &d, &[0, 1, 2]);
+    product(d, vec![input], output, Domain::Dense)
+}
+
+/// `O[i,j] = sum_{k,l} A[i,k,l] B[k,j] C[l,j]`, or with a scale of its own for each row and block of columns.
+fn triple(r: &mut Random) -> Einsum {
+    let d = dims(&[
+        ("i", r.int(1, 5)),
+        ("j", r.int(1, 5)),
+        ("k", r.int(1, 4)),
+        ("l", r.int(1, 4)),
+    ]);
+    let place = |i| Place::Input(i);
+    let third = if r.chance(50) { [3, 1] } else { [0, 3] };
+    let inputs = vec![
+        plain(place(0), &d, &[0, 2, 3]),
+        plain(place(1), &d, &[2, 1]),
+        plain(place(2), &d, &third),
+    ];
+    let domain = if r.chance(30) {
+        let causal = r.chance(50);
+        attention_mask(r, 0, 2, causal)
+    } else {
+        Domain::Dense
+    };
+    let output = plain(Place::Output(0), &d, &[0, 1]);
+    product(d, inputs, output, domain)
+}
+
+fn attention_mask(r: &mut Random, query: u32, key: u32, causal: bool) -> Domain {
     let (query, key, offset) = (DimId(query), DimId(key), r.int(0, 7) as i64 - 3);
-    if r.chance(50) {
+    if causal {
         Domain::Causal { query, key, offset }
     } else {
         Domain::Banded {
@@ -229,8 +325,18 @@ fn attention_mask(r: &mut Random, query: u32, key: u32) -> Domain {
     }
 }
 
-fn convolution(r: &mut Random) -> Einsum {
-    let depthwise = r.chance(30);
+/// Terms, offset and extent of a rank of windows: strided, dilated and padded at both ends.
+fn window(r: &mut Random, d: &[Dim], out: u32, tap: u32) -> (Vec<(u32, i64)>, i64, u64) {
+    let (stride, dilation, pad) = (r.int(1, 3), r.int(1, 3), r.int(0, 2));
+    let last = |dim: u32| d[dim as usize].size - 1;
+    let reach = stride * last(out) + dilation * last(tap) + 1;
+    let after = r.int(0, 2);
+    let extent = reach.saturating_sub(pad + after).max(1);
+    let terms = vec![(out, stride as i64), (tap, dilation as i64)];
+    (terms, -(pad as i64), extent)
+}
+
+fn convolution(r: &mut Random, depthwise: bool) -> Einsum {
     let channels = if depthwise { 1 } else { r.int(1, 3) };
     let d = dims(&[
         ("n", r.int(1, 2)),
@@ -242,16 +348,7 @@ fn convolution(r: &mut Random) -> Einsum {
         ("r", r.int(1, 4)),
         ("s", r.int(1, 2)),
     ]);
-    let axis = |r: &mut Random, out: u32, tap: u32| {
-        let (stride, dilation, pad) = (r.int(1, 3) as i64, r.int(1, 3) as i64, r.int(0, 2));
-        let reach = stride as u64 * (d[out as usize].size - 1)
-            + dilation as u64 * (d[tap as usize].size - 1)
-            + 1;
-        let after = r.int(0, 2);
-        let extent = reach.saturating_sub(pad + after).max(1);
-        (vec![(out, stride), (tap, dilation)], -(pad as i64), extent)
-    };
-    let (y, x) = (axis(r, 4, 6), axis(r, 5, 7));
+    let (y, x) = (window(r, &d, 4, 6), window(r, &d, 5, 7));
     let size = |i: usize| d[i].size;
     let input = ranks(
         Place::Input(0),
@@ -292,224 +389,127 @@ fn transposed(r: &mut Random) -> Einsum {
     contraction(d, i, w, output, Domain::Dense)
 }
 
-/// A memory that keeps everything, with round figures.
-pub(crate) fn memory() -> Memory {
-    Memory {
-        kind: MemoryKind::Sram,
-        capacity: Bytes(1 << 30),
-        word: Bytes(8),
-        read_rate: BytesPerSecond(1e9),
-        write_rate: BytesPerSecond(1e9),
-        shared_port: false,
-        streaming_efficiency: 1.0,
-        read_energy: JoulesPerBit(0.0),
-        write_energy: JoulesPerBit(0.0),
-        static_power: Watts(0.0),
-        area: SquareMm(0.0),
-        keeps: OperandSet::ALL,
-        must_keep: OperandSet::NONE,
-        buffering: 2,
-        resident: true,
-        overlap: Overlap::Keep,
-        latency: Seconds(0.0),
-        setup: Seconds(0.0),
-        burst: Bytes(1),
-    }
-}
-
-/// A fanout dimension that accepts everything.
-pub(crate) fn axis(size: u64, multicast: OperandSet, reduces: bool) -> FanoutDim {
-    use DimSelector::{Group, OutputChannel, Pixel, Reduction};
-    let accepts = vec![Reduction, OutputChannel, Pixel, Group];
-    FanoutDim {
+/// An axis that accepts everything and shares nothing.
+pub(crate) fn axis(size: u64) -> Axis {
+    Axis {
         name: "x".into(),
         size,
-        multicast,
-        reduces,
-        accepts,
+        shares: Mask::NONE,
+        shares_overlap: Mask::NONE,
+        must_share: Mask::NONE,
+        accepts: Mask::ALL,
+        min_usage: 0.0,
     }
 }
 
-/// A chip that is a chain of nodes under which int8 MACs run at 1 GHz, one a cycle.
-pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
-    let mac = MacMode {
-        input: int(8),
-        weight: int(8),
-        accumulate: int(32),
-        macs_per_cycle: 1.0,
-        energy: Joules(0.0),
-    };
-    let compute = Compute {
-        clock: ClockId(0),
-        modes: vec![mac],
-        area: SquareMm(0.0),
-        static_power: Watts(0.0),
-    };
-    let mut chip = Chip {
-        name: "test".into(),
-        description: String::new(),
-        node_nm: 7.0,
-        clocks: Default::default(),
-        nodes: Default::default(),
-        engines: Default::default(),
-        mapspace: Mapspace {
-            prefetch_weights: false,
-            keep_activations: false,
-            keep_weights: false,
-            fuse_cascades: false,
-        },
-        numerics: Numerics::default(),
-        other_power: Watts(0.0),
-        other_area: SquareMm(0.0),
-        provenance: vec![],
-        hash: String::new(),
-    };
-    let domain = ClockDomain::new(Hertz(1e9)).unwrap();
-    chip.clocks.push(Clock {
-        name: "core".into(),
-        domain,
-    });
-    let mut instances = 1;
-    let mut parent = None;
-    for (i, kind) in kinds
-        .into_iter()
-        .chain([NodeKind::Compute(compute)])
-        .enumerate()
-    {
-        let below = if let NodeKind::Fanout(f) = &kind {
-            f.instances()
-        } else {
-            1
-        };
-        parent = Some(chip.nodes.push(Node {
-            name: format!("n{i}"),
-            parent,
-            instances,
-            kind,
-        }));
-        instances *= below;
+/// A fanout without axes.
+pub(crate) fn fanout() -> FanoutLevel {
+    FanoutLevel {
+        name: "f".into(),
+        axes: vec![],
+        hop_energy: 0.0,
     }
-    let kind = EngineKind::Array {
-        compute: parent.unwrap(),
-        fill_cycles: 0,
-        drain_cycles: 0,
-    };
-    let (area, static_power, launch) = (SquareMm(0.0), Watts(0.0), Seconds(0.0));
-    chip.engines.push(Engine {
-        name: "array".into(),
-        kind,
-        area,
-        static_power,
-        launch,
-    });
-    chip
+}
+
+/// Units of one operation a cycle.
+pub(crate) fn compute() -> ComputeLevel {
+    ComputeLevel {
+        name: "mac".into(),
+        energy: 0.0,
+        rate: 1.0,
+        leakage: 0.0,
+    }
 }
 
 /// A random chain of one to four memories and up to two fanouts.
-pub(crate) fn random_chip(r: &mut Random) -> Chip {
+pub(crate) fn hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
+    let all = (1u64 << operands) - 1;
+    let some = |r: &mut Random| Mask(r.int(0, all) as u32);
     let (memories, fanouts) = (r.int(0, 3), r.int(0, 2));
-    let mut kinds: Vec<NodeKind> = Vec::new();
+    let mut levels: Vec<Level> = Vec::new();
     for _ in 0..memories {
-        let overlap = if r.chance(70) {
-            Overlap::Keep
-        } else {
-            Overlap::Refetch
-        };
-        let keeps = if r.chance(60) {
-            OperandSet::ALL
-        } else {
-            OperandSet(r.int(1, 7) as u8)
-        };
-        kinds.push(NodeKind::Memory(Memory {
-            overlap,
-            keeps,
-            ..memory()
+        let (refetches, narrow) = (r.chance(30), r.chance(40));
+        levels.push(Level::Memory(MemoryLevel {
+            overlap: if refetches {
+                Overlap::Refetch
+            } else {
+                Overlap::Keep
+            },
+            keeps: if narrow { some(r) } else { Mask::ALL },
+            ..MemoryLevel::unlimited("m", operands, 8.0)
         }));
     }
     for _ in 0..fanouts {
-        let dims = (0..r.int(1, 2))
-            .map(|_| axis(r.int(2, 5), OperandSet(r.int(0, 7) as u8), r.chance(50)))
-            .collect();
-        kinds.push(NodeKind::Fanout(Fanout {
-            dims,
-            hop_energy: JoulesPerBit(1.0),
-        }));
+        let axis = |r: &mut Random| Axis {
+            shares: some(r),
+            shares_overlap: if r.chance(40) { some(r) } else { Mask::NONE },
+            ..axis(r.int(2, 5))
+        };
+        let axes = (0..r.int(1, 2)).map(|_| axis(r)).collect();
+        levels.push(Level::Fanout(FanoutLevel { axes, ..fanout() }));
     }
-    r.shuffle(&mut kinds);
-    kinds.insert(0, NodeKind::Memory(memory()));
-    chip(kinds)
-}
-
-/// The problem of an einsum on a chip, all operands at home in the root.
-pub(crate) fn problem<'a>(einsum: &'a Einsum, chip: &'a Chip) -> Problem<'a> {
-    let EngineKind::Array { compute, .. } = chip.engines[EngineId(0)].kind else {
-        unreachable!()
-    };
-    let path = chip.path(compute);
-    let capacity = path.iter().map(|_| Bytes(1 << 30)).collect();
-    Problem {
-        einsum,
-        chip,
-        engine: EngineId(0),
-        path,
-        bits: [8.0; 3],
-        accumulate: int(32),
-        mode: 0,
-        home: [NodeId(0); 3],
-        capacity,
+    r.shuffle(&mut levels);
+    levels.insert(
+        0,
+        Level::Memory(MemoryLevel::unlimited("home", operands, 8.0)),
+    );
+    levels.push(Level::Compute(compute()));
+    Hierarchy {
+        name: "random".into(),
+        levels,
     }
 }
 
 #[derive(Clone, Copy)]
 enum Token {
     Loop(usize),
-    Store(NodeId, Operand),
+    Keep(usize, usize),
 }
 
-/// A random legal mapping.
-pub(crate) fn mapping(r: &mut Random, problem: &Problem) -> Vec<Step> {
-    let sizes: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
+/// A random loop tree; `homes` has a place for each operand: operands with a home start there before any loop, the others at the outermost memory that
+/// is drawn for them.
+pub(crate) fn tree(
+    r: &mut Random,
+    einsum: &Einsum,
+    hierarchy: &Hierarchy,
+    homes: &[Option<usize>],
+) -> LoopTree {
+    let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
     let mut tiles = sizes.clone();
-    let mut steps: Vec<Step> = Operand::ALL
-        .iter()
-        .map(|o| Step::Store {
-            memory: problem.home[o.index()],
-            operand: *o,
-        })
-        .collect();
+    let mut nodes: Vec<Node> = Vec::new();
+    for (operand, home) in homes.iter().enumerate() {
+        nodes.extend(home.map(|level| Node::Keep { level, operand }));
+    }
     let mut tokens: Vec<Token> = Vec::new();
-    for node in problem.path.iter().skip(1) {
-        match &problem.chip.nodes[*node].kind {
-            NodeKind::Memory(_) => {
-                for operand in Operand::ALL {
-                    if problem.levels_below_home(operand).contains(node) && r.chance(70) {
-                        tokens.push(Token::Store(*node, operand));
+    for (index, level) in hierarchy.levels.iter().enumerate() {
+        match level {
+            Level::Memory(m) => {
+                for (operand, home) in homes.iter().enumerate() {
+                    let inside = home.is_none_or(|h| h < index);
+                    if inside && m.keeps.has(operand) && r.chance(70) {
+                        tokens.push(Token::Keep(index, operand));
                     }
                 }
             }
-            NodeKind::Fanout(f) => {
-                emit(r, &mut steps, &mut tokens, &mut tiles, &sizes, false);
-                for (axis, a) in f.dims.iter().enumerate() {
+            Level::Fanout(f) => {
+                emit(r, &mut nodes, &mut tokens, &mut tiles, &sizes, false);
+                for (axis, a) in f.axes.iter().enumerate() {
                     let mut room = a.size;
                     for _ in 0..r.int(0, 2) {
                         let dim = r.int(0, sizes.len() as u64 - 1) as usize;
-                        let accepted = a
-                            .accepts
-                            .iter()
-                            .any(|s| crate::mapping::selects(problem.einsum, s, Id::new(dim)));
                         let legal: Vec<u64> = (1..=tiles[dim])
                             .filter(|t| {
                                 tiles[dim].div_ceil(*t) <= room
                                     && (tiles[dim] == sizes[dim] || tiles[dim].is_multiple_of(*t))
                             })
                             .collect();
-                        if accepted {
+                        if a.accepts.has(dim) {
                             let tile = legal[r.int(0, legal.len() as u64 - 1) as usize];
                             room /= tiles[dim].div_ceil(tile);
                             tiles[dim] = tile;
-                            steps.push(Step::Spatial {
-                                fanout: *node,
-                                axis: axis as u8,
+                            nodes.push(Node::Spatial {
+                                level: index,
+                                axis,
                                 dim: Id::new(dim),
                                 tile,
                             });
@@ -517,51 +517,41 @@ pub(crate) fn mapping(r: &mut Random, problem: &Problem) -> Vec<Step> {
                     }
                 }
             }
-            NodeKind::Compute(_) => emit(r, &mut steps, &mut tokens, &mut tiles, &sizes, true),
+            Level::Compute(_) => emit(r, &mut nodes, &mut tokens, &mut tiles, &sizes, true),
         }
     }
-    steps
+    LoopTree { nodes }
 }
 
 /// Writes out storage and random temporal loops in random order.
 fn emit(
     r: &mut Random,
-    steps: &mut Vec<Step>,
+    nodes: &mut Vec<Node>,
     tokens: &mut Vec<Token>,
     tiles: &mut [u64],
     sizes: &[u64],
     close: bool,
 ) {
-    let stores: Vec<(NodeId, Operand)> = tokens
-        .iter()
-        .filter_map(|t| {
-            if let Token::Store(n, o) = t {
-                Some((*n, *o))
-            } else {
-                None
-            }
-        })
-        .collect();
     for d in 0..sizes.len() {
         for _ in 0..r.int(u64::from(close), 2) {
             tokens.push(Token::Loop(d));
         }
     }
-    r.shuffle(tokens);
-    // Storage of an operand stays in the order of the path.
-    for operand in Operand::ALL {
-        let mut mine = stores.iter().filter(|s| s.1 == operand);
-        for t in tokens.iter_mut() {
-            if matches!(t, Token::Store(_, o) if *o == operand)
-                && let Some(s) = mine.next()
-            {
-                *t = Token::Store(s.0, s.1);
-            }
+    let mut kept: Vec<(usize, usize)> = Vec::new();
+    for t in tokens.iter() {
+        if let Token::Keep(level, operand) = *t {
+            kept.push((level, operand));
         }
     }
+    r.shuffle(tokens);
     for i in 0..tokens.len() {
         match tokens[i] {
-            Token::Store(memory, operand) => steps.push(Step::Store { memory, operand }),
+            // Storage of an operand stays in the order of the path.
+            Token::Keep(_, operand) => {
+                let next = kept.iter().position(|k| k.1 == operand).unwrap();
+                let (level, operand) = kept.remove(next);
+                nodes.push(Node::Keep { level, operand });
+            }
             Token::Loop(d) => {
                 let more = tokens[i + 1..]
                     .iter()
@@ -576,7 +566,7 @@ fn emit(
                     legal[r.int(0, legal.len() as u64 - 1) as usize]
                 };
                 tiles[d] = tile;
-                steps.push(Step::Temporal {
+                nodes.push(Node::Temporal {
                     dim: Id::new(d),
                     tile,
                 });
@@ -584,8 +574,4 @@ fn emit(
         }
     }
     tokens.clear();
-}
-
-fn int(bits: u8) -> Format {
-    Format::Int { bits, signed: true }
 }

@@ -7,28 +7,30 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod chips;
 mod tests;
+mod theorems;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use presil_hwmodels::{NodeId, NodeKind, Operand, Overlap};
+use presil_hwmodels::Overlap;
 use presil_numerics::ids::Id;
-use presil_workloads::{Access, Domain, Einsum};
+use presil_workloads::{Domain, Einsum};
 
-use crate::mapping::Step;
-use crate::problem::Problem;
+use crate::hierarchy::{Hierarchy, access_of, operand_count};
+use crate::looptree::{LoopTree, Node};
 
 type Element = Vec<i64>;
 type Tile = BTreeSet<Element>;
 /// Tiles by instance and time, in order.
 type History = BTreeMap<(Vec<u64>, Vec<u64>), Tile>;
 
-/// Counts of an operand between a storage and the next one inside it.
+/// Counts of an operand between a storage and the next one inside it. Levels are those of the hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EdgeCounts {
-    pub(crate) operand: Operand,
-    pub(crate) parent: NodeId,
-    pub(crate) child: Option<NodeId>,
+    pub(crate) operand: usize,
+    pub(crate) parent: usize,
+    pub(crate) child: Option<usize>,
     pub(crate) entering: u128,
     pub(crate) served: u128,
     pub(crate) again: u128,
@@ -37,7 +39,7 @@ pub(crate) struct EdgeCounts {
     /// partial sums go up then is a matter of definition.
     pub(crate) idles: bool,
     /// Words across each fanout between the two.
-    pub(crate) hops: Vec<(NodeId, u128)>,
+    pub(crate) hops: Vec<(usize, u128)>,
 }
 
 /// All counts of a mapping.
@@ -46,7 +48,8 @@ pub(crate) struct OracleCounts {
     pub(crate) points: u128,
     pub(crate) iterations: u128,
     pub(crate) edges: Vec<EdgeCounts>,
-    pub(crate) touched: [u128; 3],
+    /// Distinct elements of each operand.
+    pub(crate) touched: Vec<u128>,
 }
 
 struct Looped {
@@ -54,39 +57,43 @@ struct Looped {
     /// Tile around and inside.
     outer: u64,
     tile: u64,
-    space: Option<(NodeId, u8)>,
+    /// Fanout and axis.
+    space: Option<(usize, usize)>,
 }
 
 struct Walk<'a> {
-    problem: &'a Problem<'a>,
+    einsum: &'a Einsum,
+    hierarchy: &'a Hierarchy,
     loops: Vec<Looped>,
     /// Storage of each operand and the number of loops above it.
-    chains: [Vec<(NodeId, usize)>; 3],
+    chains: Vec<Vec<(usize, usize)>>,
     points: Vec<Vec<i64>>,
 }
 
 /// Walks a mapping.
-pub(crate) fn count(problem: &Problem, steps: &[Step]) -> OracleCounts {
-    let mut tiles: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
+pub(crate) fn count(einsum: &Einsum, hierarchy: &Hierarchy, tree: &LoopTree) -> OracleCounts {
+    let mut tiles: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
+    let operands = operand_count(einsum);
     let mut walk = Walk {
-        problem,
+        einsum,
+        hierarchy,
         loops: vec![],
-        chains: Default::default(),
-        points: points(problem.einsum),
+        chains: vec![vec![]; operands],
+        points: points(einsum),
     };
-    for step in steps {
-        let (dim, tile, space) = match *step {
-            Step::Store { memory, operand } => {
-                walk.chains[operand.index()].push((memory, walk.loops.len()));
+    for node in &tree.nodes {
+        let (dim, tile, space) = match *node {
+            Node::Keep { level, operand } => {
+                walk.chains[operand].push((level, walk.loops.len()));
                 continue;
             }
-            Step::Temporal { dim, tile } => (dim.index(), tile, None),
-            Step::Spatial {
-                fanout,
+            Node::Temporal { dim, tile } => (dim.index(), tile, None),
+            Node::Spatial {
+                level,
                 axis,
                 dim,
                 tile,
-            } => (dim.index(), tile, Some((fanout, axis))),
+            } => (dim.index(), tile, Some((level, axis))),
         };
         walk.loops.push(Looped {
             dim,
@@ -101,23 +108,17 @@ pub(crate) fn count(problem: &Problem, steps: &[Step]) -> OracleCounts {
         .iter()
         .map(|p| walk.time(p, walk.loops.len()))
         .collect();
-    let edges = Operand::ALL
-        .into_iter()
-        .flat_map(|o| walk.operand(o))
-        .collect();
-    let touched = Operand::ALL.map(|o| {
-        let elements: BTreeSet<Element> = walk
-            .points
-            .iter()
-            .filter_map(|p| element(problem.einsum, o, p))
-            .collect();
-        scaled(problem.einsum, o, elements.len() as u128)
+    let edges = (0..operands).flat_map(|o| walk.operand(o)).collect();
+    let touched = (0..operands).map(|o| {
+        let elements = walk.points.iter().filter_map(|p| element(einsum, o, p));
+        let elements: BTreeSet<Element> = elements.collect();
+        scaled(einsum, o, elements.len() as u128)
     });
     OracleCounts {
         points: walk.points.len() as u128,
         iterations: times.len() as u128,
         edges,
-        touched,
+        touched: touched.collect(),
     }
 }
 
@@ -155,17 +156,9 @@ fn points(einsum: &Einsum) -> Vec<Vec<i64>> {
     points
 }
 
-fn access(einsum: &Einsum, operand: Operand) -> &Access {
-    match operand {
-        Operand::Input => &einsum.inputs[0],
-        Operand::Weight => &einsum.inputs[1],
-        Operand::Output => &einsum.output,
-    }
-}
-
 /// The element that a point touches; none if it is padding.
-fn element(einsum: &Einsum, operand: Operand, point: &[i64]) -> Option<Element> {
-    let access = access(einsum, operand);
+fn element(einsum: &Einsum, operand: usize, point: &[i64]) -> Option<Element> {
+    let access = access_of(einsum, operand);
     let rows = match einsum.domain {
         Domain::Ragged { group, row, .. } => Some([group, row]),
         _ => None,
@@ -188,15 +181,15 @@ fn element(einsum: &Einsum, operand: Operand, point: &[i64]) -> Option<Element> 
     index.collect()
 }
 
-fn scaled(einsum: &Einsum, operand: Operand, count: u128) -> u128 {
+fn scaled(einsum: &Einsum, operand: usize, count: u128) -> u128 {
     match einsum.domain {
         Domain::Ragged {
             group,
             row,
             distinct,
             ..
-        } if Einsum::names(access(einsum, operand), group)
-            && !Einsum::names(access(einsum, operand), row) =>
+        } if Einsum::names(access_of(einsum, operand), group)
+            && !Einsum::names(access_of(einsum, operand), row) =>
         {
             (count as f64 * distinct / einsum.dim(group).size as f64).round() as u128
         }
@@ -227,47 +220,43 @@ impl Walk<'_> {
     }
 
     /// What buffers under `above` loops hold, those spatial loops told apart that `apart` says.
-    fn history(&self, operand: Operand, above: usize, apart: impl Fn(usize) -> bool) -> History {
+    fn history(&self, operand: usize, above: usize, apart: impl Fn(usize) -> bool) -> History {
         let mut history = History::new();
         for p in &self.points {
             let tile = history
                 .entry((self.space(p, above, &apart), self.time(p, above)))
                 .or_default();
-            tile.extend(element(self.problem.einsum, operand, p));
+            tile.extend(element(self.einsum, operand, p));
         }
         history
     }
 
-    fn overlap(&self, operand: Operand, memory: NodeId) -> Overlap {
-        let overlap = self.problem.chip.nodes[memory].memory().unwrap().overlap;
-        if operand == Operand::Output {
+    fn output(&self) -> usize {
+        self.chains.len() - 1
+    }
+
+    fn overlap(&self, operand: usize, level: usize) -> Overlap {
+        if operand == self.output() {
             Overlap::Keep
         } else {
-            overlap
+            self.hierarchy.levels[level].memory().unwrap().overlap
         }
     }
 
-    /// Whether one word serves all iterations of a spatial loop.
-    fn merges(&self, operand: Operand, i: usize) -> bool {
+    /// Whether one word serves all iterations of a spatial loop that need it.
+    fn merges(&self, operand: usize, i: usize) -> bool {
         let l = &self.loops[i];
-        let Some((fanout, axis)) = l.space else {
+        let Some((level, axis)) = l.space else {
             return false;
         };
-        let NodeKind::Fanout(f) = &self.problem.chip.nodes[fanout].kind else {
-            return false;
-        };
-        let axis = &f.dims[usize::from(axis)];
-        let able = if operand == Operand::Output {
-            axis.reduces
-        } else {
-            axis.multicast.has(operand)
-        };
-        able && !Einsum::names(access(self.problem.einsum, operand), Id::new(l.dim))
+        let axis = &self.hierarchy.levels[level].fanout().unwrap().axes[axis];
+        let indexed = Einsum::names(access_of(self.einsum, operand), Id::new(l.dim));
+        axis.shares_overlap.has(operand) || (!indexed && axis.shares.has(operand))
     }
 
-    fn operand(&self, operand: Operand) -> Vec<EdgeCounts> {
-        let chain = &self.chains[operand.index()];
-        let einsum = self.problem.einsum;
+    fn operand(&self, operand: usize) -> Vec<EdgeCounts> {
+        let chain = &self.chains[operand];
+        let einsum = self.einsum;
         let mut edges = Vec::new();
         for (order, &(parent, from)) in chain.iter().enumerate() {
             let next = chain.get(order + 1);
@@ -276,19 +265,15 @@ impl Walk<'_> {
             let merged = |i: usize| i >= from && self.merges(operand, i);
             let entering = entries(&self.history(operand, to, |_| true), overlap);
             let served = entries(&self.history(operand, to, |i| !merged(i)), overlap);
-            let place = |n: NodeId| self.problem.path.iter().position(|x| *x == n);
-            let fanouts = self.problem.path.iter().filter(|f| {
-                let inside =
-                    place(**f) > place(parent) && next.is_none_or(|n| place(**f) < place(n.0));
-                inside && matches!(self.problem.chip.nodes[**f].kind, NodeKind::Fanout(_))
-            });
+            let end = next.map_or(self.hierarchy.levels.len(), |n| n.0);
+            let fanouts = (parent..end).filter(|l| self.hierarchy.levels[*l].fanout().is_some());
             let hops = fanouts.map(|f| {
-                let deeper = |i: usize| self.loops[i].space.is_some_and(|s| place(s.0) > place(*f));
+                let deeper = |i: usize| self.loops[i].space.is_some_and(|s| s.0 > f);
                 let words = entries(
                     &self.history(operand, to, |i| !(merged(i) && deeper(i))),
                     overlap,
                 );
-                (*f, scaled(einsum, operand, words))
+                (f, scaled(einsum, operand, words))
             });
             edges.push(EdgeCounts {
                 operand,
@@ -302,25 +287,25 @@ impl Walk<'_> {
                 hops: hops.collect(),
             });
         }
-        if operand == Operand::Output {
+        if operand == self.output() {
             self.play(chain, &mut edges);
         }
         edges
     }
 
     /// Plays partial sums: which values exist where when a tile enters or an update arrives.
-    fn play(&self, chain: &[(NodeId, usize)], edges: &mut [EdgeCounts]) {
-        let einsum = self.problem.einsum;
+    fn play(&self, chain: &[(usize, usize)], edges: &mut [EdgeCounts]) {
+        let einsum = self.einsum;
         let everywhere = self.loops.len();
         let mut levels: Vec<Level> = Vec::new();
         for (order, &(_, above)) in chain.iter().enumerate().skip(1) {
             let from = chain[order - 1].1;
-            let merged = |i: usize| i >= from && self.merges(Operand::Output, i);
+            let merged = |i: usize| i >= from && self.merges(self.output(), i);
             let updates_apart = (from..above).any(|i| self.updates_apart(i) && !merged(i));
             levels.push(Level {
-                joint: self.history(Operand::Output, above, |i| !merged(i)),
-                member: self.history(Operand::Output, above, |_| true),
-                overlap: self.overlap(Operand::Output, chain[order].0),
+                joint: self.history(self.output(), above, |i| !merged(i)),
+                member: self.history(self.output(), above, |_| true),
+                overlap: self.overlap(self.output(), chain[order].0),
                 updates_apart,
                 held_joint: BTreeMap::new(),
                 held: BTreeMap::new(),
@@ -353,7 +338,7 @@ impl Walk<'_> {
             let mut moves: Vec<Vec<Move>> = Vec::new();
             for (n, level) in levels.iter_mut().enumerate() {
                 let (from, above) = (chain[n].1, chain[n + 1].1);
-                let merged = |i: usize| i >= from && self.merges(Operand::Output, i);
+                let merged = |i: usize| i >= from && self.merges(self.output(), i);
                 moves.push(level.moves(self, time, from, above, &merged));
             }
             for (n, level_moves) in moves.iter().enumerate().rev() {
@@ -377,6 +362,9 @@ impl Walk<'_> {
                             if let Some(instance) = m.takes.get(e) {
                                 edges[n].returned += 1;
                                 values.insert((n + 1, instance.clone(), e.clone()));
+                            } else {
+                                // A member that idled since holds it still, though the group has left it.
+                                edges[n..].iter_mut().for_each(|e| e.idles = true);
                             }
                         }
                     }
@@ -388,9 +376,9 @@ impl Walk<'_> {
             let mut updates: BTreeSet<(Vec<u64>, Vec<u64>, Element)> = BTreeSet::new();
             for p in points {
                 let group = self.space(p, everywhere, |i| {
-                    !(i >= from && self.merges(Operand::Output, i))
+                    !(i >= from && self.merges(self.output(), i))
                 });
-                if let Some(e) = element(einsum, Operand::Output, p) {
+                if let Some(e) = element(einsum, self.output(), p) {
                     updates.insert((group, self.space(p, from, |_| true), e));
                 }
             }
@@ -406,14 +394,14 @@ impl Walk<'_> {
         let last = edges.len() - 1;
         let from = chain[last].1;
         let apart =
-            (from..everywhere).any(|i| self.updates_apart(i) && !self.merges(Operand::Output, i));
+            (from..everywhere).any(|i| self.updates_apart(i) && !self.merges(self.output(), i));
         edges[last].returned = if apart { 0 } else { edges[last].again };
     }
 
     /// Whether instances along a spatial loop may update the same elements.
     fn updates_apart(&self, i: usize) -> bool {
         let l = &self.loops[i];
-        let einsum = self.problem.einsum;
+        let einsum = self.einsum;
         let trips = l.outer.div_ceil(l.tile);
         let terms = |r: &presil_workloads::Affine| {
             let others = r.terms.iter().filter(|t| einsum.dim(t.0).size > 1).count();

@@ -364,6 +364,7 @@ pub fn evaluate(
                 fills,
                 updates,
                 drains,
+                ..Accesses::default()
             }
         };
         levels.iter().map(of_level).collect()
@@ -386,6 +387,7 @@ pub fn evaluate(
         cycles: report.cycles(),
         operations: report.operations,
         instances_used: report.instances_used,
+        ..Evaluation::default()
     })
 }
 

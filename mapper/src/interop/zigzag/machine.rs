@@ -27,12 +27,14 @@ pub(super) fn hierarchy(
                 name: name.clone(),
                 size: *size,
                 shares: Mask::ALL,
+                shares_overlap: Mask::NONE,
                 must_share: Mask::NONE,
                 accepts: Mask::ALL,
                 min_usage: 0.0,
                 systolic: array.systolic_dimensions.contains(name),
             })
             .collect(),
+        hop_energy: 0.0,
     };
     let memories = |inside: bool| {
         let all = hardware.memories.0.iter().rev();

@@ -1,0 +1,129 @@
+//! `presil map`: the best mapping of a case.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+use presil::eval::{Asked, load};
+use presil::map::explain::explain;
+use presil::map::{Options, map, show};
+use presil::mapper::case::Case;
+use presil::mapper::case::write::write;
+use presil::mapper::interop::timeloop::write_mapping;
+use presil::mapper::search::Objective;
+
+use super::eval::parse_convention;
+use super::{Failure, parse_set};
+
+/// Arguments of `presil map`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// Case files (.toml, .json), or the .yaml files of a Timeloop set.
+    #[arg(required = true)]
+    problem: Vec<PathBuf>,
+    /// Chip that ships, or a chip file, for cases that write no levels.
+    #[arg(long)]
+    chip: Option<String>,
+    /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
+    #[arg(long = "set", value_parser = parse_set, requires = "chip")]
+    sets: Vec<(String, String)>,
+    /// What is made small [default: as the case says].
+    #[arg(long, value_enum)]
+    objective: Option<Goal>,
+    /// Convention that the result is told in [default: that of the search].
+    #[arg(long, value_parser = parse_convention)]
+    convention: Option<Asked>,
+    /// Only tiles that divide their extents, without partial last tiles.
+    #[arg(long)]
+    perfect: bool,
+    /// Partial mappings that the search may look at.
+    #[arg(long, default_value_t = 200_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    work: u64,
+    /// What one more KiB, bit per cycle or instance of each level would give.
+    #[arg(long)]
+    explain: bool,
+    /// How the mapping is printed.
+    #[arg(long, value_enum, default_value_t = Format::Text, conflicts_with = "json")]
+    format: Format,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Goal {
+    Latency,
+    Energy,
+    Edp,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    /// Nest, counts, energy and time.
+    Text,
+    /// A case file with the mapping in it.
+    Case,
+    /// Timeloop's mapping directives.
+    Timeloop,
+}
+
+/// Runs the command.
+pub fn main(args: &Args) -> Result<(), Failure> {
+    let chip = args.chip.as_ref();
+    let chip = chip.map(|name| presil::hwmodels::load(name, &args.sets).map_err(Failure::input));
+    let loaded = load(&args.problem, chip.transpose()?.as_ref()).map_err(Failure::input)?;
+    let convention = match args.convention {
+        None | Some(Asked::Own) => None,
+        Some(Asked::One(convention)) => Some(convention),
+        Some(Asked::All) => {
+            let message = "--convention all is for `presil eval`; print the mapping with --format case, and give it that file";
+            return Err(Failure::input(message));
+        }
+    };
+    let options = Options {
+        objective: args.objective.map(|g| match g {
+            Goal::Latency => Objective::Latency,
+            Goal::Energy => Objective::Energy,
+            Goal::Edp => Objective::Edp,
+        }),
+        perfect: args.perfect,
+        work: args.work,
+        convention,
+    };
+    let mut texts = Vec::new();
+    let mut values = Vec::new();
+    for case in loaded {
+        let mapped = map(case, &options).map_err(Failure::input)?;
+        let case = &mapped.report.case;
+        if args.format == Format::Case {
+            texts.push(write(case, &[]).map_err(Failure::input)?);
+            continue;
+        }
+        if args.format == Format::Timeloop {
+            texts.extend(timeloop(case)?);
+            continue;
+        }
+        let prices = args.explain.then(|| explain(case, &options, &mapped.proof));
+        if args.json {
+            values.push(show::json(&mapped, prices.as_deref()));
+        } else {
+            texts.push(show::text(&mapped, prices.as_deref()));
+        }
+    }
+    match values.as_slice() {
+        _ if !args.json => super::print(&texts.join("\n")),
+        [one] => super::print_json(one),
+        _ => super::print_json(&serde_json::json!({ "cases": values })),
+    }
+}
+
+/// The mappings of a case as Timeloop's directives.
+fn timeloop(case: &Case) -> Result<Vec<String>, Failure> {
+    let mut texts = Vec::new();
+    for (i, e) in case.einsums.iter().enumerate() {
+        let tree = e.mapping.clone().unwrap_or_default();
+        let names = case.operand_names(i);
+        let text = write_mapping(&e.einsum, &e.hierarchy, &tree, &names);
+        texts.push(text.map_err(|error| Failure::input(format!("einsum `{}`: {error}", e.name)))?);
+    }
+    Ok(texts)
+}

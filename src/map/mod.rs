@@ -1,0 +1,80 @@
+//! The best mappings of a case: `presil map`.
+//!
+//! The case is searched as a whole ([`mod@solve`]); the mappings found become those of the case, which is then
+//! evaluated and shown like one that came with them ([`crate::eval`]). [`mod@explain`] tells what one more of each
+//! resource would give.
+
+pub mod explain;
+pub mod show;
+pub mod solve;
+
+use presil_mapper::conventions::Convention;
+use presil_mapper::search::Objective;
+use thiserror::Error;
+
+use crate::eval::{Asked, EvalError, Loaded, Report, evaluate};
+use solve::{Proof, SolveError, solve};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// What is made small; the case's own if `None`.
+    pub objective: Option<Objective>,
+    /// Only tiles that divide their extent; as the case says if not set.
+    pub perfect: bool,
+    /// Partial mappings that the search may look at.
+    pub work: u64,
+    /// Convention that the result is told in, if not the search's own.
+    pub convention: Option<Convention>,
+}
+
+/// A case with the mappings found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mapped {
+    /// What was made small.
+    pub objective: Objective,
+    /// What was found, and how far it is proven.
+    pub proof: Proof,
+    /// The case with its mappings, told.
+    pub report: Report,
+}
+
+/// Why there is no mapping.
+#[derive(Debug, Error)]
+pub enum MapError {
+    /// A case that the search cannot map.
+    #[error("case `{case}`: {error}")]
+    Search {
+        /// The case.
+        case: String,
+        /// Why not.
+        error: SolveError,
+    },
+    /// A mapping that cannot be told.
+    #[error(transparent)]
+    Told(#[from] EvalError),
+}
+
+/// The best mappings of a case.
+///
+/// # Errors
+/// If the search can map it in no way, or no convention can tell the result.
+pub fn map(loaded: Loaded, options: &Options) -> Result<Mapped, MapError> {
+    let Loaded { mut case, notes } = loaded;
+    case.objective = options.objective.unwrap_or(case.objective);
+    let (trees, proof) = solve(&case, options).map_err(|error| MapError::Search {
+        case: case.name.clone(),
+        error,
+    })?;
+    for (einsum, tree) in case.einsums.iter_mut().zip(trees) {
+        einsum.mapping = Some(tree);
+    }
+    // A mapping is shown as it was searched, unless another convention is asked for.
+    case.convention = options.convention.unwrap_or(solve::CONVENTION);
+    let told_in = Asked::One(case.convention);
+    Ok(Mapped {
+        objective: case.objective,
+        proof,
+        report: evaluate(Loaded { case, notes }, told_in)?,
+    })
+}

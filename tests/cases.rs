@@ -1,0 +1,201 @@
+//! `presil eval` and `presil map` as a user meets them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn case(name: &str) -> String {
+    format!("{}/configs/cases/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn presil(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+/// Runs, expects success, gives stdout.
+fn stdout(args: &[&str]) -> String {
+    let out = presil(args);
+    let told = String::from_utf8_lossy(&out.stderr).to_string();
+    assert_eq!(out.status.code(), Some(0), "{args:?}: {told}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).unwrap()
+}
+
+/// Runs, expects exit code 2 and nothing on stdout, gives stderr.
+fn refused(args: &[&str]) -> String {
+    let out = presil(args);
+    let told = String::from_utf8_lossy(&out.stderr).to_string();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {told}");
+    assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
+    told
+}
+
+/// Runs, expects success with what is committed in `tests/snapshots/`; `PRESIL_WRITE_SNAPSHOTS=1` writes it anew.
+fn snapshot(name: &str, args: &[&str]) {
+    let printed = stdout(args);
+    let path = format!("{}/tests/snapshots/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("PRESIL_WRITE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, &printed).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(printed, committed, "{args:?} is not {path}");
+}
+
+#[test]
+fn a_given_mapping_is_told_level_by_level() {
+    snapshot("eval-gemm", &["eval", &case("gemm.toml")]);
+    snapshot(
+        "eval-gemm-all",
+        &["eval", &case("gemm.toml"), "--convention", "all"],
+    );
+}
+
+#[test]
+fn the_json_of_an_evaluation_carries_its_units() {
+    let told = json(&["eval", &case("gemm.toml"), "--json"]);
+    assert_eq!(told["totals"][0]["energy_pj"], 446_824_448.0);
+    assert_eq!(told["totals"][0]["cycles"], 16_777_216.0);
+    let accesses = &told["einsums"][0]["conventions"][0]["accesses"];
+    let glb_a = accesses.as_array().unwrap().iter();
+    let mut glb_a = glb_a.filter(|a| a["level"] == "glb" && a["tensor"] == "A");
+    let glb_a = glb_a.next().unwrap();
+    assert_eq!(
+        (glb_a["fills"].as_f64(), glb_a["reads"].as_f64()),
+        (Some(65_536.0), Some(16_777_216.0))
+    );
+    assert_eq!(told["einsums"][0]["mapping"][1], "for m in 2");
+    let two = json(&["eval", &case("gemm.toml"), &case("gemm.toml"), "--json"]);
+    assert_eq!(two["cases"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn mistakes_in_cases_are_told_with_their_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| {
+        let path = folder.path().join("bad.toml");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let gemm = std::fs::read_to_string(case("gemm.toml")).unwrap();
+    let bad = write(
+        &gemm
+            .replace("glb: keep A", "glbb: keep A")
+            .replace("[k, n]", "[k, z]"),
+    );
+    let told = refused(&["eval", &bad]);
+    assert!(
+        told.contains("rank `z` has no size") && told.contains("bad.toml:"),
+        "{told}"
+    );
+    for (args, parts) in [
+        (
+            vec!["eval", "nowhere.toml"],
+            &["cannot read `nowhere.toml`"][..],
+        ),
+        (vec!["eval", "x.txt"], &["no known form", ".toml"]),
+        (vec!["eval"], &["<CASES>"]),
+        (vec!["map"], &["<PROBLEM>"]),
+    ] {
+        let told = refused(&args);
+        for part in parts {
+            assert!(told.contains(part), "{args:?}: {told}");
+        }
+    }
+    let told = refused(&["eval", &case("gemm.toml"), "--convention", "timelop"]);
+    assert!(told.contains("did you mean `timeloop`?"), "{told}");
+    let told = refused(&["eval", &case("attention.json")]);
+    assert!(
+        told.contains("has no mapping") && told.contains("presil map"),
+        "{told}"
+    );
+    let told = refused(&["map", &case("gemm.toml"), "--chip", "edge-npu"]);
+    assert!(told.contains("told twice"), "{told}");
+    let told = refused(&["map", &case("gemm.toml"), "--format", "case", "--json"]);
+    assert!(told.contains("cannot be used with"), "{told}");
+    let without = gemm.split_once("[[level]]").unwrap().0;
+    let told = refused(&["map", &write(without)]);
+    assert!(
+        told.contains("says no machine") && told.contains("--chip"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_best_mapping_is_found_printed_and_read_again() {
+    let found = json(&["map", &case("gemm.toml"), "--json"]);
+    assert_eq!(found["totals"][0]["energy_pj"], 446_824_448.0);
+    assert_eq!(found["proof"]["proven"], true);
+    let text = stdout(&["map", &case("gemm.toml"), "--format", "case"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("found.toml");
+    std::fs::write(&path, text).unwrap();
+    let again = json(&["eval", &path.display().to_string(), "--json"]);
+    assert_eq!(again["totals"], found["totals"]);
+    assert_eq!(
+        again["einsums"][0]["mapping"],
+        found["einsums"][0]["mapping"]
+    );
+    let text = stdout(&["map", &case("gemm.toml")]);
+    assert!(
+        text.contains("proven: no mapping of the space is better"),
+        "{text}"
+    );
+}
+
+#[test]
+fn prices_tell_what_one_more_would_give() {
+    let found = json(&["map", &case("gemm.toml"), "--explain", "--json"]);
+    let prices = found["prices"].as_array().unwrap();
+    let of = |resource: &str| {
+        let found = prices.iter().find(|p| p["resource"] == resource);
+        found.unwrap()["relative_change"].as_f64().unwrap()
+    };
+    // More room lets W stay: one tensor less is read twice. Bandwidth takes no energy.
+    assert!(of("1 KiB of glb") < 0.0, "{prices:?}");
+    assert_eq!(of("8 bits/cycle of dram (port)"), 0.0);
+}
+
+#[test]
+fn a_case_without_levels_runs_on_a_chip() {
+    let gemm = std::fs::read_to_string(case("gemm.toml")).unwrap();
+    let (head, _) = gemm.split_once("[[level]]").unwrap();
+    let (before, _) = head.rsplit_once("mapping = ").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("problem.toml");
+    std::fs::write(&path, before).unwrap();
+    let found = json(&[
+        "map",
+        &path.display().to_string(),
+        "--chip",
+        "edge-npu",
+        "--json",
+    ]);
+    assert!(found["totals"][0]["latency_s"].as_f64().unwrap() > 0.0);
+    assert!(found["notes"][0].as_str().unwrap().contains("edge-npu"));
+}
+
+#[test]
+fn every_case_that_ships_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/cases");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let loaded = presil::eval::load(&[path.clone()], None);
+        assert!(
+            loaded.is_ok(),
+            "{}: {}",
+            path.display(),
+            loaded.unwrap_err()
+        );
+        read += 1;
+    }
+    assert!(read >= 4, "{read}");
+}
