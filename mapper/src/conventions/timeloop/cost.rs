@@ -73,7 +73,11 @@ pub(super) fn price(
         name: compute.name.clone(),
         cycles: busy,
     });
-    evaluation.cycles = evaluation.levels.iter().map(|l| l.cycles).fold(0.0, f64::max);
+    evaluation.cycles = evaluation
+        .levels
+        .iter()
+        .map(|l| l.cycles)
+        .fold(0.0, f64::max);
     evaluation.energy.push(ActionEnergy {
         level,
         operand: None,
@@ -148,7 +152,10 @@ impl Place {
 /// Physical instances of a level.
 fn instances_of(hierarchy: &Hierarchy, level: usize) -> f64 {
     let fanouts = hierarchy.levels[..level].iter().filter_map(Level::fanout);
-    fanouts.flat_map(|f| &f.axes).map(|a| a.size as f64).product()
+    fanouts
+        .flat_map(|f| &f.axes)
+        .map(|a| a.size as f64)
+        .product()
 }
 
 /// Elements of one operand are counted in those of the first, where their sizes differ.
@@ -179,7 +186,10 @@ fn check_capacity(memory: &MemoryLevel, counts: &[Option<Count>]) -> Result<(), 
 
 /// Cycles of a memory, and the share of full speed that its slowest port allows.
 fn cycles(memory: &MemoryLevel, counts: &[Option<Count>], iterations: u64) -> (f64, f64) {
-    let ports = memory.ports.iter().map(|p| speed(memory, p, counts, iterations));
+    let ports = memory
+        .ports
+        .iter()
+        .map(|p| speed(memory, p, counts, iterations));
     let throttling = ports.fold(1.0, f64::min);
     ((iterations as f64 / throttling).ceil(), throttling)
 }

@@ -120,7 +120,11 @@ impl Chain {
 
     fn counts(mut self, nest: &Nest, is_output: bool) -> Vec<Option<Count>> {
         let levels = nest.storages.len();
-        let keeps: Vec<bool> = nest.storages.iter().map(|s| s.keeps.has(self.operand)).collect();
+        let keeps: Vec<bool> = nest
+            .storages
+            .iter()
+            .map(|s| s.keeps.has(self.operand))
+            .collect();
         // Links are told by the network of the level above, whether or not that keeps the operand; a level that
         // is passed over has lost its own.
         for level in (0..levels).rev().filter(|l| !keeps[*l]) {

@@ -239,7 +239,11 @@ impl<'a> Walk<'a> {
         if delta.size() == 0 || !delta.shape().eq(last.shape()) {
             return space.plain();
         }
-        let corner = delta.low.iter().zip(&last.low).map(|(now, then)| now - then);
+        let corner = delta
+            .low
+            .iter()
+            .zip(&last.low)
+            .map(|(now, then)| now - then);
         let moved: Vec<i64> = shift.iter().zip(corner).map(|(s, c)| s + c).collect();
         space.moved(&moved)
     }

@@ -115,7 +115,7 @@ impl Nest {
             }
         }
         builder.open_memories(hierarchy.levels.len());
-        if !builder.storages.first().is_some_and(|s| s.memory.is_some()) {
+        if builder.storages.first().is_none_or(|s| s.memory.is_none()) {
             return Err(beyond("starts at a memory that keeps whole operands"));
         }
         builder.finish()
@@ -140,7 +140,7 @@ impl Builder<'_> {
         tile: u64,
     ) -> Result<Option<Loop>, ConventionError> {
         let outer = std::mem::replace(&mut self.tiles[dim.index()], tile);
-        if outer % tile.max(1) != 0 {
+        if !outer.is_multiple_of(tile.max(1)) {
             return Err(beyond(format!(
                 "has perfect factors only: {tile} does not divide {outer} of dimension `{}`",
                 einsum.dim(dim).name
@@ -174,7 +174,12 @@ impl Builder<'_> {
     /// Opens the storage levels of all memories before a level of the hierarchy that have none yet.
     fn open_memories(&mut self, before: usize) {
         for level in self.next_memory..before {
-            if self.hierarchy.levels.get(level).is_some_and(|l| l.memory().is_some()) {
+            if self
+                .hierarchy
+                .levels
+                .get(level)
+                .is_some_and(|l| l.memory().is_some())
+            {
                 self.open(Some(level), self.tiles.clone());
             }
         }
@@ -266,7 +271,10 @@ impl Builder<'_> {
             let axes = fanout.map_or(&[][..], |f| &f.axes);
             if let Some(grid) = &mut storage.grid {
                 let size = |rows: bool| -> u64 {
-                    let along = axes.iter().enumerate().filter(|(i, a)| is_row(*i, a) == rows);
+                    let along = axes
+                        .iter()
+                        .enumerate()
+                        .filter(|(i, a)| is_row(*i, a) == rows);
                     along.map(|(_, a)| a.size).product()
                 };
                 grid.columns = grid.columns.max(size(false));
@@ -306,7 +314,11 @@ fn grid(
             fanout.axes.len()
         )));
     }
-    let shared = |a: &Axis| (0..operands).filter(|o| a.shares.has(*o)).collect::<Vec<_>>();
+    let shared = |a: &Axis| {
+        (0..operands)
+            .filter(|o| a.shares.has(*o))
+            .collect::<Vec<_>>()
+    };
     let Some(along) = fanout.axes.get(axis) else {
         return Err(beyond(format!("`{}` has no axis {axis}", fanout.name)));
     };
@@ -321,7 +333,10 @@ fn grid(
         rows: 1,
         shares: along.shares,
     };
-    let extends = if is_row(axis, along) { (1, trips) } else { (trips, 1) };
+    let extends = if is_row(axis, along) {
+        (1, trips)
+    } else {
+        (trips, 1)
+    };
     Ok((grid, extends))
 }
-

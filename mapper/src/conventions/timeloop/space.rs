@@ -32,7 +32,8 @@ impl Space {
     pub fn new(loops: &[Loop], moves: &[Vec<i64>], grid: Grid, shares: bool, ranks: usize) -> Self {
         let mut offsets = vec![vec![0; ranks]];
         for (l, step) in loops.iter().zip(moves) {
-            let shifted = |o: &Vec<i64>, i: i64| o.iter().zip(step).map(|(o, s)| o + s * i).collect();
+            let shifted =
+                |o: &Vec<i64>, i: i64| o.iter().zip(step).map(|(o, s)| o + s * i).collect();
             offsets = offsets
                 .iter()
                 .flat_map(|o| (0..l.trips as i64).map(move |i| shifted(o, i)))

@@ -8,19 +8,13 @@
 //! Where the number of instances grows, there is a fanout of axes `X` and `Y`. It is called after the level that
 //! Timeloop hangs its loops on: `inter_PE_spatial` for a node `PE` (its front end's own name; a storage of class
 //! `dummy_storage` is that too), or `GLB.fanout` for loops of a memory `GLB`.
-//!
-//! A memory: word bits (`datawidth`, `word_bits`, `word_width`), words of an access (`block_size`, `n_words`),
-//! instances that share an array (`cluster_size`), `width` = their product where one is missing (v3 takes blocks
-//! of one word then, v4 clusters of one instance), capacity (`depth` accesses, or `entries` words, or `sizeKB`),
-//! bandwidths in words a cycle (`read_bandwidth`, `write_bandwidth`, `shared_bandwidth`), `multiple_buffering`.
 
 use super::TimeloopError;
-use super::ert::{Actions, Energies};
+use super::components::{compute, memory};
+use super::ert::Energies;
 use super::problem::Problem;
 use super::tree::Cursor;
-use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
-};
+use crate::hierarchy::{Axis, FanoutLevel, Hierarchy, Level, Mask};
 
 /// A level as mappings and constraints name it.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +53,11 @@ impl Architecture<'_> {
 
     /// The target of spatial loops.
     pub(super) fn spatial_target(&self, name: &str) -> Option<usize> {
-        let named = |n: &str| self.targets.iter().position(|t| t.name == n && t.fanout.is_some());
+        let named = |n: &str| {
+            self.targets
+                .iter()
+                .position(|t| t.name == n && t.fanout.is_some())
+        };
         named(name)
             .or_else(|| named(&between(name)))
             .or_else(|| self.target(name))
@@ -86,20 +84,20 @@ enum Kind {
 }
 
 /// A part of the architecture, flattened.
-struct Part<'a> {
-    name: String,
+pub(super) struct Part<'a> {
+    pub name: String,
     kind: Kind,
-    class: String,
+    pub class: String,
     /// Its attributes, then those of the nodes around it, nearest first.
     attributes: Vec<Cursor<'a>>,
     constraints: Option<Cursor<'a>>,
     /// Instances along X and Y.
     mesh: (u64, u64),
-    at: Cursor<'a>,
+    pub at: Cursor<'a>,
 }
 
 impl<'a> Part<'a> {
-    fn attribute(&self, keys: &[&str]) -> Option<Cursor<'a>> {
+    pub fn attribute(&self, keys: &[&str]) -> Option<Cursor<'a>> {
         self.attributes.iter().find_map(|a| a.first(keys))
     }
 }
@@ -140,7 +138,7 @@ impl<'a> Architecture<'a> {
     ) -> Result<Self, TimeloopError> {
         let mut arch = Self {
             hierarchy: Hierarchy {
-                name: parts.first().map_or("", |p| p.at.file).into(),
+                name: machine_name(section),
                 levels: Vec::new(),
             },
             clock_hz: None,
@@ -166,7 +164,9 @@ impl<'a> Architecture<'a> {
                 if part.kind == Kind::Loops {
                     return Err(part.at.fail("is the last part, but does not compute"));
                 }
-                arch.hierarchy.levels.push(Level::Compute(compute(part, given, energies)?));
+                arch.hierarchy
+                    .levels
+                    .push(Level::Compute(compute(part, given, energies)?));
                 break;
             }
             let memory = match part.kind {
@@ -183,10 +183,12 @@ impl<'a> Architecture<'a> {
                 fanout: None,
             });
             if let Some(constraints) = &part.constraints {
-                arch.embedded.push((arch.targets.len() - 1, constraints.clone()));
+                arch.embedded
+                    .push((arch.targets.len() - 1, constraints.clone()));
             }
         }
-        if !arch.hierarchy.levels.first().is_some_and(|l| l.memory().is_some()) {
+        let outermost = arch.hierarchy.levels.first().and_then(Level::memory);
+        if outermost.is_none() {
             return Err(section.fail("the outermost part must be one memory"));
         }
         Ok(arch)
@@ -197,7 +199,7 @@ impl<'a> Architecture<'a> {
         if part.mesh == *mesh {
             return Ok(());
         }
-        let ratio = |now: u64, before: u64| (now % before == 0).then(|| now / before);
+        let ratio = |now: u64, before: u64| now.is_multiple_of(before).then(|| now / before);
         let ratios = (ratio(part.mesh.0, mesh.0), ratio(part.mesh.1, mesh.1));
         let (Some(x), Some(y)) = ratios else {
             return Err(part.at.fail(format!(
@@ -223,6 +225,16 @@ impl<'a> Architecture<'a> {
     }
 }
 
+/// The name of the outermost node.
+fn machine_name(section: &Cursor<'_>) -> String {
+    let nodes = section.first(&["nodes", "subtree"]);
+    let first = nodes
+        .and_then(|n| n.items().ok())
+        .and_then(|n| n.into_iter().next());
+    let name = first.and_then(|n| ranged(&n).ok()).map(|(name, _)| name);
+    name.unwrap_or_else(|| "architecture".into())
+}
+
 fn axis(name: &str, size: u64) -> Axis {
     Axis {
         name: name.into(),
@@ -240,11 +252,16 @@ fn ranged(at: &Cursor<'_>) -> Result<(String, u64), TimeloopError> {
     let Some((name, range)) = text.split_once('[') else {
         return Ok((text, 1));
     };
-    let bounds = range.strip_suffix(']').and_then(|r| match r.split_once("..") {
-        Some((from, to)) => Some((from.trim().parse::<u64>().ok()?, to.trim().parse::<u64>().ok()?)),
-        // `PE[16]` is sixteen of them.
-        None => Some((1, r.trim().parse::<u64>().ok()?)),
-    });
+    let bounds = range
+        .strip_suffix(']')
+        .and_then(|r| match r.split_once("..") {
+            Some((from, to)) => Some((
+                from.trim().parse::<u64>().ok()?,
+                to.trim().parse::<u64>().ok()?,
+            )),
+            // `PE[16]` is sixteen of them.
+            None => Some((1, r.trim().parse::<u64>().ok()?)),
+        });
     match bounds {
         Some((from, to)) if from <= to && to < 1 << 32 => Ok((name.into(), to - from + 1)),
         _ => Err(at.fail(format!("`{text}`: write a range as name[0..15]"))),
@@ -259,7 +276,8 @@ fn read_subtree<'a>(
 ) -> Result<(), TimeloopError> {
     let nodes = subtree.items()?;
     if nodes.len() > 1 {
-        return Err(subtree.fail("several branches of one tree are not a path of memories; give one of them"));
+        return Err(subtree
+            .fail("several branches of one tree are not a path of memories; give one of them"));
     }
     for node in nodes {
         let (_, times) = ranged(&node)?;
@@ -288,6 +306,10 @@ fn times_of(at: &Cursor<'_>, instances: u64, times: u64) -> Result<u64, Timeloop
     product.ok_or_else(|| at.fail("has more than 2^32 instances"))
 }
 
+fn is_enabled(node: &Cursor<'_>) -> Result<bool, TimeloopError> {
+    node.get("enabled").map_or(Ok(true), |e| e.truth())
+}
+
 fn component_part<'a>(
     component: &Cursor<'a>,
     name: String,
@@ -295,10 +317,8 @@ fn component_part<'a>(
     instances: Option<u64>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), TimeloopError> {
-    if let Some(enabled) = component.get("enabled") {
-        if !enabled.truth()? {
-            return Ok(());
-        }
+    if !is_enabled(component)? {
+        return Ok(());
     }
     let text = |key: &str| match component.get(key) {
         Some(class) => class.text().map(str::to_string),
@@ -312,7 +332,11 @@ fn component_part<'a>(
     let mut attributes: Vec<Cursor<'a>> = component.get("attributes").into_iter().collect();
     attributes.extend(around.iter().cloned());
     let mut part = Part {
-        kind: if lower.contains("dummy_storage") { Kind::Loops } else { Kind::Component },
+        kind: if lower.contains("dummy_storage") {
+            Kind::Loops
+        } else {
+            Kind::Component
+        },
         name,
         class,
         constraints: component.get("constraints"),
@@ -365,7 +389,9 @@ fn read_nodes<'a>(
                 continue;
             }
             Some(tag @ ("Parallel" | "Pipelined")) => {
-                return Err(node.fail(format!("!{tag} is not a path of memories; give one of its nodes")));
+                return Err(node.fail(format!(
+                    "!{tag} is not a path of memories; give one of its nodes"
+                )));
             }
             Some("Component" | "Container" | "ArrayContainer") => {}
             Some("Nothing") => continue,
@@ -378,10 +404,8 @@ fn read_nodes<'a>(
         }
         let (name, times) = ranged(&node)?;
         let container = node.node.tag.as_deref() != Some("Component");
-        if let Some(enabled) = node.get("enabled") {
-            if !enabled.truth()? {
-                continue;
-            }
+        if !is_enabled(&node)? {
+            continue;
         }
         let spatial = spatial_of(&node, times)?;
         let constraints = node.get("constraints");
@@ -430,173 +454,4 @@ fn spatial_of(node: &Cursor<'_>, times: u64) -> Result<(u64, u64), TimeloopError
             Ok(mesh)
         }
     }
-}
-
-fn compute(
-    part: &Part<'_>,
-    given: Option<&Actions>,
-    energies: &Energies,
-) -> Result<ComputeLevel, TimeloopError> {
-    let energy = match given.and_then(|a| a.first(&["compute", "mac_random", "mac"])) {
-        Some(energy) => energy,
-        None => stated_energy(part, energies, &["energy_per_op", "energy"])?,
-    };
-    Ok(ComputeLevel {
-        name: part.name.clone(),
-        energy,
-        rate: 1.0,
-        leakage: given.and_then(|a| a.first(&["leak"])).unwrap_or(0.0),
-    })
-}
-
-/// An energy that the architecture itself gives.
-fn stated_energy(part: &Part<'_>, energies: &Energies, keys: &[&str]) -> Result<f64, TimeloopError> {
-    match part.attribute(keys) {
-        Some(energy) => energy.amount(),
-        None if energies.is_empty() => Ok(0.0),
-        None => Err(part.at.fail(format!("the ERT has no energies of `{}`; add them", part.name))),
-    }
-}
-
-/// Words of an access, and instances that share it.
-fn block_and_cluster(
-    part: &Part<'_>,
-    word_bits: u64,
-    front_end: bool,
-) -> Result<(u64, u64), TimeloopError> {
-    let read = |keys: &[&str]| match part.attribute(keys) {
-        Some(n) => n.count().map(Some),
-        None => Ok(None),
-    };
-    let block = read(&["block_size", "n_words"])?;
-    let cluster = read(&["cluster_size"])?;
-    let width = read(&["width", "memory_width"])?;
-    let divide = |width: u64, by: u64| {
-        let unit = word_bits.saturating_mul(by);
-        if unit == 0 || width % unit != 0 {
-            return Err(part.at.fail(format!(
-                "its width of {width} bits is no multiple of {unit} (word bits x block_size or cluster_size)"
-            )));
-        }
-        Ok(width / unit)
-    };
-    match (block, cluster, width) {
-        (Some(block), Some(cluster), _) => Ok((block, cluster)),
-        (block, cluster, None) => Ok((block.unwrap_or(1), cluster.unwrap_or(1))),
-        (Some(block), None, Some(width)) => Ok((block, divide(width, block)?)),
-        (None, Some(cluster), Some(width)) => Ok((divide(width, cluster)?, cluster)),
-        (None, None, Some(width)) if front_end => Ok((divide(width, 1)?, 1)),
-        (None, None, Some(width)) => Ok((1, divide(width, 1)?)),
-    }
-}
-
-/// Capacity in words; infinite if none is given.
-fn words(part: &Part<'_>, word_bits: f64, block: u64) -> Result<f64, TimeloopError> {
-    if let Some(entries) = part.attribute(&["entries"]) {
-        return entries.amount();
-    }
-    if let Some(depth) = part.attribute(&["depth", "memory_depth"]) {
-        return Ok(depth.amount()? * block as f64);
-    }
-    if let Some(kilobytes) = part.attribute(&["sizeKB", "sizekb"]) {
-        return Ok((kilobytes.amount()? * 8192.0 / word_bits).floor());
-    }
-    Ok(f64::INFINITY)
-}
-
-fn memory(
-    part: &Part<'_>,
-    front_end: bool,
-    given: Option<&Actions>,
-    energies: &Energies,
-    operands: usize,
-) -> Result<MemoryLevel, TimeloopError> {
-    let word_bits = match part.attribute(&["word_bits", "word_width", "datawidth"]) {
-        Some(bits) => bits.count()?,
-        None => 16,
-    };
-    let (block, cluster) = block_and_cluster(part, word_bits, front_end)?;
-    let word = word_bits as f64;
-    if let Some(supported) = part.attribute(&["reduction_supported"]) {
-        if !supported.truth()? {
-            return Err(supported.fail("a memory that cannot add partial sums is not told in this convention"));
-        }
-    }
-    if let Some(scales) = part.attribute(&["per_dataspace_bandwidth_consumption_scale"]) {
-        if !scales.is_empty() {
-            return Err(scales.fail("bandwidth scales of single data spaces are not told; remove them"));
-        }
-    }
-    let buffering = match part.attribute(&["multiple_buffering"]) {
-        Some(n) => n.amount()?.max(1.0),
-        None => 1.0,
-    };
-    let mut memory = MemoryLevel {
-        capacity: words(part, word, block)? * word,
-        buffering,
-        block,
-        cluster,
-        ports: ports(part, word, operands)?,
-        ..MemoryLevel::unlimited(part.name.clone(), operands, word)
-    };
-    let per_bit = |access: f64| access / (word * block as f64);
-    match given {
-        Some(actions) => {
-            let read = actions.first(&["random_read", "read"]);
-            let write = actions.first(&["random_fill", "write", "fill"]);
-            let update = actions.first(&["random_update", "update", "write"]);
-            memory.read_energy = per_bit(read.or(write).unwrap_or(0.0));
-            memory.write_energy = per_bit(write.or(read).unwrap_or(0.0));
-            memory.update_energy = per_bit(update.or(read).unwrap_or(0.0));
-            memory.leakage = actions.first(&["leak"]).unwrap_or(0.0);
-        }
-        None => {
-            let energy = per_bit(stated_energy(part, energies, &["vector_access_energy"])?);
-            memory.read_energy = energy;
-            memory.write_energy = energy;
-            memory.update_energy = energy;
-        }
-    }
-    if part.class.to_ascii_lowercase().contains("dram") && part.attribute(&["depth"]).is_none() {
-        memory.capacity = f64::INFINITY;
-    }
-    Ok(memory)
-}
-
-fn ports(part: &Part<'_>, word: f64, operands: usize) -> Result<Vec<Port>, TimeloopError> {
-    let rate = |key: &str| match part.attribute(&[key]) {
-        Some(n) => {
-            let rate = n.amount()?;
-            if rate == 0.0 {
-                return Err(n.fail("a bandwidth of 0 never ends; leave it out for no limit"));
-            }
-            Ok(Some(rate * word))
-        }
-        None => Ok(None),
-    };
-    let carries = |transfers: &[Transfer]| {
-        let all = (0..operands).flat_map(|o| transfers.iter().map(move |t| (o, *t)));
-        all.collect::<Vec<_>>()
-    };
-    let port = |name: &str, read_rate: f64, write_rate: f64, transfers: &[Transfer]| Port {
-        name: name.into(),
-        read_rate,
-        write_rate,
-        granule: 1.0,
-        carries: carries(transfers),
-    };
-    let half = rate("bandwidth")?.map(|r| r / 2.0);
-    let mut ports = Vec::new();
-    if let Some(r) = rate("read_bandwidth")?.or(half) {
-        let reads = [Transfer::ToBelow, Transfer::ToAbove];
-        ports.push(port("read", r, f64::INFINITY, &reads));
-    }
-    if let Some(w) = rate("write_bandwidth")?.or(half) {
-        let writes = [Transfer::FromAbove, Transfer::FromBelow];
-        ports.push(port("write", f64::INFINITY, w, &writes));
-    }
-    if let Some(both) = rate("shared_bandwidth")? {
-        ports.push(port("shared", both, both, &Transfer::ALL));
-    }
-    Ok(ports)
 }

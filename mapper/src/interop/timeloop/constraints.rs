@@ -49,7 +49,10 @@ pub(super) fn read_embedded(
     constraints: &mut Constraints,
 ) -> Result<(), TimeloopError> {
     for (at, cursor) in std::mem::take(&mut arch.embedded) {
-        cursor.only(&["spatial", "temporal", "dataspace", "bypass", "utilization"], "a constraint")?;
+        cursor.only(
+            &["spatial", "temporal", "dataspace", "bypass", "utilization"],
+            "a constraint",
+        )?;
         let Some(of) = arch.targets.get(at).cloned() else {
             continue;
         };
@@ -80,7 +83,16 @@ fn apply(
     arch: &mut Architecture<'_>,
     constraints: &mut Constraints,
 ) -> Result<(), TimeloopError> {
-    let known = ["target", "type", "factors", "permutation", "split", "keep", "bypass", "min"];
+    let known = [
+        "target",
+        "type",
+        "factors",
+        "permutation",
+        "split",
+        "keep",
+        "bypass",
+        "min",
+    ];
     directive.only(&known, "presil's constraints")?;
     let Some(of) = arch.targets.get(at).cloned() else {
         return Ok(());
@@ -152,7 +164,9 @@ fn only_ones(directive: &Cursor<'_>, problem: &Problem) -> Result<(), TimeloopEr
     for word in factors.words()? {
         let (_, _, n) = read_factor(&factors, &word, problem)?;
         if n != 1 {
-            return Err(factors.fail(format!("`{word}`: this level has no such loops; its factors are 1")));
+            return Err(factors.fail(format!(
+                "`{word}`: this level has no such loops; its factors are 1"
+            )));
         }
     }
     Ok(())
@@ -203,7 +217,11 @@ fn axes(
         return Err(split.fail("says nothing without a `permutation`; add one"));
     };
     let mut order = read_order(&permutation, problem)?;
-    order.extend((0..problem.einsum.dims.len()).filter(|d| !order.contains(d)).collect::<Vec<_>>());
+    order.extend(
+        (0..problem.einsum.dims.len())
+            .filter(|d| !order.contains(d))
+            .collect::<Vec<_>>(),
+    );
     let at = (split.amount()? as usize).min(order.len());
     let mask = |dims: &[usize]| dims.iter().fold(Mask::NONE, |m, d| m.with(*d));
     let (x, y) = (mask(&order[..at]), mask(&order[at..]));

@@ -23,7 +23,12 @@ pub struct Actions {
 impl Actions {
     /// The energy of the first action that is there.
     pub fn first(&self, names: &[&str]) -> Option<f64> {
-        let of = |name: &str| self.energies.iter().find(|(n, _)| n == name).map(|(_, e)| *e);
+        let of = |name: &str| {
+            self.energies
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, e)| *e)
+        };
         names.iter().find_map(|n| of(n))
     }
 }
@@ -91,7 +96,9 @@ impl Energies {
 fn short_name(name: &str) -> &str {
     let plain = name.split('[').next().unwrap_or(name);
     // `chip[0..3].GLB[1..1]` has a range in the middle.
-    let last = name.rsplit('.').find(|w| w.chars().any(char::is_alphabetic));
+    let last = name
+        .rsplit('.')
+        .find(|w| w.chars().any(char::is_alphabetic));
     let last = last.unwrap_or(plain);
     last.split('[').next().unwrap_or(last)
 }

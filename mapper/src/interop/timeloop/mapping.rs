@@ -72,9 +72,16 @@ pub(super) fn target(
 ) -> Result<usize, TimeloopError> {
     let target = directive.need("target")?;
     let name = target.text()?;
-    let found = if spatial { arch.spatial_target(name) } else { arch.target(name) };
+    let found = if spatial {
+        arch.spatial_target(name)
+    } else {
+        arch.target(name)
+    };
     found.ok_or_else(|| {
-        target.fail(format!("the architecture has no level `{name}`; it has {}", arch.target_names()))
+        target.fail(format!(
+            "the architecture has no level `{name}`; it has {}",
+            arch.target_names()
+        ))
     })
 }
 
@@ -84,7 +91,15 @@ fn read_directive(
     arch: &Architecture<'_>,
     levels: &mut [Directives],
 ) -> Result<(), TimeloopError> {
-    let known = ["target", "type", "factors", "permutation", "split", "keep", "bypass"];
+    let known = [
+        "target",
+        "type",
+        "factors",
+        "permutation",
+        "split",
+        "keep",
+        "bypass",
+    ];
     directive.only(&known, "a mapping")?;
     let kind = kind(directive)?;
     let at = target(directive, arch, kind == "spatial")?;
@@ -112,7 +127,11 @@ fn read_directive(
             }
             level.bypassed = level.bypassed.minus(keep).or(bypass);
         }
-        _ => return Err(directive.fail("is a constraint, not a mapping; put it under `constraints`")),
+        _ => {
+            return Err(
+                directive.fail("is a constraint, not a mapping; put it under `constraints`")
+            );
+        }
     }
     Ok(())
 }
@@ -161,7 +180,9 @@ fn read_loops(directive: &Cursor<'_>, problem: &Problem) -> Result<Loops, Timelo
         for word in factors.words()? {
             let (dim, relation, n) = read_factor(&factors, &word, problem)?;
             if relation != "=" {
-                return Err(factors.fail(format!("`{word}`: a mapping gives its factors exactly, as M=2")));
+                return Err(factors.fail(format!(
+                    "`{word}`: a mapping gives its factors exactly, as M=2"
+                )));
             }
             loops.factors[dim] = Some(n);
         }
@@ -186,14 +207,25 @@ pub(super) fn read_factor<'w>(
         ))
     };
     let digits = || word.chars().rev().take_while(char::is_ascii_digit).count();
-    let end = word.find(['=', '<', '>']).unwrap_or_else(|| word.len() - digits());
+    let end = word
+        .find(['=', '<', '>'])
+        .unwrap_or_else(|| word.len() - digits());
     let (name, rest) = word.split_at(end);
     let number = rest.trim_start_matches(['=', '<', '>']);
     let relation = &rest[..rest.len() - number.len()];
-    let relation = if relation.is_empty() || relation == "==" { "=" } else { relation };
-    let dim = problem.einsum.dims.iter().position(|d| d.name == name).ok_or_else(bad)?;
+    let relation = if relation.is_empty() || relation == "==" {
+        "="
+    } else {
+        relation
+    };
+    let dim = problem
+        .einsum
+        .dims
+        .iter()
+        .position(|d| d.name == name)
+        .ok_or_else(bad)?;
     let n: i64 = number.trim().parse().map_err(|_| bad())?;
-    if n < -1 || n >= 1 << 40 {
+    if !(-1..1 << 40).contains(&n) {
         return Err(bad());
     }
     // Early sets write the rest as 0, later ones also as -1.
@@ -232,7 +264,9 @@ fn complete(
     for (dim, d) in problem.einsum.dims.iter().enumerate() {
         let mut product = Some(1u64);
         let mut rests = 0;
-        let all = levels.iter_mut().flat_map(|l| l.temporal.iter_mut().chain(l.spatial.iter_mut()));
+        let all = levels
+            .iter_mut()
+            .flat_map(|l| l.temporal.iter_mut().chain(l.spatial.iter_mut()));
         for factor in all.map(|l| &mut l.factors[dim]) {
             match *factor {
                 Some(0) => rests += 1,
@@ -256,7 +290,9 @@ fn complete(
                 return Err(at.fail(format!("`{}` takes the rest (0) at several levels", d.name)));
             }
         };
-        let all = levels.iter_mut().flat_map(|l| l.temporal.iter_mut().chain(l.spatial.iter_mut()));
+        let all = levels
+            .iter_mut()
+            .flat_map(|l| l.temporal.iter_mut().chain(l.spatial.iter_mut()));
         for factor in all.map(|l| &mut l.factors[dim]) {
             if *factor == Some(0) {
                 *factor = Some(rest);
@@ -325,7 +361,11 @@ fn build_spatial(
         (Some(split), _, _) => split,
         (None, Some(_), None) => usize::MAX,
         (None, None, Some(_)) => 0,
-        _ => return Err("give a `split`: how many dimensions of the permutation lie along X".into()),
+        _ => {
+            return Err(
+                "give a `split`: how many dimensions of the permutation lie along X".into(),
+            );
+        }
     };
     for (place, dim) in loops.order.iter().enumerate().rev() {
         if loops.factors[*dim].is_none_or(|n| n == 1) {
@@ -333,7 +373,9 @@ fn build_spatial(
         }
         let (axis, name) = if place < split { (x, "X") } else { (y, "Y") };
         let Some(axis) = axis else {
-            return Err(format!("has one instance along {name}; move the loop by `split`"));
+            return Err(format!(
+                "has one instance along {name}; move the loop by `split`"
+            ));
         };
         tree.cut(*dim, loops, |dim, tile| Node::Spatial {
             level,

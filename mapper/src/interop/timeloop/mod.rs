@@ -9,6 +9,7 @@
 //! Templates (Jinja) and arithmetic in attributes are not evaluated: give the set as Timeloop's front end hands it on.
 
 pub mod arch;
+mod components;
 pub mod constraints;
 pub mod ert;
 pub mod mapping;
@@ -81,7 +82,10 @@ impl<'a> Sections<'a> {
         self.all(key).next()
     }
     fn all(&self, key: &str) -> impl Iterator<Item = &Cursor<'a>> {
-        self.found.iter().filter(move |(k, _)| k == key).map(|(_, c)| c)
+        self.found
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, c)| c)
     }
     fn need(&self, key: &str, file: &str) -> Result<&Cursor<'a>, TimeloopError> {
         self.get(key).ok_or_else(|| TimeloopError {

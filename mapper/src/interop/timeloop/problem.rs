@@ -18,9 +18,7 @@
 
 use presil_numerics::ids::Id;
 use presil_workloads::einsum::Place;
-use presil_workloads::{
-    Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator,
-};
+use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 
 use super::TimeloopError;
 use super::tree::Cursor;
@@ -47,7 +45,11 @@ pub struct Problem {
 impl Problem {
     /// The dimension of a name.
     pub fn dim(&self, name: &str) -> Option<DimId> {
-        self.einsum.dims.iter().position(|d| d.name == name).map(DimId::new)
+        self.einsum
+            .dims
+            .iter()
+            .position(|d| d.name == name)
+            .map(DimId::new)
     }
 
     /// The operand of a data space's name.
@@ -95,7 +97,9 @@ impl Problem {
             if !written {
                 inputs.push((name, ranks));
             } else if output.replace((name, ranks)).is_some() {
-                return Err(space.fail("is a second read_write data space; a problem has one output"));
+                return Err(
+                    space.fail("is a second read_write data space; a problem has one output")
+                );
             }
         }
         let Some(output) = output else {
@@ -123,7 +127,9 @@ impl Problem {
         operands.push(output.0);
         let inputs = inputs.into_iter().enumerate();
         let mut einsum = Einsum {
-            inputs: inputs.map(|(i, (_, r))| access(Place::Input(i as u8), r)).collect(),
+            inputs: inputs
+                .map(|(i, (_, r))| access(Place::Input(i as u8), r))
+                .collect(),
             output: access(Place::Output(0), output.1),
             map: MapOperator::MultiplyAccumulate,
             reduce: ReduceOperator::Sum,
@@ -155,9 +161,15 @@ impl Problem {
     }
 
     /// The shape that early sets name only.
-    fn cnn_layer(name: &str, shape: &Cursor<'_>, sizes: &Cursor<'_>) -> Result<Self, TimeloopError> {
+    fn cnn_layer(
+        name: &str,
+        shape: &Cursor<'_>,
+        sizes: &Cursor<'_>,
+    ) -> Result<Self, TimeloopError> {
         if !matches!(name.replace('_', "-").as_str(), "cnn-layer") {
-            return Err(shape.fail(format!("no shape `{name}` is built in; write the shape out")));
+            return Err(shape.fail(format!(
+                "no shape `{name}` is built in; write the shape out"
+            )));
         }
         let mut dims = Vec::new();
         for name in ["R", "S", "P", "Q", "C", "K", "N"] {
@@ -201,7 +213,9 @@ fn check_density(sizes: &Cursor<'_>) -> Result<(), TimeloopError> {
     for (_, density) in densities.entries()? {
         let share = density.get("density").unwrap_or_else(|| density.clone());
         if share.number()? != 1.0 {
-            return Err(share.fail("sparse operands are not told in this convention; use density 1"));
+            return Err(
+                share.fail("sparse operands are not told in this convention; use density 1")
+            );
         }
     }
     Ok(())
@@ -265,7 +279,9 @@ fn read_projection(
             for name in term.words()? {
                 if let Some(d) = dims.iter().position(|d| d.name == name) {
                     if dim.replace(DimId::new(d)).is_some() {
-                        return Err(term.fail("multiplies two dimensions; an index is a sum of dimensions"));
+                        return Err(
+                            term.fail("multiplies two dimensions; an index is a sum of dimensions")
+                        );
                     }
                 } else if let Some((_, c)) = coefficients.iter().find(|(n, _)| *n == name) {
                     factor = factor.saturating_mul(*c);
@@ -281,7 +297,10 @@ fn read_projection(
                 None => affine.terms.push((dim, factor)),
             }
         }
-        let large = affine.terms.iter().any(|(_, c)| c.abs() > LARGEST_COEFFICIENT);
+        let large = affine
+            .terms
+            .iter()
+            .any(|(_, c)| c.abs() > LARGEST_COEFFICIENT);
         if large {
             return Err(rank.fail(format!("has a coefficient above {LARGEST_COEFFICIENT}")));
         }

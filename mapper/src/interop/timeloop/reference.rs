@@ -85,7 +85,10 @@ pub fn is_sparse(json: &Json) -> bool {
 
 /// The name of a case.
 pub fn id_of(json: &Json) -> String {
-    json.get("id").and_then(Json::as_str).unwrap_or("unnamed").into()
+    json.get("id")
+        .and_then(Json::as_str)
+        .unwrap_or("unnamed")
+        .into()
 }
 
 /// The release that printed a case: outputs of the exercises' repository are older than the current rules.
@@ -157,7 +160,10 @@ pub fn compare(json: &Json) -> Result<Comparison, ReferenceError> {
         },
     };
     let empty = Vec::new();
-    let levels = json.pointer("/stats/levels").and_then(Json::as_array).unwrap_or(&empty);
+    let levels = json
+        .pointer("/stats/levels")
+        .and_then(Json::as_array)
+        .unwrap_or(&empty);
     for level in levels {
         comparer.level(level);
     }
@@ -212,7 +218,12 @@ impl Comparer<'_> {
             self.figure(&format!("{name} is a level"), &missing, 0.0);
             return;
         };
-        let used = self.evaluation.levels.iter().find(|l| l.level == index).copied();
+        let used = self
+            .evaluation
+            .levels
+            .iter()
+            .find(|l| l.level == index)
+            .copied();
         let used = used.unwrap_or_default();
         let specs = level.get("specs");
         let stats = level.get("stats");
@@ -231,7 +242,9 @@ impl Comparer<'_> {
             Level::Memory(memory) => {
                 self.memory(name, index, memory, specs, stats, &used);
                 for operand in 0..self.names.len() {
-                    let tensor = level.get("tensors").and_then(|t| t.get(&self.names[operand]));
+                    let tensor = level
+                        .get("tensors")
+                        .and_then(|t| t.get(&self.names[operand]));
                     let counted = self.evaluation.at(index, operand).copied();
                     self.tensor(memory, operand, &used, tensor, counted);
                 }
@@ -267,7 +280,10 @@ impl Comparer<'_> {
         self.group(
             name,
             stats,
-            &[("Cycles", used.cycles), ("Bandwidth throttling", used.throttling)],
+            &[
+                ("Cycles", used.cycles),
+                ("Bandwidth throttling", used.throttling),
+            ],
         );
     }
 
@@ -334,7 +350,10 @@ impl Comparer<'_> {
     fn summary(&mut self, printed: Option<&Json>) {
         let e = self.evaluation;
         let fanouts = self.hierarchy.levels.iter().filter_map(Level::fanout);
-        let units: f64 = fanouts.flat_map(|f| &f.axes).map(|a| a.size as f64).product();
+        let units: f64 = fanouts
+            .flat_map(|f| &f.axes)
+            .map(|a| a.size as f64)
+            .product();
         let total = e.energy_total();
         let busy = e.levels.last().map_or(1.0, |l| l.cycles) * e.instances_used;
         let figures = [
@@ -346,13 +365,20 @@ impl Comparer<'_> {
         ];
         self.group("summary", printed, &figures);
         for (index, level) in self.hierarchy.levels.iter().enumerate() {
-            let energy = e.energy.iter().filter(|x| x.level == index).map(|x| x.energy);
+            let energy = e
+                .energy
+                .iter()
+                .filter(|x| x.level == index)
+                .map(|x| x.energy);
             let per_operation = energy.sum::<f64>() / e.operations * 1000.0;
             self.group("summary", printed, &[(level.name(), per_operation)]);
         }
         // Printed as %.3g.
         let edp = total * 1e-12 * e.cycles;
-        if let Some(expected) = printed.and_then(|p| p.get("EDP(J*cycle)")).and_then(Json::as_f64) {
+        if let Some(expected) = printed
+            .and_then(|p| p.get("EDP(J*cycle)"))
+            .and_then(Json::as_f64)
+        {
             self.result.figures += 1;
             if (edp - expected).abs() > 0.005 * expected.abs() {
                 self.result.differences.push(Difference {
@@ -418,7 +444,11 @@ fn parse_loop(text: &str, problem: &Problem) -> Option<(usize, u64, Option<char>
     let rest = text.strip_prefix("for ")?;
     let (name, rest) = rest.split_once(" in [0:")?;
     let (trips, rest) = rest.split_once(')')?;
-    let dim = problem.einsum.dims.iter().position(|d| d.name == name.trim())?;
+    let dim = problem
+        .einsum
+        .dims
+        .iter()
+        .position(|d| d.name == name.trim())?;
     let trips = trips.trim().parse().ok().filter(|t| *t > 0)?;
     let axis = match rest.trim() {
         "" => None,

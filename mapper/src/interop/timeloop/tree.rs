@@ -189,7 +189,10 @@ impl Builder<'_> {
         // A list or map has counted its parts already; an alias counts what it stands for.
         self.nodes += if anchor == 0 { node.size() } else { 1 };
         if self.nodes > MOST_NODES || self.open.len() + node.depth() > DEEPEST + 1 {
-            return Err(self.fail(line, format!("larger than {MOST_NODES} values or deeper than {DEEPEST}")));
+            return Err(self.fail(
+                line,
+                format!("larger than {MOST_NODES} values or deeper than {DEEPEST}"),
+            ));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -239,7 +242,9 @@ fn merge(entries: &mut Vec<(String, Node)>, source: Vec<(String, Node)>, deep: b
         match entries.iter_mut().find(|(k, _)| *k == key) {
             None => entries.push((key, node)),
             Some((_, old)) => {
-                if let (true, Value::Map(inner), Value::Map(new)) = (deep, &mut old.value, node.value) {
+                if let (true, Value::Map(inner), Value::Map(new)) =
+                    (deep, &mut old.value, node.value)
+                {
                     merge(inner, new, true);
                 }
             }
@@ -276,7 +281,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn below(&self, node: &'a Node, key: &str) -> Self {
-        let dot = if self.path.is_empty() || key.starts_with('[') { "" } else { "." };
+        let dot = if self.path.is_empty() || key.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
         Self {
             file: self.file,
             node,
@@ -311,7 +320,8 @@ impl<'a> Cursor<'a> {
 
     /// The value of a key that must be there.
     pub fn need(&self, key: &str) -> Result<Self, TimeloopError> {
-        self.get(key).ok_or_else(|| self.fail(format!("needs a key `{key}`")))
+        self.get(key)
+            .ok_or_else(|| self.fail(format!("needs a key `{key}`")))
     }
 
     /// Entries of a map.
@@ -403,7 +413,9 @@ impl<'a> Cursor<'a> {
     pub fn only(&self, known: &[&str], what: &str) -> Result<(), TimeloopError> {
         for (key, cursor) in self.entries()? {
             if !known.contains(&key.replace('-', "_").as_str()) {
-                return Err(cursor.fail(format!("{what} cannot say `{key}`; remove it or do without")));
+                return Err(cursor.fail(format!(
+                    "{what} cannot say `{key}`; remove it or do without"
+                )));
             }
         }
         Ok(())

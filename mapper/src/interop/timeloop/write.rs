@@ -54,7 +54,9 @@ pub fn write_mapping(
             let outer = std::mem::replace(&mut tiles[dim.index()], tile);
             if outer % tile != 0 {
                 let name = &einsum.dim(dim).name;
-                return Err(WriteError::Beyond(format!("{tile} does not divide {outer} of `{name}`")));
+                return Err(WriteError::Beyond(format!(
+                    "{tile} does not divide {outer} of `{name}`"
+                )));
             }
             trips = outer / tile;
             if trips == 1 {
@@ -63,7 +65,10 @@ pub fn write_mapping(
         }
         match *node {
             Node::Keep { level, operand } => {
-                let block = blocks.iter().position(|b| b.memory == Some(level)).unwrap_or(at);
+                let block = blocks
+                    .iter()
+                    .position(|b| b.memory == Some(level))
+                    .unwrap_or(at);
                 let block_has_loops = blocks[block..=at.max(block)]
                     .iter()
                     .any(|b| !b.temporal.is_empty() || !b.spatial.is_empty());
@@ -81,7 +86,9 @@ pub fn write_mapping(
                     at += 1;
                 }
                 let Some(block) = blocks.get_mut(at) else {
-                    return Err(WriteError::Beyond("no memory takes the loops below the last fanout".into()));
+                    return Err(WriteError::Beyond(
+                        "no memory takes the loops below the last fanout".into(),
+                    ));
                 };
                 block.temporal.push((dim.index(), trips));
             }
@@ -94,7 +101,9 @@ pub fn write_mapping(
                 };
                 at = at.max(block);
                 let axes = hierarchy.levels[level].fanout().map(|f| &f.axes[..]);
-                let rows = axes.and_then(|a| a.get(axis)).is_some_and(|a| a.name == "Y");
+                let rows = axes
+                    .and_then(|a| a.get(axis))
+                    .is_some_and(|a| a.name == "Y");
                 blocks[block].spatial.push((rows, dim.index(), trips));
             }
         }
@@ -189,8 +198,15 @@ fn directive(
     }
     order.extend((0..einsum.dims.len()).filter(|d| !loops.iter().any(|(l, _)| l == d)));
     let trips = |dim: usize| loops.iter().find(|(d, _)| *d == dim).map_or(1, |(_, n)| *n);
-    let factors = einsum.dims.iter().enumerate().map(|(i, d)| format!("{}={}", d.name, trips(i)));
-    let names: Vec<&str> = order.iter().map(|d| einsum.dims[*d].name.as_str()).collect();
+    let factors = einsum
+        .dims
+        .iter()
+        .enumerate()
+        .map(|(i, d)| format!("{}={}", d.name, trips(i)));
+    let names: Vec<&str> = order
+        .iter()
+        .map(|d| einsum.dims[*d].name.as_str())
+        .collect();
     let letters = names.iter().all(|n| n.chars().count() == 1);
     let permutation = if letters {
         // Quoted: a lone `N` or `Y` is a truth value to some readers.
@@ -211,7 +227,9 @@ fn directive(
 /// A name as YAML takes it.
 fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
         && !matches!(
             name.to_ascii_lowercase().as_str(),
             "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null"
