@@ -2,7 +2,8 @@
 //!
 //! v3: a tree of `subtree` and `local`, where `name[0..15]` repeats everything in it, and `meshX` (`meshY`) of a
 //! component tells how its instances lie. v4: a list `nodes` of `!Component` and `!Container`, each inside the one
-//! before it; `spatial: {meshX, meshY}` repeats a node and all that follow. Both become a [`Hierarchy`], outermost
+//! before it (components of a `!Parallel` stand beside each other and keep what they say); `spatial: {meshX, meshY}`
+//! repeats a node and all that follow. Both become a [`Hierarchy`], outermost
 //! first.
 //!
 //! Where the number of instances grows, there is a fanout of axes `X` and `Y`. It is called after the level that
@@ -34,6 +35,8 @@ pub struct Architecture<'a> {
     /// Clock, if the cycle's length is given.
     pub clock_hz: Option<f64>,
     pub(super) targets: Vec<Target>,
+    /// Targets that stand beside each other in a `!Parallel`, with their nodes.
+    pub(super) parallel: Vec<(usize, Cursor<'a>)>,
     /// Constraints written inside the architecture, by target.
     pub(super) embedded: Vec<(usize, Cursor<'a>)>,
 }
@@ -43,6 +46,14 @@ impl Architecture<'_> {
     pub fn word_bits(&self) -> f64 {
         let memory = self.hierarchy.levels.iter().find_map(Level::memory);
         memory.and_then(|m| m.bits.first().copied()).unwrap_or(8.0)
+    }
+
+    /// What a target's memory may keep.
+    pub(super) fn keeps(&self, target: &Target) -> Mask {
+        let level = target.memory.and_then(|m| self.hierarchy.levels.get(m));
+        level
+            .and_then(Level::memory)
+            .map_or(Mask::NONE, |m| m.keeps)
     }
 
     /// The target of temporal loops and bypasses.
@@ -91,6 +102,8 @@ pub(super) struct Part<'a> {
     /// Its attributes, then those of the nodes around it, nearest first.
     attributes: Vec<Cursor<'a>>,
     constraints: Option<Cursor<'a>>,
+    /// Whether it stands in a `!Parallel`.
+    parallel: bool,
     /// Instances along X and Y.
     mesh: (u64, u64),
     pub at: Cursor<'a>,
@@ -111,7 +124,7 @@ impl<'a> Architecture<'a> {
     ) -> Result<Self, TimeloopError> {
         let mut parts = Vec::new();
         let front_end = if let Some(nodes) = section.get("nodes") {
-            read_nodes(&nodes, &mut (1, 1), &mut Vec::new(), &mut parts)?;
+            read_nodes(&nodes, false, &mut (1, 1), &mut Vec::new(), &mut parts)?;
             true
         } else if let Some(subtree) = section.get("subtree") {
             read_subtree(&subtree, 1, &mut Vec::new(), &mut parts)?;
@@ -143,6 +156,7 @@ impl<'a> Architecture<'a> {
             },
             clock_hz: None,
             targets: Vec::new(),
+            parallel: Vec::new(),
             embedded: Vec::new(),
         };
         let last = parts.len().checked_sub(1).filter(|l| *l > 0);
@@ -182,6 +196,10 @@ impl<'a> Architecture<'a> {
                 memory,
                 fanout: None,
             });
+            if part.parallel {
+                arch.parallel
+                    .push((arch.targets.len() - 1, part.at.clone()));
+            }
             if let Some(constraints) = &part.constraints {
                 arch.embedded
                     .push((arch.targets.len() - 1, constraints.clone()));
@@ -340,6 +358,7 @@ fn component_part<'a>(
         name,
         class,
         constraints: component.get("constraints"),
+        parallel: false,
         mesh: (1, 1),
         attributes,
         at: component.clone(),
@@ -378,22 +397,33 @@ fn mesh(part: &Part<'_>, mut instances: u64) -> Result<(u64, u64), TimeloopError
 
 fn read_nodes<'a>(
     nodes: &Cursor<'a>,
+    parallel: bool,
     mesh: &mut (u64, u64),
     around: &mut Vec<Cursor<'a>>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), TimeloopError> {
     for node in nodes.items()? {
         match node.node.tag.as_deref() {
-            Some("Hierarchical") => {
-                read_nodes(&node.need("nodes")?, mesh, around, parts)?;
+            Some("Hierarchical") if !parallel => {
+                read_nodes(&node.need("nodes")?, false, mesh, around, parts)?;
                 continue;
             }
-            Some(tag @ ("Parallel" | "Pipelined")) => {
+            Some("Parallel") if !parallel => {
+                read_nodes(&node.need("nodes")?, true, mesh, around, parts)?;
+                continue;
+            }
+            Some("Component") => {}
+            Some(tag @ ("Hierarchical" | "Parallel" | "Pipelined" | "Container")) if parallel => {
+                return Err(node.fail(format!(
+                    "!{tag} in a !Parallel is a branch of its own; only components can stand beside each other"
+                )));
+            }
+            Some(tag @ "Pipelined") => {
                 return Err(node.fail(format!(
                     "!{tag} is not a path of memories; give one of its nodes"
                 )));
             }
-            Some("Component" | "Container" | "ArrayContainer") => {}
+            Some("Container" | "ArrayContainer") => {}
             Some("Nothing") => continue,
             other => {
                 return Err(node.fail(format!(
@@ -417,6 +447,7 @@ fn read_nodes<'a>(
                 class: String::new(),
                 attributes: Vec::new(),
                 constraints: constraints.clone(),
+                parallel: false,
                 mesh: *mesh,
                 at: node.clone(),
             });
@@ -433,6 +464,7 @@ fn read_nodes<'a>(
         component_part(&node, name, around, None, parts)?;
         if let Some(part) = parts.get_mut(before) {
             part.mesh = *mesh;
+            part.parallel = parallel;
         }
     }
     Ok(())

@@ -4,7 +4,8 @@
 //! mapping:
 //! - {target: DRAM, type: temporal, factors: M=2 N=8 K=0, permutation: KMN}       # innermost first; 0 = the rest
 //! - {target: GLB, type: spatial, factors: [M=2, K=2], permutation: MNK, split: 2} # the first 2 along X, then Y
-//! - {target: GLB, type: bypass, keep: [A], bypass: [B, Z]}                       # default: everything is kept
+//! - {target: GLB, type: bypass, keep: [A], bypass: [B, Z]}                       # default: what the level may
+//!                                                                              # keep is kept
 //! ```
 //!
 //! Dimensions that a permutation does not name stand outside those it names. Factors are perfect: their product
@@ -43,7 +44,15 @@ pub(super) fn read(
     problem: &Problem,
     arch: &Architecture<'_>,
 ) -> Result<LoopTree, TimeloopError> {
-    let mut levels = vec![Directives::default(); arch.targets.len()];
+    let all = (0..problem.operands.len()).fold(Mask::NONE, Mask::with);
+    let mut levels: Vec<Directives> = arch
+        .targets
+        .iter()
+        .map(|target| Directives {
+            bypassed: all.minus(arch.keeps(target)),
+            ..Directives::default()
+        })
+        .collect();
     for directive in section.items()? {
         read_directive(&directive, problem, arch, &mut levels)?;
     }

@@ -57,7 +57,8 @@ pub struct Reading {
 }
 
 /// Keys that say nothing about the machine, the problem or the mapping.
-const PASSED_OVER: [&str; 11] = [
+const PASSED_OVER: [&str; 12] = [
+    "dumped_by_timeloop_front_end",
     "compound_components",
     "components",
     "primitive_components",
@@ -125,10 +126,9 @@ fn collect<'a>(top: Cursor<'a>, sections: &mut Sections<'a>) -> Result<(), Timel
         match key.as_str() {
             "arch" => sections.found.push(("architecture".into(), cursor)),
             "mapspace" => {
+                cursor.only(&["constraints", "template", "version"], "a map space")?;
                 if let Some(inner) = cursor.get("constraints") {
                     sections.found.push(("constraints".into(), inner));
-                } else {
-                    sections.found.push(("constraints".into(), cursor));
                 }
             }
             "architecture_constraints" | "mapspace_constraints" | "arch_constraints" => {

@@ -369,6 +369,79 @@ fn ranges_and_meshes_of_v3_make_fanouts() {
     assert_eq!(case.einsums[0].mapping, None);
 }
 
+/// The form that the exercises of Timeloop's tutorial use: scratchpads side by side.
+const SIDE_BY_SIDE: &str = r#"
+architecture:
+  version: 0.4
+  nodes:
+  - !Component {name: DRAM, class: DRAM, attributes: {width: 64, datawidth: 8}}
+  - !Container
+    name: PE
+    spatial: {meshX: 4}
+    constraints: {spatial: {permutation: [P, M, C, R], split: 2, factors: [P=1]}}
+  - !Parallel
+    nodes:
+    - !Component
+      name: ifmap_spad
+      class: smartbuffer_RF
+      attributes: {depth: 12, width: 16, datawidth: 8}
+      constraints:
+        dataspace: {keep: [Inputs]}
+        temporal: {permutation: [P, M, C, R], factors: [P=1, M=1, C=1, R=1]}
+    - !Component
+      name: psum_spad
+      class: smartbuffer_RF
+      attributes: {depth: 16, width: 16, datawidth: 16}
+      constraints:
+        dataspace: {keep: [Outputs, Weights]}
+        temporal: {factors: [R=0]}
+  - !Component {name: mac, class: intmac}
+mapspace: {version: 0.4, template: ruby}
+dumped_by_timeloop_front_end: true
+"#;
+
+#[test]
+fn parallel_components_keep_what_they_say() {
+    let mapping = "mapping:\n- {target: DRAM, type: temporal, factors: C=4 P=6 M=2}\n- {target: PE, type: spatial, factors: M=4, permutation: M}\n- {target: psum_spad, type: temporal, factors: R=3}";
+    let case = read(&[("a", SIDE_BY_SIDE), ("p", PROBLEM), ("m", mapping)])
+        .unwrap()
+        .case;
+    let of = &case.einsums[0];
+    let keeps: Vec<Mask> = of
+        .hierarchy
+        .levels
+        .iter()
+        .filter_map(Level::memory)
+        .map(|m| m.keeps)
+        .collect();
+    assert_eq!(keeps, [Mask::ALL, Mask(0b010), Mask(0b101)]);
+    let kept = of
+        .mapping
+        .as_ref()
+        .unwrap()
+        .nodes
+        .iter()
+        .filter_map(|n| match n {
+            Node::Keep { level, operand } => Some((*level, *operand)),
+            _ => None,
+        });
+    assert_eq!(
+        kept.collect::<Vec<_>>(),
+        [(0, 0), (0, 1), (0, 2), (2, 1), (3, 0), (3, 2)]
+    );
+    let at = |level| {
+        of.constraints
+            .levels
+            .iter()
+            .find(|l| l.level == level)
+            .unwrap()
+    };
+    assert_eq!(at(2).forbidden, Mask(0b1111));
+    assert_eq!(at(3).trips, [(2, 3)]);
+    let pe = of.hierarchy.levels[1].fanout().unwrap();
+    assert_eq!(pe.axes[0].accepts, Mask(0b1010));
+}
+
 #[test]
 fn an_early_cnn_layer_is_known_by_name() {
     let problem = "problem: {shape: cnn-layer, R: 3, S: 3, P: 4, Q: 5, C: 2, K: 6, N: 1, Wstride: 2, Hdilation: 3}";
@@ -440,7 +513,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "!Container\n    name: column",
-        "!Parallel\n    name: column",
+        "!Pipelined\n    name: column",
         "arch:21: architecture.nodes[3]",
         "not a path of memories",
     ),
