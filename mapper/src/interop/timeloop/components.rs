@@ -98,6 +98,18 @@ fn refuse(part: &Part<'_>) -> Result<(), TimeloopError> {
         }
         _ => {}
     }
+    for (key, what) in [
+        ("network_fill_latency", "latencies of networks"),
+        ("network_drain_latency", "latencies of networks"),
+        ("addr_gen_energy", "energies of addresses"),
+    ] {
+        match part.attribute(&[key]) {
+            Some(n) if n.number()? > 0.0 => {
+                return Err(n.fail(format!("{what} are not told; set it to 0")));
+            }
+            _ => {}
+        }
+    }
     match part.attribute(&["per_dataspace_bandwidth_consumption_scale"]) {
         Some(scales) if !scales.is_empty() => {
             Err(scales.fail("bandwidth scales of single data spaces are not told; remove them"))

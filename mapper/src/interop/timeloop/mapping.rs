@@ -227,12 +227,7 @@ pub(super) fn read_factor<'w>(
     } else {
         relation
     };
-    let dim = problem
-        .einsum
-        .dims
-        .iter()
-        .position(|d| d.name == name)
-        .ok_or_else(bad)?;
+    let dim = problem.dim(name).ok_or_else(bad)?;
     let n: i64 = number.trim().parse().map_err(|_| bad())?;
     if !(-1..1 << 40).contains(&n) {
         return Err(bad());
@@ -246,7 +241,7 @@ pub(super) fn read_order(
     permutation: &Cursor<'_>,
     problem: &Problem,
 ) -> Result<Vec<usize>, TimeloopError> {
-    let position = |name: &str| problem.einsum.dims.iter().position(|d| d.name == name);
+    let position = |name: &str| problem.dim(name);
     let mut order = Vec::new();
     for word in permutation.words()? {
         let dims: Option<Vec<usize>> = match position(&word) {

@@ -2,18 +2,18 @@
 //!
 //! A set is one or several YAML texts whose top-level keys are merged, in any order: `architecture`, `problem`,
 //! `mapping`, constraints (`constraints`, `architecture_constraints`, `mapspace_constraints`), energies (`ERT`,
-//! `ERT_summary`) and `mapper`. What the keys hold is described where it is read: [`arch`], [`problem`],
-//! [`mapping`], [`constraints`], [`ert`]. Keys of tools that run before or after Timeloop (components, variables,
+//! `ERT_summary`) and `mapper`. What the keys hold is described where it is read: `arch`, `problem`,
+//! `mapping`, `constraints` and `ert`. Keys of tools that run before or after Timeloop (components, variables,
 //! areas) are passed over; anything else that Timeloop would obey and presil cannot is an error that names it.
 //!
 //! Templates (Jinja) and arithmetic in attributes are not evaluated: give the set as Timeloop's front end hands it on.
 
-pub mod arch;
+mod arch;
 mod components;
-pub mod constraints;
-pub mod ert;
-pub mod mapping;
-pub mod problem;
+mod constraints;
+mod ert;
+mod mapping;
+mod problem;
 pub mod reference;
 mod tree;
 mod write;

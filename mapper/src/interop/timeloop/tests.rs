@@ -7,8 +7,11 @@ use serde_json::{Value as Json, json};
 
 use super::reference::{compare, id_of, read_case};
 use super::{read, write_mapping};
+use presil_hwmodels::Overlap;
+
+use crate::case::CaseEinsum;
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::{Level, Mask};
+use crate::hierarchy::{Level, Mask, MemoryLevel};
 use crate::looptree::Node;
 use crate::search::Objective;
 
@@ -367,6 +370,83 @@ fn ranges_and_meshes_of_v3_make_fanouts() {
         (2, 2, 65536.0)
     );
     assert_eq!(case.einsums[0].mapping, None);
+}
+
+/// A matrix product on four PEs that share their reads of A.
+fn shared_case() -> CaseEinsum {
+    let case = &fixed_cases()[4];
+    assert_eq!(id_of(case), "tl07");
+    read_case(case).unwrap().einsums.remove(0)
+}
+
+fn timeloop_error(of: &CaseEinsum) -> String {
+    let tree = of.mapping.as_ref().unwrap();
+    evaluate(Convention::Timeloop, &of.einsum, &of.hierarchy, tree)
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn without_sharing_each_instance_is_served_by_a_read_of_its_own() {
+    let mut of = shared_case();
+    let tree = of.mapping.clone().unwrap();
+    let run =
+        |of: &CaseEinsum| evaluate(Convention::Timeloop, &of.einsum, &of.hierarchy, &tree).unwrap();
+    let (glb, rf, weights) = (1, 3, 0);
+    let shared = run(&of);
+    let Level::Fanout(fanout) = &mut of.hierarchy.levels[2] else {
+        panic!("no fanout")
+    };
+    fanout.axes[0].shares = Mask::NONE;
+    let alone = run(&of);
+    // C=2, M=4 and P=2 lie in space: two PEs, along P, need the same weights.
+    assert_eq!(
+        alone.at(glb, weights).unwrap().reads,
+        2.0 * shared.at(glb, weights).unwrap().reads
+    );
+    assert_eq!(
+        alone.at(rf, weights).unwrap().fills,
+        shared.at(rf, weights).unwrap().fills
+    );
+}
+
+#[test]
+fn what_timeloop_cannot_hold_or_say_is_told() {
+    let memory = |of: &mut CaseEinsum, change: &dyn Fn(&mut MemoryLevel)| {
+        if let Level::Memory(m) = &mut of.hierarchy.levels[1] {
+            change(m);
+        }
+    };
+    let mut of = shared_case();
+    memory(&mut of, &|m| m.buffering = 1e4);
+    assert!(
+        timeloop_error(&of).contains("memory `GLB` needs"),
+        "{}",
+        timeloop_error(&of)
+    );
+    let mut of = shared_case();
+    memory(&mut of, &|m| m.overlap = Overlap::Refetch);
+    assert!(timeloop_error(&of).contains("`GLB` refetches"));
+    let mut of = shared_case();
+    let nodes = &mut of.mapping.as_mut().unwrap().nodes;
+    let last = Node::Keep {
+        level: 1,
+        operand: 2,
+    };
+    let at = nodes.iter().position(|n| *n == last).unwrap();
+    nodes.swap(at, at + 1);
+    assert!(
+        timeloop_error(&of).contains("different places"),
+        "{}",
+        timeloop_error(&of)
+    );
+    let mut of = shared_case();
+    of.einsum.dims[0].size += 1;
+    assert!(
+        timeloop_error(&of).contains("perfect factors"),
+        "{}",
+        timeloop_error(&of)
+    );
 }
 
 /// The form that the exercises of Timeloop's tutorial use: scratchpads side by side.
