@@ -59,7 +59,15 @@ impl Architecture<'_> {
     /// The target of temporal loops and bypasses.
     pub(super) fn target(&self, name: &str) -> Option<usize> {
         let named = |n: &str| self.targets.iter().position(|t| t.name == n);
-        named(name).or_else(|| named(&between(name)))
+        // Early sets number their levels from the innermost.
+        let numbered = || {
+            self.targets
+                .len()
+                .checked_sub(name.parse::<usize>().ok()? + 1)
+        };
+        named(name)
+            .or_else(|| named(&between(name)))
+            .or_else(numbered)
     }
 
     /// The target of spatial loops.

@@ -372,7 +372,18 @@ fn ranges_and_meshes_of_v3_make_fanouts() {
     assert_eq!(case.einsums[0].mapping, None);
 }
 
-/// A matrix product on four PEs that share their reads of A.
+#[test]
+fn levels_may_be_numbered_from_the_innermost() {
+    let mapping = "mapping:\n- {target: 2, type: temporal, factors: C=4 P=6 M=2}\n- {target: 1, type: spatial, factors: M=4}\n- {target: 0, type: temporal, factors: R=3}";
+    let case = read(&[("a", V3_MESH), ("p", PROBLEM), ("m", mapping)]).unwrap_err();
+    // Level 1 is the buffer, whose instances lie along X and Y.
+    assert!(case.reason.contains("`buffer`: give a `split`"), "{case}");
+    let none = mapping.replace("target: 2", "target: 3");
+    let error = read(&[("a", V3_MESH), ("p", PROBLEM), ("m", &none)]).unwrap_err();
+    assert!(error.reason.contains("no level `3`"), "{error}");
+}
+
+/// A convolution with channels, filters and rows in space.
 fn shared_case() -> CaseEinsum {
     let case = &fixed_cases()[4];
     assert_eq!(id_of(case), "tl07");
