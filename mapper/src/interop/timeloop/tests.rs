@@ -422,6 +422,27 @@ fn without_sharing_each_instance_is_served_by_a_read_of_its_own() {
 }
 
 #[test]
+fn rows_lie_across_columns_in_whichever_order_their_loops_stand() {
+    let problem = PROBLEM.replace("Stride: 2", "Stride: 1");
+    let mapping = "mapping:\n- {target: DRAM, type: temporal, factors: C=4 R=3 P=3, permutation: RCP}\n- {target: buffer, type: spatial, factors: M=4 P=2, permutation: PM, split: 1}\n- {target: rf, type: temporal, factors: M=2}";
+    let case = read(&[("a", V3_MESH), ("p", &problem), ("m", mapping)])
+        .unwrap()
+        .case;
+    let of = &case.einsums[0];
+    let tree = of.mapping.clone().unwrap();
+    let mut turned = tree.clone();
+    let spatial = |n: &Node| matches!(n, Node::Spatial { .. });
+    let first = turned.nodes.iter().position(spatial).unwrap();
+    turned.nodes.swap(first, first + 1);
+    assert_ne!(tree, turned);
+    let run = |tree| evaluate(Convention::Timeloop, &of.einsum, &of.hierarchy, tree).unwrap();
+    let result = run(&tree);
+    // The window slides towards the next column, which had the inputs a step ago and hands them on.
+    assert!(result.at(3, 1).unwrap().reads > result.operations);
+    assert_eq!(result, run(&turned));
+}
+
+#[test]
 fn what_timeloop_cannot_hold_or_say_is_told() {
     let memory = |of: &mut CaseEinsum, change: &dyn Fn(&mut MemoryLevel)| {
         if let Level::Memory(m) = &mut of.hierarchy.levels[1] {

@@ -1,4 +1,8 @@
 //! Writes a loop tree as Timeloop's mapping.
+//!
+//! Every level gets its directives: temporal, spatial where there is a fanout (loops along X first, `split` of
+//! them), and what it keeps. Targets have the names that Timeloop itself writes into its mappings:
+//! `inter_PE_spatial` for the fanout in front of a v4 node `PE`, the memory above for a fanout of v3.
 
 use std::fmt::Write;
 
