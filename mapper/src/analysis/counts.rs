@@ -170,7 +170,11 @@ impl<'a> Counts<'a> {
             };
             let flow = self.flow(&edge, next);
             edge.entering = self.scale(operand, flow.entering_all());
-            edge.served = self.scale(operand, flow.entering_with(|i| self.merged(&edge, i)));
+            edge.served = if (edge.from..edge.to).any(|i| self.nest.loops[i].serves(operand)) {
+                self.scale(operand, flow.entering_with(|i| self.merged(&edge, i)))
+            } else {
+                edge.entering
+            };
             if output {
                 self.sums(&mut edge, fresh);
                 fresh = edge.entering.saturating_sub(edge.returned);
@@ -199,6 +203,16 @@ impl<'a> Counts<'a> {
 
     /// Shares of the busiest instances.
     fn shares(&self, edge: &mut Edge, flow: &Flow) {
+        let alike = |i: usize| {
+            let l = &self.nest.loops[i];
+            l.whole && flow.pattern.is_alone(l.dim)
+        };
+        if self.spatial(0, edge.to).all(alike) {
+            let each = |above: usize| 1.0 / self.nest.instances(above) as f64;
+            edge.parent_share = each(edge.from);
+            edge.child_share = edge.child.map_or(1.0, |_| each(edge.to));
+            return;
+        }
         let fixed = |i: usize| Role::Fixed(self.busiest(i));
         let share = |some: u128, all: u128, above: usize| {
             if all == 0 {

@@ -119,6 +119,12 @@ impl Pattern {
         Self { groups, nothing }
     }
 
+    /// Whether a dimension is alone in its group: the operand has it as a plain rank, or not at all.
+    pub(crate) fn is_alone(&self, dim: usize) -> bool {
+        let group = self.groups.iter().find(|g| g.dims.contains(&dim));
+        group.is_none_or(|g| matches!(g.shape, Shape::Free | Shape::Plain))
+    }
+
     /// Distinct elements of a full tile, at most (the domain and the borders are ignored).
     pub(crate) fn tile_elements(&self, tiles: &[u64]) -> u128 {
         if self.nothing {
