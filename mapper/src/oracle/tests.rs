@@ -259,6 +259,9 @@ fn check(seed: u64, tally: &RefCell<BTreeMap<String, u32>>) -> Result<(), TestCa
     let evaluation = evaluation.map_err(|e| TestCaseError::fail(format!("{e}\n{}", context())))?;
     prop_assert_eq!(evaluation.operations, expected.points as f64);
     prop_assert_eq!(evaluation.cycles, expected.iterations as f64);
+    if expected.edges.iter().any(|e| e.idles) {
+        count_case("idle instances".into());
+    }
     let walked = accesses(&expected, einsum.inputs.len());
     prop_assert_eq!(evaluation.accesses.len(), walked.len());
     let idle = |a: &Accesses| {
@@ -320,6 +323,8 @@ fn counts_equal_a_walk_over_the_loop_nest() {
         let cases = tally.get(&what).copied().unwrap_or(0);
         assert!(cases >= CASES / 200, "only {cases} cases of {what}");
     }
+    // Where instances idle, old partial sums are not compared: that must stay the exception.
+    assert!(tally["idle instances"] < CASES / 4);
 }
 
 /// A random problem on a random chip, sometimes with an operand at home further in.
