@@ -119,10 +119,14 @@ impl Pattern {
         Self { groups, nothing }
     }
 
-    /// Whether a dimension is alone in its group: the operand has it as a plain rank, or not at all.
-    pub(crate) fn is_alone(&self, dim: usize) -> bool {
+    /// Whether the operand has a dimension, if that is alone in its group: a plain rank, or none.
+    pub(crate) fn alone(&self, dim: usize) -> Option<bool> {
         let group = self.groups.iter().find(|g| g.dims.contains(&dim));
-        group.is_none_or(|g| matches!(g.shape, Shape::Free | Shape::Plain))
+        match group.map_or(&Shape::Free, |g| &g.shape) {
+            Shape::Free => Some(false),
+            Shape::Plain => Some(true),
+            _ => None,
+        }
     }
 
     /// Distinct elements of a full tile, at most (the domain and the borders are ignored).
