@@ -10,7 +10,7 @@ use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{
     Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
-    access_of, operand_count,
+    operand_count,
 };
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
@@ -171,6 +171,7 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
             name: format!("x{i}"),
             size: r.of(&[2, 3, 4]),
             shares: Mask(r.next() as u32 & everything.0),
+            shares_overlap: Mask::NONE,
             must_share: if r.chance(20) {
                 Mask::one(r.next() as usize % operands)
             } else {
@@ -183,6 +184,7 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
         let axes = (0..axes).map(|i| axis(r, i)).collect();
         levels.push(Level::Fanout(FanoutLevel {
             name: "pes".into(),
+            hop_energy: 0.0,
             axes,
         }));
         if r.chance(60) {

@@ -399,6 +399,7 @@ pub(crate) fn axis(size: u64) -> Axis {
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     }
 }
 

@@ -54,6 +54,7 @@ fn port(name: &str, rate: f64, granule: f64, reads: bool) -> Port {
         write_rate: rate,
         granule,
         carries: carries.filter(|c| c.1.reads() == reads).collect(),
+        access_energy: None,
     }
 }
 
@@ -71,6 +72,7 @@ fn machine(shares: Mask, shares_overlap: Mask) -> Hierarchy {
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     };
     Hierarchy {
         name: "machine".into(),

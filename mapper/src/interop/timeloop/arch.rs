@@ -244,6 +244,7 @@ impl<'a> Architecture<'a> {
         let axes = [("X", x), ("Y", y)].into_iter().filter(|(_, n)| *n > 1);
         self.hierarchy.levels.push(Level::Fanout(FanoutLevel {
             name,
+            hop_energy: 0.0,
             axes: axes.map(|(name, size)| axis(name, size)).collect(),
         }));
         above.fanout = Some(self.hierarchy.levels.len() - 1);
@@ -266,9 +267,11 @@ fn axis(name: &str, size: u64) -> Axis {
         name: name.into(),
         size,
         shares: Mask::ALL,
+        shares_overlap: Mask::NONE,
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     }
 }
 

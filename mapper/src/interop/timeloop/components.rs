@@ -189,6 +189,7 @@ fn ports(part: &Part<'_>, word: f64, operands: usize) -> Result<Vec<Port>, Timel
         read_rate,
         write_rate,
         granule: 1.0,
+        access_energy: None,
         carries: carries(transfers),
     };
     let half = rate("bandwidth")?.map(|r| r / 2.0);
