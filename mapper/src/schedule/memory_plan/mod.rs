@@ -1,0 +1,3 @@
+//! What each resident memory holds, where and when.
+
+pub mod allocate;
