@@ -14,6 +14,7 @@
 
 pub(crate) mod engines;
 mod facts;
+pub mod layout;
 pub mod memory_plan;
 mod operands;
 mod price;

@@ -60,7 +60,7 @@ pub(super) fn schedule(
         choices: &choices,
         tails: &tails,
     };
-    let residency = residency::plan(&scene);
+    let residency = residency::plan(&scene, options.objective, Bytes(1));
     let pricer = Pricer {
         scene,
         residency: &residency,

@@ -219,7 +219,7 @@ fn folds(graph: &Graph, root: OpId, op: &Op) -> bool {
 }
 
 /// Whether an op is one lane einsum over each element of its output.
-fn is_elementwise(graph: &Graph, op: &Op) -> bool {
+pub(super) fn is_elementwise(graph: &Graph, op: &Op) -> bool {
     let OpKind::Cascade(einsums) = &op.kind else {
         return false;
     };

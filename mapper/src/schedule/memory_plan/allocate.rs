@@ -133,8 +133,8 @@ impl Scene {
                 (0..starts.len()).filter(|i| at(&starts[*i])).collect()
             })
             .collect();
-        let (always, loose): (Vec<usize>, Vec<usize>) = (0..blocks.len())
-            .partition(|b| !starts.is_empty() && times[*b].len() == starts.len());
+        let (always, loose): (Vec<usize>, Vec<usize>) =
+            (0..blocks.len()).partition(|b| !starts.is_empty() && times[*b].len() == starts.len());
         let mut load = vec![0u64; starts.len()];
         for (b, times) in times.iter().enumerate() {
             for t in times {
@@ -282,9 +282,12 @@ fn improve(scene: &Scene, best: &mut Best) {
             .copied()
             .max_by_key(|b| (offsets[*b].saturating_add(scene.size[*b]), *b));
         let Some(top) = top else { return };
-        for mover in [Some(top), scene.meets[top].get(next(scene.meets[top].len())).copied()]
-            .into_iter()
-            .flatten()
+        for mover in [
+            Some(top),
+            scene.meets[top].get(next(scene.meets[top].len())).copied(),
+        ]
+        .into_iter()
+        .flatten()
         {
             let from = order.iter().position(|b| *b == mover).unwrap_or(0);
             let to = next(from + 1);
@@ -370,7 +373,11 @@ impl Exact<'_> {
                 self.sky[*t] = at.saturating_add(size);
                 self.rest[*t] -= size;
             }
-            let reach = self.sky.iter().zip(&self.rest).map(|(s, r)| s.saturating_add(*r));
+            let reach = self
+                .sky
+                .iter()
+                .zip(&self.rest)
+                .map(|(s, r)| s.saturating_add(*r));
             if reach.max().unwrap_or(0) < self.best.peak {
                 self.placed[b] = at;
                 self.left -= 1;

@@ -47,7 +47,10 @@ fn brute(blocks: &[Block], alignment: u64) -> u64 {
             }
             let meets = |o: usize| {
                 let other = &blocks[o].live;
-                blocks[b].live.iter().any(|s| other.iter().any(|t| s.meets(*t)))
+                blocks[b]
+                    .live
+                    .iter()
+                    .any(|s| other.iter().any(|t| s.meets(*t)))
             };
             let mut taken: Vec<(u64, u64)> = placed
                 .iter()
@@ -81,9 +84,21 @@ fn nothing_and_one() {
     assert_eq!(allocate(&[], 64).peak, 0);
     let one = allocate(&[block(100, 3, 5)], 64);
     assert_eq!((one.peak, one.bound, one.optimal), (128, 128, true));
-    let unlived = allocate(&[Block { bytes: 5, live: Vec::new() }], 1);
-    assert_eq!((unlived.offsets.as_slice(), unlived.bound), ([0].as_slice(), 0));
-    assert_eq!(allocate(&[block(u64::MAX, 0, 1), block(9, 0, 0)], 64).bound, u64::MAX);
+    let unlived = allocate(
+        &[Block {
+            bytes: 5,
+            live: Vec::new(),
+        }],
+        1,
+    );
+    assert_eq!(
+        (unlived.offsets.as_slice(), unlived.bound),
+        ([0].as_slice(), 0)
+    );
+    assert_eq!(
+        allocate(&[block(u64::MAX, 0, 1), block(9, 0, 0)], 64).bound,
+        u64::MAX
+    );
 }
 
 #[test]
@@ -97,7 +112,12 @@ fn a_chain_takes_two_buffers() {
 /// Weights at the bottom whatever else there is, in order.
 #[test]
 fn what_always_lives_is_at_the_bottom() {
-    let blocks = [block(7, 0, 3), block(9, 0, 9), block(5, 4, 9), block(6, 0, 9)];
+    let blocks = [
+        block(7, 0, 3),
+        block(9, 0, 9),
+        block(5, 4, 9),
+        block(6, 0, 9),
+    ];
     let a = allocate(&blocks, 4);
     check(&blocks, 4, &a);
     assert_eq!((a.offsets[1], a.offsets[3], a.peak), (0, 12, 28));
@@ -106,13 +126,29 @@ fn what_always_lives_is_at_the_bottom() {
 /// A case whose optimum is above its bound: sizes 2 and 3 in a ring of lives.
 #[test]
 fn an_optimum_above_the_bound_is_proven() {
-    let spans = |list: &[(usize, usize)]| list.iter().map(|&(from, to)| Span { from, to }).collect();
+    let spans =
+        |list: &[(usize, usize)]| list.iter().map(|&(from, to)| Span { from, to }).collect();
     let ring = [
-        Block { bytes: 1, live: spans(&[(0, 1)]) },
-        Block { bytes: 1, live: spans(&[(1, 2)]) },
-        Block { bytes: 1, live: spans(&[(2, 3)]) },
-        Block { bytes: 1, live: spans(&[(3, 4)]) },
-        Block { bytes: 1, live: spans(&[(4, 4), (0, 0)]) },
+        Block {
+            bytes: 1,
+            live: spans(&[(0, 1)]),
+        },
+        Block {
+            bytes: 1,
+            live: spans(&[(1, 2)]),
+        },
+        Block {
+            bytes: 1,
+            live: spans(&[(2, 3)]),
+        },
+        Block {
+            bytes: 1,
+            live: spans(&[(3, 4)]),
+        },
+        Block {
+            bytes: 1,
+            live: spans(&[(4, 4), (0, 0)]),
+        },
     ];
     // Five blocks in a ring, two at a time: an odd cycle needs three places.
     let a = allocate(&ring, 1);
@@ -123,9 +159,15 @@ fn an_optimum_above_the_bound_is_proven() {
 fn blocks(most: usize, times: usize) -> impl Strategy<Value = Vec<Block>> {
     let one = (1..40u64, 0..times, 0..times / 2, prop::bool::weighted(0.2)).prop_map(
         move |(bytes, from, long, twice)| {
-            let mut live = vec![Span { from, to: (from + long).min(times - 1) }];
+            let mut live = vec![Span {
+                from,
+                to: (from + long).min(times - 1),
+            }];
             if twice && from > 2 {
-                live.push(Span { from: 0, to: from / 3 });
+                live.push(Span {
+                    from: 0,
+                    to: from / 3,
+                });
             }
             Block { bytes, live }
         },
@@ -155,7 +197,9 @@ proptest! {
 fn gaps_are_small() {
     let mut seed = 7u64;
     let mut next = |n: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % n
     };
     let (mut sum, mut worst) = (0.0, 0.0f64);

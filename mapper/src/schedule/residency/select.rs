@@ -1,0 +1,569 @@
+//! Which tensors stay on chip: the choice of most value under capacity over time.
+//!
+//! ```text
+//! an item (a tensor, or tensors tied to each other) has a home in one resident memory m, or in the root memory
+//! value(item, m) >= 0                        what its home saves; 0 in the root memory
+//! load(m, p) = sum of bytes of pieces at home in m that live at p, a place shared in place counted once
+//!            + min(capacity / 2, buffering x bytes that pass through m at p and are at home elsewhere)
+//! load(m, p) <= capacity                     at every position p
+//! maximize the sum of values
+//! ```
+//!
+//! The second term is the room for tiles of the op at p. Its limit of half lets streamed tiles and kept tensors
+//! share a memory evenly. Both `load` without items and `load - capacity` fall as capacity grows, so what fits a
+//! memory fits a larger one, and the optimum is monotone in every capacity.
+//!
+//! The problem is a knapsack over time. Items that live for a while (activations) and items that always live
+//! (weights, caches) are told apart:
+//!
+//! - **Activations: dynamic programming over positions.** A state is the homes of the items live now; equal
+//!   states keep the one of most value. Items that start branch, states over capacity go, items that end merge.
+//!   Before that, whatever fits even if everything else were there is fixed at its best home. The states are few
+//!   where few tensors live at a time; beyond [`STATES`] those of least value are dropped and the result is not
+//!   called optimal.
+//! - **Weights: a family of sets**, best first. For each set, the dynamic programme fills what it leaves; a set
+//!   whose value and that of all activations together do not beat the best ends the search. Up to
+//!   [`SUBSETS`] weights the family is all subsets, so the choice is an optimum of both; beyond, it is every
+//!   prefix of the weights in order of preference, with those above a size left out, for several sizes. As the
+//!   family does not depend on capacity and the programme is exact, more capacity never has less value here either.
+
+use super::super::memory_plan::allocate::Span;
+
+/// States of the dynamic programme at one position.
+const STATES: usize = 4096;
+/// Items live at one position that a state holds (four bits each).
+const SLOTS: usize = 32;
+/// Weights of which all subsets are tried.
+const SUBSETS: usize = 10;
+/// Sizes above which prefixes leave weights out, beside none.
+const SIZES: usize = 8;
+/// Sets of weights for which the dynamic programme is run.
+const SETS: usize = 256;
+
+/// A tensor as memories would hold it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Piece {
+    /// Which tensor.
+    pub(super) tensor: usize,
+    /// Bytes in each memory.
+    pub(super) bytes: Vec<u64>,
+    /// When it lives.
+    pub(super) live: Vec<Span>,
+    /// For each memory, positions and bytes at which it passes through while at home elsewhere.
+    pub(super) passes: Vec<Vec<(usize, u64)>>,
+}
+
+/// Tensors that have one home.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Item {
+    pub(super) pieces: Vec<Piece>,
+    /// For each memory what it saves there; `None` where it may not be.
+    pub(super) value: Vec<Option<f64>>,
+}
+
+impl Item {
+    /// The memory of most value, the first of equals.
+    fn best(&self) -> Option<(usize, f64)> {
+        let able = self.value.iter().enumerate();
+        able.filter_map(|(m, v)| v.map(|v| (m, v)))
+            .filter(|(_, v)| *v > 0.0)
+            .fold(None, |best: Option<(usize, f64)>, x| match best {
+                Some(b) if b.1 >= x.1 => Some(b),
+                _ => Some(x),
+            })
+    }
+
+    fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.pieces.iter().flat_map(|p| p.live.iter().copied())
+    }
+
+    fn bytes(&self, memory: usize) -> u64 {
+        let add = |s: u64, p: &Piece| s.saturating_add(p.bytes[memory]);
+        self.pieces.iter().fold(0, add)
+    }
+}
+
+/// Two pieces of equal bytes, the second of which takes the place of the first at a position where both live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Item and piece that is read last.
+    pub(super) from: (usize, usize),
+    /// Item and piece that is written.
+    pub(super) to: (usize, usize),
+    pub(super) at: usize,
+}
+
+/// A memory that items may be at home in.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Space {
+    pub(super) capacity: u64,
+    /// Tiles held for each one that passes.
+    pub(super) buffering: u64,
+    /// For each position, bytes that pass through with every item at home elsewhere.
+    pub(super) passing: Vec<u64>,
+}
+
+/// What is chosen from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choices {
+    pub(super) positions: usize,
+    pub(super) memories: Vec<Space>,
+    pub(super) items: Vec<Item>,
+    /// Among pieces of `items`.
+    pub(super) shares: Vec<Share>,
+    /// Items that always live, those to be preferred first.
+    pub(super) lasting: Vec<Item>,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Selection {
+    /// For each item, its memory; `None`: the root memory.
+    pub(super) items: Vec<Option<usize>>,
+    pub(super) lasting: Vec<Option<usize>>,
+    /// Sum of values.
+    pub(super) value: f64,
+    /// Whether nothing else has more.
+    pub(super) optimal: bool,
+}
+
+/// Chooses.
+pub(super) fn select(choices: &Choices) -> Selection {
+    let most: f64 = choices
+        .items
+        .iter()
+        .filter_map(|i| i.best().map(|b| b.1))
+        .sum();
+    let (family, whole) = sets(choices);
+    let mut best: Option<Selection> = None;
+    let mut optimal = whole;
+    let mut tries = 0;
+    for set in family {
+        if best.as_ref().is_some_and(|b| set.value + most <= b.value) {
+            break;
+        }
+        let mut load = Load::new(choices);
+        for (item, home) in choices.lasting.iter().zip(&set.homes) {
+            load.add(item, *home);
+        }
+        if load.bare_excess(choices) {
+            continue;
+        }
+        if tries == SETS {
+            optimal = false;
+            break;
+        }
+        tries += 1;
+        let Some((items, value, exact)) = activations(choices, load) else {
+            continue;
+        };
+        optimal &= exact;
+        let value = value + set.value;
+        if best.as_ref().is_none_or(|b| value > b.value) {
+            best = Some(Selection {
+                items,
+                lasting: set.homes,
+                value,
+                optimal,
+            });
+        }
+    }
+    let nothing = Selection {
+        items: vec![None; choices.items.len()],
+        lasting: vec![None; choices.lasting.len()],
+        value: 0.0,
+        optimal: false,
+    };
+    let mut best = best.unwrap_or(nothing);
+    best.optimal = optimal;
+    best
+}
+
+/// A set of lasting items at home on chip.
+struct Set {
+    homes: Vec<Option<usize>>,
+    value: f64,
+}
+
+/// The family of sets, those of most value first, and whether it holds every useful one.
+fn sets(choices: &Choices) -> (Vec<Set>, bool) {
+    // All at their best memory: for several memories the largest that may hold one.
+    let home = |item: &Item| {
+        let able = item.value.iter().enumerate().filter(|(_, v)| v.is_some());
+        let size = |m: usize| choices.memories[m].capacity;
+        able.map(|(m, _)| m)
+            .max_by_key(|m| (size(*m), std::cmp::Reverse(*m)))
+    };
+    let able: Vec<(usize, usize, f64)> = choices
+        .lasting
+        .iter()
+        .enumerate()
+        .filter_map(|(i, item)| {
+            let m = home(item)?;
+            let value = item.value[m].filter(|v| *v > 0.0)?;
+            Some((i, m, value))
+        })
+        .collect();
+    let set = |members: &mut dyn Iterator<Item = &(usize, usize, f64)>| {
+        let mut homes = vec![None; choices.lasting.len()];
+        let mut value = 0.0;
+        for &(i, m, v) in members {
+            homes[i] = Some(m);
+            value += v;
+        }
+        Set { homes, value }
+    };
+    let one_memory = choices.memories.len() <= 1;
+    let mut family: Vec<Set>;
+    let whole = able.is_empty() || (able.len() <= SUBSETS && one_memory);
+    if able.len() <= SUBSETS {
+        let member = |bits: usize, i: usize| bits >> i & 1 == 1;
+        family = (0..1usize << able.len())
+            .map(|bits| {
+                let members = able.iter().enumerate();
+                set(&mut members.filter(|(i, _)| member(bits, *i)).map(|(_, x)| x))
+            })
+            .collect();
+    } else {
+        let bytes = |x: &(usize, usize, f64)| choices.lasting[x.0].bytes(x.1);
+        let mut sizes: Vec<u64> = able.iter().map(bytes).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let n = sizes.len();
+        let picked: Vec<u64> = (1..=SIZES.min(n))
+            .map(|k| sizes[k * n / SIZES.min(n) - 1])
+            .collect();
+        family = Vec::new();
+        for limit in picked.into_iter().rev() {
+            let small: Vec<_> = able.iter().filter(|x| bytes(x) <= limit).collect();
+            family.extend((1..=small.len()).map(|k| set(&mut small[..k].iter().copied())));
+        }
+        family.push(set(&mut std::iter::empty()));
+    }
+    // Stable: of equal values the one that was made first.
+    family.sort_by(|a, b| b.value.total_cmp(&a.value));
+    family.dedup_by(|a, b| a.homes == b.homes);
+    (family, whole)
+}
+
+/// Bytes at home in each memory and passing through it, by position.
+#[derive(Debug, Clone)]
+struct Load {
+    held: Vec<Vec<u64>>,
+    passing: Vec<Vec<u64>>,
+}
+
+impl Load {
+    fn new(choices: &Choices) -> Self {
+        Self {
+            held: vec![vec![0; choices.positions]; choices.memories.len()],
+            passing: choices.memories.iter().map(|m| m.passing.clone()).collect(),
+        }
+    }
+
+    fn add(&mut self, item: &Item, home: Option<usize>) {
+        let Some(m) = home else { return };
+        for piece in &item.pieces {
+            for span in &piece.live {
+                for held in self.held[m].iter_mut().take(span.to + 1).skip(span.from) {
+                    *held = held.saturating_add(piece.bytes[m]);
+                }
+            }
+            for &(p, bytes) in &piece.passes[m] {
+                self.passing[m][p] = self.passing[m][p].saturating_sub(bytes);
+            }
+        }
+    }
+
+    fn excess(&self, space: &Space, m: usize, p: usize) -> bool {
+        over(space, self.held[m][p], self.passing[m][p])
+    }
+
+    /// Whether something does not fit even without room for tiles.
+    fn bare_excess(&self, choices: &Choices) -> bool {
+        let spaces = choices.memories.iter().zip(&self.held);
+        spaces
+            .into_iter()
+            .any(|(s, held)| held.iter().any(|h| *h > s.capacity))
+    }
+
+    /// Whether everything fits everywhere.
+    fn fits(&self, choices: &Choices) -> bool {
+        let spaces = || choices.memories.iter().enumerate();
+        spaces().all(|(m, s)| (0..choices.positions).all(|p| !self.excess(s, m, p)))
+    }
+}
+
+/// Whether what is held and what passes is more than a memory's capacity.
+fn over(space: &Space, held: u64, passing: u64) -> bool {
+    held.saturating_add(working(space, passing)) > space.capacity
+}
+
+/// Room for tiles.
+pub(super) fn working(space: &Space, passing: u64) -> u64 {
+    (space.capacity / 2).min(passing.saturating_mul(space.buffering))
+}
+
+/// Homes of the items beside a load, their value, and whether it is the most; `None` if even none fits.
+fn activations(choices: &Choices, base: Load) -> Option<(Vec<Option<usize>>, f64, bool)> {
+    let best: Vec<Option<(usize, f64)>> = choices.items.iter().map(Item::best).collect();
+    let value = |homes: &[Option<usize>]| -> f64 {
+        let each = choices.items.iter().zip(homes);
+        each.map(|(i, h)| h.and_then(|m| i.value[m]).unwrap_or(0.0))
+            .sum()
+    };
+    // Everything at its best home.
+    let all: Vec<Option<usize>> = best.iter().map(|b| b.map(|b| b.0)).collect();
+    let mut full = base.clone();
+    for (item, home) in choices.items.iter().zip(&all) {
+        full.add(item, *home);
+    }
+    shared(choices, &all, &mut full);
+    if full.fits(choices) {
+        let value = value(&all);
+        return Some((all, value, true));
+    }
+    let (base, mut homes) = fix(choices, base, &all);
+    let (free, exact) = Programme::new(choices, &base, &homes).run()?;
+    for (i, m) in free {
+        homes[i] = Some(m);
+    }
+    let value = value(&homes);
+    Some((homes, value, exact))
+}
+
+/// Takes from a load what pieces at home beside each other share.
+fn shared(choices: &Choices, homes: &[Option<usize>], load: &mut Load) {
+    for s in &choices.shares {
+        if let (Some(a), Some(b)) = (homes[s.from.0], homes[s.to.0])
+            && a == b
+        {
+            let bytes = choices.items[s.from.0].pieces[s.from.1].bytes[a];
+            load.held[a][s.at] = load.held[a][s.at].saturating_sub(bytes);
+        }
+    }
+}
+
+/// Fixes the items that fit at their best home even if every item were in every memory that it may be in.
+fn fix(choices: &Choices, mut base: Load, best: &[Option<usize>]) -> (Load, Vec<Option<usize>>) {
+    let mut worst = base.clone();
+    for item in &choices.items {
+        for (m, value) in item.value.iter().enumerate().filter(|(_, v)| v.is_some()) {
+            debug_assert!(value.is_some());
+            for (piece, span) in item
+                .pieces
+                .iter()
+                .flat_map(|p| p.live.iter().map(move |s| (p, s)))
+            {
+                for held in worst.held[m].iter_mut().take(span.to + 1).skip(span.from) {
+                    *held = held.saturating_add(piece.bytes[m]);
+                }
+            }
+        }
+    }
+    let safe = |item: &Item, m: usize| {
+        let mut positions = item.spans().flat_map(|s| s.from..=s.to);
+        positions.all(|p| !worst.excess(&choices.memories[m], m, p))
+    };
+    let homes: Vec<Option<usize>> = choices
+        .items
+        .iter()
+        .zip(best)
+        .map(|(item, home)| home.filter(|m| safe(item, *m)))
+        .collect();
+    for (item, home) in choices.items.iter().zip(&homes) {
+        base.add(item, *home);
+    }
+    // Of fixed items; where one of two is free, the programme sees to it.
+    shared(choices, &homes, &mut base);
+    (base, homes)
+}
+
+/// The dynamic programme over positions.
+struct Programme<'a> {
+    choices: &'a Choices,
+    base: &'a Load,
+    fixed: &'a [Option<usize>],
+    /// Free items by first position, and by last.
+    starts: Vec<Vec<usize>>,
+    ends: Vec<Vec<usize>>,
+    /// Pieces of free items live at each position.
+    live: Vec<Vec<(usize, usize)>>,
+    shares: Vec<Vec<Share>>,
+    /// The four bits of each free item.
+    slot: Vec<Option<usize>>,
+    /// Choices made: the one before, the item, its memory.
+    trail: Vec<(u32, u32, u8)>,
+}
+
+/// Homes of live items, four bits each (0: the root memory), their value, and the last choice.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    code: u128,
+    value: f64,
+    last: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl<'a> Programme<'a> {
+    fn new(choices: &'a Choices, base: &'a Load, fixed: &'a [Option<usize>]) -> Self {
+        let n = choices.positions;
+        let mut p = Self {
+            choices,
+            base,
+            fixed,
+            starts: vec![Vec::new(); n],
+            ends: vec![Vec::new(); n],
+            live: vec![Vec::new(); n],
+            shares: vec![Vec::new(); n],
+            slot: vec![None; choices.items.len()],
+            trail: Vec::new(),
+        };
+        for (i, item) in choices.items.iter().enumerate() {
+            if fixed[i].is_some() || item.best().is_none() {
+                continue;
+            }
+            let (Some(from), Some(to)) = (
+                item.spans().map(|s| s.from).min(),
+                item.spans().map(|s| s.to).max(),
+            ) else {
+                continue;
+            };
+            p.starts[from].push(i);
+            p.ends[to].push(i);
+            for (k, piece) in item.pieces.iter().enumerate() {
+                for at in piece.live.iter().flat_map(|s| s.from..=s.to) {
+                    p.live[at].push((i, k));
+                }
+            }
+        }
+        let free = |i: usize| fixed[i].is_none();
+        for s in &choices.shares {
+            if free(s.from.0) || free(s.to.0) {
+                p.shares[s.at].push(*s);
+            }
+        }
+        p
+    }
+
+    /// The free items at home on chip, and whether no state was dropped.
+    fn run(mut self) -> Option<(Vec<(usize, usize)>, bool)> {
+        let mut states = vec![State {
+            code: 0,
+            value: 0.0,
+            last: NONE,
+        }];
+        let mut exact = true;
+        let mut taken = [false; SLOTS];
+        for p in 0..self.choices.positions {
+            for i in std::mem::take(&mut self.starts[p]) {
+                // Beyond what a state can hold, an item stays in the root memory.
+                let Some(slot) = taken.iter().position(|t| !t) else {
+                    exact = false;
+                    continue;
+                };
+                taken[slot] = true;
+                self.slot[i] = Some(slot);
+                self.branch(&mut states, i, slot);
+            }
+            states.retain(|s| self.holds(s.code, p));
+            if states.is_empty() {
+                return None;
+            }
+            let mut mask = u128::MAX;
+            for &i in &self.ends[p] {
+                if let Some(slot) = self.slot[i] {
+                    mask &= !(0xF << (4 * slot));
+                    taken[slot] = false;
+                }
+            }
+            if mask != u128::MAX {
+                for s in &mut states {
+                    s.code &= mask;
+                }
+            }
+            exact &= merge(&mut states);
+        }
+        let best = states
+            .into_iter()
+            .reduce(|a, b| if b.value > a.value { b } else { a })?;
+        let mut homes = Vec::new();
+        let mut at = best.last;
+        while let Some(&(before, item, memory)) = self.trail.get(at as usize) {
+            homes.push((item as usize, memory as usize));
+            at = before;
+        }
+        Some((homes, exact))
+    }
+
+    /// Every state with an item in each memory that it may be in, and in none.
+    fn branch(&mut self, states: &mut Vec<State>, item: usize, slot: usize) {
+        let value = &self.choices.items[item].value;
+        let before = states.len();
+        for (m, v) in value.iter().enumerate().take(15) {
+            let Some(v) = v.filter(|v| *v > 0.0) else {
+                continue;
+            };
+            for s in 0..before {
+                let s = states[s];
+                let last = self.trail.len() as u32;
+                self.trail.push((s.last, item as u32, m as u8));
+                states.push(State {
+                    code: s.code | ((m as u128 + 1) << (4 * slot)),
+                    value: s.value + v,
+                    last,
+                });
+            }
+        }
+    }
+
+    fn home(&self, code: u128, item: usize) -> Option<usize> {
+        match (self.fixed[item], self.slot[item]) {
+            (Some(m), _) => Some(m),
+            (None, Some(slot)) => ((code >> (4 * slot) & 0xF) as usize).checked_sub(1),
+            _ => None,
+        }
+    }
+
+    /// Whether every memory holds what a state puts into it at a position.
+    fn holds(&self, code: u128, p: usize) -> bool {
+        self.choices.memories.iter().enumerate().all(|(m, space)| {
+            let (mut held, mut passing) = (self.base.held[m][p], self.base.passing[m][p]);
+            for &(i, k) in &self.live[p] {
+                if self.home(code, i) == Some(m) {
+                    let piece = &self.choices.items[i].pieces[k];
+                    held = held.saturating_add(piece.bytes[m]);
+                    let own = piece.passes[m].iter().filter(|x| x.0 == p);
+                    passing = passing.saturating_sub(own.map(|x| x.1).sum());
+                }
+            }
+            for s in &self.shares[p] {
+                if self.home(code, s.from.0) == Some(m) && self.home(code, s.to.0) == Some(m) {
+                    held -= self.choices.items[s.from.0].pieces[s.from.1].bytes[m].min(held);
+                }
+            }
+            !over(space, held, passing)
+        })
+    }
+}
+
+/// Keeps of equal states the one of most value; drops the least valuable beyond the limit. Returns whether none
+/// was dropped.
+fn merge(states: &mut Vec<State>) -> bool {
+    if states.len() > 1 {
+        states.sort_by(|a, b| a.code.cmp(&b.code).then(b.value.total_cmp(&a.value)));
+        states.dedup_by_key(|s| s.code);
+    }
+    if states.len() <= STATES {
+        return true;
+    }
+    states.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.code.cmp(&b.code)));
+    // What holds nothing always fits.
+    let empty = states.iter().find(|s| s.code == 0).copied();
+    states.truncate(STATES - 1);
+    if let Some(empty) = empty.filter(|_| states.iter().all(|s| s.code != 0)) {
+        states.push(empty);
+    }
+    false
+}
