@@ -17,6 +17,7 @@ mod facts;
 pub mod layout;
 pub mod memory_plan;
 mod operands;
+mod order;
 mod price;
 mod residency;
 mod room;

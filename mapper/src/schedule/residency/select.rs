@@ -37,7 +37,7 @@ const SLOTS: usize = 32;
 const SUBSETS: usize = 10;
 /// Sizes above which prefixes leave weights out, beside none.
 const SIZES: usize = 8;
-/// Sets of weights for which the dynamic programme is run.
+/// Sets of weights that fit and for which the dynamic programme is run.
 const SETS: usize = 256;
 
 /// A tensor as memories would hold it.
@@ -153,10 +153,10 @@ pub(super) fn select(choices: &Choices) -> Selection {
             optimal = false;
             break;
         }
-        tries += 1;
         let Some((items, value, exact)) = activations(choices, load) else {
             continue;
         };
+        tries += 1;
         optimal &= exact;
         let value = value + set.value;
         if best.as_ref().is_none_or(|b| value > b.value) {
@@ -567,3 +567,6 @@ fn merge(states: &mut Vec<State>) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;
