@@ -20,11 +20,11 @@
 use std::collections::BTreeSet;
 
 use presil_hwmodels::{Chip, NodeId};
-use presil_workloads::count::tensor_repeats;
+use presil_workloads::count::{op_macs, tensor_repeats};
 use presil_workloads::einsum::Place;
-use presil_workloads::{Graph, OpId, OpKind, Role, TensorId};
+use presil_workloads::{OpKind, Role, TensorId};
 
-use super::super::engines::Choice;
+use super::super::engines::{Choice, array_rate};
 use super::super::memory_plan::allocate::Span;
 use super::super::operands::{moved, stored_operands};
 use super::super::tails::is_elementwise;
@@ -405,30 +405,76 @@ fn joins(live: &[Vec<Span>], place: &mut [usize], from: usize, to: usize) -> boo
     true
 }
 
-/// Weights and caches that may stay, those that save most traffic for each MAC first.
-pub(super) fn lasting(scene: &Scene, uses: &[Vec<Use>]) -> Vec<(usize, u64)> {
-    let graph: &Graph = scene.graph;
+/// A weight or cache that may stay between inferences.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Lasting {
+    pub(super) tensor: usize,
+    /// How many of it there are, one for each repetition.
+    pub(super) repeats: u64,
+    /// Share of what it saves that counts.
+    pub(super) share: f64,
+}
+
+/// The part of a weight's fetch time that counts although the op computes meanwhile: what is fetched competes with
+/// the weights of later ops.
+const HIDDEN: f64 = 0.125;
+
+/// Weights and caches that may stay, those first whose fetch is hidden least by computing.
+///
+/// ```text
+/// hidden = min(1, time of the MACs at the array's peak / time of the fetch at the root memory's rate)
+/// share  = 1 - (1 - 1/8) hidden      for time; 1 for energy; their mean for both
+/// ```
+pub(super) fn lasting(scene: &Scene, uses: &[Vec<Use>], objective: Objective) -> Vec<Lasting> {
+    let Scene { chip, graph, .. } = *scene;
     let repeats = tensor_repeats(graph);
-    let mut macs = vec![0u128; graph.tensors.len()];
+    let mut computing = vec![0.0f64; graph.tensors.len()];
     let mut looked_up = vec![false; graph.tensors.len()];
-    for (id, op) in graph.ops.iter_ids() {
-        let work = presil_workloads::count::op_macs(graph, OpId(id.0)).1;
+    for ((id, op), repeat) in graph.ops.iter_ids().zip(graph.repeats()) {
+        let rate = match &scene.choices[id.0 as usize] {
+            Choice::Array(engines) => engines.first().and_then(|(e, m)| array_rate(chip, *e, *m)),
+            _ => None,
+        };
+        let work = op_macs(graph, id).1 as f64 * repeat as f64;
+        let time = rate.filter(|r| *r > 0.0).map_or(0.0, |r| work / r);
         for t in &op.inputs {
             let stored = scene.stored(*t);
-            macs[stored] = macs[stored].max(work);
+            computing[stored] += time;
             // A table of which a few rows are read saves nothing by its size.
             looked_up[stored] |= matches!(op.kind, OpKind::Gather { .. });
         }
     }
-    let mut list: Vec<(f64, usize)> = Vec::new();
+    let root = unit(chip, chip.root(), Objective::Latency);
+    let mut list: Vec<(f64, Lasting)> = Vec::new();
     for (id, t) in graph.tensors.iter_ids() {
         let at = id.0 as usize;
         let kind = matches!(t.role, Role::Weight | Role::Cache | Role::Constant);
-        let bytes = t.bits().bytes_ceil().0;
-        if kind && !looked_up[at] && !uses[at].is_empty() && scene.stored(id) == at && bytes > 0 {
-            list.push((macs[at] as f64 / bytes as f64, at));
+        if !kind || looked_up[at] || uses[at].is_empty() || scene.stored(id) != at {
+            continue;
         }
+        let fetch: f64 = uses[at]
+            .iter()
+            .map(|u| u.read * root.read + u.written * root.write)
+            .sum();
+        if fetch <= 0.0 {
+            continue;
+        }
+        let busy = computing[at] / fetch;
+        let shown = 1.0 - (1.0 - HIDDEN) * busy.min(1.0);
+        let share = match objective {
+            Objective::Latency => shown,
+            Objective::Energy => 1.0,
+            Objective::Edp => (1.0 + shown) / 2.0,
+        };
+        list.push((
+            busy,
+            Lasting {
+                tensor: at,
+                repeats: repeats[at],
+                share,
+            },
+        ));
     }
-    list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    list.into_iter().map(|(_, t)| (t, repeats[t])).collect()
+    list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.tensor.cmp(&b.1.tensor)));
+    list.into_iter().map(|(_, l)| l).collect()
 }

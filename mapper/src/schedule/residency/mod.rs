@@ -153,7 +153,7 @@ pub(crate) fn plan(scene: &Scene, objective: Objective, alignment: Bytes) -> Res
     let uses = candidates::uses(scene, &inner);
     let (lives, partner) = candidates::lives(scene, &inner, &uses);
     let paths = Paths::new(scene, &uses, objective, alignment);
-    let (choices, place) = choices(scene, &paths, &lives, &partner, &uses);
+    let (choices, place) = choices(scene, &paths, &lives, &partner, &uses, objective);
     let mut selection = select::select(&choices);
     let mut gaps = vec![false; graph.tensors.len()];
     let mut held = Vec::new();
@@ -199,6 +199,7 @@ fn choices(
     lives: &[Life],
     partner: &[Option<usize>],
     uses: &[Vec<Use>],
+    objective: Objective,
 ) -> (Choices, Vec<usize>) {
     let Scene { chip, graph, .. } = *scene;
     let positions = graph.ops.len();
@@ -213,10 +214,13 @@ fn choices(
     };
     let mut lasting = Vec::new();
     if chip.mapspace.keep_weights {
-        for (tensor, repeats) in candidates::lasting(scene, uses) {
-            let mut item = candidates::item(paths, &[tensor], |_| vec![always]);
+        for l in candidates::lasting(scene, uses, objective) {
+            let mut item = candidates::item(paths, &[l.tensor], |_| vec![always]);
             for bytes in item.pieces.iter_mut().flat_map(|p| &mut p.bytes) {
-                *bytes = bytes.saturating_mul(repeats);
+                *bytes = bytes.saturating_mul(l.repeats);
+            }
+            for value in item.value.iter_mut().flatten() {
+                *value *= l.share;
             }
             lasting.push(item);
         }

@@ -23,9 +23,9 @@
 //!   called optimal.
 //! - **Weights: a family of sets**, best first. For each set, the dynamic programme fills what it leaves; a set
 //!   whose value and that of all activations together do not beat the best ends the search. Up to
-//!   [`SUBSETS`] weights the family is all subsets, so the choice is an optimum of both; beyond, it is every
-//!   prefix of the weights in order of preference, with those above a size left out, for several sizes. As the
-//!   family does not depend on capacity and the programme is exact, more capacity never has less value here either.
+//!   [`SUBSETS`] weights the family is all subsets, so the choice is an optimum of both; beyond, it is one set for
+//!   each of many budgets of bytes, filled in order of preference by what still fits. As the family does not depend
+//!   on capacity and the programme is exact, more capacity never has less value here either.
 
 use super::super::memory_plan::allocate::Span;
 
@@ -35,8 +35,8 @@ const STATES: usize = 4096;
 const SLOTS: usize = 32;
 /// Weights of which all subsets are tried.
 const SUBSETS: usize = 10;
-/// Sizes above which prefixes leave weights out, beside none.
-const SIZES: usize = 8;
+/// Budgets of weights grow by one part in so many.
+const BUDGET_STEP: u64 = 64;
 /// Sets of weights that fit and for which the dynamic programme is run.
 const SETS: usize = 256;
 
@@ -142,12 +142,17 @@ pub(super) fn select(choices: &Choices) -> Selection {
         if best.as_ref().is_some_and(|b| set.value + most <= b.value) {
             break;
         }
+        if set
+            .bytes
+            .iter()
+            .zip(&choices.memories)
+            .any(|(b, m)| *b > m.capacity)
+        {
+            continue;
+        }
         let mut load = Load::new(choices);
         for (item, home) in choices.lasting.iter().zip(&set.homes) {
             load.add(item, *home);
-        }
-        if load.bare_excess(choices) {
-            continue;
         }
         if tries == SETS {
             optimal = false;
@@ -182,6 +187,8 @@ pub(super) fn select(choices: &Choices) -> Selection {
 /// A set of lasting items at home on chip.
 struct Set {
     homes: Vec<Option<usize>>,
+    /// Bytes in each memory.
+    bytes: Vec<u64>,
     value: f64,
 }
 
@@ -206,12 +213,18 @@ fn sets(choices: &Choices) -> (Vec<Set>, bool) {
         .collect();
     let set = |members: &mut dyn Iterator<Item = &(usize, usize, f64)>| {
         let mut homes = vec![None; choices.lasting.len()];
+        let mut bytes = vec![0u64; choices.memories.len()];
         let mut value = 0.0;
         for &(i, m, v) in members {
             homes[i] = Some(m);
+            bytes[m] = bytes[m].saturating_add(choices.lasting[i].bytes(m));
             value += v;
         }
-        Set { homes, value }
+        Set {
+            homes,
+            bytes,
+            value,
+        }
     };
     let one_memory = choices.memories.len() <= 1;
     let mut family: Vec<Set>;
@@ -226,18 +239,19 @@ fn sets(choices: &Choices) -> (Vec<Set>, bool) {
             .collect();
     } else {
         let bytes = |x: &(usize, usize, f64)| choices.lasting[x.0].bytes(x.1);
-        let mut sizes: Vec<u64> = able.iter().map(bytes).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let n = sizes.len();
-        let picked: Vec<u64> = (1..=SIZES.min(n))
-            .map(|k| sizes[k * n / SIZES.min(n) - 1])
-            .collect();
+        let total = able.iter().fold(0u64, |s, x| s.saturating_add(bytes(x)));
+        let mut budget = able.iter().map(bytes).min().unwrap_or(0);
         family = Vec::new();
-        for limit in picked.into_iter().rev() {
-            let small: Vec<_> = able.iter().filter(|x| bytes(x) <= limit).collect();
-            family.extend((1..=small.len()).map(|k| set(&mut small[..k].iter().copied())));
+        while budget < total {
+            let mut left = budget;
+            family.push(set(&mut able.iter().filter(|x| {
+                let fits = bytes(x) <= left;
+                left -= if fits { bytes(x) } else { 0 };
+                fits
+            })));
+            budget = budget.saturating_add((budget / BUDGET_STEP).max(1));
         }
+        family.push(set(&mut able.iter()));
         family.push(set(&mut std::iter::empty()));
     }
     // Stable: of equal values the one that was made first.
@@ -277,14 +291,6 @@ impl Load {
 
     fn excess(&self, space: &Space, m: usize, p: usize) -> bool {
         over(space, self.held[m][p], self.passing[m][p])
-    }
-
-    /// Whether something does not fit even without room for tiles.
-    fn bare_excess(&self, choices: &Choices) -> bool {
-        let spaces = choices.memories.iter().zip(&self.held);
-        spaces
-            .into_iter()
-            .any(|(s, held)| held.iter().any(|h| *h > s.capacity))
     }
 
     /// Whether everything fits everywhere.
