@@ -52,7 +52,7 @@ pub fn layout(tensor: &Tensor, image: bool, word: Bytes) -> Layout {
     // Rows of the k innermost ranks: how many, and bytes of each.
     let rows = |k: usize| -> (u64, u64) {
         let inner: u64 = extents[n - k..].iter().fold(1, |p, e| p.saturating_mul(*e));
-        let rows = if inner == 0 { 0 } else { elements / inner };
+        let rows = elements.checked_div(inner).unwrap_or(0);
         let bits = if rows == 0 { 0 } else { payload.div_ceil(rows) };
         (rows, up(bits.div_ceil(8)))
     };

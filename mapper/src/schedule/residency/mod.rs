@@ -155,6 +155,7 @@ pub(crate) fn plan(scene: &Scene, objective: Objective, alignment: Bytes) -> Res
     let paths = Paths::new(scene, &uses, objective, alignment);
     let (choices, place) = choices(scene, &paths, &lives, &partner, &uses, objective);
     let mut selection = select::select(&choices);
+    select::closer(&choices, &mut selection);
     let mut gaps = vec![false; graph.tensors.len()];
     let mut held = Vec::new();
     for (m, &memory) in paths.memories.iter().enumerate() {
@@ -261,8 +262,17 @@ fn at_home<'a>(
         .map(|(i, (item, _))| (i, item))
 }
 
-/// Tensors by place: members with their bytes, lives and items; and the addresses of the places.
-type Addresses = (Vec<Vec<(usize, u64, Vec<Span>, usize)>>, Allocation);
+/// A tensor in a place.
+struct Member {
+    tensor: usize,
+    bytes: u64,
+    live: Vec<Span>,
+    /// Its item among all.
+    item: usize,
+}
+
+/// Tensors by place, and the addresses of the places.
+type Addresses = (Vec<Vec<Member>>, Allocation);
 
 /// Addresses of what is at home in a memory.
 fn address(
@@ -272,7 +282,7 @@ fn address(
     memory: usize,
     alignment: u64,
 ) -> Addresses {
-    let mut blocks: Vec<Vec<(usize, u64, Vec<Span>, usize)>> = Vec::new();
+    let mut blocks: Vec<Vec<Member>> = Vec::new();
     let mut block_of = vec![None; place.len()];
     for (i, item) in at_home(choices, selection, memory) {
         for piece in &item.pieces {
@@ -280,16 +290,24 @@ fn address(
                 blocks.push(Vec::new());
                 blocks.len() - 1
             });
-            blocks[slot].push((piece.tensor, piece.bytes[memory], piece.live.clone(), i));
+            blocks[slot].push(Member {
+                tensor: piece.tensor,
+                bytes: piece.bytes[memory],
+                live: piece.live.clone(),
+                item: i,
+            });
         }
     }
     let sized: Vec<Block> = blocks
         .iter()
         .map(|members| {
-            let mut live: Vec<Span> = members.iter().flat_map(|m| m.2.iter().copied()).collect();
+            let mut live: Vec<Span> = members
+                .iter()
+                .flat_map(|m| m.live.iter().copied())
+                .collect();
             live.sort_unstable();
             Block {
-                bytes: members.iter().map(|m| m.1).max().unwrap_or(0),
+                bytes: members.iter().map(|m| m.bytes).max().unwrap_or(0),
                 live,
             }
         })
@@ -320,12 +338,12 @@ fn evict(
         .iter()
         .zip(&allocation.offsets)
         .filter(|(members, offset)| {
-            let bytes = members.iter().map(|m| m.1).max().unwrap_or(0);
+            let bytes = members.iter().map(|m| m.bytes).max().unwrap_or(0);
             offset.saturating_add(bytes) > capacity
         });
     let worth = |i: usize| item(i).value[memory].unwrap_or(0.0);
     let least = beyond
-        .flat_map(|(members, _)| members.iter().map(|m| m.3))
+        .flat_map(|(members, _)| members.iter().map(|m| m.item))
         .min_by(|a, b| worth(*a).total_cmp(&worth(*b)).then(a.cmp(b)))?;
     match least.checked_sub(n) {
         Some(l) => selection.lasting[l] = None,
@@ -340,12 +358,12 @@ fn residents((blocks, allocation): &Addresses, layout: impl Fn(usize) -> Layout)
         .iter()
         .zip(&allocation.offsets)
         .flat_map(|(members, offset)| members.iter().map(move |m| (m, *offset)))
-        .map(|((tensor, bytes, live, _), offset)| Resident {
-            tensor: TensorId(*tensor as u32),
+        .map(|(m, offset)| Resident {
+            tensor: TensorId(m.tensor as u32),
             offset,
-            bytes: *bytes,
-            live: live.clone(),
-            layout: layout(*tensor),
+            bytes: m.bytes,
+            live: m.live.clone(),
+            layout: layout(m.tensor),
         })
         .collect();
     list.sort_by_key(|r| (r.live.first().copied(), r.offset, r.tensor));

@@ -184,6 +184,33 @@ pub(super) fn select(choices: &Choices) -> Selection {
     best
 }
 
+/// Moves items that always live to memories where they save more, as far as there is room; sets of weights are
+/// chosen with all of them in the largest memory.
+pub(super) fn closer(choices: &Choices, selection: &mut Selection) {
+    let mut load = Load::new(choices);
+    let homes = selection.items.iter().chain(&selection.lasting);
+    for (item, home) in choices.items.iter().chain(&choices.lasting).zip(homes) {
+        load.add(item, *home);
+    }
+    shared(choices, &selection.items, &mut load);
+    for (item, home) in choices.lasting.iter().zip(&mut selection.lasting) {
+        let Some(now) = *home else { continue };
+        let worth = |m: usize| item.value[m].unwrap_or(0.0);
+        let better = (0..choices.memories.len()).filter(|m| worth(*m) > worth(now));
+        for m in better {
+            let mut moved = load.clone();
+            moved.add(item, Some(m));
+            moved.remove(item, now);
+            if moved.fits_in(choices, m) && moved.fits_in(choices, now) {
+                load = moved;
+                selection.value += worth(m) - worth(now);
+                *home = Some(m);
+                break;
+            }
+        }
+    }
+}
+
 /// A set of lasting items at home on chip.
 struct Set {
     homes: Vec<Option<usize>>,
@@ -293,10 +320,26 @@ impl Load {
         over(space, self.held[m][p], self.passing[m][p])
     }
 
+    fn remove(&mut self, item: &Item, memory: usize) {
+        for piece in &item.pieces {
+            for p in piece.live.iter().flat_map(|s| s.from..=s.to) {
+                let held = &mut self.held[memory][p];
+                *held = held.saturating_sub(piece.bytes[memory]);
+            }
+            for &(p, bytes) in &piece.passes[memory] {
+                self.passing[memory][p] = self.passing[memory][p].saturating_add(bytes);
+            }
+        }
+    }
+
+    fn fits_in(&self, choices: &Choices, memory: usize) -> bool {
+        let space = &choices.memories[memory];
+        (0..choices.positions).all(|p| !self.excess(space, memory, p))
+    }
+
     /// Whether everything fits everywhere.
     fn fits(&self, choices: &Choices) -> bool {
-        let spaces = || choices.memories.iter().enumerate();
-        spaces().all(|(m, s)| (0..choices.positions).all(|p| !self.excess(s, m, p)))
+        (0..choices.memories.len()).all(|m| self.fits_in(choices, m))
     }
 }
 

@@ -212,6 +212,23 @@ fn choices(
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn weights_move_closer_where_there_is_room(c in choices(2, 8, 8, 8)) {
+        let before = checked(&c);
+        let mut s = before.clone();
+        closer(&c, &mut s);
+        prop_assert!(fits(&c, &s.items, &s.lasting));
+        prop_assert!(s.value >= before.value);
+        prop_assert!((worth(&c, &s.items, &s.lasting) - s.value).abs() < 1e-9);
+        prop_assert!(s.items == before.items);
+        let on_chip = |l: &[Option<usize>]| l.iter().map(Option::is_some).collect::<Vec<_>>();
+        prop_assert_eq!(on_chip(&s.lasting), on_chip(&before.lasting));
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
 
     #[test]
