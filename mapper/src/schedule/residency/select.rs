@@ -37,6 +37,10 @@ const SLOTS: usize = 32;
 const SUBSETS: usize = 10;
 /// Budgets of weights grow by one part in so many.
 const BUDGET_STEP: u64 = 64;
+/// Homes of single items that are looked at in all; then states are fewer, and sets.
+const EFFORT: u64 = 40_000_000;
+const FEW_STATES: usize = 64;
+const FEW_SETS: usize = 16;
 /// Sets of weights that fit and for which the dynamic programme is run.
 const SETS: usize = 256;
 
@@ -129,16 +133,36 @@ pub(super) struct Selection {
 
 /// Chooses.
 pub(super) fn select(choices: &Choices) -> Selection {
-    let most: f64 = choices
-        .items
-        .iter()
-        .filter_map(|i| i.best().map(|b| b.1))
-        .sum();
+    let mut effort = EFFORT;
+    // Weights only take room, but for what they need no tiles: activations beside none of them, with none of those
+    // tiles, save most.
+    let mut alone = Load::new(choices);
+    for (m, passing) in alone.passing.iter_mut().enumerate() {
+        for (p, bytes) in choices
+            .lasting
+            .iter()
+            .flat_map(|i| &i.pieces)
+            .flat_map(|p| &p.passes[m])
+        {
+            passing[*p] = passing[*p].saturating_sub(*bytes);
+        }
+    }
+    let (most, bounded) = activations(choices, alone, &mut effort)
+        .map_or((0.0, true), |(_, value, exact)| (value, exact));
     let (family, whole) = sets(choices);
     let mut best: Option<Selection> = None;
-    let mut optimal = whole;
+    let mut optimal = whole && bounded;
     let mut tries = 0;
-    for set in family {
+    let last = family.len().saturating_sub(1);
+    let mut next = 0;
+    for (i, set) in family.into_iter().enumerate() {
+        // Out of effort a few sets are tried, from all weights to none.
+        if i < next && i < last {
+            continue;
+        }
+        if effort == 0 {
+            next = i + (last / FEW_SETS).max(1);
+        }
         if best.as_ref().is_some_and(|b| set.value + most <= b.value) {
             break;
         }
@@ -158,7 +182,7 @@ pub(super) fn select(choices: &Choices) -> Selection {
             optimal = false;
             break;
         }
-        let Some((items, value, exact)) = activations(choices, load) else {
+        let Some((items, value, exact)) = activations(choices, load, &mut effort) else {
             continue;
         };
         tries += 1;
@@ -180,7 +204,7 @@ pub(super) fn select(choices: &Choices) -> Selection {
         optimal: false,
     };
     let mut best = best.unwrap_or(nothing);
-    best.optimal = optimal;
+    best.optimal = optimal && effort > 0;
     best
 }
 
@@ -354,7 +378,11 @@ pub(super) fn working(space: &Space, passing: u64) -> u64 {
 }
 
 /// Homes of the items beside a load, their value, and whether it is the most; `None` if even none fits.
-fn activations(choices: &Choices, base: Load) -> Option<(Vec<Option<usize>>, f64, bool)> {
+fn activations(
+    choices: &Choices,
+    base: Load,
+    effort: &mut u64,
+) -> Option<(Vec<Option<usize>>, f64, bool)> {
     let best: Vec<Option<(usize, f64)>> = choices.items.iter().map(Item::best).collect();
     let value = |homes: &[Option<usize>]| -> f64 {
         let each = choices.items.iter().zip(homes);
@@ -373,7 +401,7 @@ fn activations(choices: &Choices, base: Load) -> Option<(Vec<Option<usize>>, f64
         return Some((all, value, true));
     }
     let (base, mut homes) = fix(choices, base, &all);
-    let (free, exact) = Programme::new(choices, &base, &homes).run()?;
+    let (free, exact) = Programme::new(choices, &base, &homes).run(effort)?;
     for (i, m) in free {
         homes[i] = Some(m);
     }
@@ -497,7 +525,7 @@ impl<'a> Programme<'a> {
     }
 
     /// The free items at home on chip, and whether no state was dropped.
-    fn run(mut self) -> Option<(Vec<(usize, usize)>, bool)> {
+    fn run(mut self, effort: &mut u64) -> Option<(Vec<(usize, usize)>, bool)> {
         let mut states = vec![State {
             code: 0,
             value: 0.0,
@@ -506,6 +534,7 @@ impl<'a> Programme<'a> {
         let mut exact = true;
         let mut taken = [false; SLOTS];
         for p in 0..self.choices.positions {
+            let changes = !self.starts[p].is_empty() || !self.ends[p].is_empty();
             for i in std::mem::take(&mut self.starts[p]) {
                 // Beyond what a state can hold, an item stays in the root memory.
                 let Some(slot) = taken.iter().position(|t| !t) else {
@@ -516,7 +545,11 @@ impl<'a> Programme<'a> {
                 self.slot[i] = Some(slot);
                 self.branch(&mut states, i, slot);
             }
-            states.retain(|s| self.holds(s.code, p));
+            if !self.roomy(p) {
+                let each = (self.live[p].len() + 1) * self.choices.memories.len();
+                *effort = effort.saturating_sub((states.len() * each) as u64);
+                states.retain(|s| self.holds(s.code, p));
+            }
             if states.is_empty() {
                 return None;
             }
@@ -532,7 +565,10 @@ impl<'a> Programme<'a> {
                     s.code &= mask;
                 }
             }
-            exact &= merge(&mut states);
+            if changes {
+                let width = if *effort == 0 { FEW_STATES } else { STATES };
+                exact &= merge(&mut states, width);
+            }
         }
         let best = states
             .into_iter()
@@ -575,6 +611,18 @@ impl<'a> Programme<'a> {
         }
     }
 
+    /// Whether every memory holds whatever is put into it at a position.
+    fn roomy(&self, p: usize) -> bool {
+        self.choices.memories.iter().enumerate().all(|(m, space)| {
+            let pieces = self.live[p].iter().filter_map(|&(i, k)| {
+                let item = &self.choices.items[i];
+                item.value[m].map(|_| item.pieces[k].bytes[m])
+            });
+            let held = pieces.fold(self.base.held[m][p], u64::saturating_add);
+            !over(space, held, self.base.passing[m][p])
+        })
+    }
+
     /// Whether every memory holds what a state puts into it at a position.
     fn holds(&self, code: u128, p: usize) -> bool {
         self.choices.memories.iter().enumerate().all(|(m, space)| {
@@ -599,18 +647,18 @@ impl<'a> Programme<'a> {
 
 /// Keeps of equal states the one of most value; drops the least valuable beyond the limit. Returns whether none
 /// was dropped.
-fn merge(states: &mut Vec<State>) -> bool {
+fn merge(states: &mut Vec<State>, width: usize) -> bool {
     if states.len() > 1 {
         states.sort_by(|a, b| a.code.cmp(&b.code).then(b.value.total_cmp(&a.value)));
         states.dedup_by_key(|s| s.code);
     }
-    if states.len() <= STATES {
+    if states.len() <= width {
         return true;
     }
     states.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.code.cmp(&b.code)));
     // What holds nothing always fits.
     let empty = states.iter().find(|s| s.code == 0).copied();
-    states.truncate(STATES - 1);
+    states.truncate(width - 1);
     if let Some(empty) = empty.filter(|_| states.iter().all(|s| s.code != 0)) {
         states.push(empty);
     }
