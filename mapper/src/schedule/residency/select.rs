@@ -356,6 +356,17 @@ impl Load {
         }
     }
 
+    /// Takes off what two pieces in one place count twice, or adds it again.
+    fn share(&mut self, choices: &Choices, s: &Share, memory: usize, off: bool) {
+        let bytes = choices.items[s.from.0].pieces[s.from.1].bytes[memory];
+        let held = &mut self.held[memory][s.at];
+        *held = if off {
+            held.saturating_sub(bytes)
+        } else {
+            held.saturating_add(bytes)
+        };
+    }
+
     fn fits_in(&self, choices: &Choices, memory: usize) -> bool {
         let space = &choices.memories[memory];
         (0..choices.positions).all(|p| !self.excess(space, memory, p))
@@ -401,12 +412,93 @@ fn activations(
         return Some((all, value, true));
     }
     let (base, mut homes) = fix(choices, base, &all);
+    let fixed = homes.clone();
     let (free, exact) = Programme::new(choices, &base, &homes).run(effort)?;
     for (i, m) in free {
         homes[i] = Some(m);
     }
+    if !exact {
+        let greedy = [homes, fixed.clone(), fixed.clone()].map(|start| {
+            let mut load = base.clone();
+            for ((item, home), fixed) in choices.items.iter().zip(&start).zip(&fixed) {
+                load.add(item, home.filter(|_| fixed.is_none()));
+            }
+            (start, load)
+        });
+        let [found, by_density, by_value] = greedy;
+        let all = [(found, true), (by_density, true), (by_value, false)];
+        homes = all
+            .into_iter()
+            .filter_map(|((start, load), dense)| fill(choices, load, &fixed, start, dense))
+            .reduce(|a, b| if value(&b) > value(&a) { b } else { a })?;
+    }
     let value = value(&homes);
     Some((homes, value, exact))
+}
+
+/// Adds items to what is at home on chip, those of most value for each byte and position first (or for each
+/// position), each to the memory of most value that has room; `None` if what was there did not fit. `load`: that of what is at home, with what fixed
+/// items share taken off.
+fn fill(
+    choices: &Choices,
+    mut load: Load,
+    fixed: &[Option<usize>],
+    mut homes: Vec<Option<usize>>,
+    dense: bool,
+) -> Option<Vec<Option<usize>>> {
+    let n = homes.len();
+    let mut shares: Vec<Vec<Share>> = vec![Vec::new(); n];
+    for s in &choices.shares {
+        shares[s.from.0].push(*s);
+        if s.to.0 != s.from.0 {
+            shares[s.to.0].push(*s);
+        }
+        // Those of fixed items are taken off.
+        let both = fixed[s.from.0].is_some() && fixed[s.to.0].is_some();
+        if let (false, Some(a), Some(b)) = (both, homes[s.from.0], homes[s.to.0])
+            && a == b
+        {
+            load.share(choices, s, a, true);
+        }
+    }
+    let score = |i: usize| {
+        let item = &choices.items[i];
+        item.best().map_or(0.0, |(m, value)| {
+            let positions: usize = item.spans().map(|s| s.to - s.from + 1).sum();
+            let bytes = if dense { item.bytes(m).max(1) } else { 1 };
+            value / (positions.max(1) as f64 * bytes as f64)
+        })
+    };
+    let mut order: Vec<usize> = (0..n).filter(|i| homes[*i].is_none()).collect();
+    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
+    for i in order {
+        let item = &choices.items[i];
+        let mut able: Vec<(usize, f64)> = item
+            .value
+            .iter()
+            .enumerate()
+            .filter_map(|(m, v)| v.filter(|v| *v > 0.0).map(|v| (m, v)))
+            .collect();
+        able.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        for (m, _) in able {
+            homes[i] = Some(m);
+            let new: Vec<Share> = shares[i]
+                .iter()
+                .filter(|s| homes[s.from.0] == Some(m) && homes[s.to.0] == Some(m))
+                .copied()
+                .collect();
+            load.add(item, Some(m));
+            new.iter().for_each(|s| load.share(choices, s, m, true));
+            let mut positions = item.spans().flat_map(|s| s.from..=s.to);
+            if positions.all(|p| !load.excess(&choices.memories[m], m, p)) {
+                break;
+            }
+            new.iter().for_each(|s| load.share(choices, s, m, false));
+            load.remove(item, m);
+            homes[i] = None;
+        }
+    }
+    load.fits(choices).then_some(homes)
 }
 
 /// Takes from a load what pieces at home beside each other share.
@@ -415,8 +507,7 @@ fn shared(choices: &Choices, homes: &[Option<usize>], load: &mut Load) {
         if let (Some(a), Some(b)) = (homes[s.from.0], homes[s.to.0])
             && a == b
         {
-            let bytes = choices.items[s.from.0].pieces[s.from.1].bytes[a];
-            load.held[a][s.at] = load.held[a][s.at].saturating_sub(bytes);
+            load.share(choices, s, a, true);
         }
     }
 }
