@@ -13,6 +13,7 @@ use presil_sim::run::{Energy, OpRun, Phase, Traffic};
 use serde_json::{Map, Value, json};
 
 use crate::figures::{self, View};
+use crate::memory;
 
 /// Version of the document's form; it changes when a key changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -104,6 +105,8 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "weight_bytes": phase.weight_bytes,
         "cache_bytes": phase.cache_bytes,
         "peak_activation_bytes": phase.peak_activation_bytes,
+        "peak_sram_bytes": memory::peaks(std::iter::once(phase)),
+        "memory_plan": memory::plan_json(&phase.memory_plan),
         "time_by_cause": parts(view.phase_time(phase), "time_s"),
         "energy": energy(&phase.energy),
         "traffic": traffic(&phase.traffic),
@@ -166,6 +169,7 @@ fn totals(view: &View<'_>) -> Value {
         "weight_bytes": most(|p| p.weight_bytes),
         "cache_bytes": most(|p| p.cache_bytes),
         "peak_activation_bytes": most(|p| p.peak_activation_bytes),
+        "peak_sram_bytes": memory::peaks(run.phases.iter()),
         "area_mm2": run.area_total().0 + 0.0,
         "static_power_w": run.static_total().0 + 0.0,
     })

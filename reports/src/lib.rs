@@ -17,6 +17,7 @@ pub mod figures;
 pub mod files;
 pub mod html;
 pub mod json;
+mod memory;
 pub mod palette;
 pub mod plots;
 pub mod svg;

@@ -5,7 +5,10 @@
 
 use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
-use presil_sim::run::{Energy, Fidelity, OpRun, Phase, TimeParts, Traffic};
+use presil_sim::run::{
+    Energy, Fidelity, MemoryPlan, MemoryRegion, MemoryUse, OpRun, Phase, SpilledTensor, TimeParts,
+    Traffic,
+};
 
 const PEAK: f64 = 8.192e12;
 const DRAM: f64 = 34.1e9;
@@ -172,8 +175,56 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         weight_bytes: 25_557_032,
         cache_bytes: 0,
         peak_activation_bytes: 1_605_632,
+        memory_plan: memory_plan(),
         ops,
         ..Phase::default()
+    }
+}
+
+fn memory_plan() -> MemoryPlan {
+    let region = |name: &str, kind: &str, offset_bytes, size_bytes| MemoryRegion {
+        name: name.into(),
+        kind: kind.into(),
+        offset_bytes,
+        size_bytes,
+        held: vec![("first".into(), "last".into())],
+        rank_order: Vec::new(),
+        pitch_bits: Vec::new(),
+        row_bytes: 0,
+        padding_bytes: 0,
+    };
+    let tensor = MemoryRegion {
+        rank_order: vec![0, 2, 3, 1],
+        pitch_bits: vec![8 << 20, 8 << 14, 512, 8],
+        row_bytes: 64,
+        ..region("features", "activation", 0, 1 << 20)
+    };
+    let tile = |at| region("first", "weight tile", at, 1 << 18);
+    let alive = [&tensor, &tile(1 << 20), &tile(5 << 18)]
+        .map(|r| (r.name.clone(), r.kind.clone(), r.size_bytes));
+    MemoryPlan {
+        memories: vec![MemoryUse {
+            memory: "glb".into(),
+            capacity_bytes: 4 << 20,
+            peak_bytes: 3 << 19,
+            peak_at: "first".into(),
+            peak_alive: alive.to_vec(),
+            top_bytes: 3 << 19,
+            tensor_top_bytes: 1 << 20,
+            tensor_bound_bytes: 1 << 20,
+            optimal: true,
+            fragmentation: 0.0,
+            alignment_bytes: 64,
+            regions: vec![tensor, tile(1 << 20), tile(5 << 18)],
+        }],
+        spills: vec![SpilledTensor {
+            name: "skip".into(),
+            cause: "room".into(),
+            written_bytes: 802_816.0,
+            read_bytes: 802_816.0,
+        }],
+        optimal: true,
+        order: Vec::new(),
     }
 }
 

@@ -285,6 +285,7 @@ impl Table<'_> {
             text::joules,
         );
         self.traffic(phase);
+        self.memories(phase);
         self.layers(phase);
     }
 
@@ -342,6 +343,18 @@ impl Table<'_> {
             self.line(&format!(
                 "  {memory:<name$} {read:>11} read {write:>11} written {rate:>12}"
             ));
+        }
+    }
+
+    fn memories(&mut self, phase: &Phase) {
+        let lines = crate::memory::lines(&phase.memory_plan);
+        if lines.is_empty() {
+            return;
+        }
+        self.heading(BOLD, "Memory on chip");
+        for line in lines {
+            let line = text::shorten(&line, self.width - 2);
+            self.line(&format!("  {line}"));
         }
     }
 

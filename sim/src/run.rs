@@ -91,6 +91,85 @@ pub struct OpRun {
     pub notes: Vec<String>,
 }
 
+/// A range of addresses of a memory over some ops.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemoryRegion {
+    /// Tensor or op.
+    pub name: String,
+    /// "activation", "weight", "cache", "constant": a tensor at home there; "input tile", "weight tile",
+    /// "output tile" of an op; "weights over steps"; "ahead": free for weights of later ops.
+    pub kind: String,
+    /// First byte.
+    pub offset_bytes: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Names of the first and the last op between which it is held; several pairs for the ends of a loop.
+    pub held: Vec<(String, String)>,
+    /// Ranks of a tensor (indices into its shape), outermost first; empty for others.
+    pub rank_order: Vec<usize>,
+    /// Bits from one index to the next of each rank in that order.
+    pub pitch_bits: Vec<u64>,
+    /// Bytes of a row: the innermost ranks whose elements are packed.
+    pub row_bytes: u64,
+    /// Bytes at the ends of rows that hold nothing.
+    pub padding_bytes: u64,
+}
+
+/// What a resident memory holds over a phase.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MemoryUse {
+    /// Its name.
+    pub memory: String,
+    /// Its capacity.
+    pub capacity_bytes: u64,
+    /// Most bytes of tensors and tiles in it at once.
+    pub peak_bytes: u64,
+    /// The op where that is.
+    pub peak_at: String,
+    /// What is in it then, largest first: name, kind, bytes.
+    pub peak_alive: Vec<(String, String, u64)>,
+    /// Highest address in use.
+    pub top_bytes: u64,
+    /// Highest address of a tensor.
+    pub tensor_top_bytes: u64,
+    /// Most bytes of tensors alive at once, which bounds it.
+    pub tensor_bound_bytes: u64,
+    /// Whether no placement of the tensors ends lower.
+    pub optimal: bool,
+    /// Largest share of the bytes left that is not in the largest hole.
+    pub fragmentation: f64,
+    /// Offsets and sizes of tensors are multiples of it.
+    pub alignment_bytes: u64,
+    /// Everything in it by address and time.
+    pub regions: Vec<MemoryRegion>,
+}
+
+/// An activation that goes through the root memory for want of a place on chip.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SpilledTensor {
+    /// Its name.
+    pub name: String,
+    /// "room", "gaps" (no room in one piece), "host" (a host op touches it), "path" (no memory on all paths).
+    pub cause: String,
+    /// Bytes written to the root memory, each write once.
+    pub written_bytes: f64,
+    /// Bytes read from it, each read once.
+    pub read_bytes: f64,
+}
+
+/// The memory plan of a phase.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct MemoryPlan {
+    /// Resident memories, nearest to compute first.
+    pub memories: Vec<MemoryUse>,
+    /// Activations that are not on chip.
+    pub spills: Vec<SpilledTensor>,
+    /// Whether no other choice of what stays saves more.
+    pub optimal: bool,
+    /// Op names in the order in which they run, where that is not the model's.
+    pub order: Vec<String>,
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
@@ -126,6 +205,8 @@ pub struct Phase {
     pub cache_bytes: u64,
     /// Largest bytes of activations alive at once.
     pub peak_activation_bytes: u64,
+    /// What resident memories hold, where and when, and what they could not hold.
+    pub memory_plan: MemoryPlan,
     /// The ops.
     pub ops: Vec<OpRun>,
     /// Assumptions of the schedule.

@@ -169,8 +169,9 @@ impl<'a> Counts<'a> {
                 child_share: 1.0,
             };
             let flow = self.flow(&edge, next);
-            edge.entering = self.scale(operand, flow.entering_all());
-            edge.served = self.scale(operand, flow.entering_with(|i| self.merged(&edge, i)));
+            let entering = flow.entering_all();
+            edge.entering = self.scale(operand, entering);
+            edge.served = self.scale(operand, self.served(&edge, &flow, entering));
             if output {
                 self.sums(&mut edge, fresh);
                 fresh = edge.entering.saturating_sub(edge.returned);
@@ -178,6 +179,22 @@ impl<'a> Counts<'a> {
             self.shares(&mut edge, &flow);
             self.edges.push(edge);
             self.flows.push(flow);
+        }
+    }
+
+    /// What enters the buffers that the parent sees, of what enters all instances.
+    fn served(&self, edge: &Edge, flow: &Flow, entering: u128) -> u128 {
+        let merged = |i: &usize| self.merged(edge, *i) == Role::Merged;
+        // Instances that need the same at the same times are served together; tiles apart have nothing in common.
+        let alike = |i: usize| {
+            let l = &self.nest.loops[i];
+            let has = flow.pattern.alone(l.dim).filter(|_| l.whole)?;
+            Some(if has { 1 } else { u128::from(l.trips) })
+        };
+        let spatial = self.spatial(edge.from, edge.to).filter(merged);
+        match spatial.map(alike).product::<Option<u128>>() {
+            Some(together) => entering / together,
+            None => flow.entering_with(|i| self.merged(edge, i)),
         }
     }
 
@@ -199,6 +216,16 @@ impl<'a> Counts<'a> {
 
     /// Shares of the busiest instances.
     fn shares(&self, edge: &mut Edge, flow: &Flow) {
+        let alike = |i: usize| {
+            let l = &self.nest.loops[i];
+            l.whole && flow.pattern.alone(l.dim).is_some()
+        };
+        if self.spatial(0, edge.to).all(alike) {
+            let each = |above: usize| 1.0 / self.nest.instances(above) as f64;
+            edge.parent_share = each(edge.from);
+            edge.child_share = edge.child.map_or(1.0, |_| each(edge.to));
+            return;
+        }
         let fixed = |i: usize| Role::Fixed(self.busiest(i));
         let share = |some: u128, all: u128, above: usize| {
             if all == 0 {

@@ -61,10 +61,10 @@ pub(crate) enum Retain {
 }
 
 /// Sums of one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Profile {
-    pub(crate) reset: SmallVec<[u128; 6]>,
-    pub(crate) step: SmallVec<[u128; 6]>,
+    pub(crate) reset: SmallVec<[u128; 4]>,
+    pub(crate) step: SmallVec<[u128; 4]>,
 }
 
 impl Profile {
@@ -215,10 +215,12 @@ impl<'a> Flow<'a> {
 fn profile(g: &Group, flow: &Flow, roles: &[Role]) -> Profile {
     let (sizes, tiles, retain) = (flow.sizes, &flow.tiles[..], flow.retain);
     let own = flow.loops.iter().zip(roles);
-    let mut own: SmallVec<[(Loop, Role); 8]> = own
-        .filter(|(l, _)| g.dims.contains(&l.dim))
-        .map(|(l, r)| (*l, *r))
-        .collect();
+    let own = own.filter(|(l, _)| g.dims.contains(&l.dim));
+    if matches!(g.shape, Shape::Free | Shape::Plain) && own.clone().all(|(l, _)| l.whole) {
+        let tile = (g.shape == Shape::Plain).then(|| tiles[g.dims[0]]);
+        return whole(own, tile);
+    }
+    let mut own: SmallVec<[(Loop, Role); 8]> = own.map(|(l, r)| (*l, *r)).collect();
     let merges = own.iter().any(|(_, r)| *r == Role::Merged);
     match &g.shape {
         Shape::Free | Shape::Plain => {
@@ -284,6 +286,40 @@ fn window_points(g: &Group, rank: &Rank, sizes: &[u64], own: &[(Loop, Role)]) ->
         at[next] += 1;
         at[next + 1..].fill(0);
     }
+}
+
+/// Closed form of one dimension that the operand has (then `tile` is its tile) or not, all tiles of which are full.
+fn whole<'a>(own: impl Iterator<Item = (&'a Loop, &'a Role)>, tile: Option<u64>) -> Profile {
+    let mut profile = Profile::default();
+    // Buffers times states so far.
+    let mut states = 1;
+    for (l, role) in own {
+        let trips = u128::from(l.trips);
+        match role {
+            Role::Fixed(_) => {}
+            Role::Merged if tile.is_none() => {}
+            Role::Merged => states *= trips,
+            Role::Space => {
+                states *= trips;
+                // The loops outside it have stood at every instance.
+                profile.reset.iter_mut().for_each(|r| *r *= trips);
+                profile.step.iter_mut().for_each(|s| *s *= trips);
+            }
+            Role::Time => {
+                profile.reset.push(states);
+                profile.step.push(states * (trips - 1));
+                states *= trips;
+            }
+        }
+    }
+    if let Some(tile) = tile {
+        // Every step leads to other elements.
+        profile.reset.iter_mut().for_each(|r| *r = 0);
+        profile.step.iter_mut().for_each(|s| *s = 0);
+        states *= u128::from(tile);
+    }
+    profile.reset.push(states);
+    profile
 }
 
 /// Closed form of one dimension: tiles of a plain one (and unions of merged ones) are equal or disjoint, an absent

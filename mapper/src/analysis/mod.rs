@@ -1,5 +1,9 @@
 //! The exact analysis of a mapping (convention `physical`).
 //!
+//! One core counts (`counts`, on a flattened `nest`); it knows operands by number and levels by place. A problem on
+//! a chip ([`Analyzer`]) and a loop tree on a hierarchy ([`crate::conventions::physical`]) both feed it, and make
+//! time and energy of what it counts.
+//!
 //! # What is counted
 //!
 //! A storage node's buffer holds exactly the current tile of its operand: the elements that the points of the

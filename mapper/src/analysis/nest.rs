@@ -42,6 +42,8 @@ pub(crate) struct Loop {
     pub(crate) network: Option<Network>,
     /// Whether its iterations may update the same output element.
     pub(crate) scatters: bool,
+    /// Whether all tiles of its dimension are full. Only the outermost loop of a dimension can leave a remainder.
+    pub(crate) whole: bool,
 }
 
 /// A storage node.
@@ -162,15 +164,19 @@ impl Nest {
         let Some(outer) = tiles.get_mut(dim.index()) else {
             return;
         };
+        let dim = dim.index();
         let trips = outer.div_ceil(tile.max(1));
+        let whole = *outer == trips * tile;
         *outer = tile;
         if trips > 1 {
+            let outermost = self.loops.iter().find(|l| l.dim == dim);
             self.loops.push(Loop {
-                dim: dim.index(),
+                dim,
+                whole: outermost.map_or(whole, |l| l.whole),
                 tile,
                 trips,
                 network,
-                scatters: scatters(einsum, dim.index()),
+                scatters: scatters(einsum, dim),
             });
         }
     }

@@ -119,6 +119,16 @@ impl Pattern {
         Self { groups, nothing }
     }
 
+    /// Whether the operand has a dimension, if that is alone in its group: a plain rank, or none.
+    pub(crate) fn alone(&self, dim: usize) -> Option<bool> {
+        let group = self.groups.iter().find(|g| g.dims.contains(&dim));
+        match group.map_or(&Shape::Free, |g| &g.shape) {
+            Shape::Free => Some(false),
+            Shape::Plain => Some(true),
+            _ => None,
+        }
+    }
+
     /// Distinct elements of a full tile, at most (the domain and the borders are ignored).
     pub(crate) fn tile_elements(&self, tiles: &[u64]) -> u128 {
         if self.nothing {

@@ -75,7 +75,7 @@ pub fn evaluate(
     hierarchy: &Hierarchy,
     tree: &LoopTree,
 ) -> Result<Evaluation, ConventionError> {
-    Evaluator::new(einsum, hierarchy)?.evaluate(tree)
+    Evaluator::new(einsum, hierarchy)?.evaluate_checked(tree)
 }
 
 /// The evaluation of loop trees of one einsum on one hierarchy.
@@ -103,7 +103,8 @@ impl<'a> Evaluator<'a> {
     /// Prepares what all loop trees share.
     ///
     /// # Errors
-    /// If the einsum has too many points to count, or a memory does not tell how wide its operands are.
+    /// If the einsum has too many points to count, a memory does not tell how wide its operands are, or one serves
+    /// other axes than those below it.
     pub fn new(einsum: &'a Einsum, hierarchy: &'a Hierarchy) -> Result<Self, ConventionError> {
         let operands = operand_count(einsum);
         let bare = hierarchy.levels.iter().filter_map(Level::memory);
@@ -112,6 +113,11 @@ impl<'a> Evaluator<'a> {
                 "needs the bits of all {operands} operands at memory `{}`, which has {}",
                 m.name,
                 m.bits.len()
+            ));
+        }
+        if let Some(m) = misplaced(hierarchy) {
+            return beyond(format!(
+                "takes memory `{m}` to serve all axes below it on the path; move it to where it belongs"
             ));
         }
         let few = einsum.points().is_some_and(|p| p <= i64::MAX as u64);
@@ -126,11 +132,17 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// What a checked loop tree costs.
+    /// What a loop tree costs.
     ///
     /// # Errors
-    /// If tiles do not fit, or the output's home lies below spatial loops that split its sums.
+    /// If it is no mapping of the einsum on the hierarchy, tiles do not fit, or the output's home lies below spatial
+    /// loops that split its sums.
     pub fn evaluate(&self, tree: &LoopTree) -> Result<Evaluation, ConventionError> {
+        tree.check(self.einsum, self.hierarchy)?;
+        self.evaluate_checked(tree)
+    }
+
+    fn evaluate_checked(&self, tree: &LoopTree) -> Result<Evaluation, ConventionError> {
         let nest = Nest::of_tree(self.einsum, self.hierarchy, tree);
         self.check_home(&nest)?;
         let counts = Counts::new(self.einsum, &self.prepared, &nest);
@@ -295,6 +307,20 @@ impl<'a> Evaluator<'a> {
             .and_then(Level::memory);
         memory.map_or(0.0, |m| m.bits[edge.operand])
     }
+}
+
+/// The first memory that says to serve other axes than all of the fanouts below it.
+fn misplaced(hierarchy: &Hierarchy) -> Option<&str> {
+    let levels = hierarchy.levels.iter().enumerate();
+    let mut memories = levels.filter_map(|(level, l)| Some((level, l.memory()?)));
+    let misplaced = memories.find(|(level, m)| {
+        let below = hierarchy.levels[*level..].iter().filter_map(Level::fanout);
+        let mut axes = below.flat_map(|f| &f.axes);
+        let count = axes.clone().count();
+        !m.serves.is_empty()
+            && (m.serves.len() != count || axes.any(|a| !m.serves.contains(&a.name)))
+    });
+    misplaced.map(|(_, m)| m.name.as_str())
 }
 
 /// Elements by transfer.

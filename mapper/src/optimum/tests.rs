@@ -10,7 +10,7 @@ use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{
     Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
-    access_of, operand_count,
+    operand_count,
 };
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
@@ -184,6 +184,7 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
         let axes = (0..axes).map(|i| axis(r, i)).collect();
         levels.push(Level::Fanout(FanoutLevel {
             name: "pes".into(),
+            hop_energy: 0.0,
             axes,
             hop_energy: 0.0,
         }));

@@ -399,6 +399,7 @@ pub(crate) fn axis(size: u64) -> Axis {
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     }
 }
 
@@ -504,7 +505,10 @@ pub(crate) fn tree(
                             })
                             .collect();
                         if a.accepts.has(dim) {
-                            let tile = legal[r.int(0, legal.len() as u64 - 1) as usize];
+                            // The last one leaves the dimension whole: no loop at all.
+                            let apart = r.chance(80) && legal.len() > 1;
+                            let last = legal.len() as u64 - 1 - u64::from(apart);
+                            let tile = legal[r.int(0, last) as usize];
                             room /= tiles[dim].div_ceil(tile);
                             tiles[dim] = tile;
                             nodes.push(Node::Spatial {

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod by_hand;
 mod cases;
 mod chips;
 mod tests;

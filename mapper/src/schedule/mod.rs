@@ -1,11 +1,13 @@
 //! Schedules: whole graphs on a chip, op by op.
 //!
 //! ```text
-//! Graph + Chip -> engine of each op -> epilogues -> homes of tensors -> mappings (searched) -> Cost of each op
+//! Graph + Chip -> engine of each op -> epilogues -> order, homes of tensors -> mappings (searched)
+//!              -> memory plan, Cost of each op
 //! ```
 //!
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
-//! - `residency`: what stays on chip between ops; - `solve`: the mappings; - `price`: the costs.
+//! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
+//! - `layout`: how it lies there; - `solve`: the mappings; - `memory_plan`: all of it over time; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
@@ -14,7 +16,11 @@
 
 pub(crate) mod engines;
 mod facts;
+pub mod layout;
+pub mod memory_plan;
 mod operands;
+mod order;
+mod planned;
 mod price;
 mod residency;
 mod room;
@@ -31,6 +37,8 @@ use crate::mapping::Mapping;
 use crate::search::Objective;
 
 pub use engines::{array_rate, peak_macs_per_second};
+pub use memory_plan::MemoryPlan;
+pub use planned::{Order, PlanOptions};
 pub use solve::Memo;
 
 /// What a schedule is to be like.
@@ -127,13 +135,17 @@ pub struct ScheduledOp {
     pub notes: Vec<String>,
 }
 
-/// A schedule of a graph on a chip: ops run in the graph's order.
+/// A schedule of a graph on a chip.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// The ops.
     pub ops: IdVec<OpId, ScheduledOp>,
+    /// The order in which they run: the graph's, or another within its blocks. Each epilogue follows its MAC op.
+    pub order: Vec<OpId>,
     /// Where each tensor lives.
     pub homes: IdVec<TensorId, NodeId>,
+    /// What resident memories hold over time.
+    pub memory: MemoryPlan,
     /// Largest bytes of activations alive at once.
     pub peak_activation: Bytes,
     /// What the figures rest on.
@@ -156,6 +168,17 @@ pub fn schedule_with(
     graph: &Graph,
     chip: &Chip,
     options: &ScheduleOptions,
+    memo: &Memo,
+) -> Result<Schedule, ScheduleError> {
+    schedule_planned(graph, chip, options, &PlanOptions::default(), memo)
+}
+
+/// Schedules a graph on a chip with memories planned as asked.
+pub fn schedule_planned(
+    graph: &Graph,
+    chip: &Chip,
+    options: &ScheduleOptions,
+    plan: &PlanOptions,
     memo: &Memo,
 ) -> Result<Schedule, ScheduleError> {
     if graph.ops.is_empty() {
@@ -188,7 +211,7 @@ pub fn schedule_with(
             return Err(ScheduleError::Overflow(op.name.clone()));
         }
     }
-    Ok(price::schedule(graph, chip, options, memo))
+    Ok(price::schedule(graph, chip, options, plan, memo))
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
 
 use super::engines::{self, Choice};
 use super::facts::{assumptions, scene_facts};
+use super::memory_plan::{self, Holds, Tiles};
 use super::operands::{moved, stored, stored_operands};
-use super::residency::{self, Residency, Scene};
+use super::planned::{self, PlanOptions, Planned};
+use super::residency::{Residency, Scene};
 use super::room::{tile_bits, usable, weight_memory};
 use super::solve::{self, Memo};
 use super::tails;
@@ -24,6 +26,7 @@ pub(super) fn schedule(
     graph: &Graph,
     chip: &Chip,
     options: &ScheduleOptions,
+    plan: &PlanOptions,
     memo: &Memo,
 ) -> Schedule {
     let base = tails::bases(graph);
@@ -53,6 +56,12 @@ pub(super) fn schedule(
     {
         *choice = Choice::View;
     }
+    let Planned {
+        residency,
+        tails,
+        order,
+        reordered,
+    } = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
     let scene = Scene {
         chip,
         graph,
@@ -60,15 +69,27 @@ pub(super) fn schedule(
         choices: &choices,
         tails: &tails,
     };
-    let residency = residency::plan(&scene);
     let pricer = Pricer {
         scene,
         residency: &residency,
         options,
-        first_reader: first_readers(graph, &base),
+        first_reader: first_readers(graph, &base, &order),
     };
 
     let solutions = pricer.solutions(memo);
+    let tiles = pricer.tiles(&order, &solutions);
+    let ahead = chip
+        .mapspace
+        .prefetch_weights
+        .then(|| weight_memory(chip, None));
+    let memory = memory_plan::build(
+        chip,
+        &residency,
+        &tiles,
+        ahead.flatten(),
+        plan.alignment,
+        reordered,
+    );
     let mut unmodelled = Vec::new();
     let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
     for (id, solution) in graph.ops.ids().zip(solutions) {
@@ -93,7 +114,9 @@ pub(super) fn schedule(
     let assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency));
     Schedule {
         ops,
+        order,
         homes,
+        memory,
         peak_activation: residency.peak_activation,
         assumptions,
         unmodelled,
@@ -101,9 +124,10 @@ pub(super) fn schedule(
 }
 
 /// For each tensor, the first op that reads it.
-fn first_readers(graph: &Graph, base: &[TensorId]) -> Vec<Option<OpId>> {
+fn first_readers(graph: &Graph, base: &[TensorId], order: &[OpId]) -> Vec<Option<OpId>> {
     let mut first = vec![None; graph.tensors.len()];
-    for (id, op) in graph.ops.iter_ids() {
+    for id in order.iter().copied() {
+        let op = &graph.ops[id];
         for t in op.inputs.iter().filter(|_| op.kind != OpKind::View) {
             first[base[t.0 as usize].0 as usize].get_or_insert(id);
         }
@@ -281,6 +305,67 @@ impl<'a> Pricer<'a> {
             },
             over_steps,
         ))
+    }
+
+    /// What each op that runs by itself has in resident memories while it runs, by position.
+    fn tiles(
+        &self,
+        order: &[OpId],
+        solutions: &[Option<Result<Found, String>>],
+    ) -> Vec<(usize, OpId, Vec<Tiles>)> {
+        let alone = |id: &&OpId| self.scene.tails.into[id.0 as usize].is_none();
+        order
+            .iter()
+            .filter(alone)
+            .map(|id| {
+                let list = match &solutions[id.0 as usize] {
+                    Some(Ok(found)) => self.tiles_of(*id, found),
+                    _ => Vec::new(),
+                };
+                (self.position(*id), *id, list)
+            })
+            .collect()
+    }
+
+    /// What a mapped op has in resident memories beside whole tensors at home there.
+    fn tiles_of(&self, id: OpId, found: &Found) -> Vec<Tiles> {
+        let Scene { chip, graph, .. } = self.scene;
+        let op = &graph.ops[id];
+        let Some(einsum) = op.contraction() else {
+            return Vec::new();
+        };
+        let bits = self.tensor_bits(id, einsum, found.mode, found.engine);
+        let mut list = Vec::new();
+        for held in &self.residency.held {
+            let memory = held.memory;
+            if found.over_steps == Some(memory)
+                && let Some(t) = op.inputs.get(1)
+            {
+                let elements = vector::touched(einsum, &einsum.inputs[1]) as f64;
+                let bytes = (elements * self.stored(*t, false).bits / 8.0).ceil() as u64;
+                list.push(Tiles {
+                    memory,
+                    holds: Holds::Weights(id),
+                    bytes,
+                    copies: 1,
+                });
+            }
+            let copies = chip.nodes[memory]
+                .memory()
+                .map_or(1, |m| m.buffering)
+                .max(1);
+            let tiles = tile_bits(&found.solution.mapping, memory, einsum, bits);
+            for (operand, bits) in Operand::ALL.into_iter().zip(tiles) {
+                list.push(Tiles {
+                    memory,
+                    holds: Holds::Tile(id, operand),
+                    bytes: (bits / 8.0).ceil() as u64,
+                    copies: u64::from(copies),
+                });
+            }
+        }
+        list.retain(|t| t.bytes > 0);
+        list
     }
 
     /// An op; `tail_of`: the op in whose epilogue it runs.

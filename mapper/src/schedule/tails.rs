@@ -61,6 +61,19 @@ impl Tails {
         self.tail[root.0 as usize].push(op);
         self.position[at] = self.position[root.0 as usize];
     }
+
+    /// The same with positions in another order of the ops, in which epilogues follow their MAC ops.
+    pub(super) fn placed(&self, order: &[OpId]) -> Self {
+        let mut tails = self.clone();
+        let root = |op: &OpId| self.into[op.0 as usize].unwrap_or(*op);
+        for (p, op) in order.iter().enumerate() {
+            tails.position[op.0 as usize] = p;
+        }
+        for op in order {
+            tails.position[op.0 as usize] = tails.position[root(op).0 as usize];
+        }
+        tails
+    }
 }
 
 /// The vector unit that takes array outputs directly.
@@ -219,7 +232,7 @@ fn folds(graph: &Graph, root: OpId, op: &Op) -> bool {
 }
 
 /// Whether an op is one lane einsum over each element of its output.
-fn is_elementwise(graph: &Graph, op: &Op) -> bool {
+pub(super) fn is_elementwise(graph: &Graph, op: &Op) -> bool {
     let OpKind::Cascade(einsums) = &op.kind else {
         return false;
     };

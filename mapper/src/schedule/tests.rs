@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod chip;
+mod memory;
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, Operand};
 use presil_numerics::{Bytes, Format, Quantization};

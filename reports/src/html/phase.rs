@@ -81,6 +81,16 @@ impl Page<'_> {
             "peak activations",
             text::typeset(&text::bytes(phase.peak_activation_bytes as f64)),
         ));
+        for m in &phase.memory_plan.memories {
+            facts.push((
+                "peak on chip",
+                text::typeset(&format!(
+                    "{} ({})",
+                    text::bytes(m.peak_bytes as f64),
+                    m.memory
+                )),
+            ));
+        }
         self.raw("<ul class=\"facts\">\n");
         for (name, value) in facts {
             self.put(format_args!(

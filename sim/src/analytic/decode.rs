@@ -76,6 +76,17 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
         .map(|(p, _)| p.peak_activation_bytes)
         .max()
         .unwrap_or(0);
+    // The plan that needs most room.
+    let needs = |p: &Phase| {
+        p.memory_plan
+            .memories
+            .iter()
+            .map(|m| m.peak_bytes)
+            .sum::<u64>()
+    };
+    if let Some((largest, _)) = phases.iter().rev().max_by_key(|(p, _)| needs(p)) {
+        mean.memory_plan = largest.memory_plan.clone();
+    }
     for (p, w) in &phases {
         for e in &p.energy {
             add_energy(&mut mean.energy, &e.component, &e.action, e.energy_j * w);

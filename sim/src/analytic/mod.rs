@@ -11,6 +11,7 @@
 mod bound;
 mod capacity;
 mod decode;
+mod memory;
 mod text;
 mod timing;
 
@@ -83,6 +84,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         weight_bytes: small(counts.weight_bytes),
         cache_bytes: small(counts.cache_bytes),
         peak_activation_bytes: schedule.peak_activation.0,
+        memory_plan: memory::plan(graph, chip, schedule),
         ops,
         assumptions: schedule.assumptions.clone(),
         unmodelled: schedule.unmodelled.clone(),

@@ -1,4 +1,5 @@
-//! When ops run: one after the other, weights fetched ahead in the idle time of the root memory.
+//! When ops run: one after the other in the schedule's order, weights fetched ahead in the idle time of the root
+//! memory.
 //!
 //! ```text
 //! T(op)  = latency + max(busy of every resource)
@@ -80,7 +81,12 @@ impl Step {
 
 /// The time of every op over all its repetitions. `cold`: weights that stay on chip are loaded as well.
 pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<OpTime> {
-    let steps: Vec<Step> = schedule.ops.iter().map(|op| step(chip, op, cold)).collect();
+    // By position; a block's positions are the range of its ops.
+    let steps: Vec<Step> = schedule
+        .order
+        .iter()
+        .map(|id| step(chip, &schedule.ops[*id], cold))
+        .collect();
     let mut run = Runner {
         prefetch: chip.mapspace.prefetch_weights,
         blocks: graph
@@ -94,7 +100,11 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
         times: vec![OpTime::default(); steps.len()],
     };
     run.all();
-    run.times
+    let mut times = vec![OpTime::default(); run.times.len()];
+    for (id, time) in schedule.order.iter().zip(run.times) {
+        times[id.0 as usize] = time;
+    }
+    times
 }
 
 fn step(chip: &Chip, op: &ScheduledOp, cold: bool) -> Step {

@@ -54,6 +54,7 @@ fn port(name: &str, rate: f64, granule: f64, reads: bool) -> Port {
         write_rate: rate,
         granule,
         carries: carries.filter(|c| c.1.reads() == reads).collect(),
+        access_energy: None,
     }
 }
 
@@ -71,6 +72,7 @@ fn machine(shares: Mask, shares_overlap: Mask) -> Hierarchy {
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     };
     Hierarchy {
         name: "machine".into(),
@@ -267,4 +269,27 @@ fn what_the_convention_has_no_rule_for_is_refused() {
         refused(&narrow, &positions_apart()),
         "convention `physical` needs the bits of all 3 operands at memory `registers`, which has 2"
     );
+    let mut served = machine.clone();
+    let serve = |h: &mut Hierarchy, axes: &[&str]| {
+        if let Level::Memory(m) = &mut h.levels[0] {
+            m.serves = axes.iter().map(|a| (*a).into()).collect();
+        }
+    };
+    serve(&mut served, &["x"]);
+    assert!(evaluate(Convention::Physical, &filter(), &served, &positions_apart()).is_ok());
+    serve(&mut served, &["y"]);
+    assert_eq!(
+        refused(&served, &positions_apart()),
+        "convention `physical` takes memory `buffer` to serve all axes below it on the path; move it to where it \
+         belongs"
+    );
+    let open = LoopTree {
+        nodes: positions_apart().nodes[..7].to_vec(),
+    };
+    let einsum = filter();
+    let evaluator = super::Evaluator::new(&einsum, &machine).unwrap();
+    assert!(matches!(
+        evaluator.evaluate(&open),
+        Err(ConventionError::Mapping(LoopTreeError::Open { .. }))
+    ));
 }

@@ -131,6 +131,11 @@ impl Chain {
             self.pass_over(nest, level);
         }
         let outermost = keeps.iter().position(|k| *k);
+        // Nothing comes to the outermost level that keeps the operand.
+        self.linked
+            .iter_mut()
+            .take(outermost.unwrap_or(0))
+            .for_each(|l| *l = 0.0);
         (0..levels)
             .map(|level| {
                 let first = Some(level) == outermost;

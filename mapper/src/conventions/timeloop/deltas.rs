@@ -150,12 +150,28 @@ impl<'a> Walk<'a> {
 
     /// The totals; none on overflow.
     pub fn totals(mut self) -> Option<Totals> {
+        if !self.holds && self.space.is_none() {
+            return self.every_visit();
+        }
         let start = State {
             shift: 0,
             stride: 0,
             last: 0,
         };
         self.visit(0, start).map(|(totals, _)| totals)
+    }
+
+    /// The totals where each visit asks for the whole box.
+    fn every_visit(&self) -> Option<Totals> {
+        let trips = self.steps.iter().map(|s| u128::from(s.trips));
+        let reads = trips
+            .chain([Delta::whole(&self.extents).size()])
+            .try_fold(1, u128::checked_mul)?;
+        Some(Totals {
+            reads,
+            received: reads,
+            linked: 0,
+        })
     }
 
     /// Totals of all iterations of the loops from `depth` inwards, and the state that they leave (its shift is

@@ -2,22 +2,22 @@
 //!
 //! # The model
 //!
-//! *Storage levels.* The nest is cut into storage levels, outermost first ([`nest`]): temporal loops, then the
+//! *Storage levels.* The nest is cut into storage levels, outermost first (`nest`): temporal loops, then the
 //! spatial loops over the instances below. A memory that keeps nothing and a fanout directly below another one
 //! are levels too. `tile(s, t)` is the axis-aligned box of operand `t` below everything outside level `s`.
 //!
 //! *Deltas.* Along the sequence of its tiles, an instance of level `s + 1` asks its parent for the part of the
-//! tile's box that it did not hold ([`deltas`]): the box minus the box before it, if both differ along one axis
+//! tile's box that it did not hold (`deltas`): the box minus the box before it, if both differ along one axis
 //! only and the step is the one before; a step that changes pays the whole box and starts over. The sequence is
 //! sampled: of each temporal loop, the first iteration and the second, which stands for all others. Counts are
-//! those of the first instance; the others see the same boxes shifted ([`space`]).
+//! those of the first instance; the others see the same boxes shifted (`space`).
 //!
 //! *Space.* Among the instances that a spatial level serves, equal deltas are read once (multicast; for the
 //! output: added on the way up) where the axis shares them. If a neighbour (instances numbered row by row) held
 //! the same delta one step before, the instance takes it from there over a link; this is preferred whenever it
 //! makes fewer reads. Halos that two instances share partly are read for both.
 //!
-//! *Counts* per instance ([`counts`]), `accesses` being the deltas read out of a level to those below:
+//! *Counts* per instance (`counts`), `accesses` being the deltas read out of a level to those below:
 //!
 //! ```text
 //! partition(child) = floor(partition(parent) x tile(child) / box of all the parent's instances)
@@ -30,7 +30,7 @@
 //! A level that does not keep an operand passes what is asked of it to the next outer level that does. The drain
 //! of finished outputs to the level above is not counted as a read.
 //!
-//! *Energy* ([`cost`]): each kind of access is rounded up to whole blocks and paid at its own energy; instances of
+//! *Energy* (`cost`): each kind of access is rounded up to whole blocks and paid at its own energy; instances of
 //! one cluster share an access; leakage is paid for used instances over all cycles, none for compute units.
 //! Address generation, adders and networks have no energy unless their components are given one.
 //!

@@ -41,7 +41,7 @@ pub(super) struct Storage {
     pub keeps: Mask,
     /// Temporal loops, outermost first.
     pub temporal: Vec<Loop>,
-    /// Spatial loops, outermost first.
+    /// Spatial loops, outermost first: those across rows, then those along them.
     pub spatial: Vec<Loop>,
     /// The grid that the spatial loops run over.
     pub grid: Option<Grid>,
@@ -53,6 +53,8 @@ pub(super) struct Storage {
     pub instances: u64,
     /// The fanout of its spatial loops.
     fanout: Option<usize>,
+    /// How many of the spatial loops run across rows.
+    across: usize,
 }
 
 impl Storage {
@@ -115,7 +117,7 @@ impl Nest {
             }
         }
         builder.open_memories(hierarchy.levels.len());
-        if !builder.storages.first().is_some_and(|s| s.memory.is_some()) {
+        if builder.storages.first().is_none_or(|s| s.memory.is_none()) {
             return Err(beyond("starts at a memory that keeps whole operands"));
         }
         builder.finish()
@@ -140,7 +142,7 @@ impl Builder<'_> {
         tile: u64,
     ) -> Result<Option<Loop>, ConventionError> {
         let outer = std::mem::replace(&mut self.tiles[dim.index()], tile);
-        if outer % tile.max(1) != 0 {
+        if !outer.is_multiple_of(tile.max(1)) {
             return Err(beyond(format!(
                 "has perfect factors only: {tile} does not divide {outer} of dimension `{}`",
                 einsum.dim(dim).name
@@ -165,6 +167,7 @@ impl Builder<'_> {
             tiles,
             instances: self.instances,
             fanout: None,
+            across: 0,
         };
         self.storages.push(storage);
         let last = self.storages.len() - 1;
@@ -245,12 +248,17 @@ impl Builder<'_> {
         let Some(fanout) = self.hierarchy.levels[level].fanout() else {
             return Err(beyond("needs a fanout for each spatial loop"));
         };
-        let grid = grid(fanout, axis, l.trips, operand_count(einsum))?;
+        let (grid, extends) = grid(fanout, axis, l.trips, operand_count(einsum))?;
         let storage = self.innermost(Some(level), before);
         storage.fanout = Some(level);
-        storage.spatial.push(l);
-        let used = storage.grid.get_or_insert(grid.0);
-        let (columns, rows) = grid.1;
+        if extends.1 > 1 {
+            storage.spatial.insert(storage.across, l);
+            storage.across += 1;
+        } else {
+            storage.spatial.push(l);
+        }
+        let used = storage.grid.get_or_insert(grid);
+        let (columns, rows) = extends;
         // What the loops use; the physical size is the floor, applied at the end.
         used.columns *= columns;
         used.rows *= rows;

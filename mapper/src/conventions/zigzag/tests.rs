@@ -89,6 +89,7 @@ fn axis(name: &str, size: u64, systolic: bool) -> Axis {
         name: name.into(),
         size,
         shares: Mask::ALL,
+        shares_overlap: Mask::NONE,
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
@@ -99,6 +100,7 @@ fn axis(name: &str, size: u64, systolic: bool) -> Axis {
 fn array(axes: Vec<Axis>) -> Level {
     Level::Fanout(FanoutLevel {
         name: "array".into(),
+        hop_energy: 0.0,
         axes,
     })
 }

@@ -2,25 +2,20 @@
 //!
 //! v3: a tree of `subtree` and `local`, where `name[0..15]` repeats everything in it, and `meshX` (`meshY`) of a
 //! component tells how its instances lie. v4: a list `nodes` of `!Component` and `!Container`, each inside the one
-//! before it; `spatial: {meshX, meshY}` repeats a node and all that follow. Both become a [`Hierarchy`], outermost
+//! before it (components of a `!Parallel` stand beside each other and keep what they say); `spatial: {meshX, meshY}`
+//! repeats a node and all that follow. Both become a [`Hierarchy`], outermost
 //! first.
 //!
 //! Where the number of instances grows, there is a fanout of axes `X` and `Y`. It is called after the level that
 //! Timeloop hangs its loops on: `inter_PE_spatial` for a node `PE` (its front end's own name; a storage of class
 //! `dummy_storage` is that too), or `GLB.fanout` for loops of a memory `GLB`.
-//!
-//! A memory: word bits (`datawidth`, `word_bits`, `word_width`), words of an access (`block_size`, `n_words`),
-//! instances that share an array (`cluster_size`), `width` = their product where one is missing (v3 takes blocks
-//! of one word then, v4 clusters of one instance), capacity (`depth` accesses, or `entries` words, or `sizeKB`),
-//! bandwidths in words a cycle (`read_bandwidth`, `write_bandwidth`, `shared_bandwidth`), `multiple_buffering`.
 
 use super::TimeloopError;
-use super::ert::{Actions, Energies};
+use super::components::{compute, memory};
+use super::ert::Energies;
 use super::problem::Problem;
 use super::tree::Cursor;
-use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, Port, Transfer,
-};
+use crate::hierarchy::{Axis, FanoutLevel, Hierarchy, Level, Mask};
 
 /// A level as mappings and constraints name it.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +35,8 @@ pub struct Architecture<'a> {
     /// Clock, if the cycle's length is given.
     pub clock_hz: Option<f64>,
     pub(super) targets: Vec<Target>,
+    /// Targets that stand beside each other in a `!Parallel`, with their nodes.
+    pub(super) parallel: Vec<(usize, Cursor<'a>)>,
     /// Constraints written inside the architecture, by target.
     pub(super) embedded: Vec<(usize, Cursor<'a>)>,
 }
@@ -51,10 +48,26 @@ impl Architecture<'_> {
         memory.and_then(|m| m.bits.first().copied()).unwrap_or(8.0)
     }
 
+    /// What a target's memory may keep.
+    pub(super) fn keeps(&self, target: &Target) -> Mask {
+        let level = target.memory.and_then(|m| self.hierarchy.levels.get(m));
+        level
+            .and_then(Level::memory)
+            .map_or(Mask::NONE, |m| m.keeps)
+    }
+
     /// The target of temporal loops and bypasses.
     pub(super) fn target(&self, name: &str) -> Option<usize> {
         let named = |n: &str| self.targets.iter().position(|t| t.name == n);
-        named(name).or_else(|| named(&between(name)))
+        // Early sets number their levels from the innermost.
+        let numbered = || {
+            self.targets
+                .len()
+                .checked_sub(name.parse::<usize>().ok()? + 1)
+        };
+        named(name)
+            .or_else(|| named(&between(name)))
+            .or_else(numbered)
     }
 
     /// The target of spatial loops.
@@ -90,20 +103,22 @@ enum Kind {
 }
 
 /// A part of the architecture, flattened.
-struct Part<'a> {
-    name: String,
+pub(super) struct Part<'a> {
+    pub name: String,
     kind: Kind,
-    class: String,
+    pub class: String,
     /// Its attributes, then those of the nodes around it, nearest first.
     attributes: Vec<Cursor<'a>>,
     constraints: Option<Cursor<'a>>,
+    /// Whether it stands in a `!Parallel`.
+    parallel: bool,
     /// Instances along X and Y.
     mesh: (u64, u64),
-    at: Cursor<'a>,
+    pub at: Cursor<'a>,
 }
 
 impl<'a> Part<'a> {
-    fn attribute(&self, keys: &[&str]) -> Option<Cursor<'a>> {
+    pub fn attribute(&self, keys: &[&str]) -> Option<Cursor<'a>> {
         self.attributes.iter().find_map(|a| a.first(keys))
     }
 }
@@ -117,7 +132,7 @@ impl<'a> Architecture<'a> {
     ) -> Result<Self, TimeloopError> {
         let mut parts = Vec::new();
         let front_end = if let Some(nodes) = section.get("nodes") {
-            read_nodes(&nodes, &mut (1, 1), &mut Vec::new(), &mut parts)?;
+            read_nodes(&nodes, false, &mut (1, 1), &mut Vec::new(), &mut parts)?;
             true
         } else if let Some(subtree) = section.get("subtree") {
             read_subtree(&subtree, 1, &mut Vec::new(), &mut parts)?;
@@ -144,11 +159,12 @@ impl<'a> Architecture<'a> {
     ) -> Result<Self, TimeloopError> {
         let mut arch = Self {
             hierarchy: Hierarchy {
-                name: parts.first().map_or("", |p| p.at.file).into(),
+                name: machine_name(section),
                 levels: Vec::new(),
             },
             clock_hz: None,
             targets: Vec::new(),
+            parallel: Vec::new(),
             embedded: Vec::new(),
         };
         let last = parts.len().checked_sub(1).filter(|l| *l > 0);
@@ -188,17 +204,17 @@ impl<'a> Architecture<'a> {
                 memory,
                 fanout: None,
             });
+            if part.parallel {
+                arch.parallel
+                    .push((arch.targets.len() - 1, part.at.clone()));
+            }
             if let Some(constraints) = &part.constraints {
                 arch.embedded
                     .push((arch.targets.len() - 1, constraints.clone()));
             }
         }
-        if !arch
-            .hierarchy
-            .levels
-            .first()
-            .is_some_and(|l| l.memory().is_some())
-        {
+        let outermost = arch.hierarchy.levels.first().and_then(Level::memory);
+        if outermost.is_none() {
             return Err(section.fail("the outermost part must be one memory"));
         }
         Ok(arch)
@@ -209,7 +225,7 @@ impl<'a> Architecture<'a> {
         if part.mesh == *mesh {
             return Ok(());
         }
-        let ratio = |now: u64, before: u64| (now % before == 0).then(|| now / before);
+        let ratio = |now: u64, before: u64| now.is_multiple_of(before).then(|| now / before);
         let ratios = (ratio(part.mesh.0, mesh.0), ratio(part.mesh.1, mesh.1));
         let (Some(x), Some(y)) = ratios else {
             return Err(part.at.fail(format!(
@@ -228,12 +244,22 @@ impl<'a> Architecture<'a> {
         let axes = [("X", x), ("Y", y)].into_iter().filter(|(_, n)| *n > 1);
         self.hierarchy.levels.push(Level::Fanout(FanoutLevel {
             name,
-            axes: axes.map(|(name, size)| axis(name, size)).collect(),
             hop_energy: 0.0,
+            axes: axes.map(|(name, size)| axis(name, size)).collect(),
         }));
         above.fanout = Some(self.hierarchy.levels.len() - 1);
         Ok(())
     }
+}
+
+/// The name of the outermost node.
+fn machine_name(section: &Cursor<'_>) -> String {
+    let nodes = section.first(&["nodes", "subtree"]);
+    let first = nodes
+        .and_then(|n| n.items().ok())
+        .and_then(|n| n.into_iter().next());
+    let name = first.and_then(|n| ranged(&n).ok()).map(|(name, _)| name);
+    name.unwrap_or_else(|| "architecture".into())
 }
 
 fn axis(name: &str, size: u64) -> Axis {
@@ -309,6 +335,10 @@ fn times_of(at: &Cursor<'_>, instances: u64, times: u64) -> Result<u64, Timeloop
     product.ok_or_else(|| at.fail("has more than 2^32 instances"))
 }
 
+fn is_enabled(node: &Cursor<'_>) -> Result<bool, TimeloopError> {
+    node.get("enabled").map_or(Ok(true), |e| e.truth())
+}
+
 fn component_part<'a>(
     component: &Cursor<'a>,
     name: String,
@@ -316,10 +346,8 @@ fn component_part<'a>(
     instances: Option<u64>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), TimeloopError> {
-    if let Some(enabled) = component.get("enabled") {
-        if !enabled.truth()? {
-            return Ok(());
-        }
+    if !is_enabled(component)? {
+        return Ok(());
     }
     let text = |key: &str| match component.get(key) {
         Some(class) => class.text().map(str::to_string),
@@ -341,6 +369,7 @@ fn component_part<'a>(
         name,
         class,
         constraints: component.get("constraints"),
+        parallel: false,
         mesh: (1, 1),
         attributes,
         at: component.clone(),
@@ -379,22 +408,33 @@ fn mesh(part: &Part<'_>, mut instances: u64) -> Result<(u64, u64), TimeloopError
 
 fn read_nodes<'a>(
     nodes: &Cursor<'a>,
+    parallel: bool,
     mesh: &mut (u64, u64),
     around: &mut Vec<Cursor<'a>>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), TimeloopError> {
     for node in nodes.items()? {
         match node.node.tag.as_deref() {
-            Some("Hierarchical") => {
-                read_nodes(&node.need("nodes")?, mesh, around, parts)?;
+            Some("Hierarchical") if !parallel => {
+                read_nodes(&node.need("nodes")?, false, mesh, around, parts)?;
                 continue;
             }
-            Some(tag @ ("Parallel" | "Pipelined")) => {
+            Some("Parallel") if !parallel => {
+                read_nodes(&node.need("nodes")?, true, mesh, around, parts)?;
+                continue;
+            }
+            Some("Component") => {}
+            Some(tag @ ("Hierarchical" | "Parallel" | "Pipelined" | "Container")) if parallel => {
+                return Err(node.fail(format!(
+                    "!{tag} in a !Parallel is a branch of its own; only components can stand beside each other"
+                )));
+            }
+            Some(tag @ "Pipelined") => {
                 return Err(node.fail(format!(
                     "!{tag} is not a path of memories; give one of its nodes"
                 )));
             }
-            Some("Component" | "Container" | "ArrayContainer") => {}
+            Some("Container" | "ArrayContainer") => {}
             Some("Nothing") => continue,
             other => {
                 return Err(node.fail(format!(
@@ -405,10 +445,8 @@ fn read_nodes<'a>(
         }
         let (name, times) = ranged(&node)?;
         let container = node.node.tag.as_deref() != Some("Component");
-        if let Some(enabled) = node.get("enabled") {
-            if !enabled.truth()? {
-                continue;
-            }
+        if !is_enabled(&node)? {
+            continue;
         }
         let spatial = spatial_of(&node, times)?;
         let constraints = node.get("constraints");
@@ -420,6 +458,7 @@ fn read_nodes<'a>(
                 class: String::new(),
                 attributes: Vec::new(),
                 constraints: constraints.clone(),
+                parallel: false,
                 mesh: *mesh,
                 at: node.clone(),
             });
@@ -436,6 +475,7 @@ fn read_nodes<'a>(
         component_part(&node, name, around, None, parts)?;
         if let Some(part) = parts.get_mut(before) {
             part.mesh = *mesh;
+            part.parallel = parallel;
         }
     }
     Ok(())
@@ -457,184 +497,4 @@ fn spatial_of(node: &Cursor<'_>, times: u64) -> Result<(u64, u64), TimeloopError
             Ok(mesh)
         }
     }
-}
-
-fn compute(
-    part: &Part<'_>,
-    given: Option<&Actions>,
-    energies: &Energies,
-) -> Result<ComputeLevel, TimeloopError> {
-    let energy = match given.and_then(|a| a.first(&["compute", "mac_random", "mac"])) {
-        Some(energy) => energy,
-        None => stated_energy(part, energies, &["energy_per_op", "energy"])?,
-    };
-    Ok(ComputeLevel {
-        name: part.name.clone(),
-        energy,
-        rate: 1.0,
-        leakage: given.and_then(|a| a.first(&["leak"])).unwrap_or(0.0),
-    })
-}
-
-/// An energy that the architecture itself gives.
-fn stated_energy(
-    part: &Part<'_>,
-    energies: &Energies,
-    keys: &[&str],
-) -> Result<f64, TimeloopError> {
-    match part.attribute(keys) {
-        Some(energy) => energy.amount(),
-        None if energies.is_empty() => Ok(0.0),
-        None => Err(part.at.fail(format!(
-            "the ERT has no energies of `{}`; add them",
-            part.name
-        ))),
-    }
-}
-
-/// Words of an access, and instances that share it.
-fn block_and_cluster(
-    part: &Part<'_>,
-    word_bits: u64,
-    front_end: bool,
-) -> Result<(u64, u64), TimeloopError> {
-    let read = |keys: &[&str]| match part.attribute(keys) {
-        Some(n) => n.count().map(Some),
-        None => Ok(None),
-    };
-    let block = read(&["block_size", "n_words"])?;
-    let cluster = read(&["cluster_size"])?;
-    let width = read(&["width", "memory_width"])?;
-    let divide = |width: u64, by: u64| {
-        let unit = word_bits.saturating_mul(by);
-        if unit == 0 || width % unit != 0 {
-            return Err(part.at.fail(format!(
-                "its width of {width} bits is no multiple of {unit} (word bits x block_size or cluster_size)"
-            )));
-        }
-        Ok(width / unit)
-    };
-    match (block, cluster, width) {
-        (Some(block), Some(cluster), _) => Ok((block, cluster)),
-        (block, cluster, None) => Ok((block.unwrap_or(1), cluster.unwrap_or(1))),
-        (Some(block), None, Some(width)) => Ok((block, divide(width, block)?)),
-        (None, Some(cluster), Some(width)) => Ok((divide(width, cluster)?, cluster)),
-        (None, None, Some(width)) if front_end => Ok((divide(width, 1)?, 1)),
-        (None, None, Some(width)) => Ok((1, divide(width, 1)?)),
-    }
-}
-
-/// Capacity in words; infinite if none is given.
-fn words(part: &Part<'_>, word_bits: f64, block: u64) -> Result<f64, TimeloopError> {
-    if let Some(entries) = part.attribute(&["entries"]) {
-        return entries.amount();
-    }
-    if let Some(depth) = part.attribute(&["depth", "memory_depth"]) {
-        return Ok(depth.amount()? * block as f64);
-    }
-    if let Some(kilobytes) = part.attribute(&["sizeKB", "sizekb"]) {
-        return Ok((kilobytes.amount()? * 8192.0 / word_bits).floor());
-    }
-    Ok(f64::INFINITY)
-}
-
-fn memory(
-    part: &Part<'_>,
-    front_end: bool,
-    given: Option<&Actions>,
-    energies: &Energies,
-    operands: usize,
-) -> Result<MemoryLevel, TimeloopError> {
-    let word_bits = match part.attribute(&["word_bits", "word_width", "datawidth"]) {
-        Some(bits) => bits.count()?,
-        None => 16,
-    };
-    let (block, cluster) = block_and_cluster(part, word_bits, front_end)?;
-    let word = word_bits as f64;
-    if let Some(supported) = part.attribute(&["reduction_supported"]) {
-        if !supported.truth()? {
-            return Err(supported
-                .fail("a memory that cannot add partial sums is not told in this convention"));
-        }
-    }
-    if let Some(scales) = part.attribute(&["per_dataspace_bandwidth_consumption_scale"]) {
-        if !scales.is_empty() {
-            return Err(
-                scales.fail("bandwidth scales of single data spaces are not told; remove them")
-            );
-        }
-    }
-    let buffering = match part.attribute(&["multiple_buffering"]) {
-        Some(n) => n.amount()?.max(1.0),
-        None => 1.0,
-    };
-    let mut memory = MemoryLevel {
-        capacity: words(part, word, block)? * word,
-        buffering,
-        block,
-        cluster,
-        ports: ports(part, word, operands)?,
-        ..MemoryLevel::unlimited(part.name.clone(), operands, word)
-    };
-    let per_bit = |access: f64| access / (word * block as f64);
-    match given {
-        Some(actions) => {
-            let read = actions.first(&["random_read", "read"]);
-            let write = actions.first(&["random_fill", "write", "fill"]);
-            let update = actions.first(&["random_update", "update", "write"]);
-            memory.read_energy = per_bit(read.or(write).unwrap_or(0.0));
-            memory.write_energy = per_bit(write.or(read).unwrap_or(0.0));
-            memory.update_energy = per_bit(update.or(read).unwrap_or(0.0));
-            memory.leakage = actions.first(&["leak"]).unwrap_or(0.0);
-        }
-        None => {
-            let energy = per_bit(stated_energy(part, energies, &["vector_access_energy"])?);
-            memory.read_energy = energy;
-            memory.write_energy = energy;
-            memory.update_energy = energy;
-        }
-    }
-    if part.class.to_ascii_lowercase().contains("dram") && part.attribute(&["depth"]).is_none() {
-        memory.capacity = f64::INFINITY;
-    }
-    Ok(memory)
-}
-
-fn ports(part: &Part<'_>, word: f64, operands: usize) -> Result<Vec<Port>, TimeloopError> {
-    let rate = |key: &str| match part.attribute(&[key]) {
-        Some(n) => {
-            let rate = n.amount()?;
-            if rate == 0.0 {
-                return Err(n.fail("a bandwidth of 0 never ends; leave it out for no limit"));
-            }
-            Ok(Some(rate * word))
-        }
-        None => Ok(None),
-    };
-    let carries = |transfers: &[Transfer]| {
-        let all = (0..operands).flat_map(|o| transfers.iter().map(move |t| (o, *t)));
-        all.collect::<Vec<_>>()
-    };
-    let port = |name: &str, read_rate: f64, write_rate: f64, transfers: &[Transfer]| Port {
-        name: name.into(),
-        read_rate,
-        write_rate,
-        granule: 1.0,
-        access_energy: None,
-        carries: carries(transfers),
-    };
-    let half = rate("bandwidth")?.map(|r| r / 2.0);
-    let mut ports = Vec::new();
-    if let Some(r) = rate("read_bandwidth")?.or(half) {
-        let reads = [Transfer::ToBelow, Transfer::ToAbove];
-        ports.push(port("read", r, f64::INFINITY, &reads));
-    }
-    if let Some(w) = rate("write_bandwidth")?.or(half) {
-        let writes = [Transfer::FromAbove, Transfer::FromBelow];
-        ports.push(port("write", f64::INFINITY, w, &writes));
-    }
-    if let Some(both) = rate("shared_bandwidth")? {
-        ports.push(port("shared", both, both, &Transfer::ALL));
-    }
-    Ok(ports)
 }

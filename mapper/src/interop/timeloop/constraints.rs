@@ -48,6 +48,7 @@ pub(super) fn read_embedded(
     arch: &mut Architecture<'_>,
     constraints: &mut Constraints,
 ) -> Result<(), TimeloopError> {
+    keep_what_parallel_nodes_say(problem, arch)?;
     for (at, cursor) in std::mem::take(&mut arch.embedded) {
         cursor.only(
             &["spatial", "temporal", "dataspace", "bypass", "utilization"],
@@ -70,6 +71,29 @@ pub(super) fn read_embedded(
             if (kind == "spatial") == of.memory.is_none() {
                 apply(&directive, kind, at, problem, arch, constraints)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Nodes of a `!Parallel` stand beside each other: each keeps only what it says, the others pass it by.
+fn keep_what_parallel_nodes_say(
+    problem: &Problem,
+    arch: &mut Architecture<'_>,
+) -> Result<(), TimeloopError> {
+    for (at, node) in std::mem::take(&mut arch.parallel) {
+        let said = node.get("constraints").and_then(|c| c.get("dataspace"));
+        let keep = match &said {
+            Some(spaces) => read_spaces(spaces, problem)?.0,
+            None => Mask::NONE,
+        };
+        if keep.is_empty() {
+            return Err(node
+                .fail("a component in !Parallel says what it keeps: constraints.dataspace.keep"));
+        }
+        let level = arch.targets.get(at).and_then(|t| t.memory);
+        if let Some(Level::Memory(memory)) = level.and_then(|l| arch.hierarchy.levels.get_mut(l)) {
+            memory.keeps = keep;
         }
     }
     Ok(())
@@ -184,8 +208,9 @@ fn loops(
             let (dim, relation, n) = read_factor(&factors, &word, problem)?;
             match (relation, n) {
                 ("=", 1) | ("<=", 1) => entry.forbidden = entry.forbidden.with(dim),
-                // 0 and bounds that bind nothing leave the search free.
-                ("=", 0) => {}
+                // Timeloop reads 0 as the whole dimension.
+                ("=", 0) => entry.trips.push((dim, problem.einsum.dims[dim].size)),
+                // Bounds that bind nothing.
                 ("<=", n) if n >= problem.einsum.dims[dim].size => {}
                 (">=", 1) => {}
                 ("=", n) => entry.trips.push((dim, n)),

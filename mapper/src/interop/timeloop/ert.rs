@@ -74,7 +74,10 @@ impl Energies {
         for table in tables.items()? {
             let name = table.need("name")?.text()?.to_string();
             for action in table.need("actions")?.items()? {
-                let energy = action.need("energy")?.amount()?;
+                let energy = action
+                    .first(&["energy", "max_energy"])
+                    .ok_or_else(|| action.fail("needs a key `energy`"))?
+                    .amount()?;
                 self.add(&name, action.need("name")?.text()?, energy);
             }
         }

@@ -4,7 +4,8 @@
 //! mapping:
 //! - {target: DRAM, type: temporal, factors: M=2 N=8 K=0, permutation: KMN}       # innermost first; 0 = the rest
 //! - {target: GLB, type: spatial, factors: [M=2, K=2], permutation: MNK, split: 2} # the first 2 along X, then Y
-//! - {target: GLB, type: bypass, keep: [A], bypass: [B, Z]}                       # default: everything is kept
+//! - {target: GLB, type: bypass, keep: [A], bypass: [B, Z]}                       # default: what the level may
+//!                                                                              # keep is kept
 //! ```
 //!
 //! Dimensions that a permutation does not name stand outside those it names. Factors are perfect: their product
@@ -43,7 +44,15 @@ pub(super) fn read(
     problem: &Problem,
     arch: &Architecture<'_>,
 ) -> Result<LoopTree, TimeloopError> {
-    let mut levels = vec![Directives::default(); arch.targets.len()];
+    let all = (0..problem.operands.len()).fold(Mask::NONE, Mask::with);
+    let mut levels: Vec<Directives> = arch
+        .targets
+        .iter()
+        .map(|target| Directives {
+            bypassed: all.minus(arch.keeps(target)),
+            ..Directives::default()
+        })
+        .collect();
     for directive in section.items()? {
         read_directive(&directive, problem, arch, &mut levels)?;
     }
@@ -218,14 +227,9 @@ pub(super) fn read_factor<'w>(
     } else {
         relation
     };
-    let dim = problem
-        .einsum
-        .dims
-        .iter()
-        .position(|d| d.name == name)
-        .ok_or_else(bad)?;
+    let dim = problem.dim(name).ok_or_else(bad)?;
     let n: i64 = number.trim().parse().map_err(|_| bad())?;
-    if n < -1 || n >= 1 << 40 {
+    if !(-1..1 << 40).contains(&n) {
         return Err(bad());
     }
     // Early sets write the rest as 0, later ones also as -1.
@@ -237,7 +241,7 @@ pub(super) fn read_order(
     permutation: &Cursor<'_>,
     problem: &Problem,
 ) -> Result<Vec<usize>, TimeloopError> {
-    let position = |name: &str| problem.einsum.dims.iter().position(|d| d.name == name);
+    let position = |name: &str| problem.dim(name);
     let mut order = Vec::new();
     for word in permutation.words()? {
         let dims: Option<Vec<usize>> = match position(&word) {

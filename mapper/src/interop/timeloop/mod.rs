@@ -2,17 +2,18 @@
 //!
 //! A set is one or several YAML texts whose top-level keys are merged, in any order: `architecture`, `problem`,
 //! `mapping`, constraints (`constraints`, `architecture_constraints`, `mapspace_constraints`), energies (`ERT`,
-//! `ERT_summary`) and `mapper`. What the keys hold is described where it is read: [`arch`], [`problem`],
-//! [`mapping`], [`constraints`], [`ert`]. Keys of tools that run before or after Timeloop (components, variables,
+//! `ERT_summary`) and `mapper`. What the keys hold is described where it is read: `arch`, `problem`,
+//! `mapping`, `constraints` and `ert`. Keys of tools that run before or after Timeloop (components, variables,
 //! areas) are passed over; anything else that Timeloop would obey and presil cannot is an error that names it.
 //!
 //! Templates (Jinja) and arithmetic in attributes are not evaluated: give the set as Timeloop's front end hands it on.
 
-pub mod arch;
-pub mod constraints;
-pub mod ert;
-pub mod mapping;
-pub mod problem;
+mod arch;
+mod components;
+mod constraints;
+mod ert;
+mod mapping;
+mod problem;
 pub mod reference;
 mod tree;
 mod write;
@@ -56,7 +57,8 @@ pub struct Reading {
 }
 
 /// Keys that say nothing about the machine, the problem or the mapping.
-const PASSED_OVER: [&str; 11] = [
+const PASSED_OVER: [&str; 12] = [
+    "dumped_by_timeloop_front_end",
     "compound_components",
     "components",
     "primitive_components",
@@ -124,10 +126,9 @@ fn collect<'a>(top: Cursor<'a>, sections: &mut Sections<'a>) -> Result<(), Timel
         match key.as_str() {
             "arch" => sections.found.push(("architecture".into(), cursor)),
             "mapspace" => {
+                cursor.only(&["constraints", "template", "version"], "a map space")?;
                 if let Some(inner) = cursor.get("constraints") {
                     sections.found.push(("constraints".into(), inner));
-                } else {
-                    sections.found.push(("constraints".into(), cursor));
                 }
             }
             "architecture_constraints" | "mapspace_constraints" | "arch_constraints" => {

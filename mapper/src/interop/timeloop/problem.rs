@@ -43,13 +43,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The dimension of a name.
-    pub fn dim(&self, name: &str) -> Option<DimId> {
-        self.einsum
-            .dims
-            .iter()
-            .position(|d| d.name == name)
-            .map(DimId::new)
+    /// The index of a dimension's name.
+    pub fn dim(&self, name: &str) -> Option<usize> {
+        self.einsum.dims.iter().position(|d| d.name == name)
     }
 
     /// The operand of a data space's name.

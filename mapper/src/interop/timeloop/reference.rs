@@ -444,11 +444,7 @@ fn parse_loop(text: &str, problem: &Problem) -> Option<(usize, u64, Option<char>
     let rest = text.strip_prefix("for ")?;
     let (name, rest) = rest.split_once(" in [0:")?;
     let (trips, rest) = rest.split_once(')')?;
-    let dim = problem
-        .einsum
-        .dims
-        .iter()
-        .position(|d| d.name == name.trim())?;
+    let dim = problem.dim(name.trim())?;
     let trips = trips.trim().parse().ok().filter(|t| *t > 0)?;
     let axis = match rest.trim() {
         "" => None,

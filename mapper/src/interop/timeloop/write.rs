@@ -1,4 +1,8 @@
 //! Writes a loop tree as Timeloop's mapping.
+//!
+//! Every level gets its directives: temporal, spatial where there is a fanout (loops along X first, `split` of
+//! them), and what it keeps. Targets have the names that Timeloop itself writes into its mappings:
+//! `inter_PE_spatial` for the fanout in front of a v4 node `PE`, the memory above for a fanout of v3.
 
 use std::fmt::Write;
 
@@ -25,6 +29,8 @@ struct Block {
     target: String,
     /// The memory, if it is one.
     memory: Option<usize>,
+    /// Whether it takes spatial loops.
+    fanout: bool,
     keeps: Vec<usize>,
     /// Dimension and iterations, outermost first.
     temporal: Vec<(usize, u64)>,
@@ -129,12 +135,15 @@ fn empty_blocks(hierarchy: &Hierarchy) -> Vec<Block> {
             Level::Fanout(_) => fanout_target(hierarchy, level),
             Level::Compute(_) => continue,
         };
-        if blocks.last().is_some_and(|b| b.target == target) {
+        let fanout = l.fanout().is_some();
+        if let Some(memory) = blocks.last_mut().filter(|b| b.target == target) {
+            memory.fanout = fanout;
             continue;
         }
         blocks.push(Block {
             target,
             memory: l.memory().map(|_| level),
+            fanout,
             keeps: Vec::new(),
             temporal: Vec::new(),
             spatial: Vec::new(),
@@ -149,7 +158,7 @@ fn print(einsum: &Einsum, operands: &[String], blocks: &[Block]) -> Result<Strin
         let inner_first: Vec<(usize, u64)> = block.temporal.iter().rev().copied().collect();
         directive(&mut text, einsum, block, "temporal", &inner_first)?;
         text.push('\n');
-        if !block.spatial.is_empty() {
+        if block.fanout {
             let along = |rows: bool| {
                 let loops = block.spatial.iter().rev().filter(move |(r, ..)| *r == rows);
                 loops.map(|(_, d, n)| (*d, *n))
@@ -160,20 +169,18 @@ fn print(einsum: &Einsum, operands: &[String], blocks: &[Block]) -> Result<Strin
             directive(&mut text, einsum, block, "spatial", &loops)?;
             let _ = writeln!(text, "  split: {split}");
         }
-        if block.memory.is_some() {
-            let names = |kept: bool| -> String {
-                let of = (0..operand_count(einsum)).filter(|o| block.keeps.contains(o) == kept);
-                let names = of.map(|o| quoted(operands.get(o).map_or("?", String::as_str)));
-                names.collect::<Vec<_>>().join(", ")
-            };
-            let _ = writeln!(
-                text,
-                "- target: {}\n  type: bypass\n  keep: [{}]\n  bypass: [{}]",
-                quoted(&block.target),
-                names(true),
-                names(false)
-            );
-        }
+        let names = |kept: bool| -> String {
+            let of = (0..operand_count(einsum)).filter(|o| block.keeps.contains(o) == kept);
+            let names = of.map(|o| quoted(operands.get(o).map_or("?", String::as_str)));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let _ = writeln!(
+            text,
+            "- target: {}\n  type: bypass\n  keep: [{}]\n  bypass: [{}]",
+            quoted(&block.target),
+            names(true),
+            names(false)
+        );
     }
     Ok(text)
 }
