@@ -126,9 +126,11 @@ pub fn read(text: &str) -> Result<References, AccelForgeError> {
         };
         match (part("archs", "arch")?, part("workloads", "workload")?) {
             (Ok(arch), Ok(workload)) => {
-                references
-                    .cases
-                    .push(regression_case(id, row, arch, workload)?);
+                match regression_case(id.clone(), row, arch, workload) {
+                    Ok(reference) => references.cases.push(reference),
+                    // The other rows are no worse for it.
+                    Err(error) => references.skipped.push((id, error.to_string())),
+                }
             }
             (Err(reason), _) | (_, Err(reason)) => references.skipped.push((id, reason)),
         }
@@ -295,7 +297,8 @@ fn regression_case(
     let nodes = arch.as_array().map_or(&[][..], |a| a);
     let clock = clock_of(nodes);
     let copies = copies(workload);
-    let components = components(row);
+    let mut components = components(row);
+    components.retain(|einsum, _| !copies.iter().any(|c| c.name == *einsum));
     let mut levels = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let last = i + 1 == nodes.len();
