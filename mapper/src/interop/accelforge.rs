@@ -356,6 +356,16 @@ fn energy(node: &Value, action: &str) -> f64 {
     action["energy"].as_f64().unwrap_or(0.0) / bits.unwrap_or(1.0) * 1e12
 }
 
+/// Bits of a memory. The dump evaluates sizes for its first workload, whose elements have 8 bits: a memory of 8 bits
+/// is one of a single weight, whatever its width.
+fn capacity(size: &Value) -> Value {
+    if size.as_f64() == Some(8.0) {
+        "bits_per_value(weight)".into()
+    } else {
+        size.clone()
+    }
+}
+
 /// A number, or "inf".
 fn finite(value: f64) -> Value {
     if value.is_finite() {
@@ -419,7 +429,7 @@ fn node_levels(
             let maximum = text("total_latency").starts_with("max");
             levels.push(json!({
                 "memory": name,
-                "capacity": node["size"],
+                "capacity": capacity(&node["size"]),
                 "read_energy": energy(node, "read"),
                 "write_energy": energy(node, "write"),
                 "read_bandwidth": rate("read"),
