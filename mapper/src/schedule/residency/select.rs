@@ -19,10 +19,10 @@
 //! - **Activations: dynamic programming over positions.** A state is the homes of the items live now; equal
 //!   states keep the one of most value. Items that start branch, states over capacity go, items that end merge.
 //!   Before that, whatever fits even if everything else were there is fixed at its best home. The states are few
-//!   where few tensors live at a time; beyond 4096 those of least value are dropped and the result is not
-//!   called optimal.
+//!   where few tensors live at a time; beyond 4096 (64 once [`EFFORT`] is spent) those of least value are dropped,
+//!   greedy choices are tried beside the result, and it is not called optimal.
 //! - **Weights: a family of sets**, best first. For each set, the dynamic programme fills what it leaves; a set
-//!   whose value and that of all activations together do not beat the best ends the search. Up to
+//!   whose value and the most that activations can have beside it do not beat the best ends the search. Up to
 //!   [`SUBSETS`] weights the family is all subsets, so the choice is an optimum of both; beyond, it is one set for
 //!   each of many budgets of bytes, filled in order of preference by what still fits. As the family does not depend
 //!   on capacity and the programme is exact, more capacity never has less value here either.
