@@ -14,13 +14,19 @@
 //! The search of it is heuristic: it is deterministic, always ends at a legal mapping if there is one, and is
 //! bounded by a number of evaluations, never by time. It does not prove that nothing better exists.
 
+mod assign;
+mod chain;
 mod climb;
 mod estimate;
 mod factors;
 mod frame;
 mod key;
+mod model;
 mod plan;
+mod prove;
+mod rest;
 mod spatial;
+mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -144,6 +150,17 @@ const FINALISTS: usize = 16;
 /// # Errors
 /// If no mapping is legal: [`SearchError::DoesNotFit`] names the memory that is too small.
 pub fn solve(
+    problem: &Problem,
+    objective: Objective,
+    options: &Options,
+) -> Result<Solution, SearchError> {
+    let solution = seed(problem, objective, options)?;
+    #[cfg(test)]
+    tests::measure::trace(problem, objective, &solution);
+    Ok(solution)
+}
+
+fn seed(
     problem: &Problem,
     objective: Objective,
     options: &Options,

@@ -3,3 +3,4 @@
 mod chips;
 mod exhaustive;
 mod realistic;
+pub(super) mod measure;
