@@ -19,8 +19,9 @@ pub(super) struct Assignment {
     pub spread: [u32; DIMS],
 }
 
-/// All assignments, at most `most` of them; whether those are all.
-pub(super) fn all(model: &Model, most: usize) -> (Vec<Assignment>, bool) {
+/// All assignments whose iterations alone may take less than `cycles` points on each instance, at most `most` of
+/// them; whether those are all.
+pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, bool) {
     let mut found = vec![Assignment {
         spreads: Vec::new(),
         spread: [1; DIMS],
@@ -31,7 +32,9 @@ pub(super) fn all(model: &Model, most: usize) -> (Vec<Assignment>, bool) {
         dims.sort_unstable();
         let mut next = Vec::new();
         for base in &found {
-            fill(model, a as u8, &dims, axis.size, base.clone(), &mut next);
+            let room: f64 = model.frame.axes[a + 1..].iter().map(|x| x.size as f64).product();
+            let fast = |x: &Assignment| x.iterations(model) / room <= cycles;
+            fill(model, a as u8, &dims, axis.size, base.clone(), &fast, &mut next);
             if next.len() > most {
                 whole = false;
                 break;
@@ -49,6 +52,7 @@ fn fill(
     dims: &[usize],
     room: u64,
     base: Assignment,
+    fast: &impl Fn(&Assignment) -> bool,
     found: &mut Vec<Assignment>,
 ) {
     if let Some((&dim, rest)) = dims.split_first() {
@@ -61,10 +65,19 @@ fn fill(
                 trips,
             });
             next.spread[dim] *= trips;
-            fill(model, axis, rest, room / u64::from(trips), next, found);
+            fill(model, axis, rest, room / u64::from(trips), next, fast, found);
         }
-        fill(model, axis, rest, room, base, found);
-    } else {
+        fill(model, axis, rest, room, base, fast, found);
+    } else if fast(&base) {
         found.push(base);
+    }
+}
+
+impl Assignment {
+    /// Points of the box that the busiest instance runs, at least.
+    pub fn iterations(&self, model: &Model) -> f64 {
+        let each = model.sizes.iter().zip(&self.spread);
+        let points: f64 = each.map(|(n, s)| f64::from(n.div_ceil(*s))).product();
+        points * model.density
     }
 }

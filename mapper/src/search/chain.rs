@@ -68,52 +68,57 @@ pub(super) struct Link {
     pub trips: u32,
     /// Tiles after it, that is counted inside it.
     pub tiles: u32,
-    /// Its place among all loops, from the outside in.
-    pub place: u16,
+    /// The gap that it stands in (in time), or the gap behind the fanout that it lies along.
+    pub gap: u8,
     /// Index into [`super::frame::Frame::axes`] of where it lies in space; none: in time.
     pub axis: Option<u8>,
 }
 
-/// How many combinations of the iterations of some loops exist: those kept, of the given ones from the outside in. Only the
-/// outermost loop leaves a remainder.
-pub(super) fn combinations(links: &[Link], keep: impl Fn(&Link) -> bool + Copy) -> f64 {
+/// What a loop is to a count of iterations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its iterations are told apart.
+    Keep,
+    /// They are not.
+    Drop,
+    /// Only the first one is looked at.
+    First,
+}
+
+/// How many combinations of iterations of a dimension's loops, from the outside in, exist. Only the outermost
+/// loop leaves a remainder.
+pub(super) fn combinations(links: &[Link], role: impl Fn(&Link) -> Role + Copy) -> f64 {
     let Some(last) = links.last() else {
         return 1.0;
     };
     let full: u64 = links.iter().map(|l| u64::from(l.trips)).product();
-    if full == u64::from(last.tiles) {
-        return links
-            .iter()
-            .filter(|l| keep(l))
-            .map(|l| f64::from(l.trips))
-            .product();
-    }
-    partial(links, full, u64::from(last.tiles), keep) as f64
+    count(links, full, u64::from(last.tiles), role) as f64
 }
 
 /// The same of a block with `units` of `full` innermost tiles.
-fn partial(links: &[Link], full: u64, units: u64, keep: impl Fn(&Link) -> bool + Copy) -> u64 {
+fn count(links: &[Link], full: u64, units: u64, role: impl Fn(&Link) -> Role + Copy) -> u64 {
     let Some((first, inner)) = links.split_first() else {
         return 1;
     };
+    if units == full {
+        return links
+            .iter()
+            .filter(|l| role(l) == Role::Keep)
+            .map(|l| u64::from(l.trips))
+            .product();
+    }
     let each = full / u64::from(first.trips);
     let (whole, rest) = (units / each, units % each);
-    let complete: u64 = inner
-        .iter()
-        .filter(|l| keep(l))
-        .map(|l| u64::from(l.trips))
-        .product();
-    if keep(first) {
-        let last = if rest > 0 {
-            partial(inner, each, rest, keep)
-        } else {
-            0
-        };
-        whole * complete + last
-    } else if whole > 0 {
-        complete
-    } else {
-        partial(inner, each, rest, keep)
+    match role(first) {
+        Role::Keep => {
+            let last = if rest > 0 {
+                count(inner, each, rest, role)
+            } else {
+                0
+            };
+            whole * count(inner, each, each, role) + last
+        }
+        Role::Drop | Role::First => count(inner, each, units.min(each), role),
     }
 }
 
@@ -152,7 +157,7 @@ mod tests {
             for (a, m1) in chain.inside(1) {
                 for (b, m2) in chain.inside(a) {
                     for (c, m3) in chain.inside(b) {
-                        let link = |tiles, trips| Link { trips, tiles, place: 0, axis: None };
+                        let link = |tiles, trips| Link { trips, tiles, gap: 0, axis: None };
                         let links = [link(a, m1), link(b, m2), link(c, m3)];
                         for mask in 0..8u32 {
                             let mut seen = Vec::new();
@@ -171,7 +176,7 @@ mod tests {
                             let base = links.as_ptr();
                             let keep = |l: &Link| {
                                 let k = (std::ptr::from_ref(l) as usize - base as usize) / size_of::<Link>();
-                                mask & (1 << k) != 0
+                                if mask & (1 << k) != 0 { Role::Keep } else { Role::Drop }
                             };
                             assert_eq!(combinations(&links, keep), seen.len() as f64);
                         }

@@ -24,8 +24,9 @@ mod key;
 mod model;
 mod plan;
 mod prove;
-mod rest;
+mod shape;
 mod spatial;
+mod terms;
 mod tree;
 
 #[cfg(test)]

@@ -1,24 +1,15 @@
-//! Branch and bound over all assignments: the optimum and its certificate.
+//! Branch and bound over all assignments and shapes: the optimum and its certificate.
 
-use super::assign::{self, Assignment};
-use super::model::{Model, STORES, stand_in};
-use super::rest::Floor;
-use super::tree::{EQUAL, Figure, Goal, Judge, Tree};
-use crate::mapping::Step;
+use rustc_hash::FxHashMap;
+
+use super::assign;
+use super::model::{DIMS, Model};
+use super::shape;
+use super::terms::{Layout, Options};
+use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
 /// Assignments that are told apart.
-const ASSIGNMENTS: usize = 200_000;
-/// Work on the floor of one section, as a share of the budget.
-const FLOOR_WORK: u64 = 20_000;
-
-/// Nothing is analysed exactly.
-struct Blind;
-
-impl Judge for Blind {
-    fn judge(&mut self, _: Vec<Step>, _: f64) -> Option<f64> {
-        None
-    }
-}
+const ASSIGNMENTS: usize = 50_000;
 
 /// What a search did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,110 +17,130 @@ pub(super) struct Outcome {
     pub root: f64,
     pub bound: f64,
     pub proven: bool,
-    pub work: u64,
-    pub floor_work: u64,
-    pub leaves: u64,
-    pub pruned: u64,
+    pub work: Work,
     pub assignments: usize,
+    pub shapes: usize,
+    pub subtrees: usize,
     pub entered: usize,
 }
 
 /// Minimizes the goal's figure, given an incumbent of so much.
 pub(super) fn prove<J: Judge>(
-    model: &mut Model,
+    model: &Model,
     goal: Goal,
     mut best: f64,
-    mut judge: J,
+    judge: &mut J,
     budget: u64,
 ) -> Outcome {
-    let (all, whole) = assign::all(model, ASSIGNMENTS);
-    let sections = model.sections.len();
-    let mut ranked: Vec<(f64, usize)> = Vec::with_capacity(all.len());
-    let none = vec![0.0; sections + 1];
-    for (i, a) in all.iter().enumerate() {
-        let floor = Floor { energy: none.clone(), ports: model.port_floors(a) };
-        let root = Tree::new(model, a, &floor, goal, f64::INFINITY, Blind, 0).root(0);
-        ranked.push((root, i));
-    }
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let frame = model.frame;
+    // More cycles than the incumbent's whole time, or than its limit, cannot be worth it.
+    let most = match (goal.figure, goal.limited) {
+        (Figure::Time, _) => best,
+        (_, Figure::Time) => goal.limit,
+        _ => f64::INFINITY,
+    };
+    let cycles = (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time;
+    let (assignments, whole) = assign::all(model, cycles, ASSIGNMENTS);
+    let shapes = shape::all(model);
     let mut out = Outcome {
-        root: ranked.first().map_or(f64::INFINITY, |r| r.0),
-        assignments: all.len(),
+        assignments: assignments.len(),
+        shapes: shapes.len(),
         bound: f64::INFINITY,
+        root: f64::INFINITY,
         ..Outcome::default()
     };
-    let mut left = budget;
     let mut open = f64::INFINITY;
-    for &(root, i) in &ranked {
-        if root >= best * (1.0 - EQUAL) {
+    // Bounds of all pairs of assignment and shape.
+    let mut ranked: Vec<(f64, u32, u32)> = Vec::new();
+    let mut cache: FxHashMap<(usize, usize, Vec<(u8, u32)>), Options> = FxHashMap::default();
+    for (a, assignment) in assignments.iter().enumerate() {
+        for (s, shape) in shapes.iter().enumerate() {
+            if out.work.bounds > budget {
+                // Not looked at: nothing is known of it.
+                open = 0.0;
+                break;
+            }
+            let layout = Layout::new(model, shape, assignment);
+            let keys = keys(model, s, assignment);
+            for key in &keys {
+                cache.entry(key.clone()).or_insert_with(|| layout.options(key.1, assignment));
+            }
+            let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
+            out.work.bounds += 1;
+            let bound = root(&layout, &options, model, goal);
+            out.root = out.root.min(bound);
+            if bound < best * (1.0 - EQUAL) {
+                ranked.push((bound, a as u32, s as u32));
+            } else {
+                out.work.pruned += 1;
+            }
+        }
+    }
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    out.subtrees = ranked.len();
+    for &(bound, a, s) in &ranked {
+        if bound >= best * (1.0 - EQUAL) {
             break;
         }
-        if left == 0 {
-            open = open.min(root);
+        if out.work.bounds > budget {
+            open = open.min(bound);
             break;
         }
         out.entered += 1;
-        let a = &all[i];
-        let mut floor = Floor { energy: none.clone(), ports: model.port_floors(a) };
-        for from in (1..sections).rev() {
-            set_stand_ins(model, from);
-            let goal = Goal { figure: Figure::Placed, limited: Figure::Time, limit: f64::INFINITY };
-            let work = FLOOR_WORK.min(left);
-            let mut tree = Tree::new(model, a, &floor, goal, f64::INFINITY, Blind, work);
-            tree.search(from);
-            let energy = tree.best.min(tree.open);
-            out.floor_work += tree.work;
-            left = left.saturating_sub(tree.work);
-            floor.energy[from] = if energy.is_finite() { energy * (1.0 - EQUAL) } else { energy };
-        }
-        let mut tree = Tree::new(model, a, &floor, goal, best, &mut judge, left);
-        let entered = tree.root(0);
-        if entered < best * (1.0 - EQUAL) {
-            tree.search(0);
-        }
-        best = best.min(tree.best);
+        let (assignment, shape) = (&assignments[a as usize], &shapes[s as usize]);
+        let layout = Layout::new(model, shape, assignment);
+        let options: Vec<&Options> = keys(model, s as usize, assignment).iter().map(|k| &cache[k]).collect();
+        let mut order: Vec<usize> = (0..options.len()).collect();
+        order.sort_by_key(|d| (std::cmp::Reverse(options[*d].chains.len()), *d));
+        let mut tree = Tree {
+            layout: &layout,
+            model,
+            shape,
+            options: &options,
+            goal,
+            best,
+            judge,
+            work: &mut out.work,
+            budget,
+            open: f64::INFINITY,
+            order,
+            rest: Vec::new(),
+            chosen: [0; DIMS],
+        };
+        tree.search();
+        best = tree.best;
         open = open.min(tree.open);
-        out.work += tree.work;
-        out.leaves += tree.leaves;
-        out.pruned += tree.pruned;
-        left = left.saturating_sub(tree.work);
     }
     out.bound = best.min(open);
     out.proven = whole && open >= best * (1.0 - EQUAL);
     out
 }
 
-impl<J: Judge> Judge for &mut J {
-    fn judge(&mut self, steps: Vec<Step>, bound: f64) -> Option<f64> {
-        (**self).judge(steps, bound)
-    }
+type OptionKey = (usize, usize, Vec<(u8, u32)>);
+
+fn keys(model: &Model, shape: usize, assignment: &assign::Assignment) -> Vec<OptionKey> {
+    (0..model.sizes.len())
+        .map(|d| {
+            let mine = assignment.spreads.iter().filter(|s| usize::from(s.dim) == d);
+            (shape, d, mine.map(|s| (s.axis, s.trips)).collect())
+        })
+        .collect()
 }
 
-/// Stand-ins for parents in front of a section: the cheapest that may stand there, with ports that take no time.
-fn set_stand_ins(model: &mut Model, from: usize) {
-    for o in 0..3 {
-        let home = model.frame.levels[0].memory[o];
-        let above = model
-            .slots
-            .iter()
-            .filter(|s| s.operand == o && s.section < from)
-            .map(|s| s.store)
-            .chain(home);
-        let mut energy = [f64::INFINITY; 2];
-        for s in above {
-            energy[0] = energy[0].min(model.stores[s].energy[0]);
-            energy[1] = energy[1].min(model.stores[s].energy[1]);
+fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64 {
+    let mut factors = vec![1.0; layout.count];
+    let mut tiles = [[1u64; DIMS]; shape::MARKS];
+    let mut partial = 0;
+    for (d, o) in options.iter().enumerate() {
+        factors.iter_mut().zip(&o.least).for_each(|(f, l)| *f *= l);
+        for (m, t) in o.least_tiles.iter().enumerate() {
+            tiles[m][d] = u64::from(*t);
         }
-        let energy = if o == 2 { [0.0, energy[1]] } else { energy };
-        let at = stand_in(o);
-        debug_assert!(at < STORES);
-        model.stores[at] = super::model::Store { energy, ..Default::default() };
+        partial |= o.least_partial;
     }
-}
-
-/// For tests and messages: the assignment in words.
-#[cfg(test)]
-pub(super) fn describe(a: &Assignment) -> String {
-    let each = a.spreads.iter().map(|s| format!("{}:{}x{}", s.axis, s.dim, s.trips));
-    each.collect::<Vec<_>>().join(" ")
+    if factors.iter().any(|f| f.is_infinite()) {
+        return f64::INFINITY;
+    }
+    let cost = layout.evaluate(&factors, &tiles, partial, options.is_empty());
+    cost.map_or(f64::INFINITY, |(t, e)| goal.of(model.frame.static_power, t, e))
 }

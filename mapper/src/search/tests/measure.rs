@@ -57,7 +57,7 @@ pub(in crate::search) fn trace(problem: &Problem, objective: Objective, solution
     }
     let _guard = LOCK.lock().unwrap();
     let frame = Frame::new(problem);
-    let Some(mut model) = Compiled::new(problem, &frame).unwrap() else {
+    let Some(model) = Compiled::new(problem, &frame).unwrap() else {
         println!("  not compiled");
         return;
     };
@@ -81,12 +81,12 @@ pub(in crate::search) fn trace(problem: &Problem, objective: Objective, solution
     let goal = Goal { figure, limited: Figure::Time, limit: f64::INFINITY };
     let budget = std::env::var("PRESIL_BUDGET").map_or(200_000, |b| b.parse().unwrap());
     let start = std::time::Instant::now();
-    let out = prove(&mut model, goal, best, &mut judge, budget);
+    let out = prove(&model, goal, best, &mut judge, budget);
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let dims: Vec<String> = frame.dims.iter().map(|d| format!("{}{}", problem.einsum.dim(d.id).name, d.size)).collect();
     println!(
-        "  {:32} exact={} seed {:.5e} root {:.4} bound {:.4} found {:.4} proven {} | {:.1} ms, {} assignments, {} entered, work {} + floors {}, leaves {} illegal {} closest {:.4}",
-        dims.join(" "), model.exact, best, out.root / best, out.bound / best, judge.best / best, out.proven, ms, out.assignments, out.entered, out.work, out.floor_work, judge.judged, judge.illegal, judge.closest
+        "  {:28} exact={} seed {:.5e} root {:.4} bound {:.4} found {:.4} proven {} | {:.1} ms, {} assignments, {} shapes, {} subtrees, {} entered, bounds {} leaves {} illegal {} closest {:.4}",
+        dims.join(" "), model.exact, best, out.root / best, out.bound / best, judge.best / best, out.proven, ms, out.assignments, out.shapes, out.subtrees, out.entered, out.work.bounds, judge.judged, judge.illegal, judge.closest
     );
 }
 
