@@ -1,97 +1,165 @@
-//! Branch and bound over all assignments and shapes: the optimum and its certificate.
+//! Branch and bound over all assignments and shapes: the optimum, and what proves it.
+//!
+//! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment and shape
+//! (bounded by the least factors of every dimension); a tree is searched depth first. What has a bound no less than the best mapping so far
+//! is cut off; when the heap's least bound is, the best mapping is the optimum.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use presil_hwmodels::{NodeId, Operand};
 use rustc_hash::FxHashMap;
 
-use super::assign;
+use super::assign::{self, Assignment};
+use super::chain::Link;
 use super::model::{DIMS, Model};
-use super::shape;
+use super::shape::{self, Shape};
 use super::terms::{Layout, Options};
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
-/// Assignments that are told apart.
+/// Assignments that are told apart at most.
 const ASSIGNMENTS: usize = 50_000;
 
+/// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
+#[derive(Debug, Clone)]
+pub(super) struct Cut {
+    pub assignment: Assignment,
+    /// Memory, operand and section of its marks.
+    pub marks: Option<Vec<(NodeId, Operand, usize)>>,
+    pub fixed: Vec<(usize, Vec<Link>)>,
+    pub bound: f64,
+}
+
 /// What a search did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
+    /// Bound at the root.
     pub root: f64,
+    /// Lower bound on every mapping of the space.
     pub bound: f64,
     pub proven: bool,
     pub work: Work,
     pub assignments: usize,
     pub shapes: usize,
-    pub subtrees: usize,
     pub entered: usize,
+    /// What was cut off, if asked for.
+    pub cuts: Vec<Cut>,
 }
 
-/// Minimizes the goal's figure, given an incumbent of so much.
+/// A subtree in the heap: an assignment, or an assignment and a shape.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    bound: f64,
+    assignment: u32,
+    shape: Option<u32>,
+}
+
+impl Ord for Open {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // The least bound first; of equal ones trees before assignments, then in order.
+        let key = |o: &Self| (o.shape.is_none(), o.assignment, o.shape);
+        other
+            .bound
+            .total_cmp(&self.bound)
+            .then_with(|| key(other).cmp(&key(self)))
+    }
+}
+
+impl PartialOrd for Open {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Open {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Open {}
+
+/// Minimizes the goal's figure, given an incumbent of so much, within a budget of work.
 pub(super) fn prove<J: Judge>(
     model: &Model,
     goal: Goal,
     mut best: f64,
     judge: &mut J,
     budget: u64,
+    log: bool,
 ) -> Outcome {
     let frame = model.frame;
+    let power = frame.static_power;
     // More cycles than the incumbent's whole time, or than its limit, cannot be worth it.
     let most = match (goal.figure, goal.limited) {
         (Figure::Time, _) => best,
         (_, Figure::Time) => goal.limit,
         _ => f64::INFINITY,
     };
-    let cycles = (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time;
-    let (assignments, whole) = assign::all(model, cycles, ASSIGNMENTS);
+    let cycles = if log { f64::INFINITY } else { (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time };
+    let (assignments, all) = assign::all(model, cycles, ASSIGNMENTS);
     let shapes = shape::all(model);
     let mut out = Outcome {
         assignments: assignments.len(),
         shapes: shapes.len(),
-        bound: f64::INFINITY,
         root: f64::INFINITY,
         ..Outcome::default()
     };
-    let mut open = f64::INFINITY;
-    // Bounds of all pairs of assignment and shape.
-    let mut ranked: Vec<(f64, u32, u32)> = Vec::new();
-    let mut cache: FxHashMap<(usize, usize, Vec<(u8, u32)>), Options> = FxHashMap::default();
-    for (a, assignment) in assignments.iter().enumerate() {
-        for (s, shape) in shapes.iter().enumerate() {
-            if out.work.bounds > budget {
-                // Not looked at: nothing is known of it.
-                open = 0.0;
-                break;
-            }
-            let layout = Layout::new(model, shape, assignment);
-            let keys = keys(model, s, assignment);
-            for key in &keys {
-                cache.entry(key.clone()).or_insert_with(|| layout.options(key.1, assignment));
-            }
-            let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
-            out.work.bounds += 1;
-            let bound = root(&layout, &options, model, goal);
-            out.root = out.root.min(bound);
-            if bound < best * (1.0 - EQUAL) {
-                ranked.push((bound, a as u32, s as u32));
-            } else {
-                out.work.pruned += 1;
-            }
-        }
+    let mut heap: BinaryHeap<Open> = BinaryHeap::with_capacity(assignments.len());
+    for (i, a) in assignments.iter().enumerate() {
+        let (time, energy) = a.bound(model);
+        let bound = goal.of(power, time, energy);
+        out.root = out.root.min(bound);
+        heap.push(Open { bound, assignment: i as u32, shape: None });
     }
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    out.subtrees = ranked.len();
-    for &(bound, a, s) in &ranked {
-        if bound >= best * (1.0 - EQUAL) {
+    out.work.bounds += assignments.len() as u64 / 8;
+    let mut open = f64::INFINITY;
+    let mut cache: FxHashMap<OptionKey, Options> = FxHashMap::default();
+    while let Some(top) = heap.pop() {
+        let dead = top.bound >= best * (1.0 - EQUAL);
+        if dead || out.work.bounds > budget {
+            if !dead {
+                open = open.min(top.bound);
+            }
+            if log {
+                heap.push(top);
+                out.work.pruned += heap.len() as u64;
+                out.cuts.extend(heap.drain().map(|o| Cut {
+                    assignment: assignments[o.assignment as usize].clone(),
+                    marks: o.shape.map(|s| marks(model, &shapes[s as usize])),
+                    fixed: Vec::new(),
+                    bound: o.bound,
+                }));
+            }
             break;
         }
-        if out.work.bounds > budget {
-            open = open.min(bound);
-            break;
-        }
+        let assignment = &assignments[top.assignment as usize];
+        let Some(s) = top.shape else {
+            for (s, shape) in shapes.iter().enumerate() {
+                let layout = Layout::new(model, shape, assignment);
+                let keys = keys(model, s, assignment);
+                for key in &keys {
+                    cache.entry(key.clone()).or_insert_with(|| {
+                        let (options, built) = layout.options(key.1, assignment);
+                        out.work.bounds += built;
+                        options
+                    });
+                }
+                let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
+                out.work.bounds += 1;
+                let bound = root(&layout, &options, model, goal).max(top.bound);
+                heap.push(Open { bound, shape: Some(s as u32), ..top });
+            }
+            continue;
+        };
         out.entered += 1;
-        let (assignment, shape) = (&assignments[a as usize], &shapes[s as usize]);
+        let shape = &shapes[s as usize];
         let layout = Layout::new(model, shape, assignment);
-        let options: Vec<&Options> = keys(model, s as usize, assignment).iter().map(|k| &cache[k]).collect();
+        let keys = keys(model, s as usize, assignment);
+        let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
         let mut order: Vec<usize> = (0..options.len()).collect();
         order.sort_by_key(|d| (std::cmp::Reverse(options[*d].chains.len()), *d));
+        let mut cuts = Vec::new();
         let mut tree = Tree {
             layout: &layout,
             model,
@@ -106,19 +174,34 @@ pub(super) fn prove<J: Judge>(
             order,
             rest: Vec::new(),
             chosen: [0; DIMS],
+            log: log.then_some(&mut cuts),
         };
-        tree.search();
-        best = tree.best;
-        open = open.min(tree.open);
+        tree.search(top.bound);
+        (best, open) = (tree.best, open.min(tree.open));
+        out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
+            assignment: assignment.clone(),
+            marks: Some(marks(model, shape)),
+            fixed,
+            bound,
+        }));
     }
-    out.bound = best.min(open);
-    out.proven = whole && open >= best * (1.0 - EQUAL);
+    out.bound = if all { best.min(open) } else { 0.0 };
+    out.proven = all && open >= best * (1.0 - EQUAL);
     out
 }
 
+fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
+    let mark = |m: &shape::Mark| {
+        let slot = model.slots[m.slot];
+        (model.frame.stores[slot.store].node, Operand::ALL[slot.operand], m.section)
+    };
+    shape.marks.iter().map(mark).collect()
+}
+
+/// Shape, dimension, and its spatial loops.
 type OptionKey = (usize, usize, Vec<(u8, u32)>);
 
-fn keys(model: &Model, shape: usize, assignment: &assign::Assignment) -> Vec<OptionKey> {
+fn keys(model: &Model, shape: usize, assignment: &Assignment) -> Vec<OptionKey> {
     (0..model.sizes.len())
         .map(|d| {
             let mine = assignment.spreads.iter().filter(|s| usize::from(s.dim) == d);
@@ -127,7 +210,11 @@ fn keys(model: &Model, shape: usize, assignment: &assign::Assignment) -> Vec<Opt
         .collect()
 }
 
+/// Bound on a whole tree.
 fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64 {
+    if options.iter().any(|o| o.chains.is_empty()) {
+        return f64::INFINITY;
+    }
     let mut factors = vec![1.0; layout.count];
     let mut tiles = [[1u64; DIMS]; shape::MARKS];
     let mut partial = 0;
@@ -137,9 +224,6 @@ fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64
             tiles[m][d] = u64::from(*t);
         }
         partial |= o.least_partial;
-    }
-    if factors.iter().any(|f| f.is_infinite()) {
-        return f64::INFINITY;
     }
     let cost = layout.evaluate(&factors, &tiles, partial, options.is_empty());
     cost.map_or(f64::INFINITY, |(t, e)| goal.of(model.frame.static_power, t, e))

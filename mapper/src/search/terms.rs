@@ -52,6 +52,8 @@ struct Edge {
     /// Whether instances below update the same outputs separately: between parent and child, and at all.
     apart: bool,
     ever: bool,
+    /// Children that one word serves, at most.
+    merged: f64,
     /// The edge of the same operand into the parent.
     above: Option<usize>,
     /// Joules for a bit and the factor of words of each fanout in between.
@@ -108,10 +110,14 @@ impl<'a, 'm> Layout<'a, 'm> {
                 answered |= 1 << parent_store;
                 fixed += model.stores[parent_store].latency;
             }
-            let (mut apart, mut ever) = (false, false);
+            let (mut apart, mut ever, mut merged) = (false, false, 1.0);
             for s in &assignment.spreads {
                 let section = model.axis_section[usize::from(s.axis)];
                 let d = usize::from(s.dim);
+                let between = section >= from && section < to;
+                if between && !model.has(operand, d) && model.shares(s.axis, operand) {
+                    merged *= f64::from(s.trips);
+                }
                 if section < to && model.frame.dims[d].scatters {
                     let inside = section >= from;
                     let merged = inside && !model.has(2, d) && model.shares(s.axis, 2);
@@ -127,6 +133,7 @@ impl<'a, 'm> Layout<'a, 'm> {
                 child_store: slot.map_or(usize::MAX, |s| s.store),
                 apart,
                 ever,
+                merged,
                 above,
                 hops: Vec::new(),
                 wide: false,
@@ -176,8 +183,8 @@ impl<'a, 'm> Layout<'a, 'm> {
         })
     }
 
-    /// All options of a dimension.
-    pub fn options(&self, dim: usize, assignment: &Assignment) -> Options {
+    /// All options of a dimension, less dominated ones; and how many there were.
+    pub fn options(&self, dim: usize, assignment: &Assignment) -> (Options, u64) {
         let gaps = self.shape.gaps(self.model, dim);
         let mut stages = Vec::new();
         for section in 0..self.model.sections.len() {
@@ -195,7 +202,47 @@ impl<'a, 'm> Layout<'a, 'm> {
             ..Options::default()
         };
         self.extend(dim, &stages, 1, &mut Vec::new(), &mut options);
-        options
+        let built = options.chains.len() as u64;
+        if self.model.exact {
+            self.drop_dominated(&mut options);
+        }
+        (options, built)
+    }
+
+    /// Drops options that another one is at least as good as in every factor. Where drains of the output merge, options are only
+    /// compared if as many do.
+    fn drop_dominated(&self, options: &mut Options) {
+        let (count, marks) = (self.count, self.shape.marks.len());
+        let all = options.chains.len();
+        let row = |i: usize| &options.factors[i * count..(i + 1) * count];
+        let varies = |c: &usize| (1..all).any(|i| row(i)[*c] != row(0)[*c]);
+        let columns: Vec<usize> = (0..count).filter(varies).collect();
+        let merging: Vec<usize> = (0..self.edges.len())
+            .filter(|e| self.edges[*e].operand == 2 && self.edges[*e].child.is_some() && self.edges[*e].merged > 1.0)
+            .map(|e| e * KINDS)
+            .collect();
+        let sum = |i: usize| -> f64 {
+            columns.iter().map(|c| row(i)[*c] / options.least[*c].max(f64::MIN_POSITIVE)).sum()
+        };
+        let mut order: Vec<(f64, usize)> = (0..all).map(|i| (sum(i), i)).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut kept: Vec<usize> = Vec::new();
+        for (_, i) in order {
+            let beaten = kept.iter().any(|k| {
+                options.partial[*k] & !options.partial[i] == 0
+                    && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])
+                    && merging.iter().all(|c| row(*k)[*c] == row(i)[*c])
+            });
+            if !beaten {
+                kept.push(i);
+            }
+        }
+        kept.sort_unstable();
+        let factors = kept.iter().flat_map(|i| row(*i).iter().copied()).collect();
+        let tiles = kept.iter().flat_map(|i| &options.tiles[i * marks..(i + 1) * marks]).copied().collect();
+        let partial = kept.iter().map(|i| options.partial[*i]).collect();
+        let chains = kept.iter().map(|i| options.chains[*i].clone()).collect();
+        (options.factors, options.tiles, options.partial, options.chains) = (factors, tiles, partial, chains);
     }
 
     fn extend(&self, dim: usize, stages: &[Stage], outer: u32, links: &mut Vec<Link>, options: &mut Options) {
@@ -396,7 +443,9 @@ impl<'a, 'm> Layout<'a, 'm> {
                 let again = (served - before).max(0.0);
                 let returned = if e.apart { 0.0 } else { again };
                 let finals = if e.ever { 0.0 } else { model.touched[2].min(served) };
-                fresh[i] = entering - returned;
+                // Of bounds: no more than as many drains as children merge into what arrives.
+                let drains = if exact { entering } else { served * e.merged };
+                fresh[i] = drains - returned;
                 if let Some(m) = e.child && (e.wide || partial & (1 << m) != 0) {
                     held = wide;
                 }

@@ -88,6 +88,8 @@ pub(super) struct Tree<'a, 'm, J: Judge> {
     /// Least factors of the dimensions from each depth on.
     pub rest: Vec<Vec<f64>>,
     pub chosen: [usize; DIMS],
+    /// Subtrees cut off, if they are wanted: chains of the dimensions chosen, and the bound.
+    pub log: Option<&'a mut Vec<(Vec<(usize, Vec<Link>)>, f64)>>,
 }
 
 /// A product of factors so far.
@@ -99,8 +101,8 @@ struct Node {
 }
 
 impl<J: Judge> Tree<'_, '_, J> {
-    /// Searches all; the bound of the root.
-    pub fn search(&mut self) {
+    /// Searches all mappings under a root with a bound.
+    pub fn search(&mut self, bound: f64) {
         let n = self.order.len();
         let count = self.layout.count;
         self.rest = vec![vec![1.0; count]; n + 1];
@@ -121,7 +123,7 @@ impl<J: Judge> Tree<'_, '_, J> {
             }
             node.partial |= o.least_partial;
         }
-        self.grow(0, &node, 0.0);
+        self.grow(0, &node, bound);
     }
 
     fn dead(&self, bound: f64) -> bool {
@@ -154,16 +156,14 @@ impl<J: Judge> Tree<'_, '_, J> {
             self.work.bounds += 1;
             let cost = self.layout.evaluate(&child.factors, &child.tiles, child.partial, whole);
             let bound = cost.map_or(f64::INFINITY, |(t, e)| self.goal.of(power, t, e));
-            if !self.dead(bound) {
-                list.push((bound, i));
-            } else {
-                self.work.pruned += 1;
-            }
+            list.push((bound, i));
         }
         list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         for (bound, i) in list {
             if self.dead(bound) {
                 self.work.pruned += 1;
+                self.chosen[d] = i;
+                self.note(depth + 1, bound);
                 continue;
             }
             let own = &options.factors[i * count..(i + 1) * count];
@@ -173,6 +173,14 @@ impl<J: Judge> Tree<'_, '_, J> {
             self.place(&mut child, node, d, i);
             self.chosen[d] = i;
             self.grow(depth + 1, &child, bound);
+        }
+    }
+
+    /// Notes a subtree that is cut off.
+    fn note(&mut self, depth: usize, bound: f64) {
+        if let Some(log) = self.log.as_deref_mut() {
+            let fixed = self.order[..depth].iter().map(|d| (*d, self.options[*d].chains[self.chosen[*d]].clone()));
+            log.push((fixed.collect(), bound));
         }
     }
 
