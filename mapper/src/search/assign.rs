@@ -32,9 +32,20 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
         dims.sort_unstable();
         let mut next = Vec::new();
         for base in &found {
-            let room: f64 = model.frame.axes[a + 1..].iter().map(|x| x.size as f64).product();
+            let room: f64 = model.frame.axes[a + 1..]
+                .iter()
+                .map(|x| x.size as f64)
+                .product();
             let fast = |x: &Assignment| x.iterations(model) / room <= cycles;
-            fill(model, a as u8, &dims, axis.size, base.clone(), &fast, &mut next);
+            fill(
+                model,
+                a as u8,
+                &dims,
+                axis.size,
+                base.clone(),
+                &fast,
+                &mut next,
+            );
             if next.len() > most {
                 whole = false;
                 break;
@@ -65,7 +76,15 @@ fn fill(
                 trips,
             });
             next.spread[dim] *= trips;
-            fill(model, axis, rest, room / u64::from(trips), next, fast, found);
+            fill(
+                model,
+                axis,
+                rest,
+                room / u64::from(trips),
+                next,
+                fast,
+                found,
+            );
         }
         fill(model, axis, rest, room, base, fast, found);
     } else if fast(&base) {
@@ -91,7 +110,11 @@ impl Assignment {
         for operand in 0..3 {
             let width = frame.bits[operand];
             let home = frame.levels[0].memory[operand].unwrap_or(0);
-            let mine: Vec<&Slot> = model.slots.iter().filter(|s| s.operand == operand).collect();
+            let mine: Vec<&Slot> = model
+                .slots
+                .iter()
+                .filter(|s| s.operand == operand)
+                .collect();
             let required = mine.iter().rposition(|s| s.required);
             // The way to the compute, from each storage that may be the last.
             let last = |store: usize, from: usize| {
@@ -109,7 +132,10 @@ impl Assignment {
                     words * width * e[0]
                 }
             };
-            let open = mine.iter().enumerate().filter(|(i, _)| required.is_none_or(|r| *i >= r));
+            let open = mine
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| required.is_none_or(|r| *i >= r));
             let inner = open.map(|(_, s)| last(s.store, s.section));
             let mut least = inner.fold(f64::INFINITY, f64::min);
             if required.is_none() {
@@ -136,7 +162,8 @@ impl Assignment {
                 ports[s.store][way] += bits * store.time[way] / instances;
             }
             if let Some(s) = mine.last().filter(|s| s.required) {
-                let words = model.points[operand] / self.shared(model, operand, s.section, usize::MAX);
+                let words =
+                    model.points[operand] / self.shared(model, operand, s.section, usize::MAX);
                 let way = usize::from(operand == 2);
                 let bits = words * width.min(frame.partial) / self.instances(model, s.section);
                 ports[s.store][way] += bits * model.stores[s.store].time[way];
@@ -144,7 +171,11 @@ impl Assignment {
         }
         let mut time = self.iterations(model) * frame.point_time;
         for (port, store) in ports.iter().zip(&model.stores) {
-            time = time.max(if store.shared_port { port[0] + port[1] } else { port[0].max(port[1]) });
+            time = time.max(if store.shared_port {
+                port[0] + port[1]
+            } else {
+                port[0].max(port[1])
+            });
         }
         (frame.fixed + time, energy)
     }

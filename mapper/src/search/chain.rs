@@ -157,7 +157,12 @@ mod tests {
             for (a, m1) in chain.inside(1) {
                 for (b, m2) in chain.inside(a) {
                     for (c, m3) in chain.inside(b) {
-                        let link = |tiles, trips| Link { trips, tiles, gap: 0, axis: None };
+                        let link = |tiles, trips| Link {
+                            trips,
+                            tiles,
+                            gap: 0,
+                            axis: None,
+                        };
                         let links = [link(a, m1), link(b, m2), link(c, m3)];
                         for mask in 0..8u32 {
                             let mut seen = Vec::new();
@@ -175,8 +180,13 @@ mod tests {
                             }
                             let base = links.as_ptr();
                             let keep = |l: &Link| {
-                                let k = (std::ptr::from_ref(l) as usize - base as usize) / size_of::<Link>();
-                                if mask & (1 << k) != 0 { Role::Keep } else { Role::Drop }
+                                let k = (std::ptr::from_ref(l) as usize - base as usize)
+                                    / size_of::<Link>();
+                                if mask & (1 << k) != 0 {
+                                    Role::Keep
+                                } else {
+                                    Role::Drop
+                                }
                             };
                             assert_eq!(combinations(&links, keep), seen.len() as f64);
                         }

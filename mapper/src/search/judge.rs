@@ -27,13 +27,22 @@ pub(super) struct Exact<'a, 'p> {
 }
 
 impl<'a, 'p> Exact<'a, 'p> {
-    pub fn new(problem: &'a Problem<'p>, analyzer: &'a Analyzer<'p>, power: f64, pool: Vec<Found>) -> Self {
+    pub fn new(
+        problem: &'a Problem<'p>,
+        analyzer: &'a Analyzer<'p>,
+        power: f64,
+        pool: Vec<Found>,
+    ) -> Self {
         let figure = super::tree::Figure::Time;
         Self {
             problem,
             analyzer,
             power,
-            goal: Goal { figure, limited: figure, limit: f64::INFINITY },
+            goal: Goal {
+                figure,
+                limited: figure,
+                limit: f64::INFINITY,
+            },
             give: 0.0,
             pool,
             best: f64::INFINITY,
@@ -76,7 +85,9 @@ impl<'a, 'p> Exact<'a, 'p> {
     /// Those mappings, best first: time, energy, mapping.
     pub fn kept(&mut self) -> Vec<(f64, f64, Mapping)> {
         let top = std::mem::take(&mut self.top);
-        top.into_iter().map(|(_, f)| (f.time, f.energy, f.mapping)).collect()
+        top.into_iter()
+            .map(|(_, f)| (f.time, f.energy, f.mapping))
+            .collect()
     }
 }
 
@@ -86,23 +97,25 @@ fn figure(goal: &Goal, time: f64, energy: f64) -> f64 {
 }
 
 impl Judge for Exact<'_, '_> {
-    fn judge(&mut self, steps: Vec<Step>, bound: f64) -> Option<f64> {
+    fn judge(&mut self, steps: Vec<Step>, _: f64) -> Option<f64> {
         let mapping = Mapping::new(self.problem, steps).ok()?;
         let cost = self.analyzer.evaluate(&mapping).ok()?;
         let time = cost.time.0;
         let energy = cost.energy_total().0 + self.power * time;
         let x = figure(&self.goal, time, energy);
-        #[cfg(test)]
-        super::tests::admissible(bound, self.goal.figure.of(time, energy), &mapping);
-        let _ = bound;
-        let found = Found { time, energy, mapping };
+        let found = Found {
+            time,
+            energy,
+            mapping,
+        };
         if self.wanted > 0 {
             if x.is_finite() && !self.top.iter().any(|t| t.1.mapping == found.mapping) {
                 let at = self.top.partition_point(|t| t.0 <= x);
                 self.top.insert(at, (x, found));
                 self.top.truncate(self.wanted);
             }
-            return (self.top.len() == self.wanted).then(|| self.top.last().map_or(f64::INFINITY, |t| t.0));
+            return (self.top.len() == self.wanted)
+                .then(|| self.top.last().map_or(f64::INFINITY, |t| t.0));
         }
         if x < self.best || (x <= self.best * (1.0 + self.give) && self.pool.len() < POOL) {
             self.pool.push(found);

@@ -21,7 +21,7 @@
 //! loops stand). For plain operands on dense domains (matmuls, 1x1 convolutions) nothing is lost:
 //! the optimum is that of all legal mappings. For sliding windows and masks, where tiles overlap, those rules are part
 //! of the space's statement: loops stand where `shape` puts them, tile counts are fewest, and of
-//! each gap's loops any one may be innermost, the others standing in the order of the dimensions.
+//! each gap's loops any one may be innermost, those that index the same operands right around it, the others in the order of the dimensions.
 //!
 //! # Two stages
 //!
@@ -203,10 +203,17 @@ impl Cut {
         let axis = |a: u8| &frame.axes[usize::from(a)];
         let spreads = cut.assignment.spreads.iter().map(|s| {
             let a = axis(s.axis);
-            (a.fanout, a.axis, frame.dims[usize::from(s.dim)].id, u64::from(s.trips))
+            (
+                a.fanout,
+                a.axis,
+                frame.dims[usize::from(s.dim)].id,
+                u64::from(s.trips),
+            )
         });
         let link = |l: &chain::Link| {
-            let place = l.axis.map_or(Ok(usize::from(l.gap)), |a| Err(usize::from(a)));
+            let place = l
+                .axis
+                .map_or(Ok(usize::from(l.gap)), |a| Err(usize::from(a)));
             (u64::from(l.trips), place)
         };
         Self {
@@ -327,7 +334,11 @@ pub fn solve(
         _ => Vec::new(),
     };
     let work = |p: &Proof| p.expanded + p.analysed;
-    let cuts = outcome.cuts.iter().map(|c| Cut::new(problem, &frame, c)).collect();
+    let cuts = outcome
+        .cuts
+        .iter()
+        .map(|c| Cut::new(problem, &frame, c))
+        .collect();
     let solution = Solution {
         mapping,
         cost,
@@ -345,7 +356,12 @@ pub fn solve(
 }
 
 /// The best mappings by a figure, as many as are wanted or as the budget finds.
-fn nearest(model: &Model, exact: &mut Exact, figure: Figure, options: &Options) -> Vec<(f64, f64, Mapping)> {
+fn nearest(
+    model: &Model,
+    exact: &mut Exact,
+    figure: Figure,
+    options: &Options,
+) -> Vec<(f64, f64, Mapping)> {
     let goal = Goal {
         figure,
         limited: figure,
@@ -366,15 +382,29 @@ fn words(
     options: &Options,
 ) -> String {
     if outcome.shapes == 0 {
-        return format!("{} dimensions: climbed to a local optimum, not proven", frame.dims.len());
+        return format!(
+            "{} dimensions: climbed to a local optimum, not proven",
+            frame.dims.len()
+        );
     }
-    let Certificate { objective: o, other } = certificate;
+    let Certificate {
+        objective: o,
+        other,
+    } = certificate;
     let first = if o.proven {
         format!("{} proven optimal", objective.name())
     } else {
-        format!("{} at most {:.2} % above the optimum", objective.name(), 100.0 * o.gap() / (1.0 - o.gap()).max(1e-9))
+        format!(
+            "{} at most {:.2} % above the optimum",
+            objective.name(),
+            100.0 * o.gap() / (1.0 - o.gap()).max(1e-9)
+        )
     };
-    let name = if objective == Objective::Energy { "latency" } else { "energy" };
+    let name = if objective == Objective::Energy {
+        "latency"
+    } else {
+        "energy"
+    };
     let reach = if options.give > 0.0 {
         format!(" within {} % of it", 100.0 * options.give)
     } else {
@@ -383,7 +413,10 @@ fn words(
     let second = if other.proven {
         format!("least {name}{reach} proven")
     } else {
-        format!("{name}{reach} at most {:.2} % above the least", 100.0 * other.gap() / (1.0 - other.gap()).max(1e-9))
+        format!(
+            "{name}{reach} at most {:.2} % above the least",
+            100.0 * other.gap() / (1.0 - other.gap()).max(1e-9)
+        )
     };
     format!(
         "{} axis assignments, {} shapes, {} dimensions: {first}; {second}; {} bounds, {} exact analyses",

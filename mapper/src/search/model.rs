@@ -90,7 +90,9 @@ impl<'a> Model<'a> {
         for (store, s) in stores.iter_mut().zip(&frame.stores) {
             let place = problem.path.iter().position(|n| *n == s.node);
             let memory = problem.chip.nodes[s.node].memory();
-            let bytes = place.and_then(|p| problem.capacity.get(p)).map_or(0, |b| b.0);
+            let bytes = place
+                .and_then(|p| problem.capacity.get(p))
+                .map_or(0, |b| b.0);
             *store = Store {
                 capacity: bytes as f64 * 8.0 / f64::from(memory.map_or(1, |m| m.buffering.max(1))),
                 energy: s.energy,
@@ -105,7 +107,9 @@ impl<'a> Model<'a> {
         let mut masked = [false; DIMS];
         let coupled = match problem.einsum.domain {
             Domain::Dense => None,
-            Domain::Causal { query, key, .. } | Domain::Banded { query, key, .. } => Some([query, key]),
+            Domain::Causal { query, key, .. } | Domain::Banded { query, key, .. } => {
+                Some([query, key])
+            }
             Domain::Ragged { group, row, .. } => Some([group, row]),
         };
         for (m, d) in masked.iter_mut().zip(&frame.dims) {
@@ -119,7 +123,9 @@ impl<'a> Model<'a> {
                 .filter(|d| d.operands & (1 << o) != 0)
                 .map(|d| d.size as f64)
                 .product();
-            coupled.is_none() && frame.ranks[o].iter().all(|r| r.terms.len() == 1) && touched[o] == full
+            coupled.is_none()
+                && frame.ranks[o].iter().all(|r| r.terms.len() == 1)
+                && touched[o] == full
         };
         let windows = [0, 1, 2].map(|o| !plain(o));
         let points = points(problem, frame)?;
@@ -182,7 +188,10 @@ impl<'a> Model<'a> {
 /// Words that the compute takes of each operand: those that the innermost storage gives in the plainest mapping.
 fn points(problem: &Problem, frame: &Frame) -> Result<[f64; 3], SearchError> {
     let macs = frame.macs;
-    let windows = frame.ranks.iter().any(|o| o.iter().any(|r| r.terms.len() > 1))
+    let windows = frame
+        .ranks
+        .iter()
+        .any(|o| o.iter().any(|r| r.terms.len() > 1))
         || compulsory(problem)
             .iter()
             .zip(&frame.ranks)

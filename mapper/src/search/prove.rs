@@ -96,7 +96,11 @@ pub(super) fn prove<J: Judge>(
         (_, Figure::Time) => goal.limit,
         _ => f64::INFINITY,
     };
-    let cycles = if log { f64::INFINITY } else { (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time };
+    let cycles = if log {
+        f64::INFINITY
+    } else {
+        (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time
+    };
     let (assignments, all) = assign::all(model, cycles, ASSIGNMENTS);
     let shapes = shape::all(model);
     let mut out = Outcome {
@@ -110,7 +114,11 @@ pub(super) fn prove<J: Judge>(
         let (time, energy) = a.bound(model);
         let bound = goal.of(power, time, energy);
         out.root = out.root.min(bound);
-        heap.push(Open { bound, assignment: i as u32, shape: None });
+        heap.push(Open {
+            bound,
+            assignment: i as u32,
+            shape: None,
+        });
     }
     out.work.bounds += assignments.len() as u64 / 8;
     let mut open = f64::INFINITY;
@@ -148,7 +156,11 @@ pub(super) fn prove<J: Judge>(
                 let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
                 out.work.bounds += 1;
                 let bound = root(&layout, &options, model, goal).max(top.bound);
-                heap.push(Open { bound, shape: Some(s as u32), ..top });
+                heap.push(Open {
+                    bound,
+                    shape: Some(s as u32),
+                    ..top
+                });
             }
             continue;
         };
@@ -193,7 +205,11 @@ pub(super) fn prove<J: Judge>(
 fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
     let mark = |m: &shape::Mark| {
         let slot = model.slots[m.slot];
-        (model.frame.stores[slot.store].node, Operand::ALL[slot.operand], m.section)
+        (
+            model.frame.stores[slot.store].node,
+            Operand::ALL[slot.operand],
+            m.section,
+        )
     };
     shape.marks.iter().map(mark).collect()
 }
@@ -204,7 +220,10 @@ type OptionKey = (usize, usize, Vec<(u8, u32)>);
 fn keys(model: &Model, shape: usize, assignment: &Assignment) -> Vec<OptionKey> {
     (0..model.sizes.len())
         .map(|d| {
-            let mine = assignment.spreads.iter().filter(|s| usize::from(s.dim) == d);
+            let mine = assignment
+                .spreads
+                .iter()
+                .filter(|s| usize::from(s.dim) == d);
             (shape, d, mine.map(|s| (s.axis, s.trips)).collect())
         })
         .collect()
@@ -226,5 +245,7 @@ fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64
         partial |= o.least_partial;
     }
     let cost = layout.evaluate(&factors, &tiles, partial, options.is_empty());
-    cost.map_or(f64::INFINITY, |(t, e)| goal.of(model.frame.static_power, t, e))
+    cost.map_or(f64::INFINITY, |(t, e)| {
+        goal.of(model.frame.static_power, t, e)
+    })
 }

@@ -146,10 +146,12 @@ fn towards(
         climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
     }
     if exact.legal.is_empty() {
-        let failure = exact.failure.unwrap_or(SearchError::Illegal(MappingError::Place {
-            step: 0,
-            reason: "the search made no mapping".into(),
-        }));
+        let failure = exact
+            .failure
+            .unwrap_or(SearchError::Illegal(MappingError::Place {
+                step: 0,
+                reason: "the search made no mapping".into(),
+            }));
         return Err(too_small(problem, frame).unwrap_or(failure));
     }
     Ok((exact.legal, search.estimator.count + exact.count))

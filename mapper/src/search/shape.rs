@@ -74,7 +74,8 @@ fn grow(model: &Model, section: usize, marks: &mut Vec<Mark>, used: u32, found: 
             continue;
         }
         // Slots of the operand further out are passed by, unless they are required.
-        let outer = (0..s).filter(|x| model.slots[*x].operand == slot.operand && used & (1 << x) == 0);
+        let outer =
+            (0..s).filter(|x| model.slots[*x].operand == slot.operand && used & (1 << x) == 0);
         if outer.clone().any(|x| model.slots[x].required) {
             continue;
         }
@@ -124,7 +125,10 @@ impl Shape {
         let natural = model.slots[self.marks[mark].slot].section;
         if self.early(model, mark) {
             let inner = |m: &Mark| m.section >= natural;
-            self.marks.iter().position(inner).unwrap_or(self.marks.len()) as u8
+            self.marks
+                .iter()
+                .position(inner)
+                .unwrap_or(self.marks.len()) as u8
         } else {
             mark as u8 + 1
         }

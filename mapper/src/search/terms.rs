@@ -15,6 +15,10 @@
 //! never fetched twice, `P` and `C` as averages, `F` as `1 / V`: lower bounds. Under a mask, `n` tiles of a coupled dimension count as
 //! `max(1, density x (n - 1))`, a lower bound on the average of tiles that meet the domain.
 //!
+//! *Lone tiles.* Where a last block is so short that an operand's own loops have one iteration in it, its tile stays while loops outside
+//! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
+//! are lower bounds.
+//!
 //! *Bounds.* Every cost grows with every factor. So with the least factor of any option for dimensions that are still open, costs are
 //! lower bounds on all mappings that choose the same options otherwise. (Output: a storage's drains grow
 //! with `D` at least as fast as what its entries without a value save below, see [`Layout::evaluate`].)
@@ -82,6 +86,8 @@ pub(super) struct Options {
     pub tiles: Vec<u32>,
     /// Marks of the output that hold partial sums by a loop of this option, as bits.
     pub partial: Vec<u32>,
+    /// Marks whose tiles a loop in time of this option changes, as bits.
+    pub moving: Vec<u32>,
     /// The least of each.
     pub least: Vec<f64>,
     pub least_tiles: Vec<u32>,
@@ -140,7 +146,11 @@ impl<'a, 'm> Layout<'a, 'm> {
             };
             count += KINDS;
             for (i, fan) in model.fans.iter().enumerate() {
-                let section = model.sections.iter().position(|s| s.fans.contains(&i)).unwrap_or(0);
+                let section = model
+                    .sections
+                    .iter()
+                    .position(|s| s.fans.contains(&i))
+                    .unwrap_or(0);
                 if fan.1 > 0.0 && section >= from && section < to {
                     edge.hops.push((fan.1, 0));
                 }
@@ -154,7 +164,13 @@ impl<'a, 'm> Layout<'a, 'm> {
                 count += 1;
             }
         }
-        let mut layout = Self { model, shape, edges, count: count + 1, fixed };
+        let mut layout = Self {
+            model,
+            shape,
+            edges,
+            count: count + 1,
+            fixed,
+        };
         for e in 0..layout.edges.len() {
             layout.edges[e].wide = layout.spread_partial(e, assignment);
         }
@@ -175,7 +191,9 @@ impl<'a, 'm> Layout<'a, 'm> {
         };
         let from = model.slots[self.shape.marks[child].slot].section;
         let next = self.out_of(edge).and_then(|n| n.child);
-        let to = next.map_or(usize::MAX, |m| model.slots[self.shape.marks[m].slot].section);
+        let to = next.map_or(usize::MAX, |m| {
+            model.slots[self.shape.marks[m].slot].section
+        });
         assignment.spreads.iter().any(|s| {
             let (section, d) = (model.axis_section[usize::from(s.axis)], usize::from(s.dim));
             let summed = section >= from && !model.has(2, d) && model.shares(s.axis, 2);
@@ -188,7 +206,9 @@ impl<'a, 'm> Layout<'a, 'm> {
         let gaps = self.shape.gaps(self.model, dim);
         let mut stages = Vec::new();
         for section in 0..self.model.sections.len() {
-            let here = gaps.iter().filter(|g| self.shape.marks[usize::from(**g)].section == section);
+            let here = gaps
+                .iter()
+                .filter(|g| self.shape.marks[usize::from(**g)].section == section);
             stages.extend(here.map(|g| Stage::Time(*g)));
             let spread = assignment.spreads.iter().filter(|s| {
                 usize::from(s.dim) == dim && self.model.axis_section[usize::from(s.axis)] == section
@@ -218,18 +238,26 @@ impl<'a, 'm> Layout<'a, 'm> {
         let varies = |c: &usize| (1..all).any(|i| row(i)[*c] != row(0)[*c]);
         let columns: Vec<usize> = (0..count).filter(varies).collect();
         let merging: Vec<usize> = (0..self.edges.len())
-            .filter(|e| self.edges[*e].operand == 2 && self.edges[*e].child.is_some() && self.edges[*e].merged > 1.0)
+            .filter(|e| {
+                self.edges[*e].operand == 2
+                    && self.edges[*e].child.is_some()
+                    && self.edges[*e].merged > 1.0
+            })
             .map(|e| e * KINDS)
             .collect();
         let sum = |i: usize| -> f64 {
-            columns.iter().map(|c| row(i)[*c] / options.least[*c].max(f64::MIN_POSITIVE)).sum()
+            columns
+                .iter()
+                .map(|c| row(i)[*c] / options.least[*c].max(f64::MIN_POSITIVE))
+                .sum()
         };
         let mut order: Vec<(f64, usize)> = (0..all).map(|i| (sum(i), i)).collect();
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut kept: Vec<usize> = Vec::new();
         for (_, i) in order {
             let beaten = kept.iter().any(|k| {
-                options.partial[*k] & !options.partial[i] == 0
+                options.partial[*k] & !options.partial[i] & !RAGGED == 0
+                    && options.moving[*k] & !options.moving[i] == 0
                     && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])
                     && merging.iter().all(|c| row(*k)[*c] == row(i)[*c])
             });
@@ -239,20 +267,38 @@ impl<'a, 'm> Layout<'a, 'm> {
         }
         kept.sort_unstable();
         let factors = kept.iter().flat_map(|i| row(*i).iter().copied()).collect();
-        let tiles = kept.iter().flat_map(|i| &options.tiles[i * marks..(i + 1) * marks]).copied().collect();
+        let tiles = kept
+            .iter()
+            .flat_map(|i| &options.tiles[i * marks..(i + 1) * marks])
+            .copied()
+            .collect();
         let partial = kept.iter().map(|i| options.partial[*i]).collect();
+        let moving = kept.iter().map(|i| options.moving[*i]).collect();
         let chains = kept.iter().map(|i| options.chains[*i].clone()).collect();
-        (options.factors, options.tiles, options.partial, options.chains) = (factors, tiles, partial, chains);
+        (options.factors, options.tiles) = (factors, tiles);
+        (options.partial, options.moving, options.chains) = (partial, moving, chains);
     }
 
-    fn extend(&self, dim: usize, stages: &[Stage], outer: u32, links: &mut Vec<Link>, options: &mut Options) {
+    fn extend(
+        &self,
+        dim: usize,
+        stages: &[Stage],
+        outer: u32,
+        links: &mut Vec<Link>,
+        options: &mut Options,
+    ) {
         let chain = &self.model.chains[dim];
         let Some((stage, rest)) = stages.split_first() else {
             let size = self.model.sizes[dim];
             if size.div_ceil(size.div_ceil(outer)) == outer {
                 let trips = size.div_ceil(outer);
                 if trips > 1 {
-                    links.push(Link { trips, tiles: size, gap: self.shape.marks.len() as u8, axis: None });
+                    links.push(Link {
+                        trips,
+                        tiles: size,
+                        gap: self.shape.marks.len() as u8,
+                        axis: None,
+                    });
                 }
                 self.add(dim, links, options);
                 if trips > 1 {
@@ -265,7 +311,12 @@ impl<'a, 'm> Layout<'a, 'm> {
             Stage::Time(gap) => {
                 for (tiles, trips) in chain.inside(outer) {
                     if trips > 1 {
-                        links.push(Link { trips, tiles, gap, axis: None });
+                        links.push(Link {
+                            trips,
+                            tiles,
+                            gap,
+                            axis: None,
+                        });
                     }
                     self.extend(dim, rest, tiles, links, options);
                     if trips > 1 {
@@ -275,7 +326,12 @@ impl<'a, 'm> Layout<'a, 'm> {
             }
             Stage::Space(axis, trips) => {
                 for tiles in chain.with_trips(outer, trips) {
-                    links.push(Link { trips, tiles, gap: 0, axis: Some(axis) });
+                    links.push(Link {
+                        trips,
+                        tiles,
+                        gap: 0,
+                        axis: Some(axis),
+                    });
                     self.extend(dim, rest, tiles, links, options);
                     links.pop();
                 }
@@ -286,7 +342,7 @@ impl<'a, 'm> Layout<'a, 'm> {
     /// Adds an option.
     fn add(&self, dim: usize, links: &[Link], options: &mut Options) {
         let at = options.factors.len();
-        let (factors, tiles, partial) = self.factors(dim, links);
+        let (factors, tiles, partial, moving) = self.factors(dim, links);
         options.factors.extend_from_slice(&factors);
         for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
             *l = l.min(*f);
@@ -297,11 +353,13 @@ impl<'a, 'm> Layout<'a, 'm> {
         options.least_partial &= partial;
         options.tiles.extend_from_slice(&tiles);
         options.partial.push(partial);
+        options.moving.push(moving);
         options.chains.push(links.to_vec());
     }
 
-    /// Factors of a chain of loops, tiles at the marks, and marks of the output that it makes hold partial sums.
-    fn factors(&self, dim: usize, links: &[Link]) -> (Vec<f64>, Vec<u32>, u32) {
+    /// Factors of a chain of loops, tiles at the marks, marks of the output that it makes hold partial sums, and
+    /// marks whose tiles its loops in time change.
+    fn factors(&self, dim: usize, links: &[Link]) -> (Vec<f64>, Vec<u32>, u32, u32) {
         let (model, shape) = (self.model, self.shape);
         let size = model.sizes[dim];
         let section = |l: &Link| l.axis.map(|a| model.axis_section[usize::from(a)]);
@@ -310,18 +368,30 @@ impl<'a, 'm> Layout<'a, 'm> {
         for (m, mark) in shape.marks.iter().enumerate() {
             let (natural, below) = (model.slots[mark.slot].section, shape.below(model, m));
             let inside = |l: &&Link| section(l).map_or(l.gap >= below, |s| s >= natural);
-            let tile: u64 = links.iter().filter(inside).map(|l| u64::from(l.trips)).product();
+            let tile: u64 = links
+                .iter()
+                .filter(inside)
+                .map(|l| u64::from(l.trips))
+                .product();
             tiles.push(tile.min(u64::from(size)) as u32);
         }
-        let mut partial = 0;
+        let (mut partial, mut moving) = (0, 0);
         for (i, e) in self.edges.iter().enumerate() {
-            let place = |m: Option<usize>, none: usize| m.map_or(none, |m| model.slots[shape.marks[m].slot].section);
+            let place = |m: Option<usize>, none: usize| {
+                m.map_or(none, |m| model.slots[shape.marks[m].slot].section)
+            };
             let (from, to) = (place(e.parent, 0), place(e.child, usize::MAX));
             let named = model.has(e.operand, dim);
             // Loops in time that count are those up to the child's mark.
             let timed = |l: &Link| e.child.is_none_or(|m| usize::from(l.gap) <= m);
             let shared = |l: &Link| l.axis.is_some_and(|a| model.shares(a, e.operand));
-            let thin = |count: f64| if model.masked[dim] { (model.density * (count - 1.0)).max(1.0) } else { count };
+            let thin = |count: f64| {
+                if model.masked[dim] {
+                    (model.density * (count - 1.0)).max(1.0)
+                } else {
+                    count
+                }
+            };
             let entering = |l: &Link| match section(l) {
                 None if timed(l) => Role::Keep,
                 Some(s) if s < to => Role::Keep,
@@ -348,7 +418,9 @@ impl<'a, 'm> Layout<'a, 'm> {
             f[Factors::Visits as usize] = visits;
             let exact = !model.windows(e.operand);
             let spatial = |until: usize| -> f64 {
-                let above = links.iter().filter(|l| section(l).is_some_and(|s| s < until));
+                let above = links
+                    .iter()
+                    .filter(|l| section(l).is_some_and(|s| s < until));
                 above.map(|l| f64::from(l.trips)).product()
             };
             // Words of an operand with the dimension are elements; else repetitions.
@@ -357,15 +429,32 @@ impl<'a, 'm> Layout<'a, 'm> {
             } else {
                 (combinations(links, entering), combinations(links, served))
             };
-            if e.child.is_some() {
+            if let Some(m) = e.child {
                 f[Factors::Entering as usize] = thin(all);
                 f[Factors::Served as usize] = thin(once);
+                if named
+                    && let Some(last) = links.iter().rposition(|l| l.axis.is_none() && timed(l))
+                {
+                    moving |= 1 << m;
+                    let lone = lone(links, last, size, section, [from, to]);
+                    f[Factors::Entering as usize] = 1.0 - lone;
+                    f[Factors::Served as usize] = 1.0 - lone;
+                    if lone > 0.0 {
+                        partial |= RAGGED;
+                    }
+                }
             } else {
                 f[Factors::Served as usize] = once / all;
             }
             let keep = |role: &dyn Fn(&Link) -> Role| {
                 if named {
-                    combinations(links, |l| if role(l) == Role::First { Role::First } else { Role::Keep })
+                    combinations(links, |l| {
+                        if role(l) == Role::First {
+                            Role::First
+                        } else {
+                            Role::Keep
+                        }
+                    })
                 } else {
                     combinations(links, role)
                 }
@@ -376,7 +465,8 @@ impl<'a, 'm> Layout<'a, 'm> {
                 let one = keep(&child_one);
                 f[Factors::ChildShare as usize] = one / words(all);
                 if let Some(m) = e.child {
-                    f[Factors::First as usize] = if named { f64::from(tiles[m]) } else { 1.0 } / one;
+                    f[Factors::First as usize] =
+                        if named { f64::from(tiles[m]) } else { 1.0 } / one;
                 }
             } else {
                 f[Factors::ParentShare as usize] = 1.0 / spatial(from);
@@ -411,8 +501,14 @@ impl<'a, 'm> Layout<'a, 'm> {
                 };
             }
         }
-        factors[self.count - 1] = combinations(links, |l| if l.axis.is_none() { Role::Keep } else { Role::Drop });
-        (factors, tiles, partial)
+        factors[self.count - 1] = combinations(links, |l| {
+            if l.axis.is_none() {
+                Role::Keep
+            } else {
+                Role::Drop
+            }
+        });
+        (factors, tiles, partial, moving)
     }
 
     /// Time and dynamic energy from products of factors: exact where all dimensions are chosen and the model is exact,
@@ -421,9 +517,15 @@ impl<'a, 'm> Layout<'a, 'm> {
     /// Output, with `M` children merged into one: from one more visit of a storage with `D` drains its drains grow by
     /// `M` wide words, what its entries without a value save below by `M - 1` (all `M` where nothing
     /// comes back), and what is written above by one: the sum never falls.
-    pub fn evaluate(&self, factors: &[f64], tiles: &[[u64; DIMS]], partial: u32, whole: bool) -> Option<(f64, f64)> {
+    pub fn evaluate(
+        &self,
+        factors: &[f64],
+        tiles: &[[u64; DIMS]],
+        partial: u32,
+        whole: bool,
+    ) -> Option<(f64, f64)> {
         let (model, frame) = (self.model, self.model.frame);
-        let exact = whole && model.exact;
+        let exact = whole && model.exact && partial & RAGGED == 0;
         let mut energy = frame.mac_energy;
         let (mut exposed, mut stalled, mut waited) = (0.0, 0.0, 0.0);
         let mut ports = [Port::default(); STORES];
@@ -432,9 +534,18 @@ impl<'a, 'm> Layout<'a, 'm> {
         let wide = frame.partial;
         for (i, e) in self.edges.iter().enumerate() {
             let f = &factors[i * KINDS..(i + 1) * KINDS];
-            let base = if e.child.is_some() { model.touched[e.operand] } else { model.points[e.operand] };
+            let base = if e.child.is_some() {
+                model.touched[e.operand]
+            } else {
+                model.points[e.operand]
+            };
             let entering = base * f[Factors::Entering as usize];
             let served = base * f[Factors::Served as usize];
+            let (entering, served) = if e.child.is_some() {
+                (entering.max(base), served.max(base))
+            } else {
+                (entering, served)
+            };
             let width = frame.bits[e.operand];
             let (above, here, ends);
             let mut held = width;
@@ -442,11 +553,17 @@ impl<'a, 'm> Layout<'a, 'm> {
                 let before = e.above.map_or(model.touched[2], |a| fresh[a]);
                 let again = (served - before).max(0.0);
                 let returned = if e.apart { 0.0 } else { again };
-                let finals = if e.ever { 0.0 } else { model.touched[2].min(served) };
+                let finals = if e.ever {
+                    0.0
+                } else {
+                    model.touched[2].min(served)
+                };
                 // Of bounds: no more than as many drains as children merge into what arrives.
                 let drains = if exact { entering } else { served * e.merged };
                 fresh[i] = drains - returned;
-                if let Some(m) = e.child && (e.wide || partial & (1 << m) != 0) {
+                if let Some(m) = e.child
+                    && (e.wide || partial & (1 << m) != 0)
+                {
                     held = wide;
                 }
                 above = [again * wide, finals * width + (served - finals) * wide];
@@ -460,7 +577,11 @@ impl<'a, 'm> Layout<'a, 'm> {
             for (hop, at) in &e.hops {
                 let words = base * factors[*at];
                 let bits = if e.operand == 2 {
-                    let finals = if words <= served * (1.0 + 1e-12) { ends.0 } else { 0.0 };
+                    let finals = if words <= served * (1.0 + 1e-12) {
+                        ends.0
+                    } else {
+                        0.0
+                    };
                     finals * width + (words - finals + ends.1) * wide
                 } else {
                     words * width
@@ -480,7 +601,11 @@ impl<'a, 'm> Layout<'a, 'm> {
             let here = [here[0] * c.time[0] * share, here[1] * c.time[1] * share];
             ports[e.child_store].read += here[0];
             ports[e.child_store].write += here[1];
-            let (up, down) = if e.operand == 2 { (above[1], here[0]) } else { (above[0], here[1]) };
+            let (up, down) = if e.operand == 2 {
+                (above[1], here[0])
+            } else {
+                (above[0], here[1])
+            };
             let slower = up.max(down);
             let part = f[Factors::First as usize].min(1.0);
             let first = slower * part + p.setup;
@@ -518,13 +643,61 @@ impl<'a, 'm> Layout<'a, 'm> {
                 continue;
             }
             let busy = port.setup
-                + if store.shared_port { port.read + port.write } else { port.read.max(port.write) };
-            let also = if exact { exposed - port.exposed } else { (exposed - port.touched).max(0.0) };
+                + if store.shared_port {
+                    port.read + port.write
+                } else {
+                    port.read.max(port.write)
+                };
+            let also = if exact {
+                exposed - port.exposed
+            } else {
+                (exposed - port.touched).max(0.0)
+            };
             time = time.max(self.fixed + busy + also).max(busy);
         }
         Some((time, energy))
     }
 }
+
+/// The share of a dimension's elements that lie in a block in which its loop `at` has one iteration, that is where no
+/// loop further in changes the tile: of all, or of the first instance below either of two sections, if that is more.
+/// Only the last block can be so short.
+fn lone(
+    links: &[Link],
+    at: usize,
+    size: u32,
+    section: impl Fn(&Link) -> Option<usize>,
+    sections: [usize; 2],
+) -> f64 {
+    let mut units = u64::from(size);
+    let mut full: u64 = links.iter().map(|l| u64::from(l.trips)).product();
+    let mut first = [true; 2];
+    for l in &links[..at] {
+        full /= u64::from(l.trips);
+        let digit = (units - 1) / full;
+        units -= digit * full;
+        for (first, s) in first.iter_mut().zip(sections) {
+            *first &= digit == 0 || section(l).is_none_or(|x| x >= s);
+        }
+    }
+    if units > full / u64::from(links[at].trips) {
+        return 0.0;
+    }
+    let mut share = units as f64 / f64::from(size);
+    for (first, s) in first.into_iter().zip(sections) {
+        if first {
+            let one = combinations(links, |l| match section(l) {
+                Some(x) if x < s => Role::First,
+                _ => Role::Keep,
+            });
+            share = share.max(units as f64 / one);
+        }
+    }
+    share
+}
+
+/// The bit that marks an option with such a block: costs in closed form are bounds then.
+pub(super) const RAGGED: u32 = 1 << 31;
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {

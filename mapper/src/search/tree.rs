@@ -5,7 +5,7 @@ use presil_hwmodels::Operand;
 use super::chain::Link;
 use super::model::{DIMS, Model};
 use super::shape::{MARKS, Shape};
-use super::terms::{Layout, Options};
+use super::terms::{Layout, Options, RAGGED};
 use crate::mapping::Step;
 
 /// Relative difference below which two figures count as equal.
@@ -132,7 +132,7 @@ impl<J: Judge> Tree<'_, '_, J> {
 
     fn grow(&mut self, depth: usize, node: &Node, bound: f64) {
         if depth == self.order.len() {
-            self.leaf(bound);
+            self.leaf(bound, node.partial & RAGGED != 0);
             return;
         }
         if self.work.bounds > self.budget {
@@ -149,12 +149,20 @@ impl<J: Judge> Tree<'_, '_, J> {
         for i in 0..options.chains.len() {
             let own = &options.factors[i * count..(i + 1) * count];
             let rest = &self.rest[depth + 1];
-            for (((c, n), o), r) in child.factors.iter_mut().zip(&node.factors).zip(own).zip(rest) {
+            for (((c, n), o), r) in child
+                .factors
+                .iter_mut()
+                .zip(&node.factors)
+                .zip(own)
+                .zip(rest)
+            {
                 *c = n * o * r;
             }
             self.place(&mut child, node, d, i);
             self.work.bounds += 1;
-            let cost = self.layout.evaluate(&child.factors, &child.tiles, child.partial, whole);
+            let cost = self
+                .layout
+                .evaluate(&child.factors, &child.tiles, child.partial, whole);
             let bound = cost.map_or(f64::INFINITY, |(t, e)| self.goal.of(power, t, e));
             list.push((bound, i));
         }
@@ -179,7 +187,9 @@ impl<J: Judge> Tree<'_, '_, J> {
     /// Notes a subtree that is cut off.
     fn note(&mut self, depth: usize, bound: f64) {
         if let Some(log) = self.log.as_deref_mut() {
-            let fixed = self.order[..depth].iter().map(|d| (*d, self.options[*d].chains[self.chosen[*d]].clone()));
+            let fixed = self.order[..depth]
+                .iter()
+                .map(|d| (*d, self.options[*d].chains[self.chosen[*d]].clone()));
             log.push((fixed.collect(), bound));
         }
     }
@@ -194,17 +204,21 @@ impl<J: Judge> Tree<'_, '_, J> {
     }
 
     /// A complete mapping: exact analysis of each order of its loops that matters.
-    fn leaf(&mut self, bound: f64) {
+    fn leaf(&mut self, bound: f64, ragged: bool) {
         let gaps = self.shape.marks.len() + 1;
         let windowed = |d: usize| (0..3).any(|o| self.model.windowed[o][d]);
         // Of each gap, the choices of its innermost loop.
         let mut choices: Vec<Vec<usize>> = vec![vec![DIMS]; gaps];
-        if !self.model.exact {
+        if !self.model.exact || ragged {
             for (g, choice) in choices.iter_mut().enumerate().take(gaps - 1) {
                 let here: Vec<usize> = (0..self.options.len())
-                    .filter(|d| self.chain(*d).iter().any(|l| l.axis.is_none() && usize::from(l.gap) == g))
+                    .filter(|d| {
+                        self.chain(*d)
+                            .iter()
+                            .any(|l| l.axis.is_none() && usize::from(l.gap) == g)
+                    })
                     .collect();
-                if here.len() > 1 && here.iter().any(|d| windowed(*d)) {
+                if here.len() > 1 && (ragged || here.iter().any(|d| windowed(*d))) {
                     *choice = here;
                 }
             }
@@ -249,22 +263,38 @@ impl<J: Judge> Tree<'_, '_, J> {
                 None => Step::Temporal { dim, tile },
                 Some(a) => {
                     let axis = &frame.axes[usize::from(a)];
-                    Step::Spatial { fanout: axis.fanout, axis: axis.axis, dim, tile }
+                    Step::Spatial {
+                        fanout: axis.fanout,
+                        axis: axis.axis,
+                        dim,
+                        tile,
+                    }
                 }
             });
         };
         let loops = |gap: usize| {
-            let has = move |d: &usize| self.chain(*d).iter().any(|l| l.axis.is_none() && usize::from(l.gap) == gap);
+            let has = move |d: &usize| {
+                self.chain(*d)
+                    .iter()
+                    .any(|l| l.axis.is_none() && usize::from(l.gap) == gap)
+            };
             let inner = last.get(gap).copied().unwrap_or(DIMS);
-            let others = (0..self.options.len()).filter(has).filter(move |d| *d != inner);
-            others.chain((0..self.options.len()).filter(has).filter(move |d| *d == inner))
+            let kind = model.named.get(inner).copied();
+            let class =
+                move |d: usize| usize::from(d == inner) + usize::from(kind == Some(model.named[d]));
+            let mut dims: Vec<usize> = (0..self.options.len()).filter(has).collect();
+            dims.sort_by_key(|d| (class(*d), *d));
+            dims
         };
         for section in 0..model.sections.len() {
             let slot = |m: usize| model.slots[self.shape.marks[m].slot];
-            for m in (0..self.shape.marks.len()).filter(|m| self.shape.early(model, *m) && slot(*m).section == section) {
+            for m in (0..self.shape.marks.len())
+                .filter(|m| self.shape.early(model, *m) && slot(*m).section == section)
+            {
                 steps.push(keep(slot(m).operand, slot(m).store));
             }
-            for m in (0..self.shape.marks.len()).filter(|m| self.shape.marks[*m].section == section) {
+            for m in (0..self.shape.marks.len()).filter(|m| self.shape.marks[*m].section == section)
+            {
                 for d in loops(m) {
                     add(&mut steps, d);
                 }
@@ -275,7 +305,10 @@ impl<J: Judge> Tree<'_, '_, J> {
             let mut spread: Vec<(u8, usize)> = Vec::new();
             for d in 0..self.options.len() {
                 let axes = self.chain(d).iter().filter_map(|l| l.axis);
-                spread.extend(axes.filter(|a| model.axis_section[usize::from(*a)] == section).map(|a| (a, d)));
+                spread.extend(
+                    axes.filter(|a| model.axis_section[usize::from(*a)] == section)
+                        .map(|a| (a, d)),
+                );
             }
             spread.sort_unstable();
             for (_, d) in spread {

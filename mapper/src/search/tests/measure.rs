@@ -2,15 +2,18 @@
 
 use presil_workloads::{Model, Pass, Request};
 
-use crate::schedule::{ScheduleOptions, schedule};
-use crate::search::{Certificate, Objective};
-use crate::search::Solution;
 use crate::Problem;
+use crate::schedule::{ScheduleOptions, schedule};
+use crate::search::Solution;
+use crate::search::{Certificate, Objective};
 
 /// Nanoseconds that this thread has run.
 fn ran() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|t| t.parse().ok()).unwrap_or(0.0)
+    text.split(' ')
+        .next()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(0.0)
 }
 
 /// Prints a solution and what it took.
@@ -27,12 +30,21 @@ impl Watch {
         }
         let dims = problem.einsum.dims.iter().filter(|d| d.size > 1);
         let dims: Vec<String> = dims.map(|d| format!("{}{}", d.name, d.size)).collect();
-        let Certificate { objective: o, other } = s.certificate;
+        let Certificate {
+            objective: o,
+            other,
+        } = s.certificate;
         println!(
             "  {:28} {:.5e} bound {:.4} {} | {:.5e} bound {:.4} {} | {:.1} ms | {}",
-            dims.join(" "), o.found, o.lower_bound / o.found, o.proven,
-            other.found, other.lower_bound / other.found, other.proven,
-            (ran() - self.0) * 1e-6, s.space
+            dims.join(" "),
+            o.found,
+            o.lower_bound / o.found,
+            o.proven,
+            other.found,
+            other.lower_bound / other.found,
+            other.proven,
+            (ran() - self.0) * 1e-6,
+            s.space
         );
     }
 }
@@ -50,10 +62,26 @@ fn measure() {
         "energy" => Objective::Energy,
         _ => Objective::Edp,
     };
-    let mut graph = model.graph(&Request { pass: Pass::Forward, ..Request::default() }).unwrap();
+    let mut graph = model
+        .graph(&Request {
+            pass: Pass::Forward,
+            ..Request::default()
+        })
+        .unwrap();
     let p = chip.numerics.precision.unwrap();
     graph.set_precision(p.weights, p.activations, p.kv);
     let start = std::time::Instant::now();
-    schedule(&graph, &chip, &ScheduleOptions { objective, accumulate: p.accumulate }).unwrap();
-    println!("{what}: {:.1} ms in all", start.elapsed().as_secs_f64() * 1e3);
+    schedule(
+        &graph,
+        &chip,
+        &ScheduleOptions {
+            objective,
+            accumulate: p.accumulate,
+        },
+    )
+    .unwrap();
+    println!(
+        "{what}: {:.1} ms in all",
+        start.elapsed().as_secs_f64() * 1e3
+    );
 }
