@@ -123,6 +123,7 @@ fn count(links: &[Link], full: u64, units: u64, role: impl Fn(&Link) -> Role + C
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

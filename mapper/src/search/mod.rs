@@ -10,7 +10,6 @@
 //! tree      one dimension after the other takes a chain; what cannot beat the incumbent is cut off
 //! prove     best first over assignments and shapes; bound, gap, proof
 //! judge     the exact analysis of what is left
-//! checker   replays a log of what was cut off
 //! ```
 //!
 //! # The space
@@ -99,7 +98,8 @@ impl Objective {
 /// How a problem is searched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// Work of each stage: bounds computed. About a quarter of a microsecond each.
+    /// Work of each stage: bounds computed, of under a microsecond each. The default keeps a layer to some tens of
+    /// milliseconds; a hundred times as much proves most layers of real networks.
     pub budget: u64,
     /// Share of the objective that may be given up for the other figure: a mapping that takes half the energy is
     /// preferred to one that is a thousandth faster. 0 for the objective alone.
@@ -113,7 +113,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            budget: 60_000,
+            budget: 10_000,
             give: 0.005,
             near: 0,
             log: false,
@@ -190,16 +190,25 @@ pub struct Cut {
     pub spreads: Vec<(NodeId, u8, DimId, u64)>,
     /// Memory and operand of each mark, and the section (fanouts passed) that it stands in; none: all shapes.
     pub marks: Option<Vec<(NodeId, Operand, usize)>>,
-    /// Loops of dimensions that are chosen, from the outside in: trips, and the gap (the mark that it stands
-    /// before) in time, or the axis (of all axes of the path) in space.
-    pub chains: Vec<(DimId, Vec<(u64, Result<usize, usize>)>)>,
+    /// Loops of dimensions that are chosen, from the outside in.
+    pub chains: Vec<(DimId, Vec<CutLoop>)>,
     /// Objective of all of them, at least.
     pub bound: f64,
 }
 
+/// A loop of a [`Cut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutLoop {
+    /// Trips.
+    pub trips: u64,
+    /// In time: the mark right inside its gap, or the number of marks above the compute.
+    pub mark: usize,
+    /// In space: the axis, counted over the fanouts of the path.
+    pub axis: Option<usize>,
+}
+
 impl Cut {
-    fn new(problem: &Problem, frame: &Frame, cut: &prove::Cut) -> Self {
-        let _ = problem;
+    fn new(frame: &Frame, cut: &prove::Cut) -> Self {
         let axis = |a: u8| &frame.axes[usize::from(a)];
         let spreads = cut.assignment.spreads.iter().map(|s| {
             let a = axis(s.axis);
@@ -210,11 +219,10 @@ impl Cut {
                 u64::from(s.trips),
             )
         });
-        let link = |l: &chain::Link| {
-            let place = l
-                .axis
-                .map_or(Ok(usize::from(l.gap)), |a| Err(usize::from(a)));
-            (u64::from(l.trips), place)
+        let link = |l: &chain::Link| CutLoop {
+            trips: u64::from(l.trips),
+            mark: usize::from(l.gap),
+            axis: l.axis.map(usize::from),
         };
         Self {
             spreads: spreads.collect(),
@@ -257,8 +265,8 @@ pub enum SearchError {
 
 /// Effort of the climb where a proof follows, and where none does.
 const SEED: Effort = Effort {
-    estimates: 900,
-    evaluations: 16,
+    estimates: 3_000,
+    evaluations: 32,
 };
 const ALONE: Effort = Effort {
     estimates: 6_000,
@@ -334,11 +342,7 @@ pub fn solve(
         _ => Vec::new(),
     };
     let work = |p: &Proof| p.expanded + p.analysed;
-    let cuts = outcome
-        .cuts
-        .iter()
-        .map(|c| Cut::new(problem, &frame, c))
-        .collect();
+    let cuts = outcome.cuts.iter().map(|c| Cut::new(&frame, c)).collect();
     let solution = Solution {
         mapping,
         cost,

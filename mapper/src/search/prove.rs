@@ -20,6 +20,12 @@ use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 /// Assignments that are told apart at most.
 const ASSIGNMENTS: usize = 50_000;
 
+/// Trees that are dived into before any is searched in full.
+const DIVES: usize = 8;
+/// Work of building an option and of bounding a tree, in bounds of nodes.
+const OPTION_WORK: u64 = 3;
+const ROOT_WORK: u64 = 8;
+
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
@@ -123,21 +129,24 @@ pub(super) fn prove<J: Judge>(
     out.work.bounds += assignments.len() as u64 / 8;
     let mut open = f64::INFINITY;
     let mut cache: FxHashMap<OptionKey, Options> = FxHashMap::default();
-    while let Some(top) = heap.pop() {
+    // Trees that were dived into: a quick look at their most promising mappings.
+    let mut dived: BinaryHeap<Open> = BinaryHeap::new();
+    let mut diving = true;
+    while let Some(top) = heap.pop().or_else(|| {
+        diving = false;
+        dived.pop()
+    }) {
         let dead = top.bound >= best * (1.0 - EQUAL);
         if dead || out.work.bounds > budget {
+            heap.push(top);
+            if diving {
+                // Nothing else to dive into: now all of them in full.
+                diving = false;
+                heap.append(&mut dived);
+                continue;
+            }
             if !dead {
                 open = open.min(top.bound);
-            }
-            if log {
-                heap.push(top);
-                out.work.pruned += heap.len() as u64;
-                out.cuts.extend(heap.drain().map(|o| Cut {
-                    assignment: assignments[o.assignment as usize].clone(),
-                    marks: o.shape.map(|s| marks(model, &shapes[s as usize])),
-                    fixed: Vec::new(),
-                    bound: o.bound,
-                }));
             }
             break;
         }
@@ -149,12 +158,12 @@ pub(super) fn prove<J: Judge>(
                 for key in &keys {
                     cache.entry(key.clone()).or_insert_with(|| {
                         let (options, built) = layout.options(key.1, assignment);
-                        out.work.bounds += built;
+                        out.work.bounds += OPTION_WORK * built;
                         options
                     });
                 }
                 let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
-                out.work.bounds += 1;
+                out.work.bounds += ROOT_WORK;
                 let bound = root(&layout, &options, model, goal).max(top.bound);
                 heap.push(Open {
                     bound,
@@ -164,7 +173,8 @@ pub(super) fn prove<J: Judge>(
             }
             continue;
         };
-        out.entered += 1;
+        let dive = diving;
+        out.entered += usize::from(!dive);
         let shape = &shapes[s as usize];
         let layout = Layout::new(model, shape, assignment);
         let keys = keys(model, s as usize, assignment);
@@ -183,18 +193,37 @@ pub(super) fn prove<J: Judge>(
             work: &mut out.work,
             budget,
             open: f64::INFINITY,
+            width: if dive { 1 } else { usize::MAX },
             order,
             rest: Vec::new(),
             chosen: [0; DIMS],
-            log: log.then_some(&mut cuts),
+            log: (log && !dive).then_some(&mut cuts),
         };
         tree.search(top.bound);
-        (best, open) = (tree.best, open.min(tree.open));
+        best = tree.best;
+        if dive {
+            dived.push(top);
+            if dived.len() == DIVES {
+                diving = false;
+                heap.append(&mut dived);
+            }
+            continue;
+        }
+        open = open.min(tree.open);
         out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
             assignment: assignment.clone(),
             marks: Some(marks(model, shape)),
             fixed,
             bound,
+        }));
+    }
+    out.work.pruned += heap.len() as u64;
+    if log {
+        out.cuts.extend(heap.drain().map(|o| Cut {
+            assignment: assignments[o.assignment as usize].clone(),
+            marks: o.shape.map(|s| marks(model, &shapes[s as usize])),
+            fixed: Vec::new(),
+            bound: o.bound,
         }));
     }
     out.bound = if all { best.min(open) } else { 0.0 };

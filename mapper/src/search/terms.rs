@@ -511,6 +511,33 @@ impl<'a, 'm> Layout<'a, 'm> {
         (factors, tiles, partial, moving)
     }
 
+    /// Whether tiles fit, of products of factors.
+    fn fits(&self, factors: &[f64], tiles: &[[u64; DIMS]], partial: u32) -> bool {
+        let model = self.model;
+        let mut used = [0.0; STORES];
+        for (i, e) in self.edges.iter().enumerate() {
+            let Some(m) = e.child else { break };
+            let elements = if model.windows(e.operand) {
+                model
+                    .frame
+                    .elements(e.operand, &tiles[m][..model.sizes.len()])
+            } else {
+                factors[i * KINDS + Factors::Tile as usize]
+            };
+            let wide = e.operand == 2 && (e.wide || partial & (1 << m) != 0);
+            let width = if wide {
+                model.frame.partial
+            } else {
+                model.frame.bits[e.operand]
+            };
+            used[e.child_store] += elements * width;
+            if used[e.child_store] > model.stores[e.child_store].capacity {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Time and dynamic energy from products of factors: exact where all dimensions are chosen and the model is exact,
     /// else lower bounds. None if tiles do not fit. `tiles` holds for each mark the tile of every dimension.
     ///
@@ -525,11 +552,13 @@ impl<'a, 'm> Layout<'a, 'm> {
         whole: bool,
     ) -> Option<(f64, f64)> {
         let (model, frame) = (self.model, self.model.frame);
+        if !self.fits(factors, tiles, partial) {
+            return None;
+        }
         let exact = whole && model.exact && partial & RAGGED == 0;
         let mut energy = frame.mac_energy;
         let (mut exposed, mut stalled, mut waited) = (0.0, 0.0, 0.0);
         let mut ports = [Port::default(); STORES];
-        let mut used = [0.0; STORES];
         let mut fresh = [0.0; 16];
         let wide = frame.partial;
         for (i, e) in self.edges.iter().enumerate() {
@@ -594,7 +623,9 @@ impl<'a, 'm> Layout<'a, 'm> {
             let above = [above[0] * p.time[0] * share, above[1] * p.time[1] * share];
             ports[e.parent_store].read += above[0];
             ports[e.parent_store].write += above[1];
-            let Some(m) = e.child else { continue };
+            if e.child.is_none() {
+                continue;
+            }
             let c = &model.stores[e.child_store];
             energy += here[0] * c.energy[0] + here[1] * c.energy[1];
             let share = f[Factors::ChildShare as usize];
@@ -621,15 +652,6 @@ impl<'a, 'm> Layout<'a, 'm> {
             ports[e.child_store].exposed += down * part;
             ports[e.parent_store].touched += first;
             ports[e.child_store].touched += first;
-            let elements = if model.windows(e.operand) {
-                frame.elements(e.operand, &tiles[m][..model.sizes.len()])
-            } else {
-                f[Factors::Tile as usize]
-            };
-            used[e.child_store] += elements * held;
-            if used[e.child_store] > c.capacity {
-                return None;
-            }
         }
         let iterations = factors[self.count - 1] * model.density;
         let compute = iterations * frame.point_time;

@@ -83,14 +83,19 @@ pub(super) struct Tree<'a, 'm, J: Judge> {
     pub budget: u64,
     /// Least bound of what the budget left open.
     pub open: f64,
+    /// Children of a node that are followed: all, or only the most promising to find good mappings early.
+    pub width: usize,
     /// Dimensions in the order of choice.
     pub order: Vec<usize>,
     /// Least factors of the dimensions from each depth on.
     pub rest: Vec<Vec<f64>>,
     pub chosen: [usize; DIMS],
     /// Subtrees cut off, if they are wanted: chains of the dimensions chosen, and the bound.
-    pub log: Option<&'a mut Vec<(Vec<(usize, Vec<Link>)>, f64)>>,
+    pub log: Option<&'a mut Vec<Cut>>,
 }
+
+/// A subtree that was cut off: chains of the dimensions chosen, and its bound.
+pub(super) type Cut = (Vec<(usize, Vec<Link>)>, f64);
 
 /// A product of factors so far.
 #[derive(Clone)]
@@ -108,9 +113,8 @@ impl<J: Judge> Tree<'_, '_, J> {
         self.rest = vec![vec![1.0; count]; n + 1];
         for at in (0..n).rev() {
             let least = &self.options[self.order[at]].least;
-            for i in 0..count {
-                self.rest[at][i] = self.rest[at + 1][i] * least[i];
-            }
+            let rest = self.rest[at + 1].iter().zip(least).map(|(r, l)| r * l);
+            self.rest[at] = rest.collect();
         }
         let mut node = Node {
             factors: vec![1.0; count],
@@ -167,6 +171,7 @@ impl<J: Judge> Tree<'_, '_, J> {
             list.push((bound, i));
         }
         list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        list.truncate(self.width);
         for (bound, i) in list {
             if self.dead(bound) {
                 self.work.pruned += 1;
@@ -196,9 +201,14 @@ impl<J: Judge> Tree<'_, '_, J> {
 
     fn place(&self, child: &mut Node, node: &Node, d: usize, option: usize) {
         let options = self.options[d];
-        let marks = self.shape.marks.len();
-        for m in 0..marks {
-            child.tiles[m][d] = u64::from(options.tiles[option * marks + m]);
+        if !self.model.exact {
+            let marks = self.shape.marks.len();
+            let tiles = &options.tiles[option * marks..(option + 1) * marks];
+            child
+                .tiles
+                .iter_mut()
+                .zip(tiles)
+                .for_each(|(c, t)| c[d] = u64::from(*t));
         }
         child.partial = node.partial | options.partial[option];
     }

@@ -3,6 +3,7 @@
 mod chips;
 mod exhaustive;
 mod measure;
+mod optimum;
 mod realistic;
 
 pub(super) use measure::Watch;
