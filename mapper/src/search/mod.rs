@@ -67,7 +67,7 @@ use crate::{Cost, Mapping, MappingError, Problem};
 use frame::Frame;
 use judge::Exact;
 use model::Model;
-use prove::{Outcome, prove};
+use prove::{Cache, Outcome, prove};
 use seed::Effort;
 use tree::{Figure, Goal};
 
@@ -297,11 +297,12 @@ pub fn solve(
         Objective::Edp => (Figure::Product, Figure::Energy),
     };
     let mut exact = Exact::new(problem, &analyzer, frame.static_power, seeds);
-    let stage = |exact: &mut Exact, goal: Goal, log: bool| -> (Proof, Outcome) {
+    let mut cache = Cache::default();
+    let stage = |exact: &mut Exact, cache: &mut Cache, goal: Goal, log: bool| -> (Proof, Outcome) {
         exact.begin(goal, options.give);
         let best = exact.best();
         let outcome = match &model {
-            Some(model) => prove(model, goal, best, exact, options.budget, log),
+            Some(model) => prove(model, goal, best, exact, options.budget, log, cache),
             None => Outcome::default(),
         };
         let proof = Proof {
@@ -319,13 +320,13 @@ pub fn solve(
         limited: first,
         limit: f64::INFINITY,
     };
-    let (of_objective, outcome) = stage(&mut exact, goal, options.log);
+    let (of_objective, outcome) = stage(&mut exact, &mut cache, goal, options.log);
     let goal = Goal {
         figure: second,
         limited: first,
         limit: of_objective.found * (1.0 + options.give),
     };
-    let (of_other, _) = stage(&mut exact, goal, false);
+    let (of_other, _) = stage(&mut exact, &mut cache, goal, false);
     let Some(mapping) = exact.chosen(goal) else {
         return Err(SearchError::Illegal(MappingError::Place {
             step: 0,
@@ -373,7 +374,15 @@ fn nearest(
     };
     exact.begin(goal, options.give);
     exact.keep(options.near);
-    prove(model, goal, f64::INFINITY, exact, options.budget, false);
+    prove(
+        model,
+        goal,
+        f64::INFINITY,
+        exact,
+        options.budget,
+        false,
+        &mut Cache::default(),
+    );
     exact.kept()
 }
 

@@ -93,6 +93,7 @@ pub(super) fn prove<J: Judge>(
     judge: &mut J,
     budget: u64,
     log: bool,
+    cache: &mut Cache,
 ) -> Outcome {
     let frame = model.frame;
     let power = frame.static_power;
@@ -128,7 +129,6 @@ pub(super) fn prove<J: Judge>(
     }
     out.work.bounds += assignments.len() as u64 / 8;
     let mut open = f64::INFINITY;
-    let mut cache: FxHashMap<OptionKey, Options> = FxHashMap::default();
     // Trees that were dived into: a quick look at their most promising mappings.
     let mut dived: BinaryHeap<Open> = BinaryHeap::new();
     let mut diving = true;
@@ -156,13 +156,25 @@ pub(super) fn prove<J: Judge>(
                 let layout = Layout::new(model, shape, assignment);
                 let keys = keys(model, s, assignment);
                 for key in &keys {
-                    cache.entry(key.clone()).or_insert_with(|| {
-                        let (options, built) = layout.options(key.1, assignment);
-                        out.work.bounds += OPTION_WORK * built;
-                        options
-                    });
+                    if !cache.contains_key(key) {
+                        let most = budget.saturating_sub(out.work.bounds) / OPTION_WORK;
+                        let Some((options, built)) = layout.options(key.1, assignment, most) else {
+                            out.work.bounds += OPTION_WORK * most + 1;
+                            break;
+                        };
+                        out.work.bounds += OPTION_WORK * built + 1;
+                        cache.insert(key.clone(), options);
+                    }
                 }
-                let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
+                let Some(options) = keys
+                    .iter()
+                    .map(|k| cache.get(k))
+                    .collect::<Option<Vec<_>>>()
+                else {
+                    // The budget is spent.
+                    open = open.min(top.bound);
+                    break;
+                };
                 out.work.bounds += ROOT_WORK;
                 let bound = root(&layout, &options, model, goal).max(top.bound);
                 heap.push(Open {
@@ -242,6 +254,9 @@ fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
     };
     shape.marks.iter().map(mark).collect()
 }
+
+/// Options of dimensions, for any goal.
+pub(super) type Cache = FxHashMap<OptionKey, Options>;
 
 /// Shape, dimension, and its spatial loops.
 type OptionKey = (usize, usize, Vec<(u8, u32)>);

@@ -201,8 +201,13 @@ impl<'a, 'm> Layout<'a, 'm> {
         })
     }
 
-    /// All options of a dimension, less dominated ones; and how many there were.
-    pub fn options(&self, dim: usize, assignment: &Assignment) -> (Options, u64) {
+    /// All options of a dimension, less dominated ones; and how many there were. None if there are more than `most`.
+    pub fn options(
+        &self,
+        dim: usize,
+        assignment: &Assignment,
+        most: u64,
+    ) -> Option<(Options, u64)> {
         let gaps = self.shape.gaps(self.model, dim);
         let mut stages = Vec::new();
         for section in 0..self.model.sections.len() {
@@ -221,12 +226,14 @@ impl<'a, 'm> Layout<'a, 'm> {
             least_partial: u32::MAX,
             ..Options::default()
         };
-        self.extend(dim, &stages, 1, &mut Vec::new(), &mut options);
+        if !self.extend(dim, &stages, 1, &mut Vec::new(), &mut options, most) {
+            return None;
+        }
         let built = options.chains.len() as u64;
         if self.model.exact {
             self.drop_dominated(&mut options);
         }
-        (options, built)
+        Some((options, built))
     }
 
     /// Drops options that another one is at least as good as in every factor. Where drains of the output merge, options are only
@@ -279,6 +286,7 @@ impl<'a, 'm> Layout<'a, 'm> {
         (options.partial, options.moving, options.chains) = (partial, moving, chains);
     }
 
+    /// Adds all options that begin with some loops; false if there are too many.
     fn extend(
         &self,
         dim: usize,
@@ -286,9 +294,13 @@ impl<'a, 'm> Layout<'a, 'm> {
         outer: u32,
         links: &mut Vec<Link>,
         options: &mut Options,
-    ) {
+        most: u64,
+    ) -> bool {
         let chain = &self.model.chains[dim];
         let Some((stage, rest)) = stages.split_first() else {
+            if options.chains.len() as u64 >= most {
+                return false;
+            }
             let size = self.model.sizes[dim];
             if size.div_ceil(size.div_ceil(outer)) == outer {
                 let trips = size.div_ceil(outer);
@@ -305,37 +317,37 @@ impl<'a, 'm> Layout<'a, 'm> {
                     links.pop();
                 }
             }
-            return;
+            return true;
         };
         match *stage {
-            Stage::Time(gap) => {
-                for (tiles, trips) in chain.inside(outer) {
-                    if trips > 1 {
-                        links.push(Link {
-                            trips,
-                            tiles,
-                            gap,
-                            axis: None,
-                        });
-                    }
-                    self.extend(dim, rest, tiles, links, options);
-                    if trips > 1 {
-                        links.pop();
-                    }
-                }
-            }
-            Stage::Space(axis, trips) => {
-                for tiles in chain.with_trips(outer, trips) {
+            Stage::Time(gap) => chain.inside(outer).all(|(tiles, trips)| {
+                let axis = None;
+                if trips > 1 {
                     links.push(Link {
                         trips,
                         tiles,
-                        gap: 0,
-                        axis: Some(axis),
+                        gap,
+                        axis,
                     });
-                    self.extend(dim, rest, tiles, links, options);
+                }
+                let whole = self.extend(dim, rest, tiles, links, options, most);
+                if trips > 1 {
                     links.pop();
                 }
-            }
+                whole
+            }),
+            Stage::Space(axis, trips) => chain.with_trips(outer, trips).all(|tiles| {
+                let axis = Some(axis);
+                links.push(Link {
+                    trips,
+                    tiles,
+                    gap: 0,
+                    axis,
+                });
+                let whole = self.extend(dim, rest, tiles, links, options, most);
+                links.pop();
+                whole
+            }),
         }
     }
 

@@ -7,6 +7,7 @@
 use presil_hwmodels::{DimSelector, NodeKind, Operand};
 use presil_workloads::build::Conv;
 use presil_workloads::{DimId, Einsum, OpClass};
+use rustc_hash::FxHashMap;
 
 use super::chips::{chip, conv, einsum, gemm, memory, problem};
 use crate::analysis::evaluate;
@@ -438,7 +439,15 @@ fn nothing_in_the_space_of_convolutions_is_missed() {
             limited: Figure::Time,
             limit: f64::INFINITY,
         };
-        prove(&model, goal, f64::INFINITY, &mut judge, u64::MAX, false);
+        prove(
+            &model,
+            goal,
+            f64::INFINITY,
+            &mut judge,
+            u64::MAX,
+            false,
+            &mut FxHashMap::default(),
+        );
         let whole = exhaust(&problem);
         for (i, objective) in OBJECTIVES.iter().enumerate() {
             match solve(&problem, *objective, &OPTIONS) {
