@@ -141,11 +141,11 @@ fn what_is_cut_off_is_logged_with_bounds_beyond_the_optimum() {
     let (chip, einsum) = (build(&BASE), gemm(6, 5, 8));
     let p = problem(&chip, &einsum);
     let s = solve(&p, Objective::Latency, &Options { log: true, ..ALL }).unwrap();
-    assert!(s.proven && s.cuts.len() > 10);
+    assert!(s.proven && !s.cuts.is_empty());
     assert!(
         s.cuts
             .iter()
             .all(|c| c.bound >= s.lower_bound * (1.0 - 1e-8))
     );
-    assert!(s.cuts.iter().any(|c| !c.chains.is_empty()));
+    assert!(s.cuts.iter().any(|c| c.marks.is_some()));
 }
