@@ -213,7 +213,8 @@ impl<J: Judge> Tree<'_, '_, J> {
         child.partial = node.partial | options.partial[option];
     }
 
-    /// A complete mapping: exact analysis of each order of its loops that matters.
+    /// A complete mapping: exact analysis of each order of its loops that matters, which some do where tiles overlap or
+    /// last blocks are ragged.
     fn leaf(&mut self, bound: f64, ragged: bool) {
         let gaps = self.shape.marks.len() + 1;
         let windowed = |d: usize| (0..3).any(|o| self.model.windowed[o][d]);

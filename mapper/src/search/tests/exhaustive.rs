@@ -317,8 +317,13 @@ fn some_matmul(numbers: &mut Numbers, most: u64) -> Einsum {
 #[test]
 fn two_level_matmuls_are_optimal() {
     let mut numbers = Numbers(7);
-    for case in 0..40 {
-        let einsum = some_matmul(&mut numbers, if case % 10 == 0 { 4 } else { 3 });
+    for case in 0..24 {
+        let [m, n, k] = [0; 3].map(|_| 1 + numbers.below(4));
+        let einsum = if case % 6 == 0 {
+            some_matmul(&mut numbers, 2)
+        } else {
+            gemm(m, n, k)
+        };
         let bytes = 6 + numbers.below(60);
         let nodes = vec![
             some_dram(&mut numbers),
@@ -332,7 +337,7 @@ fn two_level_matmuls_are_optimal() {
 #[test]
 fn small_arrays_are_optimal() {
     let mut numbers = Numbers(11);
-    for case in 0..30 {
+    for case in 0..20 {
         let einsum = some_matmul(&mut numbers, 3);
         let bytes = 8 + numbers.below(40);
         let mut nodes = vec![
@@ -400,8 +405,8 @@ impl Judge for Everything<'_> {
 fn nothing_in_the_space_of_convolutions_is_missed() {
     let mut numbers = Numbers(13);
     let (mut missed, mut all) = (0, 0);
-    for case in 0..16 {
-        let (c, k) = (1 + numbers.below(2), 1 + numbers.below(2));
+    for case in 0..12 {
+        let (c, k) = (1, 1 + numbers.below(2));
         let filter = 1 + numbers.below(3);
         let shape = Conv {
             kernel: [filter, 1],
@@ -422,7 +427,7 @@ fn nothing_in_the_space_of_convolutions_is_missed() {
             ]);
         }
         let chip = chip(nodes);
-        let einsum: Einsum = conv(c, 3 + numbers.below(2), &shape);
+        let einsum: Einsum = conv(c, 3, &shape);
         let problem = problem(&chip, &einsum);
         let frame = Frame::new(&problem);
         let Ok(Some(model)) = Model::new(&problem, &frame) else {
