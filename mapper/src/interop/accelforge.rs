@@ -126,9 +126,11 @@ pub fn read(text: &str) -> Result<References, AccelForgeError> {
         };
         match (part("archs", "arch")?, part("workloads", "workload")?) {
             (Ok(arch), Ok(workload)) => {
-                references
-                    .cases
-                    .push(regression_case(id, row, arch, workload)?);
+                match regression_case(id.clone(), row, arch, workload) {
+                    Ok(reference) => references.cases.push(reference),
+                    // The other rows are no worse for it.
+                    Err(error) => references.skipped.push((id, error.to_string())),
+                }
             }
             (Err(reason), _) | (_, Err(reason)) => references.skipped.push((id, reason)),
         }
@@ -295,7 +297,8 @@ fn regression_case(
     let nodes = arch.as_array().map_or(&[][..], |a| a);
     let clock = clock_of(nodes);
     let copies = copies(workload);
-    let components = components(row);
+    let mut components = components(row);
+    components.retain(|einsum, _| !copies.iter().any(|c| c.name == *einsum));
     let mut levels = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         let last = i + 1 == nodes.len();
@@ -351,6 +354,16 @@ fn energy(node: &Value, action: &str) -> f64 {
     };
     let bits = action.get("bits_per_action").and_then(Value::as_f64);
     action["energy"].as_f64().unwrap_or(0.0) / bits.unwrap_or(1.0) * 1e12
+}
+
+/// Bits of a memory. The dump evaluates sizes for its first workload, whose elements have 8 bits: a memory of 8 bits
+/// is one of a single weight, whatever its width.
+fn capacity(size: &Value) -> Value {
+    if size.as_f64() == Some(8.0) {
+        "bits_per_value(weight)".into()
+    } else {
+        size.clone()
+    }
 }
 
 /// A number, or "inf".
@@ -416,7 +429,7 @@ fn node_levels(
             let maximum = text("total_latency").starts_with("max");
             levels.push(json!({
                 "memory": name,
-                "capacity": node["size"],
+                "capacity": capacity(&node["size"]),
                 "read_energy": energy(node, "read"),
                 "write_energy": energy(node, "write"),
                 "read_bandwidth": rate("read"),

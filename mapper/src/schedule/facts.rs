@@ -9,6 +9,8 @@ use super::tails::Tails;
 /// Facts that assumptions are made of.
 pub(super) struct Facts {
     resident: Vec<String>,
+    optimal: bool,
+    reordered: bool,
     prefetch: bool,
     epilogues: bool,
     folded: bool,
@@ -21,6 +23,7 @@ pub(super) fn scene_facts(
     graph: &Graph,
     tails: &Tails,
     residency: &Residency,
+    reordered: bool,
 ) -> Facts {
     let mut resident: Vec<String> = Vec::new();
     for home in &residency.home {
@@ -32,6 +35,8 @@ pub(super) fn scene_facts(
     let lanes = |op: &Op| matches!(&op.kind, OpKind::Cascade(e) if e.len() > 1 && e.iter().all(|e| matches!(e.map, MapOperator::Lanes(_))));
     Facts {
         resident,
+        optimal: residency.optimal,
+        reordered,
         prefetch: chip.mapspace.prefetch_weights,
         epilogues: tails
             .into
@@ -56,8 +61,14 @@ pub(super) fn assumptions(facts: &Facts) -> Vec<String> {
     if !facts.resident.is_empty() {
         let names = facts.resident.join(", ");
         list.push(format!(
-            "tensors stay in {names} between ops where they fit, those with most accesses for their life first"
+            "tensors stay in {names} between ops where they fit: {} saves most of the cost of moving them",
+            if facts.optimal { "no other choice" } else { "of the choices tried this one" }
         ));
+    }
+    if facts.reordered {
+        list.push(
+            "ops run in another order than the model's, in which less is alive at once".into(),
+        );
     }
     if facts.prefetch {
         list.push(

@@ -140,7 +140,8 @@ pub struct ScheduledOp {
 pub struct Schedule {
     /// The ops.
     pub ops: IdVec<OpId, ScheduledOp>,
-    /// The order in which they run: the graph's, or another within its blocks. Each epilogue follows its MAC op.
+    /// The order in which they run: the graph's, or another within its blocks. An epilogue runs with its MAC op,
+    /// wherever it stands.
     pub order: Vec<OpId>,
     /// Where each tensor lives.
     pub homes: IdVec<TensorId, NodeId>,

@@ -111,7 +111,7 @@ pub(super) fn schedule(
         ops.push(op);
     }
     let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-    let assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency));
+    let assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency, reordered));
     Schedule {
         ops,
         order,

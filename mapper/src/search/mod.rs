@@ -1,45 +1,75 @@
-//! The search for the best mapping of a problem.
+//! The search for the best mapping of a problem, with a proof.
 //!
 //! ```text
 //! frame     the problem compiled: levels, axes, plain numbers
-//! spatial   assignments of dimensions to axes, by speed-up
-//! plan      a point of the space: axes, factors, loop orders, bypasses, hoists; any plan is a legal chain of tiles
-//! estimate  cost of a plan in closed form (under a microsecond)
-//! climb     from a plan to a local optimum
-//! solve     seeds -> climbs on the estimate -> exact analysis of the best -> a last climb on the exact cost
+//! seed      a heuristic climb: the first incumbent            (spatial, plan, estimate, climb, factors)
+//! assign    all assignments of dimensions to axes, each with a bound from compulsory traffic
+//! shape     all orders of storage, and what stays over which loops
+//! chain     all chains of tile counts of a dimension
+//! terms     costs as products of one factor a dimension: exact for plain operands, bounds for all
+//! tree      one dimension after the other takes a chain; what cannot beat the incumbent is cut off
+//! prove     best first over assignments and shapes; bound, gap, proof
+//! judge     the exact analysis of what is left
 //! ```
 //!
-//! The space is all of: assignments of at most three dimensions to an axis, every tile size (quotients need not
-//! be exact), every loop order, every bypass and every placement of storage between the loops of adjacent levels.
-//! The search of it is heuristic: it is deterministic, always ends at a legal mapping if there is one, and is
-//! bounded by a number of evaluations, never by time. It does not prove that nothing better exists.
+//! # The space
+//!
+//! All placements and bypasses, uneven ones included; all assignments of dimensions to axes; all tile sizes of the
+//! rule that each inner tile divides the next outer one and only the outermost split leaves a remainder; all orders
+//! of loops. Of mappings that provably cost the same or more only one is looked at ([`chain`](self): fewest trips; `shape`: where
+//! loops stand). For plain operands on dense domains (matmuls, 1x1 convolutions) nothing is lost:
+//! the optimum is that of all legal mappings. For sliding windows and masks, where tiles overlap, those rules are part
+//! of the space's statement: loops stand where `shape` puts them, tile counts are fewest, and of
+//! each gap's loops any one may be innermost, those that index the same operands right around it, the others in the order of the dimensions.
+//!
+//! # Two stages
+//!
+//! First the least objective. Then, of all mappings within a share [`Options::give`] of it, the least of the
+//! other figure (energy for latency and EDP, latency for energy): each stage is a branch and bound of its own, with its own proof
+//! ([`Certificate`]). Equal figures (to 1e-9) are ties: the first found, in a fixed order, stays.
+//!
+//! # Proof
+//!
+//! Every mapping of the space lies under exactly the trees of its assignment and of a shape in which its cost is exact; each node's bound is no more than the exact cost of
+//! any mapping below that it stands for (`terms`). So when all open bounds are at least the incumbent's figure, nothing is better. The budget counts bounds
+//! computed, never time; when it runs out, the least open bound and with it the gap are reported, and nothing is called proven. No thread, hash or clock decides
+//! anything.
 
+mod assign;
+mod chain;
 mod climb;
 mod estimate;
 mod factors;
 mod frame;
+mod judge;
 mod key;
+mod model;
 mod plan;
+mod prove;
+mod seed;
+mod shape;
 mod spatial;
+mod terms;
+mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub use key::Key;
 
-use presil_hwmodels::Operand;
+use presil_hwmodels::{NodeId, Operand};
 use presil_numerics::Bytes;
-use presil_workloads::Domain;
-use rustc_hash::FxHashSet;
+use presil_workloads::DimId;
 use thiserror::Error;
 
-use crate::analysis::{AnalysisError, evaluate};
+use crate::analysis::{AnalysisError, Analyzer};
 use crate::{Cost, Mapping, MappingError, Problem};
-use climb::{Climb, Numbers};
-use estimate::{Estimator, Score};
-use factors::Factors;
 use frame::Frame;
-use plan::{Plan, Spread};
+use judge::Exact;
+use model::Model;
+use prove::{Cache, Outcome, prove};
+use seed::Effort;
+use tree::{Figure, Goal};
 
 /// What is made small. Near ties ([`Options::give`]) go to the one with less energy (less time, where energy itself
 /// is made small).
@@ -65,26 +95,68 @@ impl Objective {
     }
 }
 
-/// How much work a search may do.
+/// How a problem is searched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// Estimates in closed form.
-    pub estimates: u64,
-    /// Exact analyses.
-    pub evaluations: u64,
+    /// Work of each stage: bounds computed, of under a microsecond each. The default keeps a layer to some
+    /// milliseconds and proves small problems; 200 000 prove most layers of a network on an array of two or three levels.
+    pub budget: u64,
     /// Share of the objective that may be given up for the other figure: a mapping that takes half the energy is
     /// preferred to one that is a thousandth faster. 0 for the objective alone.
     pub give: f64,
+    /// Mappings wanted beside the best one: the best by the objective ([`Solution::near`]).
+    pub near: usize,
+    /// Whether each subtree that was cut off in the first stage is wanted ([`Solution::cuts`]).
+    pub log: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            estimates: 6_000,
-            evaluations: 72,
+            budget: 6_000,
             give: 0.005,
+            near: 0,
+            log: false,
         }
     }
+}
+
+/// What is known of the least of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Proof {
+    /// The least found (seconds, joules, or their product).
+    pub found: f64,
+    /// No mapping of the space has less.
+    pub lower_bound: f64,
+    /// Whether both are equal (to 1e-9) by exhaustion of the space, not of the budget.
+    pub proven: bool,
+    /// Bounds computed.
+    pub expanded: u64,
+    /// Subtrees cut off.
+    pub pruned: u64,
+    /// Mappings analysed exactly.
+    pub analysed: u64,
+}
+
+impl Proof {
+    /// The share of what was found that a better mapping might save.
+    pub fn gap(&self) -> f64 {
+        if self.proven || self.found <= 0.0 {
+            0.0
+        } else {
+            (1.0 - self.lower_bound / self.found).max(0.0)
+        }
+    }
+}
+
+/// What is known of a solution: of the objective, and of the other figure among the mappings whose objective is
+/// within [`Options::give`] of the least found.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Certificate {
+    /// The objective over the whole space.
+    pub objective: Proof,
+    /// The other figure over the mappings within reach.
+    pub other: Proof,
 }
 
 /// A mapping and what it costs.
@@ -94,10 +166,75 @@ pub struct Solution {
     pub mapping: Mapping,
     /// Its exact cost.
     pub cost: Cost,
-    /// Plans looked at: estimates and exact analyses.
+    /// Plans, bounds and exact analyses looked at.
     pub evaluated: u64,
-    /// What was searched, and how, in one line.
+    /// What was searched, and what is proven, in one line.
     pub space: String,
+    /// No mapping of the space has a smaller objective (seconds, joules, or joule-seconds).
+    pub lower_bound: f64,
+    /// Whether both stages are proven.
+    pub proven: bool,
+    /// What was done and proven, by stage.
+    pub certificate: Certificate,
+    /// The best mappings by the objective, if asked for: time, energy (static included), mapping.
+    pub near: Vec<(f64, f64, Mapping)>,
+    /// Subtrees cut off in the first stage, if asked for.
+    pub cuts: Vec<Cut>,
+}
+
+/// A subtree that was cut off, in the problem's own terms: every mapping that lays these dimensions along these axes, and, where given, stores operands in this order and cuts
+/// these dimensions like this.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cut {
+    /// Fanout, its axis, dimension and trips of each spatial loop.
+    pub spreads: Vec<(NodeId, u8, DimId, u64)>,
+    /// Memory and operand of each mark, and the section (fanouts passed) that it stands in; none: all shapes.
+    pub marks: Option<Vec<(NodeId, Operand, usize)>>,
+    /// Loops of dimensions that are chosen, from the outside in.
+    pub chains: Vec<(DimId, Vec<CutLoop>)>,
+    /// Objective of all of them, at least.
+    pub bound: f64,
+}
+
+/// A loop of a [`Cut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutLoop {
+    /// Trips.
+    pub trips: u64,
+    /// In time: the mark right inside its gap, or the number of marks above the compute.
+    pub mark: usize,
+    /// In space: the axis, counted over the fanouts of the path.
+    pub axis: Option<usize>,
+}
+
+impl Cut {
+    fn new(frame: &Frame, cut: &prove::Cut) -> Self {
+        let axis = |a: u8| &frame.axes[usize::from(a)];
+        let spreads = cut.assignment.spreads.iter().map(|s| {
+            let a = axis(s.axis);
+            (
+                a.fanout,
+                a.axis,
+                frame.dims[usize::from(s.dim)].id,
+                u64::from(s.trips),
+            )
+        });
+        let link = |l: &chain::Link| CutLoop {
+            trips: u64::from(l.trips),
+            mark: usize::from(l.gap),
+            axis: l.axis.map(usize::from),
+        };
+        Self {
+            spreads: spreads.collect(),
+            marks: cut.marks.clone(),
+            chains: cut
+                .fixed
+                .iter()
+                .map(|(d, links)| (frame.dims[*d].id, links.iter().map(link).collect()))
+                .collect(),
+            bound: cut.bound,
+        }
+    }
 }
 
 /// Why a problem has no solution.
@@ -126,20 +263,13 @@ pub enum SearchError {
     Analysis(#[from] AnalysisError),
 }
 
-/// Assignments of axes that are looked into.
-const ASSIGNMENTS: usize = 12;
-/// Positions of a mask that are analysed in full budget.
-const SHORT_MASK: u64 = 1024;
-/// Climbs from the best seeds.
-const CLIMBS: usize = 6;
-/// Plans that are analysed exactly before the last climb.
-const FINALISTS: usize = 16;
+/// Effort of the climb.
+const SEED: Effort = Effort {
+    estimates: 6_000,
+    evaluations: 72,
+};
 
-/// The best mapping found for a problem. Equal problems give equal solutions.
-///
-/// A climb towards one figure alone ends at worse local optima than one towards the product of energy and time, as
-/// often as not, also in that figure (and estimates spread a mask evenly over the tiles, which misleads more). So the
-/// problem is searched towards both (half as long towards the one figure), and the better of both ends is taken.
+/// The best mapping of a problem. Equal problems give equal solutions.
 ///
 /// # Errors
 /// If no mapping is legal: [`SearchError::DoesNotFit`] names the memory that is too small.
@@ -148,434 +278,160 @@ pub fn solve(
     objective: Objective,
     options: &Options,
 ) -> Result<Solution, SearchError> {
+    #[cfg(test)]
+    let watch = tests::Watch::new();
     let frame = Frame::new(problem);
-    let options = &affordable(problem, options);
-    let balanced = solve_towards(problem, &frame, Objective::Edp, options)?;
-    if objective == Objective::Edp {
-        return Ok(balanced);
-    }
-    let less = Options {
-        estimates: options.estimates / 2,
-        evaluations: options.evaluations / 2,
-        ..*options
+    let analyzer = Analyzer::new(problem)?;
+    let model = Model::new(problem, &frame)?;
+    let (seeds, looked) = seed::seeds(problem, &frame, &analyzer, objective, SEED)?;
+    let (first, second) = match objective {
+        Objective::Latency => (Figure::Time, Figure::Energy),
+        Objective::Energy => (Figure::Energy, Figure::Time),
+        Objective::Edp => (Figure::Product, Figure::Energy),
     };
-    let single = solve_towards(problem, &frame, objective, &less)?;
-    let evaluated = single.evaluated + balanced.evaluated;
-    let ends = [&single, &balanced].map(|s| {
-        let (time, dynamic) = (s.cost.time.0, s.cost.energy_total().0);
-        (time, dynamic + frame.static_power * time)
-    });
-    let best = match chosen(objective, options.give, &ends) {
-        Some(1) => balanced,
-        _ => single,
+    let mut exact = Exact::new(problem, &analyzer, frame.static_power, seeds);
+    let mut cache = Cache::default();
+    let stage = |exact: &mut Exact, cache: &mut Cache, goal: Goal, log: bool| -> (Proof, Outcome) {
+        exact.begin(goal, options.give);
+        let best = exact.best();
+        let outcome = match &model {
+            Some(model) => prove(model, goal, best, exact, options.budget, log, cache),
+            None => Outcome::default(),
+        };
+        let proof = Proof {
+            found: exact.best(),
+            lower_bound: outcome.bound.min(exact.best()),
+            proven: outcome.proven,
+            expanded: outcome.work.bounds,
+            pruned: outcome.work.pruned,
+            analysed: outcome.work.leaves,
+        };
+        (proof, outcome)
     };
-    Ok(Solution { evaluated, ..best })
+    let goal = Goal {
+        figure: first,
+        limited: first,
+        limit: f64::INFINITY,
+    };
+    let (of_objective, outcome) = stage(&mut exact, &mut cache, goal, options.log);
+    let goal = Goal {
+        figure: second,
+        limited: first,
+        limit: of_objective.found * (1.0 + options.give),
+    };
+    let (of_other, _) = stage(&mut exact, &mut cache, goal, false);
+    let Some(mapping) = exact.chosen(goal) else {
+        return Err(SearchError::Illegal(MappingError::Place {
+            step: 0,
+            reason: "the search made no mapping".into(),
+        }));
+    };
+    let cost = analyzer.evaluate(&mapping)?;
+    let certificate = Certificate {
+        objective: of_objective,
+        other: of_other,
+    };
+    let near = match &model {
+        Some(model) if options.near > 0 => nearest(model, &mut exact, first, options),
+        _ => Vec::new(),
+    };
+    let work = |p: &Proof| p.expanded + p.analysed;
+    let cuts = outcome.cuts.iter().map(|c| Cut::new(&frame, c)).collect();
+    let solution = Solution {
+        mapping,
+        cost,
+        evaluated: looked + work(&of_objective) + work(&of_other),
+        space: words(objective, &frame, &outcome, &certificate, options),
+        lower_bound: of_objective.lower_bound,
+        proven: of_objective.proven && of_other.proven,
+        certificate,
+        near,
+        cuts,
+    };
+    #[cfg(test)]
+    watch.tell(problem, &solution);
+    Ok(solution)
 }
 
-/// Fewer exact analyses for long masks: the work of one grows with the tiles along the mask's border, so with its
-/// length. The budget is that of masks of up to `SHORT_MASK` positions.
-fn affordable(problem: &Problem, options: &Options) -> Options {
-    let size = |d| problem.einsum.dim(d).size;
-    let length = match problem.einsum.domain {
-        Domain::Causal { query, key, .. } | Domain::Banded { query, key, .. } => {
-            size(query).min(size(key))
-        }
-        _ => 1,
-    };
-    let share = length.div_ceil(SHORT_MASK).max(1);
-    Options {
-        evaluations: (options.evaluations / share).max(2),
-        ..*options
-    }
-}
-
-/// One search towards an objective.
-fn solve_towards(
-    problem: &Problem,
-    frame: &Frame,
-    objective: Objective,
+/// The best mappings by a figure, as many as are wanted or as the budget finds.
+fn nearest(
+    model: &Model,
+    exact: &mut Exact,
+    figure: Figure,
     options: &Options,
-) -> Result<Solution, SearchError> {
-    let mut search = Search {
-        frame,
-        objective,
-        estimator: Estimator::default(),
-        factors: Factors::default(),
-        pool: Vec::new(),
-        balanced: Vec::new(),
+) -> Vec<(f64, f64, Mapping)> {
+    let goal = Goal {
+        figure,
+        limited: figure,
+        limit: f64::INFINITY,
     };
-    let trivial = Plan::trivial(frame);
-    let spreads = spatial::assignments(frame, ASSIGNMENTS);
-    search.explore(&trivial, &spreads, options.estimates);
-    let mut exact = Exact {
-        problem,
-        frame,
-        objective,
-        best: None,
-        legal: Vec::new(),
-        failure: None,
-        seen: FxHashSet::default(),
-        count: 0,
-    };
-    let pool = std::mem::take(&mut search.pool);
-    let finalists = pool
-        .iter()
-        .map(|(_, plan)| plan)
-        .take(FINALISTS)
-        .chain(&search.balanced);
-    for plan in finalists.take(options.evaluations.max(1) as usize) {
-        exact.evaluate(plan);
-    }
-    if exact.best.is_none() {
-        exact.evaluate(&trivial);
-    }
-    if let Some((score, plan)) = exact.best.clone() {
-        let left = options.evaluations.saturating_sub(exact.count);
-        let mut climb = Climb {
-            frame,
-            spreads: &spreads,
-            factors: &mut search.factors,
-            thorough: false,
-        };
-        climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
-    }
-    let evaluated = search.estimator.count + exact.count;
-    let space = format!(
-        "{} axis assignments, {} levels, {} dimensions: {} estimates, {} exact analyses; local optimum, not proven",
-        spreads.len(),
-        frame.levels.len(),
-        frame.dims.len(),
-        search.estimator.count,
-        exact.count,
+    exact.begin(goal, options.give);
+    exact.keep(options.near);
+    prove(
+        model,
+        goal,
+        f64::INFINITY,
+        exact,
+        options.budget,
+        false,
+        &mut Cache::default(),
     );
-    match (exact.chosen(options.give), exact.failure) {
-        (Some((mapping, cost)), _) => Ok(Solution {
-            mapping,
-            cost,
-            evaluated,
-            space,
-        }),
-        (None, Some(failure)) => Err(too_small(problem, frame).unwrap_or(failure)),
-        (None, None) => Err(too_small(problem, frame).unwrap_or(SearchError::Illegal(
-            MappingError::Place {
-                step: 0,
-                reason: "the search made no mapping".into(),
-            },
-        ))),
-    }
+    exact.kept()
 }
 
-/// The search on estimates.
-struct Search<'a> {
-    frame: &'a Frame,
+/// What was searched and proven, in one line.
+fn words(
     objective: Objective,
-    estimator: Estimator,
-    factors: Factors,
-    /// The best plans, best first.
-    pool: Vec<Scored>,
-    /// Where climbs ended, also those that other objectives led: safe where the estimate of one of them errs.
-    balanced: Vec<Plan>,
-}
-
-impl Search<'_> {
-    fn score(&mut self, plan: &Plan) -> Score {
-        let objective = self.objective;
-        let estimate = self.estimator.estimate(self.frame, plan);
-        estimate.map_or(Score::WORST, |e| {
-            self.frame.score(objective, e.time, e.energy)
-        })
+    frame: &Frame,
+    outcome: &Outcome,
+    certificate: &Certificate,
+    options: &Options,
+) -> String {
+    if outcome.shapes == 0 {
+        return format!(
+            "{} dimensions: climbed to a local optimum, not proven",
+            frame.dims.len()
+        );
     }
-
-    /// Fills the pool within a budget of estimates.
-    fn explore(&mut self, trivial: &Plan, spreads: &[Vec<Spread>], budget: u64) {
-        let mut seeds = Vec::new();
-        for (i, s) in spreads.iter().enumerate() {
-            for keep_all in [true, false].into_iter().take(if i < 3 { 2 } else { 1 }) {
-                let mut plan = Plan {
-                    spreads: s.clone(),
-                    ..trivial.clone()
-                };
-                for (layer, level) in plan.layers.iter_mut().zip(&self.frame.levels).skip(1) {
-                    layer.keep = if keep_all {
-                        level.allowed()
-                    } else {
-                        level.required
-                    };
-                }
-                if self.score(&plan) != Score::WORST {
-                    let filled = self.filled(plan);
-                    for stationary in 0..3 {
-                        let plan = self.ordered(filled.clone(), stationary);
-                        seeds.push((self.score(&plan), plan));
-                    }
-                }
-            }
-        }
-        let score = self.score(trivial);
-        if score != Score::WORST {
-            seeds.push((score, trivial.clone()));
-        }
-        rank(&mut seeds);
-        let (seeds, rest) = varied(seeds, CLIMBS);
-        // The product of time and energy has fewer plateaus than either: it leads, the objective follows. Energy
-        // has none; it leads the way for time from the best seed.
-        let share = budget.saturating_sub(self.estimator.count) / (3 * seeds.len() + 6) as u64;
-        let placed = self.placed(trivial, share);
-        let seeds = seeds.into_iter().map(|s| s.1).chain(placed);
-        for (i, seed) in seeds.enumerate() {
-            for leader in [Objective::Edp, Objective::Energy, Objective::Latency] {
-                let leads = leader == self.objective || leader == Objective::Edp;
-                if !leads && (i > 0 || leader == Objective::Latency) {
-                    continue;
-                }
-                let mut plan = self.climb(leader, spreads, seed.clone(), Score::WORST, share);
-                if leader != self.objective {
-                    self.balanced.push(plan.clone());
-                    plan = self.climb(self.objective, spreads, plan, Score::WORST, share);
-                }
-                self.balanced.push(plan);
-            }
-        }
-        self.polish(spreads, rest, budget);
-    }
-
-    /// The plainest plan with the best order of its loops and the best places of storage among them.
-    fn placed(&mut self, trivial: &Plan, budget: u64) -> Option<Plan> {
-        let score = self.score(trivial);
-        let Self {
-            frame,
-            objective,
-            estimator,
-            factors,
-            ..
-        } = self;
-        let mut climb = Climb {
-            frame,
-            spreads: &[],
-            factors,
-            thorough: true,
-        };
-        let mut evaluate = |p: &Plan| {
-            let estimate = estimator.estimate(frame, p);
-            estimate.map_or(Score::WORST, |e| frame.score(*objective, e.time, e.energy))
-        };
-        (score != Score::WORST)
-            .then(|| climb.placed(trivial.clone(), score, 3 * budget, &mut evaluate))
-    }
-
-    /// Climbs from kicked good plans, and from the seeds that are left, in turn, as long as the budget lasts.
-    fn polish(&mut self, spreads: &[Vec<Spread>], seeds: Vec<Scored>, budget: u64) {
-        let mut numbers = Numbers(1);
-        let mut seeds = seeds.into_iter();
-        let mut round = 0;
-        // Without loops there is little to change.
-        let budget = if self.frame.dims.is_empty() {
-            0
-        } else {
-            budget
-        };
-        while self.estimator.count < budget && !self.pool.is_empty() {
-            round += 1;
-            let seed = if round % 2 == 0 { seeds.next() } else { None };
-            // A seed keeps its assignment of axes for as long as nothing else can better it.
-            let (plan, allowed) = match seed {
-                Some((_, plan)) => (plan, &[][..]),
-                None => {
-                    let from = if round % 4 == 1 {
-                        0
-                    } else {
-                        numbers.below(self.pool.len().min(FINALISTS))
-                    };
-                    let plan = self.pool[from].1.clone();
-                    let mut climb = Climb {
-                        frame: self.frame,
-                        spreads,
-                        factors: &mut self.factors,
-                        thorough: false,
-                    };
-                    (climb.kicked(plan, &mut numbers), spreads)
-                }
-            };
-            let score = self.score(&plan);
-            if score != Score::WORST {
-                let left = budget.saturating_sub(self.estimator.count);
-                self.climb(self.objective, allowed, plan, score, left.min(budget / 8));
-            }
-        }
-    }
-
-    /// Climbs from a plan towards an objective; what it finds enters the pool.
-    fn climb(
-        &mut self,
-        towards: Objective,
-        spreads: &[Vec<Spread>],
-        plan: Plan,
-        score: Score,
-        budget: u64,
-    ) -> Plan {
-        let (frame, objective) = (self.frame, self.objective);
-        let Self {
-            estimator,
-            factors,
-            pool,
-            ..
-        } = self;
-        let mut climb = Climb {
-            frame,
-            spreads,
-            factors,
-            thorough: true,
-        };
-        let mut last = Score::WORST;
-        let mut evaluate = |p: &Plan| {
-            let Some(e) = estimator.estimate(frame, p) else {
-                return Score::WORST;
-            };
-            let score = frame.score(objective, e.time, e.energy);
-            // What nearly was the best may be so in the exact analysis.
-            if score.beats(last) {
-                last = score;
-                pool.push((score, p.clone()));
-            }
-            frame.score(towards, e.time, e.energy)
-        };
-        let score = if score == Score::WORST {
-            evaluate(&plan)
-        } else {
-            score
-        };
-        let (found, _) = climb.climb(plan, score, budget, &mut evaluate);
-        rank(&mut self.pool);
-        self.pool.dedup_by(|a, b| a.1 == b.1);
-        self.pool.truncate(4 * FINALISTS);
-        found
-    }
-
-    fn filled(&mut self, plan: Plan) -> Plan {
-        let frame = self.frame;
-        let Self {
-            estimator, factors, ..
-        } = self;
-        let mut climb = Climb {
-            frame,
-            spreads: &[],
-            factors,
-            thorough: false,
-        };
-        climb.filled(plan, &mut |p| estimator.estimate(frame, p).is_some())
-    }
-
-    /// Puts the loops that leave an operand where it is innermost, at every level.
-    fn ordered(&self, mut plan: Plan, stationary: usize) -> Plan {
-        for layer in &mut plan.layers {
-            layer
-                .order
-                .sort_by_key(|d| (self.frame.dims[*d].operands & (1 << stationary) == 0, *d));
-        }
-        plan
-    }
-}
-
-/// A plan and its score.
-type Scored = (Score, Plan);
-
-fn rank(plans: &mut [Scored]) {
-    plans.sort_by(|a, b| a.0.0.total_cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
-}
-
-/// The best plans, at most two of each assignment of axes; and the best of each other assignment.
-fn varied(plans: Vec<Scored>, count: usize) -> (Vec<Scored>, Vec<Scored>) {
-    let (mut kept, mut rest): (Vec<Scored>, Vec<Scored>) = (Vec::new(), Vec::new());
-    for p in plans {
-        let same = |k: &&Scored| k.1.spreads == p.1.spreads;
-        let seen = kept.iter().filter(same).count();
-        if kept.len() < count && seen < 2 {
-            kept.push(p);
-        } else if seen == 0 && !rest.iter().any(|k| k.1.spreads == p.1.spreads) {
-            rest.push(p);
-        }
-    }
-    (kept, rest)
-}
-
-/// Exact analyses, and the best of them.
-struct Exact<'a, 'p> {
-    problem: &'a Problem<'p>,
-    frame: &'a Frame,
-    objective: Objective,
-    /// The best score and its plan.
-    best: Option<(Score, Plan)>,
-    /// Every legal mapping that was evaluated: time, energy with the static share, the mapping and its cost.
-    legal: Vec<(f64, f64, Mapping, Cost)>,
-    failure: Option<SearchError>,
-    seen: FxHashSet<Vec<crate::Step>>,
-    count: u64,
-}
-
-impl Exact<'_, '_> {
-    fn evaluate(&mut self, plan: &Plan) -> Score {
-        let steps = plan.steps(self.frame);
-        if !self.seen.insert(steps.clone()) {
-            return Score::WORST;
-        }
-        self.count += 1;
-        let mapping = match Mapping::new(self.problem, steps) {
-            Ok(mapping) => mapping,
-            Err(e) => {
-                self.failure.get_or_insert(e.into());
-                return Score::WORST;
-            }
-        };
-        match evaluate(self.problem, &mapping) {
-            Ok(cost) => {
-                let (time, dynamic) = (cost.time.0, cost.energy_total().0);
-                let score = self.frame.score(self.objective, time, dynamic);
-                if self.best.as_ref().is_none_or(|b| score.beats(b.0)) {
-                    self.best = Some((score, plan.clone()));
-                }
-                let energy = dynamic + self.frame.static_power * time;
-                self.legal.push((time, energy, mapping, cost));
-                score
-            }
-            Err(e) => {
-                self.failure.get_or_insert(e.into());
-                Score::WORST
-            }
-        }
-    }
-}
-
-impl Exact<'_, '_> {
-    /// The mapping to take.
-    fn chosen(&mut self, give: f64) -> Option<(Mapping, Cost)> {
-        let figures: Vec<(f64, f64)> = self.legal.iter().map(|l| (l.0, l.1)).collect();
-        let at = chosen(self.objective, give, &figures)?;
-        let (_, _, mapping, cost) = self.legal.swap_remove(at);
-        Some((mapping, cost))
-    }
-}
-
-/// Of (time, energy) pairs whose objective is within a share `give` of the best, the place of the one with least of
-/// the other figure (energy for time, time for energy). The first of equals.
-fn chosen(objective: Objective, give: f64, pairs: &[(f64, f64)]) -> Option<usize> {
-    let figures = |&(time, energy): &(f64, f64)| match objective {
-        Objective::Latency => (time, energy),
-        Objective::Energy => (energy, time),
-        Objective::Edp => (time * energy, energy),
+    let Certificate {
+        objective: o,
+        other,
+    } = certificate;
+    let first = if o.proven {
+        format!("{} proven optimal", objective.name())
+    } else {
+        format!(
+            "{} at most {:.2} % above the optimum",
+            objective.name(),
+            100.0 * o.gap() / (1.0 - o.gap()).max(1e-9)
+        )
     };
-    let least = pairs
-        .iter()
-        .map(|p| figures(p).0)
-        .fold(f64::INFINITY, f64::min);
-    let near = pairs
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| figures(p).0 <= least * (1.0 + give));
-    let best = near.min_by(|a, b| {
-        let (x, y) = (figures(a.1), figures(b.1));
-        x.1.total_cmp(&y.1).then(x.0.total_cmp(&y.0))
-    });
-    best.map(|(at, _)| at)
+    let name = if objective == Objective::Energy {
+        "latency"
+    } else {
+        "energy"
+    };
+    let reach = if options.give > 0.0 {
+        format!(" within {} % of it", 100.0 * options.give)
+    } else {
+        " of those".into()
+    };
+    let second = if other.proven {
+        format!("least {name}{reach} proven")
+    } else {
+        format!(
+            "{name}{reach} at most {:.2} % above the least",
+            100.0 * other.gap() / (1.0 - other.gap()).max(1e-9)
+        )
+    };
+    format!(
+        "{} axis assignments, {} shapes, {} dimensions: {first}; {second}; {} bounds, {} exact analyses",
+        outcome.assignments,
+        outcome.shapes,
+        frame.dims.len(),
+        o.expanded + other.expanded,
+        o.analysed + other.analysed,
+    )
 }
 
 /// The first memory whose smallest tiles do not fit.

@@ -7,14 +7,17 @@
 //! and what a host op touches, stay in the root memory.
 //!
 //! - `candidates`: what may stay, when it lives, what that saves; `paths`: where it may be and what it takes;
-//! - `select`: the choice of most saved cost under capacity over time;
+//! - `select`: the choice of most saved cost under capacity over time, with `load`, `programme`, `greedy`;
 //! - then each memory's tensors get addresses. Where they cannot be placed without gaps that push them over the
 //!   capacity, the one of least value among those beyond it goes to the root memory, until they can.
 //!
 //! What is allowed on chip but is not there is a spill: each of its uses is traffic of the root memory.
 
 mod candidates;
+mod greedy;
+mod load;
 mod paths;
+mod programme;
 mod select;
 
 use presil_hwmodels::{Chip, NodeId, Operand};

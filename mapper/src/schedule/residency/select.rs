@@ -19,27 +19,26 @@
 //! - **Activations: dynamic programming over positions.** A state is the homes of the items live now; equal
 //!   states keep the one of most value. Items that start branch, states over capacity go, items that end merge.
 //!   Before that, whatever fits even if everything else were there is fixed at its best home. The states are few
-//!   where few tensors live at a time; beyond [`STATES`] those of least value are dropped and the result is not
-//!   called optimal.
+//!   where few tensors live at a time; beyond 4096 (64 once [`EFFORT`] is spent) those of least value are dropped,
+//!   greedy choices are tried beside the result, and it is not called optimal.
 //! - **Weights: a family of sets**, best first. For each set, the dynamic programme fills what it leaves; a set
-//!   whose value and that of all activations together do not beat the best ends the search. Up to
+//!   whose value and the most that activations can have beside it do not beat the best ends the search. Up to
 //!   [`SUBSETS`] weights the family is all subsets, so the choice is an optimum of both; beyond, it is one set for
 //!   each of many budgets of bytes, filled in order of preference by what still fits. As the family does not depend
 //!   on capacity and the programme is exact, more capacity never has less value here either.
 
 use super::super::memory_plan::allocate::Span;
+use super::greedy::fill;
+use super::load::Load;
+use super::programme::Programme;
 
-/// States of the dynamic programme at one position.
-const STATES: usize = 4096;
-/// Items live at one position that a state holds (four bits each).
-const SLOTS: usize = 32;
 /// Weights of which all subsets are tried.
 const SUBSETS: usize = 10;
 /// Budgets of weights grow by one part in so many.
 const BUDGET_STEP: u64 = 64;
 /// Homes of single items that are looked at in all; then states are fewer, and sets.
 const EFFORT: u64 = 40_000_000;
-const FEW_STATES: usize = 64;
+/// Sets of weights tried once the effort is spent.
 const FEW_SETS: usize = 16;
 /// Sets of weights that fit and for which the dynamic programme is run.
 const SETS: usize = 256;
@@ -67,7 +66,7 @@ pub(super) struct Item {
 
 impl Item {
     /// The memory of most value, the first of equals.
-    fn best(&self) -> Option<(usize, f64)> {
+    pub(super) fn best(&self) -> Option<(usize, f64)> {
         let able = self.value.iter().enumerate();
         able.filter_map(|(m, v)| v.map(|v| (m, v)))
             .filter(|(_, v)| *v > 0.0)
@@ -77,11 +76,11 @@ impl Item {
             })
     }
 
-    fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
         self.pieces.iter().flat_map(|p| p.live.iter().copied())
     }
 
-    fn bytes(&self, memory: usize) -> u64 {
+    pub(super) fn bytes(&self, memory: usize) -> u64 {
         let add = |s: u64, p: &Piece| s.saturating_add(p.bytes[memory]);
         self.pieces.iter().fold(0, add)
     }
@@ -311,83 +310,6 @@ fn sets(choices: &Choices) -> (Vec<Set>, bool) {
     (family, whole)
 }
 
-/// Bytes at home in each memory and passing through it, by position.
-#[derive(Debug, Clone)]
-struct Load {
-    held: Vec<Vec<u64>>,
-    passing: Vec<Vec<u64>>,
-}
-
-impl Load {
-    fn new(choices: &Choices) -> Self {
-        Self {
-            held: vec![vec![0; choices.positions]; choices.memories.len()],
-            passing: choices.memories.iter().map(|m| m.passing.clone()).collect(),
-        }
-    }
-
-    fn add(&mut self, item: &Item, home: Option<usize>) {
-        let Some(m) = home else { return };
-        for piece in &item.pieces {
-            for span in &piece.live {
-                for held in self.held[m].iter_mut().take(span.to + 1).skip(span.from) {
-                    *held = held.saturating_add(piece.bytes[m]);
-                }
-            }
-            for &(p, bytes) in &piece.passes[m] {
-                self.passing[m][p] = self.passing[m][p].saturating_sub(bytes);
-            }
-        }
-    }
-
-    fn excess(&self, space: &Space, m: usize, p: usize) -> bool {
-        over(space, self.held[m][p], self.passing[m][p])
-    }
-
-    fn remove(&mut self, item: &Item, memory: usize) {
-        for piece in &item.pieces {
-            for p in piece.live.iter().flat_map(|s| s.from..=s.to) {
-                let held = &mut self.held[memory][p];
-                *held = held.saturating_sub(piece.bytes[memory]);
-            }
-            for &(p, bytes) in &piece.passes[memory] {
-                self.passing[memory][p] = self.passing[memory][p].saturating_add(bytes);
-            }
-        }
-    }
-
-    /// Takes off what two pieces in one place count twice, or adds it again.
-    fn share(&mut self, choices: &Choices, s: &Share, memory: usize, off: bool) {
-        let bytes = choices.items[s.from.0].pieces[s.from.1].bytes[memory];
-        let held = &mut self.held[memory][s.at];
-        *held = if off {
-            held.saturating_sub(bytes)
-        } else {
-            held.saturating_add(bytes)
-        };
-    }
-
-    fn fits_in(&self, choices: &Choices, memory: usize) -> bool {
-        let space = &choices.memories[memory];
-        (0..choices.positions).all(|p| !self.excess(space, memory, p))
-    }
-
-    /// Whether everything fits everywhere.
-    fn fits(&self, choices: &Choices) -> bool {
-        (0..choices.memories.len()).all(|m| self.fits_in(choices, m))
-    }
-}
-
-/// Whether what is held and what passes is more than a memory's capacity.
-fn over(space: &Space, held: u64, passing: u64) -> bool {
-    held.saturating_add(working(space, passing)) > space.capacity
-}
-
-/// Room for tiles.
-pub(super) fn working(space: &Space, passing: u64) -> u64 {
-    (space.capacity / 2).min(passing.saturating_mul(space.buffering))
-}
-
 /// Homes of the items beside a load, their value, and whether it is the most; `None` if even none fits.
 fn activations(
     choices: &Choices,
@@ -436,71 +358,6 @@ fn activations(
     Some((homes, value, exact))
 }
 
-/// Adds items to what is at home on chip, those of most value for each byte and position first (or for each
-/// position), each to the memory of most value that has room; `None` if what was there did not fit. `load`: that of what is at home, with what fixed
-/// items share taken off.
-fn fill(
-    choices: &Choices,
-    mut load: Load,
-    fixed: &[Option<usize>],
-    mut homes: Vec<Option<usize>>,
-    dense: bool,
-) -> Option<Vec<Option<usize>>> {
-    let n = homes.len();
-    let mut shares: Vec<Vec<Share>> = vec![Vec::new(); n];
-    for s in &choices.shares {
-        shares[s.from.0].push(*s);
-        if s.to.0 != s.from.0 {
-            shares[s.to.0].push(*s);
-        }
-        // Those of fixed items are taken off.
-        let both = fixed[s.from.0].is_some() && fixed[s.to.0].is_some();
-        if let (false, Some(a), Some(b)) = (both, homes[s.from.0], homes[s.to.0])
-            && a == b
-        {
-            load.share(choices, s, a, true);
-        }
-    }
-    let score = |i: usize| {
-        let item = &choices.items[i];
-        item.best().map_or(0.0, |(m, value)| {
-            let positions: usize = item.spans().map(|s| s.to - s.from + 1).sum();
-            let bytes = if dense { item.bytes(m).max(1) } else { 1 };
-            value / (positions.max(1) as f64 * bytes as f64)
-        })
-    };
-    let mut order: Vec<usize> = (0..n).filter(|i| homes[*i].is_none()).collect();
-    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)).then(a.cmp(b)));
-    for i in order {
-        let item = &choices.items[i];
-        let mut able: Vec<(usize, f64)> = item
-            .value
-            .iter()
-            .enumerate()
-            .filter_map(|(m, v)| v.filter(|v| *v > 0.0).map(|v| (m, v)))
-            .collect();
-        able.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        for (m, _) in able {
-            homes[i] = Some(m);
-            let new: Vec<Share> = shares[i]
-                .iter()
-                .filter(|s| homes[s.from.0] == Some(m) && homes[s.to.0] == Some(m))
-                .copied()
-                .collect();
-            load.add(item, Some(m));
-            new.iter().for_each(|s| load.share(choices, s, m, true));
-            let mut positions = item.spans().flat_map(|s| s.from..=s.to);
-            if positions.all(|p| !load.excess(&choices.memories[m], m, p)) {
-                break;
-            }
-            new.iter().for_each(|s| load.share(choices, s, m, false));
-            load.remove(item, m);
-            homes[i] = None;
-        }
-    }
-    load.fits(choices).then_some(homes)
-}
-
 /// Takes from a load what pieces at home beside each other share.
 fn shared(choices: &Choices, homes: &[Option<usize>], load: &mut Load) {
     for s in &choices.shares {
@@ -545,215 +402,6 @@ fn fix(choices: &Choices, mut base: Load, best: &[Option<usize>]) -> (Load, Vec<
     // Of fixed items; where one of two is free, the programme sees to it.
     shared(choices, &homes, &mut base);
     (base, homes)
-}
-
-/// The dynamic programme over positions.
-struct Programme<'a> {
-    choices: &'a Choices,
-    base: &'a Load,
-    fixed: &'a [Option<usize>],
-    /// Free items by first position, and by last.
-    starts: Vec<Vec<usize>>,
-    ends: Vec<Vec<usize>>,
-    /// Pieces of free items live at each position.
-    live: Vec<Vec<(usize, usize)>>,
-    shares: Vec<Vec<Share>>,
-    /// The four bits of each free item.
-    slot: Vec<Option<usize>>,
-    /// Choices made: the one before, the item, its memory.
-    trail: Vec<(u32, u32, u8)>,
-}
-
-/// Homes of live items, four bits each (0: the root memory), their value, and the last choice.
-#[derive(Debug, Clone, Copy)]
-struct State {
-    code: u128,
-    value: f64,
-    last: u32,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl<'a> Programme<'a> {
-    fn new(choices: &'a Choices, base: &'a Load, fixed: &'a [Option<usize>]) -> Self {
-        let n = choices.positions;
-        let mut p = Self {
-            choices,
-            base,
-            fixed,
-            starts: vec![Vec::new(); n],
-            ends: vec![Vec::new(); n],
-            live: vec![Vec::new(); n],
-            shares: vec![Vec::new(); n],
-            slot: vec![None; choices.items.len()],
-            trail: Vec::new(),
-        };
-        for (i, item) in choices.items.iter().enumerate() {
-            if fixed[i].is_some() || item.best().is_none() {
-                continue;
-            }
-            let (Some(from), Some(to)) = (
-                item.spans().map(|s| s.from).min(),
-                item.spans().map(|s| s.to).max(),
-            ) else {
-                continue;
-            };
-            p.starts[from].push(i);
-            p.ends[to].push(i);
-            for (k, piece) in item.pieces.iter().enumerate() {
-                for at in piece.live.iter().flat_map(|s| s.from..=s.to) {
-                    p.live[at].push((i, k));
-                }
-            }
-        }
-        let free = |i: usize| fixed[i].is_none();
-        for s in &choices.shares {
-            if free(s.from.0) || free(s.to.0) {
-                p.shares[s.at].push(*s);
-            }
-        }
-        p
-    }
-
-    /// The free items at home on chip, and whether no state was dropped.
-    fn run(mut self, effort: &mut u64) -> Option<(Vec<(usize, usize)>, bool)> {
-        let mut states = vec![State {
-            code: 0,
-            value: 0.0,
-            last: NONE,
-        }];
-        let mut exact = true;
-        let mut taken = [false; SLOTS];
-        for p in 0..self.choices.positions {
-            let changes = !self.starts[p].is_empty() || !self.ends[p].is_empty();
-            for i in std::mem::take(&mut self.starts[p]) {
-                // Beyond what a state can hold, an item stays in the root memory.
-                let Some(slot) = taken.iter().position(|t| !t) else {
-                    exact = false;
-                    continue;
-                };
-                taken[slot] = true;
-                self.slot[i] = Some(slot);
-                self.branch(&mut states, i, slot);
-            }
-            if !self.roomy(p) {
-                let each = (self.live[p].len() + 1) * self.choices.memories.len();
-                *effort = effort.saturating_sub((states.len() * each) as u64);
-                states.retain(|s| self.holds(s.code, p));
-            }
-            if states.is_empty() {
-                return None;
-            }
-            let mut mask = u128::MAX;
-            for &i in &self.ends[p] {
-                if let Some(slot) = self.slot[i] {
-                    mask &= !(0xF << (4 * slot));
-                    taken[slot] = false;
-                }
-            }
-            if mask != u128::MAX {
-                for s in &mut states {
-                    s.code &= mask;
-                }
-            }
-            if changes {
-                let width = if *effort == 0 { FEW_STATES } else { STATES };
-                exact &= merge(&mut states, width);
-            }
-        }
-        let best = states
-            .into_iter()
-            .reduce(|a, b| if b.value > a.value { b } else { a })?;
-        let mut homes = Vec::new();
-        let mut at = best.last;
-        while let Some(&(before, item, memory)) = self.trail.get(at as usize) {
-            homes.push((item as usize, memory as usize));
-            at = before;
-        }
-        Some((homes, exact))
-    }
-
-    /// Every state with an item in each memory that it may be in, and in none.
-    fn branch(&mut self, states: &mut Vec<State>, item: usize, slot: usize) {
-        let value = &self.choices.items[item].value;
-        let before = states.len();
-        for (m, v) in value.iter().enumerate().take(15) {
-            let Some(v) = v.filter(|v| *v > 0.0) else {
-                continue;
-            };
-            for s in 0..before {
-                let s = states[s];
-                let last = self.trail.len() as u32;
-                self.trail.push((s.last, item as u32, m as u8));
-                states.push(State {
-                    code: s.code | ((m as u128 + 1) << (4 * slot)),
-                    value: s.value + v,
-                    last,
-                });
-            }
-        }
-    }
-
-    fn home(&self, code: u128, item: usize) -> Option<usize> {
-        match (self.fixed[item], self.slot[item]) {
-            (Some(m), _) => Some(m),
-            (None, Some(slot)) => ((code >> (4 * slot) & 0xF) as usize).checked_sub(1),
-            _ => None,
-        }
-    }
-
-    /// Whether every memory holds whatever is put into it at a position.
-    fn roomy(&self, p: usize) -> bool {
-        self.choices.memories.iter().enumerate().all(|(m, space)| {
-            let pieces = self.live[p].iter().filter_map(|&(i, k)| {
-                let item = &self.choices.items[i];
-                item.value[m].map(|_| item.pieces[k].bytes[m])
-            });
-            let held = pieces.fold(self.base.held[m][p], u64::saturating_add);
-            !over(space, held, self.base.passing[m][p])
-        })
-    }
-
-    /// Whether every memory holds what a state puts into it at a position.
-    fn holds(&self, code: u128, p: usize) -> bool {
-        self.choices.memories.iter().enumerate().all(|(m, space)| {
-            let (mut held, mut passing) = (self.base.held[m][p], self.base.passing[m][p]);
-            for &(i, k) in &self.live[p] {
-                if self.home(code, i) == Some(m) {
-                    let piece = &self.choices.items[i].pieces[k];
-                    held = held.saturating_add(piece.bytes[m]);
-                    let own = piece.passes[m].iter().filter(|x| x.0 == p);
-                    passing = passing.saturating_sub(own.map(|x| x.1).sum());
-                }
-            }
-            for s in &self.shares[p] {
-                if self.home(code, s.from.0) == Some(m) && self.home(code, s.to.0) == Some(m) {
-                    held -= self.choices.items[s.from.0].pieces[s.from.1].bytes[m].min(held);
-                }
-            }
-            !over(space, held, passing)
-        })
-    }
-}
-
-/// Keeps of equal states the one of most value; drops the least valuable beyond the limit. Returns whether none
-/// was dropped.
-fn merge(states: &mut Vec<State>, width: usize) -> bool {
-    if states.len() > 1 {
-        states.sort_by(|a, b| a.code.cmp(&b.code).then(b.value.total_cmp(&a.value)));
-        states.dedup_by_key(|s| s.code);
-    }
-    if states.len() <= width {
-        return true;
-    }
-    states.sort_by(|a, b| b.value.total_cmp(&a.value).then(a.code.cmp(&b.code)));
-    // What holds nothing always fits.
-    let empty = states.iter().find(|s| s.code == 0).copied();
-    states.truncate(width - 1);
-    if let Some(empty) = empty.filter(|_| states.iter().all(|s| s.code != 0)) {
-        states.push(empty);
-    }
-    false
 }
 
 #[cfg(test)]

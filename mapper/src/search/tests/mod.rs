@@ -2,4 +2,8 @@
 
 mod chips;
 mod exhaustive;
+mod measure;
+mod optimum;
 mod realistic;
+
+pub(super) use measure::Watch;

@@ -1,0 +1,213 @@
+//! Which dimensions lie along which axes, and with how many trips: every assignment there is.
+
+use super::model::{DIMS, Model, STORES, Slot};
+
+/// A loop in space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spread {
+    pub axis: u8,
+    pub dim: u8,
+    pub trips: u32,
+}
+
+/// An assignment of dimensions to axes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Assignment {
+    /// In order of the axes; on one axis in order of the dimensions.
+    pub spreads: Vec<Spread>,
+    /// Trips in space of each dimension.
+    pub spread: [u32; DIMS],
+}
+
+/// All assignments whose iterations alone may take less than `cycles` points on each instance, at most `most` of
+/// them; whether those are all.
+pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, bool) {
+    let mut found = vec![Assignment {
+        spreads: Vec::new(),
+        spread: [1; DIMS],
+    }];
+    let mut whole = true;
+    for (a, axis) in model.frame.axes.iter().enumerate() {
+        let mut dims = axis.accepts.clone();
+        dims.sort_unstable();
+        let mut next = Vec::new();
+        for base in &found {
+            let room: f64 = model.frame.axes[a + 1..]
+                .iter()
+                .map(|x| x.size as f64)
+                .product();
+            let fast = |x: &Assignment| x.iterations(model) / room <= cycles;
+            fill(
+                model,
+                a as u8,
+                &dims,
+                axis.size,
+                base.clone(),
+                &fast,
+                &mut next,
+            );
+            if next.len() > most {
+                whole = false;
+                break;
+            }
+        }
+        next.truncate(most);
+        found = next;
+    }
+    (found, whole)
+}
+
+fn fill(
+    model: &Model,
+    axis: u8,
+    dims: &[usize],
+    room: u64,
+    base: Assignment,
+    fast: &impl Fn(&Assignment) -> bool,
+    found: &mut Vec<Assignment>,
+) {
+    if let Some((&dim, rest)) = dims.split_first() {
+        let left = u64::from(model.sizes[dim].div_ceil(base.spread[dim]));
+        for trips in model.chains[dim].trips(room.min(left)) {
+            let mut next = base.clone();
+            next.spreads.push(Spread {
+                axis,
+                dim: dim as u8,
+                trips,
+            });
+            next.spread[dim] *= trips;
+            fill(
+                model,
+                axis,
+                rest,
+                room / u64::from(trips),
+                next,
+                fast,
+                found,
+            );
+        }
+        fill(model, axis, rest, room, base, fast, found);
+    } else if fast(&base) {
+        found.push(base);
+    }
+}
+
+impl Assignment {
+    /// Points of the box that the busiest instance runs, at least.
+    pub fn iterations(&self, model: &Model) -> f64 {
+        let each = model.sizes.iter().zip(&self.spread);
+        let points: f64 = each.map(|(n, s)| f64::from(n.div_ceil(*s))).product();
+        points * model.density
+    }
+
+    /// Time and dynamic energy of every mapping of this assignment, at least: each operand's touched elements
+    /// cross from its home and into the storage that must be there, and its words go from its last
+    /// storage to the compute, one for all instances that share it.
+    pub fn bound(&self, model: &Model) -> (f64, f64) {
+        let frame = model.frame;
+        let mut energy = frame.mac_energy;
+        let mut ports = [[0.0f64; 2]; STORES];
+        for operand in 0..3 {
+            let width = frame.bits[operand];
+            let home = frame.levels[0].memory[operand].unwrap_or(0);
+            let mine: Vec<&Slot> = model
+                .slots
+                .iter()
+                .filter(|s| s.operand == operand)
+                .collect();
+            let required = mine.iter().rposition(|s| s.required);
+            // The way to the compute, from each storage that may be the last.
+            let last = |store: usize, from: usize| {
+                let words = model.points[operand] / self.shared(model, operand, from, usize::MAX);
+                let e = model.stores[store].energy;
+                if operand == 2 {
+                    let fresh = model.touched[2] * self.shared(model, 2, 0, from);
+                    let drains = if from == 0 { 0.0 } else { fresh * width * e[0] };
+                    let finals = model.touched[2].min(words);
+                    let wide = frame.partial;
+                    (words - fresh).max(0.0) * wide * e[0]
+                        + (finals * width + (words - finals) * wide.min(width)) * e[1]
+                        + drains.min(fresh * wide * e[0])
+                } else {
+                    words * width * e[0]
+                }
+            };
+            let open = mine
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| required.is_none_or(|r| *i >= r));
+            let inner = open.map(|(_, s)| last(s.store, s.section));
+            let mut least = inner.fold(f64::INFINITY, f64::min);
+            if required.is_none() {
+                least = least.min(last(home, 0));
+            } else {
+                // From home, and into what must be there.
+                let e = model.stores[home].energy;
+                let t = model.stores[home].time;
+                let bits = model.touched[operand] * width;
+                let way = usize::from(operand == 2);
+                energy += bits * e[way];
+                ports[home][way] += bits * t[way];
+            }
+            energy += least;
+            for s in mine.iter().filter(|s| s.required) {
+                let instances = self.instances(model, s.section);
+                let repeated = self.repeated(model, operand, s.section);
+                let bits = model.touched[operand] * width * repeated;
+                let way = usize::from(operand != 2);
+                let store = &model.stores[s.store];
+                if operand != 2 {
+                    energy += bits * store.energy[1];
+                }
+                ports[s.store][way] += bits * store.time[way] / instances;
+            }
+            if let Some(s) = mine.last().filter(|s| s.required) {
+                let words =
+                    model.points[operand] / self.shared(model, operand, s.section, usize::MAX);
+                let way = usize::from(operand == 2);
+                let bits = words * width.min(frame.partial) / self.instances(model, s.section);
+                ports[s.store][way] += bits * model.stores[s.store].time[way];
+            }
+        }
+        let mut time = self.iterations(model) * frame.point_time;
+        for (port, store) in ports.iter().zip(&model.stores) {
+            time = time.max(if store.shared_port {
+                port[0] + port[1]
+            } else {
+                port[0].max(port[1])
+            });
+        }
+        (frame.fixed + time, energy)
+    }
+
+    /// Trips of spatial loops between two sections that share an operand's words.
+    fn shared(&self, model: &Model, operand: usize, from: usize, to: usize) -> f64 {
+        self.trips(model, |s, section| {
+            section >= from
+                && section < to
+                && !model.has(operand, usize::from(s.dim))
+                && model.shares(s.axis, operand)
+        })
+    }
+
+    /// Instances of the storage of a section.
+    fn instances(&self, model: &Model, section: usize) -> f64 {
+        self.trips(model, |_, s| s < section)
+    }
+
+    /// How often an operand's words are repeated over those instances.
+    fn repeated(&self, model: &Model, operand: usize, section: usize) -> f64 {
+        self.trips(model, |s, at| {
+            let d = usize::from(s.dim);
+            at < section && !model.has(operand, d) && !model.masked[d]
+        })
+    }
+
+    fn trips(&self, model: &Model, of: impl Fn(&Spread, usize) -> bool) -> f64 {
+        let mine = self
+            .spreads
+            .iter()
+            .filter(|s| of(s, model.axis_section[usize::from(s.axis)]));
+        mine.map(|s| f64::from(s.trips)).product()
+    }
+}

@@ -1,0 +1,333 @@
+//! The tree of mappings of one shape and assignment: one dimension after the other takes one of its options.
+
+use presil_hwmodels::Operand;
+
+use super::chain::Link;
+use super::model::{DIMS, Model};
+use super::shape::{MARKS, Shape};
+use super::terms::{Layout, Options, RAGGED};
+use crate::mapping::Step;
+
+/// Relative difference below which two figures count as equal.
+pub(super) const EQUAL: f64 = 1e-9;
+
+/// What a search minimizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Figure {
+    /// Seconds.
+    Time,
+    /// Joules, static ones included.
+    Energy,
+    /// Their product.
+    Product,
+}
+
+impl Figure {
+    /// The figure of a time and an energy (static included).
+    pub fn of(self, time: f64, energy: f64) -> f64 {
+        match self {
+            Self::Time => time,
+            Self::Energy => energy,
+            Self::Product => time * energy,
+        }
+    }
+}
+
+/// What is sought: least of one figure, with another one at most so large.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Goal {
+    pub figure: Figure,
+    pub limited: Figure,
+    pub limit: f64,
+}
+
+impl Goal {
+    /// The figure of a time and a dynamic energy, or a bound on it; infinite beyond the limit.
+    pub fn of(&self, power: f64, time: f64, dynamic: f64) -> f64 {
+        let energy = dynamic + power * time;
+        if self.limited.of(time, energy) > self.limit * (1.0 + EQUAL) {
+            return f64::INFINITY;
+        }
+        self.figure.of(time, energy)
+    }
+}
+
+/// Analyses mappings exactly.
+pub(super) trait Judge {
+    /// The exact figure of a mapping whose bound is given, if it is legal and within the limit.
+    fn judge(&mut self, steps: Vec<Step>, bound: f64) -> Option<f64>;
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Work {
+    /// Bounds computed.
+    pub bounds: u64,
+    /// Mappings analysed exactly.
+    pub leaves: u64,
+    /// Subtrees cut off.
+    pub pruned: u64,
+}
+
+/// A search of the tree.
+pub(super) struct Tree<'a, 'm, J: Judge> {
+    pub layout: &'a Layout<'a, 'm>,
+    pub model: &'a Model<'m>,
+    pub shape: &'a Shape,
+    pub options: &'a [&'a Options],
+    pub goal: Goal,
+    /// The best figure so far.
+    pub best: f64,
+    pub judge: &'a mut J,
+    pub work: &'a mut Work,
+    pub budget: u64,
+    /// Least bound of what the budget left open.
+    pub open: f64,
+    /// Children of a node that are followed: all, or only the most promising to find good mappings early.
+    pub width: usize,
+    /// Dimensions in the order of choice.
+    pub order: Vec<usize>,
+    /// Least factors of the dimensions from each depth on.
+    pub rest: Vec<Vec<f64>>,
+    pub chosen: [usize; DIMS],
+    /// Subtrees cut off, if they are wanted: chains of the dimensions chosen, and the bound.
+    pub log: Option<&'a mut Vec<Cut>>,
+}
+
+/// A subtree that was cut off: chains of the dimensions chosen, and its bound.
+pub(super) type Cut = (Vec<(usize, Vec<Link>)>, f64);
+
+/// A product of factors so far.
+#[derive(Clone)]
+struct Node {
+    factors: Vec<f64>,
+    tiles: [[u64; DIMS]; MARKS],
+    partial: u32,
+}
+
+impl<J: Judge> Tree<'_, '_, J> {
+    /// Searches all mappings under a root with a bound.
+    pub fn search(&mut self, bound: f64) {
+        let n = self.order.len();
+        let count = self.layout.count;
+        self.rest = vec![vec![1.0; count]; n + 1];
+        for at in (0..n).rev() {
+            let least = &self.options[self.order[at]].least;
+            let rest = self.rest[at + 1].iter().zip(least).map(|(r, l)| r * l);
+            self.rest[at] = rest.collect();
+        }
+        let mut node = Node {
+            factors: vec![1.0; count],
+            tiles: [[1; DIMS]; MARKS],
+            partial: 0,
+        };
+        for (d, o) in self.options.iter().enumerate() {
+            for (m, t) in o.least_tiles.iter().enumerate() {
+                node.tiles[m][d] = u64::from(*t);
+            }
+            node.partial |= o.least_partial;
+        }
+        self.grow(0, &node, bound);
+    }
+
+    fn dead(&self, bound: f64) -> bool {
+        bound >= self.best * (1.0 - EQUAL)
+    }
+
+    fn grow(&mut self, depth: usize, node: &Node, bound: f64) {
+        if depth == self.order.len() {
+            self.leaf(bound, node.partial & RAGGED != 0);
+            return;
+        }
+        if self.work.bounds > self.budget {
+            self.open = self.open.min(bound);
+            return;
+        }
+        let d = self.order[depth];
+        let options = self.options[d];
+        let count = self.layout.count;
+        let whole = depth + 1 == self.order.len();
+        let power = self.model.frame.static_power;
+        let mut list: Vec<(f64, usize)> = Vec::with_capacity(options.chains.len());
+        let mut child = node.clone();
+        for i in 0..options.chains.len() {
+            let own = &options.factors[i * count..(i + 1) * count];
+            let rest = &self.rest[depth + 1];
+            for (((c, n), o), r) in child
+                .factors
+                .iter_mut()
+                .zip(&node.factors)
+                .zip(own)
+                .zip(rest)
+            {
+                *c = n * o * r;
+            }
+            self.place(&mut child, node, d, i);
+            self.work.bounds += 1;
+            let cost = self
+                .layout
+                .evaluate(&child.factors, &child.tiles, child.partial, whole);
+            let bound = cost.map_or(f64::INFINITY, |(t, e)| self.goal.of(power, t, e));
+            list.push((bound, i));
+        }
+        list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        list.truncate(self.width);
+        for (bound, i) in list {
+            if self.dead(bound) {
+                self.work.pruned += 1;
+                self.chosen[d] = i;
+                self.note(depth + 1, bound);
+                continue;
+            }
+            let own = &options.factors[i * count..(i + 1) * count];
+            for ((c, n), o) in child.factors.iter_mut().zip(&node.factors).zip(own) {
+                *c = n * o;
+            }
+            self.place(&mut child, node, d, i);
+            self.chosen[d] = i;
+            self.grow(depth + 1, &child, bound);
+        }
+    }
+
+    /// Notes a subtree that is cut off.
+    fn note(&mut self, depth: usize, bound: f64) {
+        if let Some(log) = self.log.as_deref_mut() {
+            let fixed = self.order[..depth]
+                .iter()
+                .map(|d| (*d, self.options[*d].chains[self.chosen[*d]].clone()));
+            log.push((fixed.collect(), bound));
+        }
+    }
+
+    fn place(&self, child: &mut Node, node: &Node, d: usize, option: usize) {
+        let options = self.options[d];
+        if !self.model.exact {
+            let marks = self.shape.marks.len();
+            let tiles = &options.tiles[option * marks..(option + 1) * marks];
+            child
+                .tiles
+                .iter_mut()
+                .zip(tiles)
+                .for_each(|(c, t)| c[d] = u64::from(*t));
+        }
+        child.partial = node.partial | options.partial[option];
+    }
+
+    /// A complete mapping: exact analysis of each order of its loops that matters.
+    fn leaf(&mut self, bound: f64, ragged: bool) {
+        let gaps = self.shape.marks.len() + 1;
+        let windowed = |d: usize| (0..3).any(|o| self.model.windowed[o][d]);
+        // Of each gap, the choices of its innermost loop.
+        let mut choices: Vec<Vec<usize>> = vec![vec![DIMS]; gaps];
+        if !self.model.exact || ragged {
+            for (g, choice) in choices.iter_mut().enumerate().take(gaps - 1) {
+                let here: Vec<usize> = (0..self.options.len())
+                    .filter(|d| {
+                        self.chain(*d)
+                            .iter()
+                            .any(|l| l.axis.is_none() && usize::from(l.gap) == g)
+                    })
+                    .collect();
+                if here.len() > 1 && (ragged || here.iter().any(|d| windowed(*d))) {
+                    *choice = here;
+                }
+            }
+        }
+        let mut at = vec![0; gaps];
+        loop {
+            self.work.leaves += 1;
+            let last: Vec<usize> = choices.iter().zip(&at).map(|(c, i)| c[*i]).collect();
+            let steps = self.steps(&last);
+            if let Some(found) = self.judge.judge(steps, bound) {
+                self.best = self.best.min(found);
+            }
+            let Some(next) = (0..gaps).rev().find(|g| at[*g] + 1 < choices[*g].len()) else {
+                return;
+            };
+            at[next] += 1;
+            at[next + 1..].fill(0);
+        }
+    }
+
+    fn chain(&self, d: usize) -> &[Link] {
+        &self.options[d].chains[self.chosen[d]]
+    }
+
+    /// The steps of the chosen mapping; `last` is the innermost loop of each gap.
+    fn steps(&self, last: &[usize]) -> Vec<Step> {
+        let (model, frame) = (self.model, self.model.frame);
+        let keep = |operand: usize, store: usize| Step::Store {
+            memory: frame.stores[store].node,
+            operand: Operand::ALL[operand],
+        };
+        let homes = (0..3).filter_map(|o| Some(keep(o, frame.levels[0].memory[o]?)));
+        let mut steps: Vec<Step> = homes.collect();
+        let mut at = [0usize; DIMS];
+        let mut add = |steps: &mut Vec<Step>, d: usize| {
+            let chain = self.chain(d);
+            let link = chain[at[d]];
+            at[d] += 1;
+            let tile: u64 = chain[at[d]..].iter().map(|l| u64::from(l.trips)).product();
+            let dim = frame.dims[d].id;
+            steps.push(match link.axis {
+                None => Step::Temporal { dim, tile },
+                Some(a) => {
+                    let axis = &frame.axes[usize::from(a)];
+                    Step::Spatial {
+                        fanout: axis.fanout,
+                        axis: axis.axis,
+                        dim,
+                        tile,
+                    }
+                }
+            });
+        };
+        let loops = |gap: usize| {
+            let has = move |d: &usize| {
+                self.chain(*d)
+                    .iter()
+                    .any(|l| l.axis.is_none() && usize::from(l.gap) == gap)
+            };
+            let inner = last.get(gap).copied().unwrap_or(DIMS);
+            let kind = model.named.get(inner).copied();
+            let class =
+                move |d: usize| usize::from(d == inner) + usize::from(kind == Some(model.named[d]));
+            let mut dims: Vec<usize> = (0..self.options.len()).filter(has).collect();
+            dims.sort_by_key(|d| (class(*d), *d));
+            dims
+        };
+        for section in 0..model.sections.len() {
+            let slot = |m: usize| model.slots[self.shape.marks[m].slot];
+            for m in (0..self.shape.marks.len())
+                .filter(|m| self.shape.early(model, *m) && slot(*m).section == section)
+            {
+                steps.push(keep(slot(m).operand, slot(m).store));
+            }
+            for m in (0..self.shape.marks.len()).filter(|m| self.shape.marks[*m].section == section)
+            {
+                for d in loops(m) {
+                    add(&mut steps, d);
+                }
+                if slot(m).section == section {
+                    steps.push(keep(slot(m).operand, slot(m).store));
+                }
+            }
+            let mut spread: Vec<(u8, usize)> = Vec::new();
+            for d in 0..self.options.len() {
+                let axes = self.chain(d).iter().filter_map(|l| l.axis);
+                spread.extend(
+                    axes.filter(|a| model.axis_section[usize::from(*a)] == section)
+                        .map(|a| (a, d)),
+                );
+            }
+            spread.sort_unstable();
+            for (_, d) in spread {
+                add(&mut steps, d);
+            }
+        }
+        for d in loops(self.shape.marks.len()) {
+            add(&mut steps, d);
+        }
+        steps
+    }
+}
