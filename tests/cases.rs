@@ -38,24 +38,22 @@ fn refused(args: &[&str]) -> String {
     told
 }
 
-/// Runs, expects success with what is committed in `tests/snapshots/`; `PRESIL_WRITE_SNAPSHOTS=1` writes it anew.
-fn snapshot(name: &str, args: &[&str]) {
-    let printed = stdout(args);
-    let path = format!("{}/tests/snapshots/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("PRESIL_WRITE_SNAPSHOTS").is_some() {
-        std::fs::write(&path, &printed).unwrap();
-    }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(printed, committed, "{args:?} is not {path}");
-}
-
 #[test]
 fn a_given_mapping_is_told_level_by_level() {
-    snapshot("eval-gemm", &["eval", &case("gemm.toml")]);
-    snapshot(
-        "eval-gemm-all",
-        &["eval", &case("gemm.toml"), "--convention", "all"],
-    );
+    let told = stdout(&["eval", &case("gemm.toml")]);
+    for part in [
+        "gemm: einsum G",
+        "dram keeps A 65536 (256 x 256)",
+        "convention accelforge",
+        "446,824,448",
+        "16,777,216 cycles",
+    ] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
+    let told = stdout(&["eval", &case("gemm.toml"), "--convention", "all"]);
+    for part in ["physical", "timeloop", "accelforge", "zigzag", "scalesim:"] {
+        assert!(told.contains(part), "no {part} in {told}");
+    }
 }
 
 #[test]

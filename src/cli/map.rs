@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     perfect: bool,
     /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound.
-    #[arg(long, default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     work: u64,
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]

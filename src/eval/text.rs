@@ -175,15 +175,13 @@ fn side_by_side(report: &Report, einsum: usize) -> String {
             }
         }
     }
-    let whole: [(&str, fn(&Evaluation) -> f64); 3] = [
-        ("energy, pJ", Evaluation::energy_total),
-        ("cycles", |e| e.cycles),
-        ("operations", |e| e.operations),
-    ];
-    for (name, of) in whole {
+    let mut total = |name: &str, of: &dyn Fn(&Evaluation) -> f64| {
         let name = ["total", "", name].map(String::from);
         rows.push(name.into_iter().chain(cells(&|e| Some(of(e)))).collect());
-    }
+    };
+    total("energy, pJ", &Evaluation::energy_total);
+    total("cycles", &|e| e.cycles);
+    total("operations", &|e| e.operations);
     let mut text = table(&rows, 3);
     for (convention, error) in report.conventions.iter().zip(told) {
         if let Err(error) = error {

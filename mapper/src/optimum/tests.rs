@@ -186,7 +186,6 @@ fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
             name: "pes".into(),
             hop_energy: 0.0,
             axes,
-            hop_energy: 0.0,
         }));
         if r.chance(60) {
             let mut rf = random_memory(r, "rf", operands, 0.1, &[3.0, 6.0, 12.0]);

@@ -10,7 +10,7 @@ use crate::map::Options;
 use crate::map::solve::{figure_of, solve};
 
 /// Partial mappings that a search for a reference optimum may look at.
-const WORK: u64 = 50_000_000;
+const WORK: u64 = 2_000_000;
 
 pub(super) fn cases(file: &File) -> Vec<Case> {
     let class = "peer optimum: accelforge";
