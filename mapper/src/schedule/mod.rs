@@ -133,6 +133,9 @@ pub struct ScheduledOp {
     pub weights: WeightStream,
     /// What a reader must know.
     pub notes: Vec<String>,
+    /// Of a mapped op: the share of the objective that a better mapping might save; 0 if the mapping is proven to be
+    /// the best.
+    pub gap: Option<f64>,
 }
 
 /// A schedule of a graph on a chip.

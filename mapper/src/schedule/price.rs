@@ -6,7 +6,7 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
 
 use super::engines::{self, Choice};
-use super::facts::{assumptions, scene_facts};
+use super::facts::{assumptions, proofs, scene_facts};
 use super::memory_plan::{self, Holds, Tiles};
 use super::operands::{moved, stored, stored_operands};
 use super::planned::{self, PlanOptions, Planned};
@@ -111,7 +111,8 @@ pub(super) fn schedule(
         ops.push(op);
     }
     let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-    let assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency, reordered));
+    let mut assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency, reordered));
+    assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
     Schedule {
         ops,
         order,
@@ -483,6 +484,7 @@ impl<'a> Pricer<'a> {
                 room,
             },
             notes: Vec::new(),
+            gap: None,
         }
     }
 
@@ -584,6 +586,7 @@ impl<'a> Pricer<'a> {
         } = found;
         let op = &graph.ops[id];
         let steps = op.steps;
+        let gap = solution.certificate.objective.gap();
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
 
@@ -720,6 +723,7 @@ impl<'a> Pricer<'a> {
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
+        scheduled.gap = Some(gap);
         scheduled
     }
 

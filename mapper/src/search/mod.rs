@@ -98,8 +98,8 @@ impl Objective {
 /// How a problem is searched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// Work of each stage: bounds computed, of under a microsecond each. The default keeps a layer to some
-    /// milliseconds and proves small problems; 200 000 prove most layers of a network on an array of two or three levels.
+    /// Work of each stage: bounds computed, of about a microsecond each. The default keeps a layer to some
+    /// milliseconds and proves small problems only; what is not proven carries its lower bound.
     pub budget: u64,
     /// Share of the objective that may be given up for the other figure: a mapping that takes half the energy is
     /// preferred to one that is a thousandth faster. 0 for the objective alone.
@@ -113,7 +113,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            budget: 6_000,
+            budget: 2_000,
             give: 0.005,
             near: 0,
             log: false,
