@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use presil::mapper::interop::accelforge::read;
+use presil::mapper::optimum;
 use presil::run::{Options, run};
 use presil::workloads::{Model, Request};
 
@@ -80,5 +82,39 @@ fn in_process(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, whole_processes, importing, in_process);
+/// The reference cases of AccelForge, each beside the CPU seconds that it took AccelForge 1.0.467 (one thread, imports
+/// and just-in-time compilation left out).
+fn proven_optima(c: &mut Criterion) {
+    let path = "tests/data/mapping/optima_accelforge.json";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let seconds = |id: &str| {
+        let cases = file["cases"].as_array().into_iter().flatten();
+        let case = cases.into_iter().find(|c| c["id"] == id)?;
+        case["accelforge_cost"]["cpu_s"].as_f64()
+    };
+    let mut group = c.benchmark_group("optimum");
+    group.sample_size(10);
+    for reference in read(&text).map_or(Vec::new(), |r| r.cases) {
+        let options = optimum::Options {
+            perfect: true,
+            ..optimum::Options::new(reference.case.objective)
+        };
+        let peer = seconds(&reference.id).map_or(0.0, |s| s * 1e3);
+        let name = format!("{} (AccelForge: {peer:.0} ms of CPU)", reference.id);
+        group.bench_function(name, |b| {
+            b.iter(|| optimum::solve(&reference.case, &options).map(|s| s.expanded))
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    whole_processes,
+    importing,
+    in_process,
+    proven_optima
+);
 criterion_main!(benches);
