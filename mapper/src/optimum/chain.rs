@@ -241,22 +241,20 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     space.constrain(&e.hierarchy, &e.constraints)?;
     let ways = |o: usize| -> Vec<Start> {
         let tensor = e.operands[o];
-        let produced = case
-            .einsums
-            .iter()
-            .position(|x| x.operands.last() == Some(&tensor));
-        let readers: Vec<usize> = (0..case.einsums.len())
-            .filter(|j| {
-                let inputs = case.einsums[*j]
-                    .operands
-                    .split_last()
-                    .map_or(&[][..], |x| x.1);
-                inputs.contains(&tensor)
-            })
-            .collect();
-        match (produced, readers.as_slice()) {
-            (None, _) | (_, []) => vec![Start::Anywhere],
-            (Some(p), [r]) if p + 1 == *r && plain(case, p, *r, tensor) => {
+        let (mut producers, mut readers) = (Vec::new(), Vec::new());
+        // One that reads a tensor twice counts twice.
+        for (j, x) in case.einsums.iter().enumerate() {
+            for (place, _) in x.operands.iter().enumerate().filter(|x| *x.1 == tensor) {
+                if place + 1 == x.operands.len() {
+                    producers.push(j);
+                } else {
+                    readers.push(j);
+                }
+            }
+        }
+        match (producers.as_slice(), readers.as_slice()) {
+            ([], _) | (_, []) => vec![Start::Anywhere],
+            ([p], [r]) if p + 1 == *r && plain(case, *p, *r, tensor) => {
                 vec![Start::Outermost, Start::Floating]
             }
             _ => vec![Start::Outermost],
