@@ -5,15 +5,13 @@ use rustc_hash::FxHashMap;
 
 use super::placement::tree;
 
-use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
+use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 
 /// Most ports below a fan that carry partial sums.
 pub(super) const SLOTS: usize = 6;
-/// Most memories of a segment.
-const MEMORIES: usize = 6;
 
 /// Which memories keep each operand, as (segment, memory of it), outermost first; the first is its home.
 #[derive(Debug, Clone, PartialEq)]

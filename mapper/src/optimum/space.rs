@@ -16,6 +16,9 @@ pub(super) const OPERANDS: usize = 4;
 /// Most ports of a memory.
 pub(super) const PORTS: usize = 4;
 
+/// Most memories of a segment.
+pub(super) const MEMORIES: usize = 6;
+
 /// Tile of every dimension.
 pub(super) type Tile = [u32; DIMS];
 
@@ -212,7 +215,14 @@ impl Space {
                 Level::Compute(_) => return Err(shape()),
             }
         }
-        Ok(Self {
+        for segment in &segments {
+            let memories = segment.memories.len();
+            limit("memories with no fanout between", MEMORIES, memories)?;
+        }
+        let memories = hierarchy.levels.iter().filter_map(Level::memory);
+        let ports = memories.map(|m| m.ports.len()).max().unwrap_or(0);
+        limit("ports of a memory", PORTS, ports)?;
+        let space = Self {
             operations: sizes.iter().map(|s| f64::from(*s)).product(),
             dims,
             sizes,
@@ -221,7 +231,11 @@ impl Space {
             compute_energy: compute.energy,
             compute_rate: compute.rate,
             perfect,
-        })
+        };
+        let carrying = super::search::slots(&space).len();
+        let what = "ports below fanouts that carry partial sums";
+        limit(what, super::search::SLOTS, carrying)?;
+        Ok(space)
     }
 
     /// Takes constraints in.
@@ -343,6 +357,7 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         is_output: o + 1 == operand_count(einsum),
         ranks: Vec::new(),
     };
+    let mut plain_ranks = Vec::new();
     for rank in &access.ranks {
         let terms: Vec<(usize, f64)> = rank
             .terms
@@ -361,7 +376,14 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         });
         match terms.as_slice() {
             [] => {}
-            [(i, c)] if *c == 1.0 => x.plain = x.plain.with(*i),
+            [(i, c)] if *c == 1.0 => {
+                // One that indexes two ranks is plain in neither.
+                if x.plain.has(*i) {
+                    x.slides = x.slides.with(*i);
+                }
+                x.plain = x.plain.with(*i);
+                plain_ranks.push(*i);
+            }
             _ => {
                 for (i, _) in &terms {
                     x.slides = x.slides.with(*i);
@@ -371,6 +393,10 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         }
     }
     // A dimension that also indexes a window elsewhere is not plain.
+    for rank in plain_ranks.iter().filter(|i| x.slides.has(**i)) {
+        let terms = vec![(*rank, 1.0)];
+        x.windows.push(Window { terms });
+    }
     x.plain = x.plain.minus(x.slides);
     let plain = (0..dims.len()).filter(|i| x.plain.has(*i));
     x.plain_size = plain.map(|i| f64::from(sizes[i])).product();
@@ -473,7 +499,8 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
             m.write_energy,
             m.read_energy,
             m.read_energy,
-            m.update_energy,
+            // The convention knows one energy of writing.
+            m.write_energy,
         ];
         rates[o].energy = energy.map(|e| e * bits[o]);
         for (p, port) in m.ports.iter().take(PORTS).enumerate() {

@@ -5,7 +5,7 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
 use proptest::prelude::*;
 
-use super::{Options, Solution, front, nearest, solve, solve_einsum};
+use super::super::{Options, Solution, front, nearest, solve, solve_einsum};
 use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{
