@@ -105,8 +105,8 @@ struct Local {
     used: [f64; MEMORIES],
     /// Cycles of all operations of each port, and those that first visits save.
     ports: [[(f64, f64); PORTS]; MEMORIES],
-    /// Bits used and tiles where the floating operands were placed.
-    floats: [(f64, Tile); 2],
+    /// Bits used of each memory and tiles where the floating operands were placed.
+    floats: [(Room, Tile); 2],
 }
 
 /// A segment and its storages: (operand, memory).
@@ -189,21 +189,28 @@ impl Goal {
     }
 }
 
-/// The tile in which a floating operand is kept, rank by rank; none where it is handed over whole.
-pub(super) type Tiles = Option<Vec<u32>>;
+/// The memory (of segment 0) that keeps a floating operand, and its tile there, rank by rank; none where it is handed
+/// over whole.
+pub(super) type Tiles = Option<(usize, Vec<u32>)>;
+
+/// Bits of each memory of segment 0; none of those that never limit.
+pub(super) type Room = [f64; MEMORIES];
 
 /// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
 /// on chip below loops shared with a neighbour) are told by the tile that is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
-    /// Kept tile of the floating input and of the floating output, rank by rank.
+    /// Kept tile of the floating input and of the floating output.
     pub tiles: [Tiles; 2],
     pub energy: f64,
     pub cycles: f64,
-    /// Bits used of the memory of the floating operands.
-    pub used: f64,
+    /// Bits used, where an operand floats.
+    pub used: Room,
     /// Of those, bits of what lives outside the shared loops of the floating input and output.
-    pub outside: [f64; 2],
+    pub outside: [Room; 2],
+    /// Tiles at storages outside the homes of floating operands, and at these, outermost first: where the shared
+    /// loops cannot change places.
+    pub cuts: Vec<Tile>,
     pub steps: Vec<Step>,
     pub placement: usize,
 }
@@ -221,9 +228,10 @@ impl Parts {
         let no_worse = |a: &Part, b: &Part| {
             a.energy <= b.energy
                 && a.cycles <= b.cycles
-                && a.used <= b.used
-                && a.outside[0] <= b.outside[0]
-                && a.outside[1] <= b.outside[1]
+                && no_more(&a.used, &b.used)
+                && no_more(&a.outside[0], &b.outside[0])
+                && no_more(&a.outside[1], &b.outside[1])
+                && a.cuts.iter().all(|c| b.cuts.contains(c))
         };
         if same
             .iter()
@@ -241,6 +249,11 @@ impl Parts {
         same.push(self.parts.len() as u32);
         self.parts.push(part);
     }
+}
+
+/// Whether one room is at most another in every memory.
+pub(super) fn no_more(a: &Room, b: &Room) -> bool {
+    a.iter().zip(b).all(|(a, b)| a <= b)
 }
 
 /// The most that spatial loops further out can do.
@@ -529,7 +542,13 @@ impl<'a> Search<'a> {
                 .as_ref()
                 .is_none_or(|t| t.is_some() == floats)
         };
-        if !fits(0) || !fits(1) {
+        // Whole tensors fit by themselves, also where nothing else is kept.
+        let memories = &self.space.segments[0].memories;
+        let homes = memories
+            .iter()
+            .zip(self.homes())
+            .all(|(m, u)| u <= m.capacity);
+        if !fits(0) || !fits(1) || !homes {
             return;
         }
         self.arena.clear();
@@ -736,16 +755,17 @@ impl<'a> Search<'a> {
             touching: None,
             used: [0.0; MEMORIES],
             ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-            floats: [(0.0, [1; DIMS]); 2],
+            floats: [([0.0; MEMORIES], [1; DIMS]); 2],
         };
         if segment == 0 {
-            self.homes(&mut local);
+            local.used = self.homes();
         }
         local
     }
 
-    /// Whole tensors at home take their room.
-    fn homes(&self, local: &mut Local) {
+    /// Room of whole tensors at home.
+    fn homes(&self) -> Room {
+        let mut used = [0.0; MEMORIES];
         for (o, chain) in self.placement.chains.iter().enumerate() {
             if self.placement.floats(o) {
                 continue;
@@ -757,8 +777,9 @@ impl<'a> Search<'a> {
                 .iter()
                 .map(|w| w.reach(&self.space.sizes))
                 .product();
-            local.used[m] += operand.plain_size * whole * self.memory(chain[0]).bits[o];
+            used[m] += operand.plain_size * whole * self.memory(chain[0]).bits[o];
         }
+        used
     }
 
     /// Storages below the homes in a segment, and floating homes: (operand, memory).
@@ -971,11 +992,11 @@ impl<'a> Search<'a> {
         let side = usize::from(self.placement.floating[1] == Some(o));
         let tile = placed.state.tile;
         if let Some(asked) = &goal.asked[side]
-            && *asked != self.kept(o, &tile)
+            && *asked != self.kept(o, m, &tile)
         {
             return;
         }
-        placed.floats[side] = (placed.used[m], tile);
+        placed.floats[side] = (placed.used, tile);
         placed.state.asked[o] = 0.0;
         if self.space.operands[o].is_output {
             placed.state.first = 0.0;
@@ -1105,27 +1126,63 @@ impl<'a> Search<'a> {
         Some((told.energy_total(), told.cycles))
     }
 
-    fn kept(&self, o: usize, tile: &Tile) -> Tiles {
-        let ranks = &self.space.operands[o].ranks;
-        Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect())
+    fn kept(&self, o: usize, memory: usize, tile: &Tile) -> Tiles {
+        let ranks = self.space.operands[o].ranks.iter();
+        let tile = ranks.map(|d| d.map_or(1, |d| tile[d])).collect();
+        Some((memory, tile))
+    }
+
+    /// Tiles at storages from the outermost one to the innermost home of a floating operand.
+    fn cuts(&self, steps: &[Step]) -> Vec<Tile> {
+        let mut tile = self.space.sizes;
+        let mut homes = self.placement.floating.iter().flatten().count();
+        let mut cuts: Vec<Tile> = Vec::new();
+        for step in steps.iter().rev() {
+            match *step {
+                _ if homes == 0 => break,
+                Step::Grow { dim, tile: t } | Step::Spread { dim, tile: t, .. } => {
+                    tile[usize::from(dim)] = t;
+                }
+                Step::Keep { operand, memory } => {
+                    if cuts.last() != Some(&tile) {
+                        cuts.push(tile);
+                    }
+                    let o = usize::from(operand);
+                    let home = self.placement.chains[o][0] == (0, usize::from(memory));
+                    homes -= usize::from(home && self.placement.floats(o));
+                }
+                Step::Fan => {}
+            }
+        }
+        cuts
     }
 
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
+        let steps = self.trail(&local.state);
         let mut part = Part {
             tiles: [None, None],
             energy,
             cycles,
-            used: 0.0,
-            outside: [0.0; 2],
-            steps: self.trail(&local.state),
+            used: [0.0; MEMORIES],
+            outside: [[0.0; MEMORIES]; 2],
+            cuts: self.cuts(&steps),
+            steps,
             placement: self.index,
         };
+        let memories = self.space.segments[0].memories.iter().enumerate();
+        let limited: Vec<usize> = memories
+            .filter(|(_, m)| m.capacity.is_finite())
+            .map(|(m, _)| m)
+            .collect();
+        let homes = self.homes();
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
             let (used, tile) = local.floats[side];
-            part.tiles[side] = self.kept(o, &tile);
-            part.used = local.used[self.placement.chains[o][0].1];
-            part.outside[side] = part.used - used;
+            part.tiles[side] = self.kept(o, self.placement.chains[o][0].1, &tile);
+            for &m in &limited {
+                part.used[m] = local.used[m];
+                part.outside[side][m] = local.used[m] - (used[m] - homes[m]);
+            }
         }
         part
     }
