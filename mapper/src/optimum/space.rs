@@ -136,6 +136,16 @@ pub enum SpaceError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A dimension that indexes two ranks of an operand, whose elements are then no product of ranks.
+    #[error(
+        "the search takes no operand that one dimension indexes twice, as `{dim}` does operand {operand}"
+    )]
+    Diagonal {
+        /// The operand.
+        operand: usize,
+        /// The dimension.
+        dim: String,
+    },
     /// No set of memories keeps an operand.
     #[error("operand {0} may be kept at no memory above the first fanout; let one keep it")]
     Homeless(usize),
@@ -185,6 +195,12 @@ impl Space {
         let operands: Vec<Operand> = (0..count)
             .map(|o| operand(einsum, &dims, &sizes, o))
             .collect();
+        for o in 0..count {
+            if let Some(d) = repeated(einsum, &dims, o) {
+                let dim = einsum.dim(d).name.clone();
+                return Err(SpaceError::Diagonal { operand: o, dim });
+            }
+        }
         let mut segments = vec![Segment::default()];
         for (level, l) in hierarchy.levels.iter().enumerate() {
             match l {
@@ -325,6 +341,16 @@ impl Space {
     }
 }
 
+/// A dimension that indexes more than one rank of an operand.
+fn repeated(einsum: &Einsum, dims: &[DimId], o: usize) -> Option<DimId> {
+    let ranks = &access_of(einsum, o).ranks;
+    let count = |d: &DimId| {
+        let indexed = |r: &&presil_workloads::Affine| r.terms.iter().any(|t| t.0 == *d);
+        ranks.iter().filter(indexed).count()
+    };
+    dims.iter().find(|d| count(d) > 1).copied()
+}
+
 fn accepted(
     einsum: &Einsum,
     dims: &[DimId],
@@ -357,7 +383,6 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         is_output: o + 1 == operand_count(einsum),
         ranks: Vec::new(),
     };
-    let mut plain_ranks = Vec::new();
     for rank in &access.ranks {
         let terms: Vec<(usize, f64)> = rank
             .terms
@@ -376,14 +401,7 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         });
         match terms.as_slice() {
             [] => {}
-            [(i, c)] if *c == 1.0 => {
-                // One that indexes two ranks is plain in neither.
-                if x.plain.has(*i) {
-                    x.slides = x.slides.with(*i);
-                }
-                x.plain = x.plain.with(*i);
-                plain_ranks.push(*i);
-            }
+            [(i, c)] if *c == 1.0 => x.plain = x.plain.with(*i),
             _ => {
                 for (i, _) in &terms {
                     x.slides = x.slides.with(*i);
@@ -393,10 +411,6 @@ fn operand(einsum: &Einsum, dims: &[DimId], sizes: &Tile, o: usize) -> Operand {
         }
     }
     // A dimension that also indexes a window elsewhere is not plain.
-    for rank in plain_ranks.iter().filter(|i| x.slides.has(**i)) {
-        let terms = vec![(*rank, 1.0)];
-        x.windows.push(Window { terms });
-    }
     x.plain = x.plain.minus(x.slides);
     let plain = (0..dims.len()).filter(|i| x.plain.has(*i));
     x.plain_size = plain.map(|i| f64::from(sizes[i])).product();

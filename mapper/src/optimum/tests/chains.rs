@@ -265,7 +265,7 @@ fn value(objective: Objective, energy: f64, cycles: f64) -> f64 {
     }
 }
 
-fn named(mut e: Einsum, names: &[&str]) -> Einsum {
+pub(super) fn named(mut e: Einsum, names: &[&str]) -> Einsum {
     for (d, name) in e.dims.iter_mut().zip(names) {
         d.name = (*name).into();
     }
@@ -367,7 +367,11 @@ fn hierarchy(r: &mut Random) -> Hierarchy {
 }
 
 /// A case of einsums with the tensors of their operands, all on one machine.
-fn case_of(einsums: &[(Einsum, Vec<usize>)], h: &Hierarchy, objective: Objective) -> Case {
+pub(super) fn case_of(
+    einsums: &[(Einsum, Vec<usize>)],
+    h: &Hierarchy,
+    objective: Objective,
+) -> Case {
     let one = |(e, operands): &(Einsum, Vec<usize>)| CaseEinsum {
         name: "e".into(),
         einsum: e.clone(),

@@ -1,6 +1,7 @@
 //! The search against full enumeration.
 
 mod chains;
+mod odd;
 mod single;
 
 use presil_hwmodels::Overlap;
@@ -55,7 +56,7 @@ fn einsum(sizes: &[u64], inputs: &[&[&[(u32, i64)]]], output: &[&[(u32, i64)]]) 
         .iter()
         .enumerate()
         .map(|(i, size)| Dim {
-            name: ["a", "b", "c", "d"][i].into(),
+            name: format!("d{i}"),
             size: *size,
         })
         .collect();
