@@ -159,6 +159,20 @@ pub(super) struct Goal {
     pub least: Option<f64>,
 }
 
+/// Steps with the fans inside each spatial one: a loop in time above a fan with none is the same below it.
+fn nest(steps: &[Step]) -> Vec<(usize, Step)> {
+    let mut fans = 0;
+    let mut nest = Vec::new();
+    for step in steps {
+        match step {
+            Step::Fan => fans += 1,
+            Step::Spread { .. } => nest.push((fans, *step)),
+            Step::Grow { .. } | Step::Keep { .. } => nest.push((0, *step)),
+        }
+    }
+    nest
+}
+
 impl Goal {
     /// Takes a mapping into the near set.
     fn nearly(&mut self, score: Score, part: Part) {
@@ -166,7 +180,8 @@ impl Goal {
             return;
         };
         // A loop directly above a storage may be told as one that slides or as one that does not.
-        let same = |n: &(Score, Part)| (n.1.placement, &n.1.steps) == (part.placement, &part.steps);
+        let told = nest(&part.steps);
+        let same = |n: &(Score, Part)| n.1.placement == part.placement && nest(&n.1.steps) == told;
         if let Some(i) = near.iter().position(same) {
             if !score.beats(near[i].0) {
                 return;

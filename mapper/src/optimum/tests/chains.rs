@@ -469,7 +469,7 @@ fn case_names(i: usize, case: &Case) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn pairs_equal_full_enumeration(seed in any::<u64>()) {
@@ -479,11 +479,11 @@ proptest! {
 
 #[test]
 fn many_random_pairs_are_enumerated_and_fused() {
-    let seen: Vec<(bool, bool)> = (0..100).filter_map(|s| compare(s).ok()).collect();
+    let seen: Vec<(bool, bool)> = (0..60).filter_map(|s| compare(s).ok()).collect();
     let compared = seen.iter().filter(|s| s.0).count();
     let fused = seen.iter().filter(|s| s.1).count();
     assert!(
-        compared > 40 && fused > 10,
+        compared > 25 && fused > 6,
         "{compared} compared, {fused} fused"
     );
 }

@@ -135,7 +135,8 @@ fn memories_that_hold_nothing_are_passed_by_or_refused() {
     let h = machine(vec![dram(), tiny.clone()]);
     let options = Options::new(Objective::Edp);
     let e = gemm(4, 4, 4);
-    sound(&solve_einsum(&e, &h, &options).unwrap(), &[e.clone()], &h);
+    let passed = solve_einsum(&e, &h, &options).unwrap();
+    sound(&passed, std::slice::from_ref(&e), &h);
     if let Level::Memory(m) = &mut tiny {
         m.must_keep = Mask::ALL;
     }

@@ -473,3 +473,7 @@ fn most_random_problems_are_enumerated_and_proven() {
         );
     }
 }
+#[test]
+fn a_loop_above_or_below_an_unused_fan_is_one_mapping() {
+    sets(16_801_014_729_309_894_402).unwrap();
+}
