@@ -96,16 +96,28 @@ pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, Spa
             .total_cmp(&b.energy)
             .then(a.cycles.total_cmp(&b.cycles))
     });
-    let mut fastest = f64::INFINITY;
-    chains.retain(|c| {
-        let faster = c.cycles < fastest;
-        fastest = fastest.min(c.cycles);
-        faster
-    });
-    if chains.is_empty() {
+    // What differs by rounding only is the same.
+    let near = 1.0 + 1e-12;
+    let mut front: Vec<Joined> = Vec::new();
+    for chain in chains {
+        if front
+            .last()
+            .is_some_and(|l| l.cycles <= chain.cycles * near)
+        {
+            continue;
+        }
+        if front
+            .last()
+            .is_some_and(|l| chain.energy <= l.energy * near)
+        {
+            front.pop();
+        }
+        front.push(chain);
+    }
+    if front.is_empty() {
         return Err(SpaceError::Nothing);
     }
-    let solutions = chains
+    let solutions = front
         .iter()
         .map(|c| solution(case, &links, c, options, work));
     Ok(solutions.collect())

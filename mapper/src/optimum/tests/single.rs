@@ -477,3 +477,8 @@ fn most_random_problems_are_enumerated_and_proven() {
 fn a_loop_above_or_below_an_unused_fan_is_one_mapping() {
     sets(16_801_014_729_309_894_402).unwrap();
 }
+
+#[test]
+fn fronts_tell_what_differs_by_rounding_once() {
+    sets(8_594_230_713_589_682_359).unwrap();
+}
