@@ -2,8 +2,11 @@
 //!
 //! An intermediate between an einsum and the next is handed over *whole*, through the outermost memory, or *tile by
 //! tile*: it is kept at an inner memory below loops that both einsums share. For both einsums, those loops are
-//! the ones above its storage, so they are told by its kept tile: two mappings fit if the tiles are equal. While an
-//! einsum runs, what its neighbour keeps outside the shared loops stays in memory; both must fit together.
+//! the ones above its storage, so they are told by its memory and kept tile. Two mappings fit if these are equal, and
+//! one nest of loops has all tiles at which storages stand between the shared loops of either: sorted, each must be
+//! a tile of the next outer one (a storage that wants `m` outside `n` does not go with one that wants `n` outside
+//! `m`). While an einsum runs, what its neighbour keeps outside the shared loops stays in memory, whole tensors
+//! included; both must fit together in every memory above the first fanout.
 //!
 //! ```text
 //! parts      for each einsum: the mappings of which none is at least as good as another with the same tiles, in
@@ -38,6 +41,8 @@ pub(super) struct Link {
     einsum: Einsum,
     hierarchy: Hierarchy,
     pub space: Space,
+    /// Of each dimension of the space, its number in the case.
+    pub dims: Vec<usize>,
     /// The same with perfect factors only.
     factors: Space,
     /// All placements of all ways to hand over.
@@ -91,16 +96,28 @@ pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, Spa
             .total_cmp(&b.energy)
             .then(a.cycles.total_cmp(&b.cycles))
     });
-    let mut fastest = f64::INFINITY;
-    chains.retain(|c| {
-        let faster = c.cycles < fastest;
-        fastest = fastest.min(c.cycles);
-        faster
-    });
-    if chains.is_empty() {
+    // What differs by rounding only is the same.
+    let near = 1.0 + 1e-12;
+    let mut front: Vec<Joined> = Vec::new();
+    for chain in chains {
+        if front
+            .last()
+            .is_some_and(|l| l.cycles <= chain.cycles * near)
+        {
+            continue;
+        }
+        if front
+            .last()
+            .is_some_and(|l| chain.energy <= l.energy * near)
+        {
+            front.pop();
+        }
+        front.push(chain);
+    }
+    if front.is_empty() {
         return Err(SpaceError::Nothing);
     }
-    let solutions = chains
+    let solutions = front
         .iter()
         .map(|c| solution(case, &links, c, options, work));
     Ok(solutions.collect())
@@ -241,22 +258,20 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     space.constrain(&e.hierarchy, &e.constraints)?;
     let ways = |o: usize| -> Vec<Start> {
         let tensor = e.operands[o];
-        let produced = case
-            .einsums
-            .iter()
-            .position(|x| x.operands.last() == Some(&tensor));
-        let readers: Vec<usize> = (0..case.einsums.len())
-            .filter(|j| {
-                let inputs = case.einsums[*j]
-                    .operands
-                    .split_last()
-                    .map_or(&[][..], |x| x.1);
-                inputs.contains(&tensor)
-            })
-            .collect();
-        match (produced, readers.as_slice()) {
-            (None, _) | (_, []) => vec![Start::Anywhere],
-            (Some(p), [r]) if p + 1 == *r && plain(case, p, *r, tensor) => {
+        let (mut producers, mut readers) = (Vec::new(), Vec::new());
+        // One that reads a tensor twice counts twice.
+        for (j, x) in case.einsums.iter().enumerate() {
+            for (place, _) in x.operands.iter().enumerate().filter(|x| *x.1 == tensor) {
+                if place + 1 == x.operands.len() {
+                    producers.push(j);
+                } else {
+                    readers.push(j);
+                }
+            }
+        }
+        match (producers.as_slice(), readers.as_slice()) {
+            ([], _) | (_, []) => vec![Start::Anywhere],
+            ([p], [r]) if p + 1 == *r && plain(case, *p, *r, tensor) => {
                 vec![Start::Outermost, Start::Floating]
             }
             _ => vec![Start::Outermost],
@@ -292,6 +307,7 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
         (true, Some(error)) => Err(error),
         (true, None) => Err(SpaceError::Nothing),
         _ => Ok(Link {
+            dims: numbers(case, e, &space),
             einsum: e.einsum.clone(),
             hierarchy: e.hierarchy.clone(),
             factors: Space {
@@ -305,10 +321,21 @@ fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     }
 }
 
+/// Numbers of a space's dimensions in the case: dimensions of the same name are the same.
+fn numbers(case: &Case, e: &CaseEinsum, space: &Space) -> Vec<usize> {
+    let all = case.einsums.iter().flat_map(|x| &x.einsum.dims);
+    let names: Vec<&str> = all.map(|d| d.name.as_str()).collect();
+    let number = |d: &presil_workloads::DimId| {
+        let name = e.einsum.dim(*d).name.as_str();
+        names.iter().position(|n| *n == name).unwrap_or(names.len())
+    };
+    space.dims.iter().map(number).collect()
+}
+
 /// Whether tiles of a tensor are told the same way by the einsum that makes it and the one that reads it: every rank
-/// is one dimension of the same name.
+/// is one dimension of the same name and extent.
 fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
-    let names = |i: usize| -> Option<Vec<String>> {
+    let names = |i: usize| -> Option<Vec<(String, u64)>> {
         let e = &case.einsums[i];
         let o = if i == producer {
             e.operands.len() - 1
@@ -317,8 +344,8 @@ fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
         };
         let access = crate::hierarchy::access_of(&e.einsum, o);
         let name = |r: &presil_workloads::Affine| match r.terms.as_slice() {
-            [] => Some(String::new()),
-            [(d, 1)] => Some(e.einsum.dim(*d).name.clone()),
+            [] => Some((String::new(), 1)),
+            [(d, 1)] => Some((e.einsum.dim(*d).name.clone(), e.einsum.dim(*d).size)),
             _ => None,
         };
         access.ranks.iter().map(name).collect()

@@ -4,7 +4,8 @@ use rustc_hash::FxHashMap;
 
 use super::Options;
 use super::chain::Link;
-use super::search::{Part, Score, Tiles};
+use super::search::{Part, Room, Score, Tiles, no_more};
+use super::space::MEMORIES;
 
 /// A chain of parts, one for each einsum.
 pub(super) struct Joined {
@@ -20,9 +21,11 @@ struct Sum {
     energy: f64,
     cycles: f64,
     /// Most bits in use while any einsum of the group runs.
-    peak: f64,
+    peak: Room,
     /// Bits that earlier einsums of the group keep outside the loops shared next.
-    alive: f64,
+    alive: Room,
+    /// Tiles of the dimensions of the case where loops of the group are split, outermost first.
+    cuts: Vec<Vec<u32>>,
     before: usize,
     part: usize,
 }
@@ -31,8 +34,9 @@ impl Sum {
     fn no_worse(&self, other: &Self) -> bool {
         self.energy <= other.energy
             && self.cycles <= other.cycles
-            && self.peak <= other.peak
-            && self.alive <= other.alive
+            && no_more(&self.peak, &other.peak)
+            && no_more(&self.alive, &other.alive)
+            && self.cuts.iter().all(|c| other.cuts.contains(c))
     }
 }
 
@@ -41,11 +45,13 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
     let start = Sum {
         energy: 0.0,
         cycles: 0.0,
-        peak: 0.0,
-        alive: 0.0,
+        peak: [0.0; MEMORIES],
+        alive: [0.0; MEMORIES],
+        cuts: Vec::new(),
         before: 0,
         part: 0,
     };
+    let sizes = sizes(links);
     let mut layers: Vec<Vec<Sum>> = vec![vec![start]];
     let mut open: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
     open.insert(None, vec![0]);
@@ -57,9 +63,12 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
             let Some(fitting) = open.get(&part.tiles[0]) else {
                 continue;
             };
+            let cuts = cuts(&links[i], part, &sizes);
             for &before in fitting {
-                let Some(sum) = sums[before].with(part, capacity(&links[i], part), before, p)
-                else {
+                let Some(cuts) = sums[before].nest(part, &cuts, &sizes) else {
+                    continue;
+                };
+                let Some(sum) = sums[before].with(part, &links[i], cuts, (before, p)) else {
                     continue;
                 };
                 let same = by_tiles.entry(part.tiles[1].clone()).or_default();
@@ -108,30 +117,90 @@ fn chain(layers: &[Vec<Sum>], parts: &[Vec<Part>], end: usize, options: &Options
     }
 }
 
-/// Bits of the memory that a part's floating operands share.
-fn capacity(link: &Link, part: &Part) -> f64 {
-    let placement = &link.placements[part.placement];
-    let floating = placement.floating.iter().flatten().next();
-    floating.map_or(f64::INFINITY, |o| {
-        let (s, m) = placement.chains[*o][0];
-        link.space.segments[s].memories[m].capacity
-    })
+/// Extents of the dimensions of all einsums: those of one name are one.
+fn sizes(links: &[Link]) -> Vec<u32> {
+    let mut sizes = Vec::new();
+    for link in links {
+        for (local, dim) in link.dims.iter().enumerate() {
+            if sizes.len() <= *dim {
+                sizes.resize(dim + 1, 1);
+            }
+            sizes[*dim] = link.space.sizes[local];
+        }
+    }
+    sizes
+}
+
+/// The tiles where a part splits shared loops, in the dimensions of all einsums.
+fn cuts(link: &Link, part: &Part, sizes: &[u32]) -> Vec<Vec<u32>> {
+    let mut cuts: Vec<Vec<u32>> = Vec::new();
+    for tile in &part.cuts {
+        let mut cut = sizes.to_vec();
+        for (local, dim) in link.dims.iter().enumerate() {
+            // What is whole may have another extent in another einsum: no shared loop has it.
+            if tile[local] < link.space.sizes[local] {
+                cut[*dim] = tile[local];
+            }
+        }
+        if cut != sizes {
+            cuts.push(cut);
+        }
+    }
+    cuts
+}
+
+/// Whether loops can lead from an outer tile to an inner one.
+fn inside(inner: &[u32], outer: &[u32], sizes: &[u32]) -> bool {
+    let all = inner.iter().zip(outer).zip(sizes);
+    all.into_iter()
+        .all(|((i, o), size)| o % i == 0 || (o == size && i < o))
 }
 
 impl Sum {
+    /// Where the shared loops of the group are split with a part behind it; none if there is no one nest of loops
+    /// for all.
+    fn nest(&self, part: &Part, cuts: &[Vec<u32>], sizes: &[u32]) -> Option<Vec<Vec<u32>>> {
+        let mut all = Vec::new();
+        if part.tiles[0].is_some() {
+            all.clone_from(&self.cuts);
+        }
+        for cut in cuts {
+            if all.contains(cut) {
+                continue;
+            }
+            let at = all.iter().take_while(|c| inside(cut, c, sizes)).count();
+            if !all[at..].iter().all(|c| inside(c, cut, sizes)) {
+                return None;
+            }
+            all.insert(at, cut.clone());
+        }
+        Some(all)
+    }
+
     /// With a part behind it, if both fit.
-    fn with(&self, part: &Part, capacity: f64, before: usize, index: usize) -> Option<Self> {
-        let (peak, alive) = if part.tiles[0].is_some() {
-            let peak = (self.peak + part.outside[0]).max(part.used + self.alive);
-            (peak, self.alive + part.outside[1])
-        } else {
-            (part.used, part.outside[1])
-        };
-        (peak <= capacity).then_some(Self {
+    fn with(
+        &self,
+        part: &Part,
+        link: &Link,
+        cuts: Vec<Vec<u32>>,
+        (before, index): (usize, usize),
+    ) -> Option<Self> {
+        let (mut peak, mut alive) = (part.used, part.outside[1]);
+        if part.tiles[0].is_some() {
+            for m in 0..MEMORIES {
+                peak[m] = (self.peak[m] + part.outside[0][m]).max(part.used[m] + self.alive[m]);
+                alive[m] += self.alive[m];
+            }
+        }
+        let memories = &link.space.segments[0].memories;
+        let fits = memories.iter().zip(&peak).all(|(m, p)| *p <= m.capacity);
+        let goes_on = part.tiles[1].is_some();
+        fits.then_some(Self {
             energy: self.energy + part.energy,
             cycles: self.cycles + part.cycles,
-            peak,
-            alive: if part.tiles[1].is_some() { alive } else { 0.0 },
+            peak: if goes_on { peak } else { [0.0; MEMORIES] },
+            alive: if goes_on { alive } else { [0.0; MEMORIES] },
+            cuts: if goes_on { cuts } else { Vec::new() },
             before,
             part: index,
         })

@@ -5,15 +5,13 @@ use rustc_hash::FxHashMap;
 
 use super::placement::tree;
 
-use super::space::{DIMS, Memory, OPERANDS, PORTS, Space, Tile};
+use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 
 /// Most ports below a fan that carry partial sums.
 pub(super) const SLOTS: usize = 6;
-/// Most memories of a segment.
-const MEMORIES: usize = 6;
 
 /// Which memories keep each operand, as (segment, memory of it), outermost first; the first is its home.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,8 +105,8 @@ struct Local {
     used: [f64; MEMORIES],
     /// Cycles of all operations of each port, and those that first visits save.
     ports: [[(f64, f64); PORTS]; MEMORIES],
-    /// Bits used and tiles where the floating operands were placed.
-    floats: [(f64, Tile); 2],
+    /// Bits used of each memory and tiles where the floating operands were placed.
+    floats: [(Room, Tile); 2],
 }
 
 /// A segment and its storages: (operand, memory).
@@ -161,6 +159,20 @@ pub(super) struct Goal {
     pub least: Option<f64>,
 }
 
+/// Steps with the fans inside each spatial one: a loop in time above a fan with none is the same below it.
+fn nest(steps: &[Step]) -> Vec<(usize, Step)> {
+    let mut fans = 0;
+    let mut nest = Vec::new();
+    for step in steps {
+        match step {
+            Step::Fan => fans += 1,
+            Step::Spread { .. } => nest.push((fans, *step)),
+            Step::Grow { .. } | Step::Keep { .. } => nest.push((0, *step)),
+        }
+    }
+    nest
+}
+
 impl Goal {
     /// Takes a mapping into the near set.
     fn nearly(&mut self, score: Score, part: Part) {
@@ -168,7 +180,8 @@ impl Goal {
             return;
         };
         // A loop directly above a storage may be told as one that slides or as one that does not.
-        let same = |n: &(Score, Part)| (n.1.placement, &n.1.steps) == (part.placement, &part.steps);
+        let told = nest(&part.steps);
+        let same = |n: &(Score, Part)| n.1.placement == part.placement && nest(&n.1.steps) == told;
         if let Some(i) = near.iter().position(same) {
             if !score.beats(near[i].0) {
                 return;
@@ -191,21 +204,28 @@ impl Goal {
     }
 }
 
-/// The tile in which a floating operand is kept, rank by rank; none where it is handed over whole.
-pub(super) type Tiles = Option<Vec<u32>>;
+/// The memory (of segment 0) that keeps a floating operand, and its tile there, rank by rank; none where it is handed
+/// over whole.
+pub(super) type Tiles = Option<(usize, Vec<u32>)>;
+
+/// Bits of each memory of segment 0; none of those that never limit.
+pub(super) type Room = [f64; MEMORIES];
 
 /// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
 /// on chip below loops shared with a neighbour) are told by the tile that is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
-    /// Kept tile of the floating input and of the floating output, rank by rank.
+    /// Kept tile of the floating input and of the floating output.
     pub tiles: [Tiles; 2],
     pub energy: f64,
     pub cycles: f64,
-    /// Bits used of the memory of the floating operands.
-    pub used: f64,
+    /// Bits used, where an operand floats.
+    pub used: Room,
     /// Of those, bits of what lives outside the shared loops of the floating input and output.
-    pub outside: [f64; 2],
+    pub outside: [Room; 2],
+    /// Tiles at storages outside the homes of floating operands, and at these, outermost first: where the shared
+    /// loops cannot change places.
+    pub cuts: Vec<Tile>,
     pub steps: Vec<Step>,
     pub placement: usize,
 }
@@ -223,9 +243,10 @@ impl Parts {
         let no_worse = |a: &Part, b: &Part| {
             a.energy <= b.energy
                 && a.cycles <= b.cycles
-                && a.used <= b.used
-                && a.outside[0] <= b.outside[0]
-                && a.outside[1] <= b.outside[1]
+                && no_more(&a.used, &b.used)
+                && no_more(&a.outside[0], &b.outside[0])
+                && no_more(&a.outside[1], &b.outside[1])
+                && a.cuts.iter().all(|c| b.cuts.contains(c))
         };
         if same
             .iter()
@@ -243,6 +264,11 @@ impl Parts {
         same.push(self.parts.len() as u32);
         self.parts.push(part);
     }
+}
+
+/// Whether one room is at most another in every memory.
+pub(super) fn no_more(a: &Room, b: &Room) -> bool {
+    a.iter().zip(b).all(|(a, b)| a <= b)
 }
 
 /// The most that spatial loops further out can do.
@@ -531,7 +557,13 @@ impl<'a> Search<'a> {
                 .as_ref()
                 .is_none_or(|t| t.is_some() == floats)
         };
-        if !fits(0) || !fits(1) {
+        // Whole tensors fit by themselves, also where nothing else is kept.
+        let memories = &self.space.segments[0].memories;
+        let homes = memories
+            .iter()
+            .zip(self.homes())
+            .all(|(m, u)| u <= m.capacity);
+        if !fits(0) || !fits(1) || !homes {
             return;
         }
         self.arena.clear();
@@ -738,16 +770,17 @@ impl<'a> Search<'a> {
             touching: None,
             used: [0.0; MEMORIES],
             ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-            floats: [(0.0, [1; DIMS]); 2],
+            floats: [([0.0; MEMORIES], [1; DIMS]); 2],
         };
         if segment == 0 {
-            self.homes(&mut local);
+            local.used = self.homes();
         }
         local
     }
 
-    /// Whole tensors at home take their room.
-    fn homes(&self, local: &mut Local) {
+    /// Room of whole tensors at home.
+    fn homes(&self) -> Room {
+        let mut used = [0.0; MEMORIES];
         for (o, chain) in self.placement.chains.iter().enumerate() {
             if self.placement.floats(o) {
                 continue;
@@ -759,8 +792,9 @@ impl<'a> Search<'a> {
                 .iter()
                 .map(|w| w.reach(&self.space.sizes))
                 .product();
-            local.used[m] += operand.plain_size * whole * self.memory(chain[0]).bits[o];
+            used[m] += operand.plain_size * whole * self.memory(chain[0]).bits[o];
         }
+        used
     }
 
     /// Storages below the homes in a segment, and floating homes: (operand, memory).
@@ -973,11 +1007,11 @@ impl<'a> Search<'a> {
         let side = usize::from(self.placement.floating[1] == Some(o));
         let tile = placed.state.tile;
         if let Some(asked) = &goal.asked[side]
-            && *asked != self.kept(o, &tile)
+            && *asked != self.kept(o, m, &tile)
         {
             return;
         }
-        placed.floats[side] = (placed.used[m], tile);
+        placed.floats[side] = (placed.used, tile);
         placed.state.asked[o] = 0.0;
         if self.space.operands[o].is_output {
             placed.state.first = 0.0;
@@ -1107,27 +1141,63 @@ impl<'a> Search<'a> {
         Some((told.energy_total(), told.cycles))
     }
 
-    fn kept(&self, o: usize, tile: &Tile) -> Tiles {
-        let ranks = &self.space.operands[o].ranks;
-        Some(ranks.iter().map(|d| d.map_or(1, |d| tile[d])).collect())
+    fn kept(&self, o: usize, memory: usize, tile: &Tile) -> Tiles {
+        let ranks = self.space.operands[o].ranks.iter();
+        let tile = ranks.map(|d| d.map_or(1, |d| tile[d])).collect();
+        Some((memory, tile))
+    }
+
+    /// Tiles at storages from the outermost one to the innermost home of a floating operand.
+    fn cuts(&self, steps: &[Step]) -> Vec<Tile> {
+        let mut tile = self.space.sizes;
+        let mut homes = self.placement.floating.iter().flatten().count();
+        let mut cuts: Vec<Tile> = Vec::new();
+        for step in steps.iter().rev() {
+            match *step {
+                _ if homes == 0 => break,
+                Step::Grow { dim, tile: t } | Step::Spread { dim, tile: t, .. } => {
+                    tile[usize::from(dim)] = t;
+                }
+                Step::Keep { operand, memory } => {
+                    if cuts.last() != Some(&tile) {
+                        cuts.push(tile);
+                    }
+                    let o = usize::from(operand);
+                    let home = self.placement.chains[o][0] == (0, usize::from(memory));
+                    homes -= usize::from(home && self.placement.floats(o));
+                }
+                Step::Fan => {}
+            }
+        }
+        cuts
     }
 
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
+        let steps = self.trail(&local.state);
         let mut part = Part {
             tiles: [None, None],
             energy,
             cycles,
-            used: 0.0,
-            outside: [0.0; 2],
-            steps: self.trail(&local.state),
+            used: [0.0; MEMORIES],
+            outside: [[0.0; MEMORIES]; 2],
+            cuts: self.cuts(&steps),
+            steps,
             placement: self.index,
         };
+        let memories = self.space.segments[0].memories.iter().enumerate();
+        let limited: Vec<usize> = memories
+            .filter(|(_, m)| m.capacity.is_finite())
+            .map(|(m, _)| m)
+            .collect();
+        let homes = self.homes();
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
             let (used, tile) = local.floats[side];
-            part.tiles[side] = self.kept(o, &tile);
-            part.used = local.used[self.placement.chains[o][0].1];
-            part.outside[side] = part.used - used;
+            part.tiles[side] = self.kept(o, self.placement.chains[o][0].1, &tile);
+            for &m in &limited {
+                part.used[m] = local.used[m];
+                part.outside[side][m] = local.used[m] - (used[m] - homes[m]);
+            }
         }
         part
     }

@@ -16,6 +16,9 @@ pub(super) const OPERANDS: usize = 4;
 /// Most ports of a memory.
 pub(super) const PORTS: usize = 4;
 
+/// Most memories of a segment.
+pub(super) const MEMORIES: usize = 6;
+
 /// Tile of every dimension.
 pub(super) type Tile = [u32; DIMS];
 
@@ -133,6 +136,16 @@ pub enum SpaceError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A dimension that indexes two ranks of an operand, whose elements are then no product of ranks.
+    #[error(
+        "the search takes no operand that one dimension indexes twice, as `{dim}` does operand {operand}"
+    )]
+    Diagonal {
+        /// The operand.
+        operand: usize,
+        /// The dimension.
+        dim: String,
+    },
     /// No set of memories keeps an operand.
     #[error("operand {0} may be kept at no memory above the first fanout; let one keep it")]
     Homeless(usize),
@@ -182,6 +195,12 @@ impl Space {
         let operands: Vec<Operand> = (0..count)
             .map(|o| operand(einsum, &dims, &sizes, o))
             .collect();
+        for o in 0..count {
+            if let Some(d) = repeated(einsum, &dims, o) {
+                let dim = einsum.dim(d).name.clone();
+                return Err(SpaceError::Diagonal { operand: o, dim });
+            }
+        }
         let mut segments = vec![Segment::default()];
         for (level, l) in hierarchy.levels.iter().enumerate() {
             match l {
@@ -212,7 +231,14 @@ impl Space {
                 Level::Compute(_) => return Err(shape()),
             }
         }
-        Ok(Self {
+        for segment in &segments {
+            let memories = segment.memories.len();
+            limit("memories with no fanout between", MEMORIES, memories)?;
+        }
+        let memories = hierarchy.levels.iter().filter_map(Level::memory);
+        let ports = memories.map(|m| m.ports.len()).max().unwrap_or(0);
+        limit("ports of a memory", PORTS, ports)?;
+        let space = Self {
             operations: sizes.iter().map(|s| f64::from(*s)).product(),
             dims,
             sizes,
@@ -221,7 +247,11 @@ impl Space {
             compute_energy: compute.energy,
             compute_rate: compute.rate,
             perfect,
-        })
+        };
+        let carrying = super::search::slots(&space).len();
+        let what = "ports below fanouts that carry partial sums";
+        limit(what, super::search::SLOTS, carrying)?;
+        Ok(space)
     }
 
     /// Takes constraints in.
@@ -309,6 +339,16 @@ impl Space {
             into.push((tile.saturating_mul(factor)).min(size));
         }
     }
+}
+
+/// A dimension that indexes more than one rank of an operand.
+fn repeated(einsum: &Einsum, dims: &[DimId], o: usize) -> Option<DimId> {
+    let ranks = &access_of(einsum, o).ranks;
+    let count = |d: &DimId| {
+        let indexed = |r: &&presil_workloads::Affine| r.terms.iter().any(|t| t.0 == *d);
+        ranks.iter().filter(indexed).count()
+    };
+    dims.iter().find(|d| count(d) > 1).copied()
 }
 
 fn accepted(
@@ -473,7 +513,8 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
             m.write_energy,
             m.read_energy,
             m.read_energy,
-            m.update_energy,
+            // The convention knows one energy of writing.
+            m.write_energy,
         ];
         rates[o].energy = energy.map(|e| e * bits[o]);
         for (p, port) in m.ports.iter().take(PORTS).enumerate() {

@@ -1,0 +1,489 @@
+//! Chains against full enumeration: every loop tree of two einsums, with what lies between them handed over whole or
+//! tile by tile.
+//!
+//! ```text
+//! trees     of one einsum: the intermediate whole at the outermost memory, or its home at a memory inside below loops
+//!           in time that all index it
+//! pairs     both whole; or the same memory and tile, one order of shared loops for the storages of both, and room for
+//!           one einsum and what the other keeps outside the home
+//! ```
+
+use std::collections::BTreeMap;
+
+use presil_workloads::{DimId, Einsum};
+use proptest::prelude::*;
+
+use super::super::{Options, solve};
+use super::{Random, einsum, fits, random_memory};
+use crate::case::{Case, CaseEinsum, Constraints};
+use crate::conventions::{Convention, evaluate};
+use crate::hierarchy::{
+    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, access_of, operand_count,
+};
+use crate::looptree::{LoopTree, Node, tile_shape};
+use crate::search::Objective;
+
+/// Loop trees of an einsum that are enumerated at most; larger problems are left out.
+const MOST: u64 = 8_000;
+
+/// What a neighbour sees of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct View {
+    /// Memory and tile, by rank, of the intermediate; none if it is whole.
+    home: Option<(usize, Vec<u64>)>,
+    /// Tiles of the intermediate at storages outside its home.
+    cuts: Vec<Vec<u64>>,
+    /// Bits used of each level, and those of storages outside the home.
+    used: Vec<u64>,
+    outside: Vec<u64>,
+}
+
+fn view(e: &Einsum, h: &Hierarchy, tree: &LoopTree, between: usize) -> View {
+    let mut view = View {
+        home: None,
+        cuts: Vec::new(),
+        used: vec![0; h.levels.len()],
+        outside: vec![0; h.levels.len()],
+    };
+    for (i, n) in tree.nodes.iter().enumerate() {
+        let Node::Keep { level, operand } = *n else {
+            continue;
+        };
+        let tiles = tree.tiles(e, i);
+        let mine = tile_shape(e, between, &tiles);
+        let memory = h.levels[level].memory().unwrap();
+        let words: u64 = tile_shape(e, operand, &tiles).iter().product();
+        let bits = words * memory.bits[operand] as u64;
+        view.used[level] += bits;
+        if operand == between && view.home.is_none() {
+            view.home = Some((level, mine));
+        } else if view.home.is_none() {
+            view.outside[level] += bits;
+            view.cuts.push(mine);
+        }
+    }
+    if view.home.as_ref().is_some_and(|home| home.0 == 0) {
+        view.home = None;
+    }
+    if view.home.is_none() {
+        view.cuts.clear();
+        view.used.fill(0);
+        view.outside.fill(0);
+    }
+    view.cuts.dedup();
+    view
+}
+
+/// Whether two einsums can run in one nest of loops, and both fit.
+fn agree(a: &View, b: &View, h: &Hierarchy) -> bool {
+    if a.home != b.home {
+        return false;
+    }
+    let Some((_, tile)) = &a.home else {
+        return true;
+    };
+    let mut cuts: Vec<&Vec<u64>> = a.cuts.iter().chain(&b.cuts).chain([tile]).collect();
+    cuts.sort_by_key(|c| std::cmp::Reverse(c.iter().product::<u64>()));
+    let nested = cuts
+        .windows(2)
+        .all(|w| w[0].iter().zip(w[1]).all(|(o, i)| o % i == 0));
+    nested
+        && h.levels.iter().enumerate().all(|(l, level)| {
+            level.memory().is_none_or(|m| {
+                let most = (a.used[l] + b.outside[l]).max(b.used[l] + a.outside[l]);
+                most as f64 <= m.capacity / m.buffering
+            })
+        })
+}
+
+/// All loop trees of one einsum of a chain, with perfect factors.
+struct Trees<'a> {
+    einsum: &'a Einsum,
+    hierarchy: &'a Hierarchy,
+    between: usize,
+    floats: bool,
+    tree: LoopTree,
+    count: u64,
+    /// Energy and cycles of those of which none is as good in both, by view.
+    found: BTreeMap<View, Vec<(f64, f64)>>,
+}
+
+impl Trees<'_> {
+    fn all(
+        einsum: &Einsum,
+        hierarchy: &Hierarchy,
+        between: usize,
+    ) -> Option<Vec<(View, f64, f64)>> {
+        let mut trees = Trees {
+            einsum,
+            hierarchy,
+            between,
+            floats: false,
+            tree: LoopTree::default(),
+            count: 0,
+            found: BTreeMap::new(),
+        };
+        for floats in [false, true] {
+            trees.floats = floats;
+            trees.homes(0);
+        }
+        let all = trees.found.into_iter();
+        let flat = all.flat_map(|(v, f)| f.into_iter().map(move |(e, t)| (v.clone(), e, t)));
+        (trees.count <= MOST).then(|| flat.collect())
+    }
+
+    fn first_fan(&self) -> usize {
+        let fan = |l: &Level| l.memory().is_none();
+        self.hierarchy.levels.iter().position(fan).unwrap()
+    }
+
+    fn homes(&mut self, operand: usize) {
+        if operand == operand_count(self.einsum) {
+            let tiles: Vec<u64> = self.einsum.dims.iter().map(|d| d.size).collect();
+            self.go(&tiles, None);
+            return;
+        }
+        if operand == self.between && self.floats {
+            self.homes(operand + 1);
+            return;
+        }
+        let last = if operand == self.between {
+            1
+        } else {
+            self.first_fan()
+        };
+        for level in 0..last {
+            self.tree.nodes.push(Node::Keep { level, operand });
+            self.homes(operand + 1);
+            self.tree.nodes.pop();
+        }
+    }
+
+    fn keeps(&self, operand: usize) -> impl Iterator<Item = usize> + '_ {
+        self.tree.nodes.iter().filter_map(move |n| match *n {
+            Node::Keep { level, operand: o } if o == operand => Some(level),
+            _ => None,
+        })
+    }
+
+    /// The innermost level whose place has been passed: a fanout or a memory below one.
+    fn floor(&self) -> usize {
+        let fan = self.first_fan();
+        let below = |n: &Node| match *n {
+            Node::Keep { level, .. } | Node::Spatial { level, .. } => level >= fan,
+            Node::Temporal { .. } => false,
+        };
+        if self.tree.nodes.iter().any(below) {
+            fan
+        } else {
+            0
+        }
+    }
+
+    fn go(&mut self, tiles: &[u64], last: Option<usize>) {
+        if self.count > MOST {
+            return;
+        }
+        let waits = self.floats && self.keeps(self.between).next().is_none();
+        if !waits && tiles.iter().all(|t| *t == 1) {
+            self.close();
+        }
+        let fan = self.first_fan();
+        for dim in 0..tiles.len() {
+            let id = DimId(dim as u32);
+            if waits && !Einsum::names(access_of(self.einsum, self.between), id) {
+                continue;
+            }
+            for tile in (1..tiles[dim]).filter(|t| tiles[dim].is_multiple_of(*t)) {
+                let mut next = tiles.to_vec();
+                next[dim] = tile;
+                if last != Some(dim) {
+                    self.tree.nodes.push(Node::Temporal { dim: id, tile });
+                    self.go(&next, Some(dim));
+                    self.tree.nodes.pop();
+                }
+                let spread = self.hierarchy.levels[fan].fanout();
+                let inner = (0..operand_count(self.einsum)).any(|o| self.keeps(o).any(|l| l > fan));
+                if waits || inner {
+                    continue;
+                }
+                for axis in 0..spread.map_or(0, |f| f.axes.len()) {
+                    self.tree.nodes.push(Node::Spatial {
+                        level: fan,
+                        axis,
+                        dim: id,
+                        tile,
+                    });
+                    self.go(&next, None);
+                    self.tree.nodes.pop();
+                }
+            }
+        }
+        for level in self.floor()..self.hierarchy.levels.len() {
+            if self.hierarchy.levels[level].memory().is_none() || (waits && level > fan) {
+                continue;
+            }
+            for operand in 0..operand_count(self.einsum) {
+                let home = waits && operand == self.between;
+                let inside = self.keeps(operand).max().map_or(home, |l| l < level);
+                if inside && !(home && level == 0) {
+                    self.tree.nodes.push(Node::Keep { level, operand });
+                    self.go(tiles, None);
+                    self.tree.nodes.pop();
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.count += 1;
+        if !fits(self.einsum, self.hierarchy, &self.tree) {
+            return;
+        }
+        let told = evaluate(
+            Convention::AccelForge,
+            self.einsum,
+            self.hierarchy,
+            &self.tree,
+        );
+        let Ok(told) = told else { return };
+        let figures = (told.energy_total(), told.cycles);
+        let view = view(self.einsum, self.hierarchy, &self.tree, self.between);
+        let front = self.found.entry(view).or_default();
+        if !front.iter().any(|f| f.0 <= figures.0 && f.1 <= figures.1) {
+            front.retain(|f| !(figures.0 <= f.0 && figures.1 <= f.1));
+            front.push(figures);
+        }
+    }
+}
+
+fn value(objective: Objective, energy: f64, cycles: f64) -> f64 {
+    match objective {
+        Objective::Latency => cycles,
+        Objective::Energy => energy,
+        Objective::Edp => energy * cycles,
+    }
+}
+
+pub(super) fn named(mut e: Einsum, names: &[&str]) -> Einsum {
+    for (d, name) in e.dims.iter_mut().zip(names) {
+        d.name = (*name).into();
+    }
+    e
+}
+
+type Ranks<'a> = &'a [&'a [(u32, i64)]];
+const A: &[(u32, i64)] = &[(0, 1)];
+const B: &[(u32, i64)] = &[(1, 1)];
+const C: &[(u32, i64)] = &[(2, 1)];
+
+/// Two einsums, and the operand of the second that the first makes.
+fn pair(r: &mut Random) -> ([Einsum; 2], usize) {
+    let (m, n) = (r.of(&[1, 2, 3, 4]), r.of(&[1, 2, 4]));
+    let (k, p) = (r.of(&[1, 2]), r.of(&[1, 2, 3]));
+    let gemm: [Ranks; 2] = [&[A, C], &[C, B]];
+    let first = match r.next() % 3 {
+        // t[m, n] = x[m, k] w[k, n].
+        0 | 1 => named(einsum(&[m, n, k], &gemm, &[A, B]), &["m", "n", "k"]),
+        // t[m, n] = x[m, n].
+        _ => named(einsum(&[m, n], &[&[A, B]], &[A, B]), &["m", "n"]),
+    };
+    match r.next() % 4 {
+        // o[m, p] = t[m, n] v[n, p].
+        0 | 1 => {
+            let next = einsum(&[m, p, n], &gemm, &[A, B]);
+            ([first, named(next, &["m", "p", "n"])], 0)
+        }
+        // o[m, n] = t[m, n].
+        2 => {
+            let next = einsum(&[m, n], &[&[A, B]], &[A, B]);
+            ([first, named(next, &["m", "n"])], 0)
+        }
+        // o[m] = y[m] t[m, n].
+        _ => {
+            let next = einsum(&[m, n], &[&[A], &[A, B]], &[A]);
+            ([first, named(next, &["m", "n"])], 1)
+        }
+    }
+}
+
+/// A hierarchy for einsums of up to three operands: memories that are no limit of what must be kept.
+fn hierarchy(r: &mut Random) -> Hierarchy {
+    let mut levels = vec![Level::Memory(random_memory(
+        r,
+        "dram",
+        3,
+        10.0,
+        &[f64::INFINITY],
+    ))];
+    let third = r.chance(30);
+    if third {
+        let memory = random_memory(r, "l2", 3, 2.0, &[8.0, 16.0, 40.0]);
+        levels.push(Level::Memory(memory));
+    }
+    levels.push(Level::Memory(random_memory(
+        r,
+        "glb",
+        3,
+        1.0,
+        &[4.0, 6.0, 9.0, 14.0, 30.0],
+    )));
+    if r.chance(30) {
+        let axis = Axis {
+            name: "x".into(),
+            size: r.of(&[2, 3]),
+            shares: Mask(r.next() as u32 & 7),
+            shares_overlap: Mask::NONE,
+            must_share: Mask::NONE,
+            accepts: Mask::ALL,
+            min_usage: 0.0,
+            systolic: false,
+        };
+        levels.push(Level::Fanout(FanoutLevel {
+            name: "pes".into(),
+            hop_energy: 0.0,
+            axes: vec![axis],
+        }));
+        if !third && r.chance(40) {
+            levels.push(Level::Memory(random_memory(r, "rf", 3, 0.1, &[3.0, 6.0])));
+        }
+    }
+    for level in &mut levels {
+        if let Level::Memory(m) = level {
+            m.bits = vec![8.0; 3];
+            m.update_energy = 7.0;
+        }
+    }
+    levels.push(Level::Compute(ComputeLevel {
+        name: "mac".into(),
+        energy: 0.5,
+        rate: 1.0,
+        leakage: 0.0,
+    }));
+    Hierarchy {
+        name: "random".into(),
+        levels,
+    }
+}
+
+/// A case of einsums with the tensors of their operands, all on one machine.
+pub(super) fn case_of(
+    einsums: &[(Einsum, Vec<usize>)],
+    h: &Hierarchy,
+    objective: Objective,
+) -> Case {
+    let one = |(e, operands): &(Einsum, Vec<usize>)| CaseEinsum {
+        name: "e".into(),
+        einsum: e.clone(),
+        operands: operands.clone(),
+        hierarchy: h.clone(),
+        mapping: None,
+        constraints: Constraints::default(),
+    };
+    Case {
+        name: "chain".into(),
+        tensors: Vec::new(),
+        einsums: einsums.iter().map(one).collect(),
+        convention: Convention::AccelForge,
+        objective,
+        clock_hz: None,
+    }
+}
+
+/// Tensors of the operands of two einsums.
+fn tensors(pair: &[Einsum; 2], read: usize) -> Vec<(Einsum, Vec<usize>)> {
+    let first: Vec<usize> = (0..operand_count(&pair[0])).collect();
+    let between = first.len() - 1;
+    let next = (0..operand_count(&pair[1])).map(|o| if o == read { between } else { 10 + o });
+    vec![(pair[0].clone(), first), (pair[1].clone(), next.collect())]
+}
+
+/// Whether a pair was small enough to compare, and whether it was handed over tile by tile.
+fn compare(seed: u64) -> Result<(bool, bool), TestCaseError> {
+    let mut r = Random(seed);
+    let (pair, read) = pair(&mut r);
+    let h = hierarchy(&mut r);
+    let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
+    let between = [operand_count(&pair[0]) - 1, read];
+    let (Some(first), Some(next)) = (
+        Trees::all(&pair[0], &h, between[0]),
+        Trees::all(&pair[1], &h, between[1]),
+    ) else {
+        return Ok((false, false));
+    };
+    let mut best = f64::INFINITY;
+    for a in &first {
+        for b in next.iter().filter(|b| agree(&a.0, &b.0, &h)) {
+            best = best.min(value(objective, a.1 + b.1, a.2 + b.2));
+        }
+    }
+    let case = case_of(&tensors(&pair, read), &h, objective);
+    let options = Options {
+        perfect: true,
+        work: u64::MAX,
+        ..Options::new(objective)
+    };
+    let solution = match solve(&case, &options) {
+        Ok(solution) => solution,
+        Err(error) => {
+            prop_assert!(
+                best.is_infinite(),
+                "{error}, enumeration {best}, seed {seed}"
+            );
+            return Ok((true, false));
+        }
+    };
+    let mut views = Vec::new();
+    let mut text = String::new();
+    let (mut energy, mut cycles) = (0.0, 0.0);
+    for (i, mapped) in solution.einsums.iter().enumerate() {
+        text += &mapped.tree.describe(&pair[i], &h, &case_names(i, &case));
+        let told = evaluate(Convention::AccelForge, &pair[i], &h, &mapped.tree);
+        prop_assert!(told.is_ok(), "{told:?} seed {seed}\n{text}");
+        let told = told.unwrap();
+        prop_assert!(fits(&pair[i], &h, &mapped.tree), "seed {seed}\n{text}");
+        energy += told.energy_total();
+        cycles += told.cycles;
+        views.push(view(&pair[i], &h, &mapped.tree, between[i]));
+    }
+    let found = value(objective, energy, cycles);
+    let context =
+        format!("{objective:?} found {found}, enumeration {best}, seed {seed}\n{text}\n{views:#?}");
+    prop_assert!(agree(&views[0], &views[1], &h), "{context}");
+    prop_assert!((found - best).abs() <= 1e-9 * best, "{context}");
+    let bound = solution.lower_bound;
+    prop_assert!(
+        (bound - best).abs() <= 1e-9 * best,
+        "bound {bound} {context}"
+    );
+    prop_assert!(
+        (energy - solution.energy).abs() <= 1e-9 * energy,
+        "{context}"
+    );
+    Ok((true, solution.fused == [true]))
+}
+
+fn case_names(i: usize, case: &Case) -> Vec<String> {
+    let operands = case.einsums[i].operands.iter();
+    operands.map(|t| format!("tensor {t}")).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn pairs_equal_full_enumeration(seed in any::<u64>()) {
+        compare(seed)?;
+    }
+}
+
+#[test]
+fn many_random_pairs_are_enumerated_and_fused() {
+    let seen: Vec<(bool, bool)> = (0..60).filter_map(|s| compare(s).ok()).collect();
+    let compared = seen.iter().filter(|s| s.0).count();
+    let fused = seen.iter().filter(|s| s.1).count();
+    assert!(
+        compared > 25 && fused > 6,
+        "{compared} compared, {fused} fused"
+    );
+}
