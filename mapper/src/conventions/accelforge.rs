@@ -13,7 +13,8 @@
 //! ```
 //!
 //! If the loop directly above the node slides a window (its dimension shares a rank with others), the node takes
-//! the full tile first and then only the new positions. `served`, what the parent reads (or receives) for it,
+//! the full tile first and then only the new positions (directly: no other storage stands between; what AccelForge does
+//! where one stands there is not documented). `served`, what the parent reads (or receives) for it,
 //! counts spatial loops between the two once if the operand has not their dimension and the axis shares it.
 //!
 //! ```text
@@ -136,7 +137,8 @@ impl<'a> Counter<'a> {
             .enumerate()
             .rev()
             .find_map(|(i, n)| match *n {
-                Node::Keep { .. } => None,
+                // A storage in between, of whatever operand, is what the loop is directly above of.
+                Node::Keep { .. } => Some(None),
                 Node::Temporal { dim, tile } => trips(i, dim.index(), tile).then_some(Some(i)),
                 Node::Spatial { dim, tile, .. } => trips(i, dim.index(), tile).then_some(None),
             })

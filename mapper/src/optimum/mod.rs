@@ -23,8 +23,7 @@
 //! plain dimension of `X` can be moved above it: fills stay, the tile gets smaller. Both moves repeat until, between
 //! a storage of `X` and the next one inside, of `Y`, all loops index `Y` and are not plain in `X`. So only those
 //! are looked at, and all orders of them are the same, but for the loop that slides a window directly above its
-//! storage, which is chosen beside. Not looked at: two storages of one windowed operand, at different memories with no
-//! loop between them, that both slide along the loop above the outer one.
+//! storage, which is chosen beside.
 //!
 //! *Fronts.* Told from the inside out, everything outside a fan depends on what lies inside only through the tiles, the
 //! operand stored outermost so far, what each operand asks of the next storage, energy, first visits and time. Of
