@@ -17,13 +17,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import zigzag_case
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CASES = ROOT / "tests" / "data" / "mapping" / "optima_accelforge.json"
 FEW = ["N00", "N02", "N06", "N18", "N03", "N09"]
 # hwcomponents, which AccelForge needs, is written in Python 3.12's syntax.
 OLDEST_PYTHON = (3, 12)
-# The same few mappings are read and evaluated so often in one call, to tell the cost of one from that of starting.
+# What a peer imports and does not ask for.
+EXTRA = {"zigzag-dse": ["six"]}
+# One mapping is read and evaluated so often in one call of presil, to tell its cost from that of starting.
 EVALUATIONS = 2000
 THREADS = ["OMP", "OPENBLAS", "MKL", "NUMBA", "NUMEXPR", "RAYON"]
 
@@ -154,7 +158,7 @@ def find_python(given):
 
 
 def requirements():
-    """Package name and pinned requirement, of requirements.txt."""
+    """Pinned requirement of each package, of requirements.txt."""
     lines = [line.split("#")[0].strip() for line in (HERE / "requirements.txt").read_text().splitlines()]
     return {line.split("==")[0]: line for line in lines if line}
 
@@ -172,14 +176,57 @@ def install(venv, python, package):
         installed = None
     if installed != requirement.split("==")[1]:
         print(f"installing {requirement} ...", file=sys.stderr, flush=True)
-        run([str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement], 1800)
+        extra = EXTRA.get(package, [])
+        pip = [str(inside), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run([*pip, requirement, *[requirements()[name] for name in extra]], 1800)
     return str(inside)
 
 
 def accelforge_map(python, case, limit):
     text, _ = run([python, str(HERE / "run_accelforge.py")], limit, json.dumps(case))
-    result = json.loads(text.splitlines()[-1])
-    return result | {"cpu_s": min(result["cpu_s"])}
+    return json.loads(text.splitlines()[-1])
+
+
+def zigzag_map(python, limit):
+    text, _ = run([python, str(HERE / "run_zigzag.py")], limit, json.dumps(zigzag_case.zigzag_inputs()))
+    return json.loads(text.splitlines()[-1])
+
+
+def presil_eval(presil, loops, folder, limit):
+    """The same mapping in presil's convention `zigzag`: its figures, and CPU seconds of a call and of a mapping."""
+    path = Path(folder) / "zigzag.json"
+    path.write_text(json.dumps(zigzag_case.presil_case(loops)))
+    text, once = run([presil, "eval", str(path), "--json"], limit)
+    _, often = run([presil, "eval", *[str(path)] * EVALUATIONS], limit)
+    told = json.loads(text)["einsums"][0]["conventions"][0]
+    each = (often - once) / (EVALUATIONS - 1)
+    return {"energy_pj": told["energy_pj"], "cycles": told["cycles"], "call_cpu_s": once, "cpu_s": each}
+
+
+def zigzag_table(presil, python, folder, limit):
+    """ZigZag's mapper on a GEMM, and its choice in presil: figures and CPU time of a mapping."""
+    if isinstance(python, Failure):
+        return f"ZigZag: {python}"
+    peer = attempt(zigzag_map, python, limit)
+    if isinstance(peer, Failure):
+        return f"ZigZag: {peer}"
+    ours = attempt(presil_eval, presil, peer["loops"], folder, limit)
+    if isinstance(ours, Failure):
+        return f"presil eval: {ours}"
+    count = peer["evaluated"]
+    rows = [
+        ("energy, pJ", ours["energy_pj"], peer["energy_pj"], ours["energy_pj"] / peer["energy_pj"]),
+        ("cycles", ours["cycles"], peer["cycles"], ours["cycles"] / peer["cycles"]),
+    ]
+    rows = [[name, f"{a:.10g}", f"{b:.10g}", f"{ratio:.6f} (presil / ZigZag)"] for name, a, b, ratio in rows]
+    for name, seconds in (("cost model alone", peer["model_cpu_s"]), ("whole mapper", peer["cpu_s"])):
+        a, b = ours["cpu_s"] * 1e6, seconds / count * 1e6
+        rows.append([f"CPU microseconds of a mapping, ZigZag's {name}", f"{a:.0f}", f"{b:.0f}", f"{b / a:.0f} (ZigZag / presil)"])
+    told = (
+        f"ZigZag evaluated {count} mappings in {peer['cpu_s']:.2f} CPU s; presil's one call for one mapping took"
+        f" {ours['call_cpu_s']:.3f} CPU s, the time of a mapping is from {EVALUATIONS} in one call.\n\n"
+    )
+    return told + table(["ZigZag's choice for a 256 x 256 x 256 GEMM", "presil, convention zigzag", "ZigZag", "ratio"], rows)
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -272,7 +319,7 @@ def main():
         print(f"error: {presil} does not run: {version}", file=sys.stderr)
         return 2
     print(f"{time.strftime('%Y-%m-%d')}; {machine()}")
-    print(f"{version[0].strip()}; {'; '.join(requirements().values())}\n")
+    print(f"{version[0].strip()}; {', '.join(requirements().values())}\n")
     peer = attempt(install, venv, args.python, "accelforge")
     rows, failed = [], False
     with tempfile.TemporaryDirectory() as folder:
@@ -282,7 +329,9 @@ def main():
             theirs = peer if isinstance(peer, Failure) else attempt(accelforge_map, peer, case, args.limit)
             failed |= isinstance(ours, Failure)
             rows.append(row(case, ours, theirs))
-    print(table(HEADER, rows))
+        print(table(HEADER, rows), flush=True)
+        print("ZigZag ...", file=sys.stderr, flush=True)
+        print("\n" + zigzag_table(presil, attempt(install, venv, args.python, "zigzag-dse"), folder, args.limit))
     return 1 if failed else 0
 
 
