@@ -39,7 +39,8 @@ class Failure(Exception):
 def run(command, limit, stdin=""):
     """Standard output of a command, and the CPU seconds (user and system) of it and its children."""
     one_thread = {f"{name}_NUM_THREADS": "1" for name in THREADS}
-    with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    file = tempfile.TemporaryFile
+    with file("w+") as given, file("w+") as out, file("w+") as err:
         given.write(stdin)
         given.seek(0)
         try:
@@ -47,8 +48,8 @@ def run(command, limit, stdin=""):
         except OSError as error:
             raise Failure(str(error)) from error
         usage = wait(child, limit)
-        for file in (out, err):
-            file.seek(0)
+        out.seek(0)
+        err.seek(0)
         text, complaints = out.read(), err.read().strip()
     if child.returncode is None or usage is None:
         raise Failure(f"stopped after {limit} s")
@@ -221,12 +222,14 @@ def zigzag_table(presil, python, folder, limit):
     rows = [[name, f"{a:.10g}", f"{b:.10g}", f"{ratio:.6f} (presil / ZigZag)"] for name, a, b, ratio in rows]
     for name, seconds in (("cost model alone", peer["model_cpu_s"]), ("whole mapper", peer["cpu_s"])):
         a, b = ours["cpu_s"] * 1e6, seconds / count * 1e6
-        rows.append([f"CPU microseconds of a mapping, ZigZag's {name}", f"{a:.0f}", f"{b:.0f}", f"{b / a:.0f} (ZigZag / presil)"])
+        label = f"CPU microseconds of a mapping, ZigZag's {name}"
+        rows.append([label, f"{a:.0f}", f"{b:.0f}", f"{b / a:.0f} (ZigZag / presil)"])
     told = (
         f"ZigZag evaluated {count} mappings in {peer['cpu_s']:.2f} CPU s; presil's one call for one mapping took"
         f" {ours['call_cpu_s']:.3f} CPU s, the time of a mapping is from {EVALUATIONS} in one call.\n\n"
     )
-    return told + table(["ZigZag's choice for a 256 x 256 x 256 GEMM", "presil, convention zigzag", "ZigZag", "ratio"], rows)
+    header = ["ZigZag's choice for a 256 x 256 x 256 GEMM", "presil, convention zigzag", "ZigZag", "ratio"]
+    return told + table(header, rows)
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
@@ -271,7 +274,9 @@ HEADER = [
 
 
 def table(header, rows):
-    line = lambda cells: "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+    def line(cells):
+        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
     return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)])
 
 
@@ -280,7 +285,8 @@ def machine():
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        lines = info.read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
     load = ", ".join(f"{x:.1f}" for x in os.getloadavg())
     return f"{processor}, {os.cpu_count()} threads (load averages at the start {load}), {platform.system()}"
@@ -291,9 +297,10 @@ def arguments():
     parser.add_argument("--presil", help="presil to run [default: target/release/presil, then PATH]")
     parser.add_argument("--venv", type=Path, default=HERE / ".venv", help="folder of the peers' environment")
     parser.add_argument("--python", help="interpreter that makes it, 3.12 or later")
-    parser.add_argument("--case", action="append", metavar="ID", help=f"case to run, may be repeated [default: {' '.join(FEW)}]")
+    few = " ".join(FEW)
+    parser.add_argument("--case", action="append", metavar="ID", help=f"case to run; may be repeated [default: {few}]")
     parser.add_argument("--all", action="store_true", help="run every case")
-    parser.add_argument("--limit", type=float, default=600, help="seconds that one tool may take on one case [default: 600]")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for a tool and case [default: 600]")
     return parser.parse_args()
 
 
