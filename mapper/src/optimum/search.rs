@@ -328,7 +328,7 @@ pub(super) struct Search<'a> {
     /// Least energy of the storages of an operand outside its `i`-th, by operand and `i`.
     outside: Vec<Vec<f64>>,
     /// Least cycles of the ports of memories of segment 0 for those storages.
-    least_cycles: Vec<Vec<Vec<(usize, [f64; PORTS])>>>,
+    least_cycles: Vec<Vec<LeastCycles>>,
     /// Whether every dimension leaves at most one operand unindexed.
     exclusive: bool,
     /// Ports below a fan that carry partial sums: segment, memory, port.
@@ -341,6 +341,9 @@ pub(super) struct Search<'a> {
     pub limit: u64,
     tiles: Vec<Vec<u32>>,
 }
+
+/// Cycles of the ports of memories of segment 0, by memory.
+type LeastCycles = Vec<(usize, [f64; PORTS])>;
 
 /// A segment, and how many axes of the fan below it are still open.
 type Place = (usize, usize);
@@ -404,10 +407,10 @@ impl<'a> Search<'a> {
     }
 
     /// Least cycles of the ports of segment 0's memories for the storages of an operand outside its `i`-th.
-    fn least_cycles_of(&self, o: usize) -> Vec<Vec<(usize, [f64; PORTS])>> {
+    fn least_cycles_of(&self, o: usize) -> Vec<LeastCycles> {
         let chain = &self.placement.chains[o];
         let operand = &self.space.operands[o];
-        let mut sums: Vec<Vec<(usize, [f64; PORTS])>> = vec![Vec::new(), Vec::new()];
+        let mut sums: Vec<LeastCycles> = vec![Vec::new(), Vec::new()];
         for pair in chain.windows(2) {
             let mut sum = sums[sums.len() - 1].clone();
             let served = operand.least * self.limits[pair[0].0][0].shared[o]
@@ -453,15 +456,13 @@ impl<'a> Search<'a> {
             let update = if operand.is_output { asked } else { 0.0 };
             serving[o] = update * rates.energy[3] + again * rates.energy[2];
             if parent.0 == 0 {
-                for p in 0..PORTS {
-                    cycles[parent.1][p] +=
-                        (update * rates.cycles[3][p] + again * rates.cycles[2][p]) / share;
+                for (p, port) in cycles[parent.1].iter_mut().enumerate() {
+                    *port += (update * rates.cycles[3][p] + again * rates.cycles[2][p]) / share;
                 }
             }
             for (m, ports) in &self.least_cycles[o][placed] {
-                for p in 0..PORTS {
-                    cycles[*m][p] += ports[p];
-                }
+                let sums = cycles[*m].iter_mut().zip(ports);
+                sums.for_each(|(sum, port)| *sum += port);
             }
         }
         energy += self.shared_serving(limits, s, &serving);

@@ -327,7 +327,11 @@ impl Space {
         }
         if self.perfect {
             let count = size / tile;
-            into.extend((2..=count).filter(|f| count % f == 0).map(|f| tile * f));
+            into.extend(
+                (2..=count)
+                    .filter(|f| count.is_multiple_of(*f))
+                    .map(|f| tile * f),
+            );
             return;
         }
         let count = size.div_ceil(tile);

@@ -1,5 +1,7 @@
 //! The search against full enumeration.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 mod chains;
 mod odd;
 mod single;

@@ -108,7 +108,7 @@ impl All<'_> {
             let outer = tiles[dim];
             for tile in 1..outer {
                 let first = outer == self.einsum.dims[dim].size;
-                if outer % tile != 0 && (self.perfect || !first) {
+                if !outer.is_multiple_of(tile) && (self.perfect || !first) {
                     continue;
                 }
                 let mut next = tiles.to_vec();
