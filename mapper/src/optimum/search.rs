@@ -11,7 +11,7 @@ use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 
 /// Most ports below a fan that carry partial sums.
-pub(super) const SLOTS: usize = 6;
+pub(super) const SLOTS: usize = 8;
 
 /// Which memories keep each operand, as (segment, memory of it), outermost first; the first is its home.
 #[derive(Debug, Clone, PartialEq)]
