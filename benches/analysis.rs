@@ -20,6 +20,7 @@ fn memory(name: &str, energy: f64, rate: f64) -> Level {
         read_rate: rate,
         write_rate: rate,
         granule: 8.0,
+        access_energy: None,
         carries: carries.collect(),
     };
     Level::Memory(MemoryLevel {
@@ -40,6 +41,7 @@ fn array() -> Hierarchy {
         must_share: Mask::NONE,
         accepts: Mask::ALL,
         min_usage: 0.0,
+        systolic: false,
     };
     let elements = FanoutLevel {
         name: "elements".into(),

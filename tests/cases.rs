@@ -186,7 +186,7 @@ fn every_case_that_ships_is_read() {
     let mut read = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let loaded = presil::eval::load(&[path.clone()], None);
+        let loaded = presil::eval::load(std::slice::from_ref(&path), None);
         assert!(
             loaded.is_ok(),
             "{}: {}",

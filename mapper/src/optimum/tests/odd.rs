@@ -194,14 +194,14 @@ fn what_arrays_cannot_hold_is_refused() {
     if let Level::Memory(m) = &mut rf {
         m.ports = vec![m.ports[0].clone(); 4];
     }
-    let h = machine(vec![dram(), fan(2), rf.clone(), rf]);
+    let h = machine(vec![dram(), fan(2), rf.clone(), rf.clone(), rf]);
     let error = solve_einsum(&gemm(2, 2, 2), &h, &options).unwrap_err();
     assert!(
         matches!(
             error,
             SpaceError::TooMany {
-                limit: 6,
-                got: 8,
+                limit: 8,
+                got: 12,
                 ..
             }
         ),
