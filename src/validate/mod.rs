@@ -11,7 +11,7 @@
 //!   `dram_bytes` (B, kB, MB), `energy` (J, mJ, uJ) or `power` (W, mW: energy over latency).
 //!   `tolerance` is the relative error that passes; where it is empty the case is reported, not judged.
 //!   `model` may be a path relative to the file's folder.
-//! - files of peers ([`peers`]), in the folder or up to two folders below it: what other tools say of given mappings,
+//! - files of peers (`peers`), in the folder or up to two folders below it: what other tools say of given mappings,
 //!   and the optima that they found.
 //!
 //! The relative error is `(presil - reference) / reference`; a class reports the mean, median and largest of its
