@@ -133,6 +133,23 @@ pub struct Memory {
     pub setup: Seconds,
     /// Smallest efficient transfer (DRAM burst); shorter runs waste the rest.
     pub burst: Bytes,
+    /// Rows that must be opened before they are read or written. None for on-chip memories.
+    pub rows: Option<Rows>,
+}
+
+/// Rows of a DRAM. Neighbouring addresses go to all channels in turn, then along a row, then to the next bank.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rows {
+    /// Bytes of a row, of all channels together.
+    pub page: Bytes,
+    /// Banks of one channel.
+    pub banks: u64,
+    /// Channels.
+    pub channels: u64,
+    /// Least time between the activations of two rows in different banks of one channel.
+    pub activate: Seconds,
+    /// Least time between the activations of two rows of one bank.
+    pub row_cycle: Seconds,
 }
 
 /// Which dimensions of an einsum a spatial dimension accepts.

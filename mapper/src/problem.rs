@@ -28,6 +28,15 @@ pub struct Problem<'a> {
     /// the memory's `buffering`); what is resident for other ops is already taken away. Whole tensors at home
     /// do not count against it.
     pub capacity: Vec<Bytes>,
+    /// How each operand lies at its home; none: packed tile by tile, as weights are before they are loaded.
+    pub lies: [Option<Lies>; 3],
+}
+
+/// How a tensor lies in a memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lies {
+    /// For each rank of its access, in the order of the access, bits from one index to the next.
+    pub pitch_bits: Vec<u64>,
 }
 
 impl Problem<'_> {

@@ -3,7 +3,7 @@
 use presil_numerics::{Bytes, BytesPerSecond, JoulesPerBit, Seconds, SquareMm, Watts};
 
 use super::Context;
-use crate::chip::{Memory, MemoryKind, OperandSet, Overlap};
+use crate::chip::{Memory, MemoryKind, OperandSet, Overlap, Rows};
 use crate::decode::Sourced;
 use crate::sourced::Status;
 use crate::spec::{MemorySpec, Ports};
@@ -124,6 +124,7 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         (None, Some((part, _))) => Bytes(part.burst_bytes),
         (None, None) => word,
     };
+    let rows = part.map(|(part, channels)| rows(part, channels));
     Some(Memory {
         kind: m.kind,
         capacity,
@@ -144,7 +145,19 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         latency,
         setup,
         burst,
+        rows,
     })
+}
+
+/// Rows of some channels of a part.
+fn rows(part: &DramPart, channels: u64) -> Rows {
+    Rows {
+        page: Bytes(part.page_bytes.saturating_mul(channels)),
+        banks: part.banks,
+        channels,
+        activate: Seconds(part.activate_ns * 1e-9),
+        row_cycle: Seconds(part.row_cycle_ns * 1e-9),
+    }
 }
 
 /// The DRAM part and its channels, if the file names one. `None` where the name is wrong.

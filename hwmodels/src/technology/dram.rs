@@ -22,6 +22,14 @@ pub struct DramPart {
     pub burst_bytes: u64,
     /// Fraction of the peak that long streams reach.
     pub streaming_efficiency: f64,
+    /// Bytes of a row (page) of one unit.
+    pub page_bytes: u64,
+    /// Banks of one unit.
+    pub banks: u64,
+    /// Least time between the activations of two rows of different banks of a unit: max(tRRD, tFAW / 4).
+    pub activate_ns: f64,
+    /// Least time between the activations of two rows of one bank: tRC.
+    pub row_cycle_ns: f64,
     /// Row activation in long streams.
     pub activate_pj_bit: f64,
     /// Array access.

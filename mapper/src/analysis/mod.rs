@@ -34,7 +34,7 @@
 //!
 //! # Time and energy
 //!
-//! See `time`. Widths: inputs and weights have their mean stored bits. A value of the output has its final
+//! See `time`, and `runs` for what bursts and rows of a DRAM add to both. Widths: inputs and weights have their mean stored bits. A value of the output has its final
 //! width when it crosses for the last time with its reduction complete, and the accumulator's before.
 
 pub(crate) mod bounds;
@@ -45,6 +45,7 @@ pub(crate) mod nest;
 pub(crate) mod pattern;
 pub(crate) mod plane;
 pub(crate) mod region;
+pub mod runs;
 pub(crate) mod set;
 pub(crate) mod time;
 pub(crate) mod traffic;
@@ -129,7 +130,7 @@ impl<'a> Analyzer<'a> {
         };
         cost.compute_cycles = counts.iterations as f64 / mode.macs_per_cycle;
         time::fill(problem, &nest, &counts, compute, &mut cost);
-        energy(problem, &counts, mode, &mut cost);
+        energy(problem, &nest, &counts, mode, &mut cost);
         Ok(cost)
     }
 }
@@ -144,7 +145,13 @@ pub(crate) fn compute<'a>(
     }
 }
 
-fn energy(problem: &Problem, counts: &counts::Counts, mode: &MacMode, cost: &mut Cost) {
+fn energy(
+    problem: &Problem,
+    nest: &nest::Nest,
+    counts: &counts::Counts,
+    mode: &MacMode,
+    cost: &mut Cost,
+) {
     for (place, node) in problem.path.iter().enumerate() {
         let component = &problem.chip.nodes[*node].name;
         let mut add = |action: &'static str, joules: f64| {
@@ -161,6 +168,8 @@ fn energy(problem: &Problem, counts: &counts::Counts, mode: &MacMode, cost: &mut
                 let mine = cost.counts.iter().filter(|c| c.memory == *node);
                 let (read, write) =
                     mine.fold((0.0, 0.0), |(r, w), c| (r + c.read_bits, w + c.write_bits));
+                let (idle_read, idle_write) = time::wasted(problem, nest, counts, place);
+                let (read, write) = (read + idle_read, write + idle_write);
                 add("read", read * m.read_energy.0);
                 add("write", write * m.write_energy.0);
             }

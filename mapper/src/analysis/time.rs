@@ -20,19 +20,23 @@
 //!
 //! The busiest instance is the first along each spatial loop (the last along the queries of a causal or banded
 //! domain), or an average one if that has more. Transfers are counted as the iterations of the temporal loops
-//! above a storage, without the innermost ones whose dimension the operand does not have. Bursts, rows and banks
-//! are not modelled here: [`presil_hwmodels::Memory::streaming_efficiency`] stands for them.
+//! above a storage, without the innermost ones whose dimension the operand does not have.
+//!
+//! Off-chip memories move whole bursts and open rows: what tiles take from and give to an operand's home there takes
+//! longer by [`super::runs::stretch`]. A tile's runs are those of all instances that one loop nest below the home
+//! reads together: loops in space right above the tile's storage belong to it.
 //!
 //! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
 
-use presil_hwmodels::{Compute, EngineKind, NodeId};
+use presil_hwmodels::{Compute, EngineKind, MemoryKind, NodeId};
 use presil_numerics::Seconds;
 use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
-use super::nest::Nest;
-use super::traffic::accesses;
+use super::nest::{Loop, Nest};
+use super::runs::{self, Stretch};
+use super::traffic::{self, accesses};
 use crate::cost::{Cost, MemoryCount, Resource};
 use crate::hierarchy::access_of;
 use crate::problem::Problem;
@@ -61,7 +65,9 @@ pub(crate) fn fill(
         let parent = edge.parent;
         answers[parent] |= !edge.output;
         let (of_parent, of_child) = accesses(problem, edge);
+        let stretched = stretched(problem, nest, edge).map(|s| s.time);
         let busy_parent = port_time(problem, &of_parent, edge.parent_share);
+        let busy_parent = (busy_parent.0 * stretched[0], busy_parent.1 * stretched[1]);
         ports[parent].read += busy_parent.0;
         ports[parent].write += busy_parent.1;
         let Some((child, of_child)) = edge.child.zip(of_child) else {
@@ -134,6 +140,53 @@ pub(crate) fn fill(
     let time = (fixed + exposed + steady).max(longest);
     cost.time = Seconds(time);
     cost.latency = Seconds(time - longest);
+}
+
+/// What bursts and rows make of an edge's reads and writes at its parent.
+fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
+    let none = [Stretch::NONE; 2];
+    let home = nest.chains.get(edge.operand).and_then(|c| c.first());
+    let memory = problem
+        .path
+        .get(edge.parent)
+        .and_then(|n| problem.chip.nodes[*n].memory())
+        .filter(|m| matches!(m.kind, MemoryKind::Dram | MemoryKind::Flash));
+    let (Some(memory), Some(_)) = (memory, edge.child) else {
+        return none;
+    };
+    if home.is_none_or(|h| h.level != edge.parent) {
+        return none;
+    }
+    let einsum = problem.einsum;
+    let spatial = |l: &&Loop| l.network.is_some();
+    let together = nest.loops[..edge.to].iter().rev().take_while(spatial);
+    let above = edge.to - together.count();
+    let mut tile: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
+    for l in &nest.loops[..above] {
+        tile[l.dim] = l.tile;
+    }
+    let operand = traffic::operand(edge).index();
+    let (access, bits) = (access_of(einsum, edge.operand), problem.bits[operand]);
+    let runs = match &problem.lies[operand] {
+        Some(lies) => runs::runs(access, lies, &tile, bits),
+        None => {
+            let elements = crate::schedule::footprint(access, &tile);
+            runs::packed(memory, elements * bits / 8.0)
+        }
+    };
+    [memory.read_rate.0, memory.write_rate.0].map(|rate| runs::stretch(memory, rate, runs))
+}
+
+/// Bits of bursts that a memory at a place of the path reads and writes beside those asked for.
+pub(crate) fn wasted(problem: &Problem, nest: &Nest, counts: &Counts, place: usize) -> (f64, f64) {
+    let (mut read, mut written) = (0.0, 0.0);
+    for edge in counts.edges.iter().filter(|e| e.parent == place) {
+        let [r, w] = stretched(problem, nest, edge);
+        let access = accesses(problem, edge).0;
+        read += access.read_bits * (r.bytes - 1.0);
+        written += access.write_bits * (w.bytes - 1.0);
+    }
+    (read, written)
 }
 
 /// Seconds to read and to write an instance's share of some accesses.

@@ -39,6 +39,7 @@ pub(crate) fn memory() -> Memory {
         latency: Seconds(0.0),
         setup: Seconds(0.0),
         burst: Bytes(1),
+        rows: None,
     }
 }
 
@@ -185,6 +186,7 @@ pub(crate) fn problem<'a>(einsum: &'a Einsum, chip: &'a Chip) -> Problem<'a> {
         mode: 0,
         home: [NodeId(0); 3],
         capacity,
+        lies: [const { None }; 3],
     }
 }
 

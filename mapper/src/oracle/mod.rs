@@ -8,7 +8,7 @@
 
 mod by_hand;
 mod cases;
-mod chips;
+pub(crate) mod chips;
 mod tests;
 mod theorems;
 

@@ -39,6 +39,7 @@ use crate::search::Objective;
 pub use engines::{array_rate, peak_macs_per_second};
 pub use memory_plan::MemoryPlan;
 pub use planned::{Order, PlanOptions};
+pub(crate) use room::footprint;
 pub use solve::Memo;
 
 /// What a schedule is to be like.

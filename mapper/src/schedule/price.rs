@@ -303,6 +303,7 @@ impl<'a> Pricer<'a> {
                 mode,
                 home,
                 capacity,
+                lies: [const { None }; 3],
             },
             over_steps,
         ))

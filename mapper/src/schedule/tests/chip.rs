@@ -29,6 +29,7 @@ fn memory(kind: MemoryKind, capacity: u64, rate: f64, energy: f64) -> Memory {
         }),
         setup: Seconds(0.0),
         burst: Bytes(1),
+        rows: None,
     }
 }
 

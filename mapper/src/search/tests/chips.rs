@@ -34,6 +34,7 @@ pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64
         latency: Seconds::ZERO,
         setup: Seconds::ZERO,
         burst: Bytes(1),
+        rows: None,
     }
 }
 
@@ -154,6 +155,7 @@ pub fn problem<'a>(chip: &'a Chip, einsum: &'a Einsum) -> Problem<'a> {
         mode: 0,
         home: [NodeId(0); 3],
         capacity,
+        lies: [const { None }; 3],
     }
 }
 
