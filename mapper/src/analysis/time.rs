@@ -150,7 +150,7 @@ fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
         .path
         .get(edge.parent)
         .and_then(|n| problem.chip.nodes[*n].memory())
-        .filter(|m| matches!(m.kind, MemoryKind::Dram | MemoryKind::Flash));
+        .filter(|m| matches!(m.kind, MemoryKind::Dram));
     let (Some(memory), Some(_)) = (memory, edge.child) else {
         return none;
     };

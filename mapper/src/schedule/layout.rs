@@ -11,7 +11,9 @@
 //! Weights and constants are laid out before they are loaded: all their ranks are one row.
 
 use presil_numerics::Bytes;
-use presil_workloads::{Role, Tensor};
+use presil_workloads::{Access, Graph, OpClass, Role, Tensor, TensorId};
+
+use crate::problem::Lies;
 
 /// Rows are padded where it costs at most one part in so many.
 const PADDING: u64 = 8;
@@ -83,6 +85,50 @@ pub fn layout(tensor: &Tensor, image: bool, word: Bytes) -> Layout {
         padding: Bytes(padding),
         bytes: Bytes(all(row_ranks).saturating_add(beside)),
     }
+}
+
+/// Tensors that convolutions or pools touch.
+pub(crate) fn images(graph: &Graph, stored: impl Fn(TensorId) -> usize) -> Vec<bool> {
+    let mut images = vec![false; graph.tensors.len()];
+    for op in graph.ops.iter() {
+        if matches!(
+            op.class,
+            OpClass::Conv | OpClass::ConvTranspose | OpClass::Pool
+        ) {
+            for t in op.inputs.iter().chain(&op.outputs) {
+                images[stored(*t)] = true;
+            }
+        }
+    }
+    images
+}
+
+/// How an operand lies in a memory where its tensor has a layout: none for weights, which are packed for the mapping,
+/// and for views that the layout's order does not reach.
+pub(crate) fn lies(tensor: &Tensor, image: bool, word: Bytes, access: &Access) -> Option<Lies> {
+    if matches!(tensor.role, Role::Weight | Role::Constant) {
+        return None;
+    }
+    let layout = layout(tensor, image, word);
+    if access.extents == tensor.shape {
+        let mut pitch_bits = vec![0; layout.order.len()];
+        for (rank, pitch) in layout.order.iter().zip(&layout.pitch_bits) {
+            pitch_bits[*rank] = *pitch;
+        }
+        return Some(Lies { pitch_bits });
+    }
+    // Another view of packed elements in their written order.
+    let written = layout.order.iter().enumerate().all(|(i, r)| i == *r);
+    if !written || layout.padding > Bytes::ZERO {
+        return None;
+    }
+    let mut pitch = tensor.quantization.format.bits();
+    let mut pitch_bits = vec![0; access.extents.len()];
+    for (slot, extent) in pitch_bits.iter_mut().zip(&access.extents).rev() {
+        *slot = pitch;
+        pitch = pitch.saturating_mul(*extent);
+    }
+    Some(Lies { pitch_bits })
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The cost of each op of a graph, once engines, epilogues and homes are known.
 
-use presil_hwmodels::{Chip, EngineId, EngineKind, NodeId, NodeKind, Operand};
+use presil_hwmodels::{Chip, EngineId, EngineKind, MemoryKind, NodeId, NodeKind, Operand};
 use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
 
 use super::engines::{self, Choice};
+use super::layout;
 use super::facts::{assumptions, proofs, scene_facts};
 use super::memory_plan::{self, Holds, Tiles};
 use super::operands::{moved, stored, stored_operands};
@@ -17,7 +18,7 @@ use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::{Cost, Resource};
 use crate::ledger::{self, Ledger, Stored, add_busy, add_energy, add_traffic};
-use crate::problem::Problem;
+use crate::problem::{Lies, Problem};
 use crate::search::Solution;
 use crate::vector::{self, Operands};
 
@@ -74,6 +75,7 @@ pub(super) fn schedule(
         residency: &residency,
         options,
         first_reader: first_readers(graph, &base, &order),
+        images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
     };
 
     let solutions = pricer.solutions(memo);
@@ -141,6 +143,8 @@ struct Pricer<'a> {
     residency: &'a Residency,
     options: &'a ScheduleOptions,
     first_reader: Vec<Option<OpId>>,
+    /// For each stored tensor, whether convolutions or pools touch it.
+    images: Vec<bool>,
 }
 
 /// A mapping found for an array op.
@@ -303,10 +307,31 @@ impl<'a> Pricer<'a> {
                 mode,
                 home,
                 capacity,
-                lies: [const { None }; 3],
+                lies: self.lies(id, einsum),
             },
             over_steps,
         ))
+    }
+
+    /// How the operands of an array op lie at home, in off-chip memories.
+    fn lies(&self, id: OpId, einsum: &Einsum) -> [Option<Lies>; 3] {
+        let Scene { chip, graph, .. } = self.scene;
+        let mut lies = [const { None }; 3];
+        for (access, slot) in einsum.operands().zip(&mut lies) {
+            let t = match access.place {
+                Place::Input(i) => graph.ops[id].inputs.get(i as usize).copied(),
+                _ => self.scene.output_of(id),
+            };
+            let Some(t) = t else { continue };
+            let Some(m) = chip.nodes[self.home(t)].memory() else {
+                continue;
+            };
+            if m.kind == MemoryKind::Dram {
+                let image = self.images[self.scene.stored(t)];
+                *slot = layout::lies(&graph.tensors[t], image, m.word, access);
+            }
+        }
+        lies
     }
 
     /// What each op that runs by itself has in resident memories while it runs, by position.

@@ -5,7 +5,7 @@ use presil_numerics::Format;
 use presil_workloads::{Access, Domain};
 
 use super::Objective;
-use crate::problem::Problem;
+use crate::problem::{Lies, Problem};
 
 /// A domain as bits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +34,7 @@ pub struct Key {
     mode: usize,
     home: [NodeId; 3],
     capacity: Vec<u64>,
+    lies: [Option<Lies>; 3],
     objective: Objective,
 }
 
@@ -91,6 +92,7 @@ impl Key {
             mode: problem.mode,
             home: problem.home,
             capacity: problem.capacity.iter().map(|b| b.0).collect(),
+            lies: problem.lies.clone(),
             objective,
         }
     }

@@ -2,10 +2,10 @@
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, Operand};
 use presil_numerics::Bytes;
-use presil_workloads::{Graph, OpClass, OpId, TensorId};
+use presil_workloads::{OpId, TensorId};
 
 use super::super::engines::Choice;
-use super::super::layout::{Layout, layout};
+use super::super::layout::{Layout, images, layout};
 use super::Scene;
 use super::candidates::{BitCost, Use, saved};
 use crate::search::Objective;
@@ -178,20 +178,4 @@ fn resident_memories(chip: &Chip) -> Vec<NodeId> {
             && chip.nodes[*id].memory().is_some_and(|m| m.resident)
     };
     chip.nodes.ids().rev().filter(able).collect()
-}
-
-/// Tensors that convolutions or pools touch.
-fn images(graph: &Graph, stored: impl Fn(TensorId) -> usize) -> Vec<bool> {
-    let mut images = vec![false; graph.tensors.len()];
-    for op in graph.ops.iter() {
-        if matches!(
-            op.class,
-            OpClass::Conv | OpClass::ConvTranspose | OpClass::Pool
-        ) {
-            for t in op.inputs.iter().chain(&op.outputs) {
-                images[stored(*t)] = true;
-            }
-        }
-    }
-    images
 }
