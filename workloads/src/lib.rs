@@ -6,6 +6,7 @@
 //! serves matmuls, convolutions, softmax and norms; what is not an einsum has a kind of its own.
 //!
 //! - [`tensor`], [`einsum`], [`op`], [`graph`]: the nouns;
+//! - [`expression`]: einsums as text;
 //! - [`count`]: MACs, parameters and bytes by the counting rules that it states;
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
 //! - [`model`]: from a name or a file to a graph;
@@ -17,6 +18,7 @@
 pub mod build;
 pub mod count;
 pub mod einsum;
+pub mod expression;
 pub mod file;
 pub mod graph;
 pub mod llm;

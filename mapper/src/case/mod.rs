@@ -7,12 +7,13 @@
 //! ```
 //!
 //! - [`read`](mod@read): TOML or JSON text to a case, all mistakes at once; [`spec`]: what a file says; [`quantity`],
-//!   [`expression`], [`sets`], [`nest`]: the small languages in it; [`machine`], [`resolve`](mod@resolve): what it means;
+//!   [`sets`], [`nest`], [`presil_workloads::expression`]: the small languages in it; `einsums`, `tensors`, [`machine`],
+//!   [`resolve`](mod@resolve): what it means;
 //! - [`chip`](mod@chip): the machine of a case that names a chip;
 //! - [`write`](mod@write): a case (with its mapping) as a case file; [`schema`]: JSON Schema of the form.
 
 pub mod chip;
-pub mod expression;
+mod einsums;
 pub mod machine;
 pub mod nest;
 pub mod quantity;
@@ -21,6 +22,7 @@ pub mod resolve;
 pub mod schema;
 pub mod sets;
 pub mod spec;
+mod tensors;
 pub mod write;
 
 use presil_workloads::Einsum;

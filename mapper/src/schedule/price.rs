@@ -6,8 +6,8 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
 
 use super::engines::{self, Choice};
-use super::layout;
 use super::facts::{assumptions, proofs, scene_facts};
+use super::layout;
 use super::memory_plan::{self, Holds, Tiles};
 use super::operands::{moved, stored, stored_operands};
 use super::planned::{self, PlanOptions, Planned};

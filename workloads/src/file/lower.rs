@@ -8,10 +8,10 @@ use rustc_hash::FxHashMap;
 use crate::einsum::{
     Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator,
 };
+use crate::expression::{self, Expression, Index, Join, Operand};
 use crate::op::{Op, OpClass, OpKind};
 use crate::tensor::{Role, TensorId};
 
-use super::einsum::{self, Index, Join, Operand};
 use super::fields::{Fields, Text};
 use super::{Lowered, Named, Reader};
 
@@ -58,7 +58,7 @@ pub(super) fn lanes(f: &Fields<'_>) -> Option<Vec<LanePrimitive>> {
 /// An einsum of the file whose text and operands are known.
 struct Stated<'a> {
     text: Text<'a>,
-    parsed: einsum::Text<'a>,
+    parsed: Expression<'a>,
     frame: Frame<'a>,
     program: Option<Vec<LanePrimitive>>,
     class: Option<OpClass>,
@@ -85,7 +85,7 @@ pub(super) fn einsum<'a>(r: &mut Reader<'a>, f: &Fields<'a>) -> Option<Lowered> 
             result: Ok(None),
         })
     };
-    let parsed = match einsum::parse(text.0) {
+    let parsed = match expression::parse(text.0) {
         Ok(parsed) => parsed,
         Err((span, message)) => {
             f.problems().at(within(r.source, &text, span), message);
@@ -166,7 +166,7 @@ impl<'a> Stated<'a> {
                 f.problems()
                     .at(within(r.source, &self.text, operand.span.clone()), message);
             }
-            for (index, extent) in operand.ranks.iter().zip(shape) {
+            for (index, extent) in operand.indices().zip(shape) {
                 self.frame.infer(index, *extent);
             }
         }
@@ -184,7 +184,7 @@ impl<'a> Stated<'a> {
             return Some(declared.to_vec());
         }
         let output = &self.parsed.output;
-        let spanned: Option<Vec<u64>> = output.ranks.iter().map(|i| self.frame.extent(i)).collect();
+        let spanned: Option<Vec<u64>> = output.indices().map(|i| self.frame.extent(i)).collect();
         if spanned.is_none() && known {
             let span = within(r.source, &self.text, output.span.clone());
             let d = Diagnostic::at(
@@ -222,11 +222,8 @@ impl<'a> Stated<'a> {
             );
         }
         let kept = |name: &str| {
-            parsed
-                .output
-                .ranks
-                .iter()
-                .any(|i| i.terms.iter().any(|(t, _)| *t == name))
+            let mut indices = parsed.output.indices();
+            indices.any(|i| i.terms.iter().any(|(t, _)| *t == name))
         };
         let reduced: Vec<&str> = frame
             .dims
@@ -235,20 +232,20 @@ impl<'a> Stated<'a> {
             .map(|d| d.0)
             .filter(|n| !kept(n))
             .collect();
-        if parsed.assign.is_none() && !reduced.is_empty() {
+        if parsed.assign.0.is_none() && !reduced.is_empty() {
             let message = format!(
                 "the result does not name {}, over which nothing reduces",
                 reduced.join(", ")
             );
             wrong(message, "write `+=`, `max=`, `min=` or `*=` instead of `=`");
         }
-        if parsed.joins.contains(&Join::Comma) && !f.has("lanes") {
+        if parsed.joins.iter().any(|(j, _)| *j == Join::Comma) && !f.has("lanes") {
             wrong(
                 "inputs that are joined by `,` need a program".into(),
                 "add `lanes = [\"fma\"]`, say",
             );
         }
-        if parsed.assign.is_none() && self.program.as_ref().is_some_and(Vec::is_empty) {
+        if parsed.assign.0.is_none() && self.program.as_ref().is_some_and(Vec::is_empty) {
             wrong(
                 "nothing is free: `lanes` names at least one primitive where nothing is reduced"
                     .into(),
@@ -260,13 +257,13 @@ impl<'a> Stated<'a> {
     /// A MAC at each point.
     fn is_contraction(&self) -> bool {
         self.program.is_none()
-            && self.parsed.assign == Some(ReduceOperator::Sum)
-            && self.parsed.joins == [Join::Times]
+            && self.parsed.assign.0 == Some(ReduceOperator::Sum)
+            && matches!(self.parsed.joins.as_slice(), [(Join::Times, _)])
     }
 
     /// One input, moved.
     fn is_move(&self) -> bool {
-        self.program.is_none() && self.parsed.assign.is_none() && self.parsed.inputs.len() == 1
+        self.program.is_none() && self.parsed.assign.0.is_none() && self.parsed.inputs.len() == 1
     }
 
     fn kind(self, r: &Reader<'a>, read: &[TensorId], shape: &[u64]) -> (OpClass, OpKind) {
@@ -279,7 +276,7 @@ impl<'a> Stated<'a> {
                 },
             );
         }
-        let step = |j: &Join| {
+        let step = |(j, _): &(Join, Range<usize>)| {
             if *j == Join::Times {
                 LanePrimitive::Mul
             } else {
@@ -293,7 +290,7 @@ impl<'a> Stated<'a> {
         };
         let access = |place: Place, operand: &Operand<'_>, extents: &[u64]| Access {
             place,
-            ranks: operand.ranks.iter().map(|i| self.frame.affine(i)).collect(),
+            ranks: operand.indices().map(|i| self.frame.affine(i)).collect(),
             extents: extents.to_vec(),
         };
         // At most 255 inputs: checked.
@@ -313,7 +310,7 @@ impl<'a> Stated<'a> {
                 })
                 .collect(),
             map,
-            reduce: self.parsed.assign.unwrap_or(ReduceOperator::Sum),
+            reduce: self.parsed.assign.0.unwrap_or(ReduceOperator::Sum),
             domain: self.domain.unwrap_or_default(),
         };
         (class, OpKind::Cascade(vec![einsum]))
@@ -321,7 +318,7 @@ impl<'a> Stated<'a> {
 
     /// The class in reports, from the form: sums in an index make a convolution.
     fn usual_class(&self, r: &Reader<'a>, read: &[TensorId]) -> OpClass {
-        let sums = |o: &Operand<'_>| o.ranks.iter().any(|i| i.terms.len() > 1);
+        let sums = |o: &Operand<'_>| o.indices().any(|i| i.terms.len() > 1);
         if self.is_contraction() {
             let weight = read
                 .get(1)
@@ -337,7 +334,7 @@ impl<'a> Stated<'a> {
                 _ => OpClass::Matmul,
             };
         }
-        match self.parsed.assign {
+        match self.parsed.assign.0 {
             Some(_) => OpClass::Pool,
             None if self.is_move() => OpClass::Move,
             None => OpClass::Elementwise,
@@ -352,14 +349,14 @@ struct Frame<'t> {
 }
 
 impl<'t> Frame<'t> {
-    fn of(text: &einsum::Text<'t>) -> Self {
+    fn of(text: &Expression<'t>) -> Self {
         let mut frame = Self {
             dims: Vec::new(),
             index: FxHashMap::default(),
         };
         for (name, _) in text
             .operands()
-            .flat_map(|o| &o.ranks)
+            .flat_map(Operand::indices)
             .flat_map(|i| &i.terms)
         {
             let next = frame.dims.len();

@@ -71,7 +71,6 @@
 //!
 //! Every problem of a file is reported at once, with its place.
 
-mod einsum;
 mod fields;
 mod lower;
 mod ops;
