@@ -31,7 +31,7 @@ pub enum Reason {
     Accepts(Vec<DimSelector>),
     /// All its iterations lie in space.
     Spent,
-    /// There is room for so many times the present use, which is less than 2.
+    /// The axis has no room for twice its present use.
     Room,
     /// No tile divides those around it.
     Factor,

@@ -103,6 +103,11 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
     let work = if args.explain { WORK_OF_EACH } else { WORK };
     Ok(Ask {
         target,
+        objective: args.objective.map(|goal| match goal {
+            Goal::Latency => Objective::Latency,
+            Goal::Energy => Objective::Energy,
+            Goal::Edp => Objective::Edp,
+        }),
         run: options(args, model)?,
         work: args.work.unwrap_or(work),
         wanted,
@@ -137,11 +142,6 @@ fn options(args: &Args, model: String) -> Result<Options, Failure> {
         activations: read(a.activations.as_ref(), "activations")?,
         kv: read(a.kv.as_ref(), "kv")?,
         accumulate: read(a.accumulate.as_ref(), "accumulate")?,
-        objective: match args.objective {
-            None | Some(Goal::Latency) => Objective::Latency,
-            Some(Goal::Energy) => Objective::Energy,
-            Some(Goal::Edp) => Objective::Edp,
-        },
         sets: args.sets.clone(),
         ..Options::new(model, chip)
     })

@@ -22,7 +22,6 @@ use presil_hwmodels::{Chip, ChipError};
 use presil_mapper::explain::{Prices, prices};
 use presil_mapper::problem::Problem;
 use presil_mapper::search::{self, Objective, SearchError, Solution};
-use presil_numerics::Bytes;
 use presil_workloads::ModelError;
 use thiserror::Error;
 
@@ -37,7 +36,9 @@ pub use told::{ChipMapping, Near};
 pub struct Ask {
     /// What is mapped.
     pub target: Target,
-    /// Chip, formats, pass and objective; the model's name is the target's.
+    /// What is made small; none: what a case says, else latency.
+    pub objective: Option<Objective>,
+    /// Chip, formats and pass; the model's name is the target's, and the objective is the one above.
     pub run: run::Options,
     /// Bounds that each stage of a search may compute.
     pub work: u64,
@@ -93,7 +94,7 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
         },
         ..search::Options::default()
     };
-    let by = ask.run.objective;
+    let by = ask.objective.or(work.objective).unwrap_or_default();
     let failed = |error| ChipMapError::Search {
         name: work.name.clone(),
         chip: chip.name.clone(),
@@ -113,7 +114,7 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
                     true => {
                         let faster = faster(ask, &chip);
                         let room = &on_array.room;
-                        Some(priced(problem, room, faster.as_ref(), by, &options).map_err(failed)?)
+                        Some(prices(problem, room, faster.as_ref(), by, &options).map_err(failed)?)
                     }
                     false => None,
                 };
@@ -131,16 +132,6 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
             chip.name
         ))),
     }
-}
-
-fn priced(
-    problem: &Problem,
-    room: &[Bytes],
-    faster: Option<&Chip>,
-    by: Objective,
-    options: &search::Options,
-) -> Result<Prices, SearchError> {
-    prices(problem, room, faster, by, options)
 }
 
 /// Mappings of which none is at least as good as another in time and energy, the fastest first: of the best by

@@ -13,6 +13,7 @@ use presil_mapper::case::resolve::Machine;
 use presil_mapper::case::{Case, read::read};
 use presil_mapper::problem::Problem;
 use presil_mapper::schedule::{OpProblem, ScheduleOptions, array_rate, arrays, op_problems};
+use presil_mapper::search::Objective;
 use presil_numerics::diagnostic::nearest_names;
 use presil_numerics::{Bytes, Format};
 use presil_workloads::{Einsum, Graph, Model, OpId, Pass};
@@ -28,6 +29,8 @@ pub struct Work {
     pub name: String,
     /// What a reader of the figures must know.
     pub notes: Vec<String>,
+    /// What a case makes small.
+    pub objective: Option<Objective>,
     /// Format of partial sums; none: that of the array's mode.
     accumulate: Option<Format>,
     kind: Kind,
@@ -70,6 +73,7 @@ pub fn work(ask: &Ask, chip: &Chip) -> Result<Work, ChipMapError> {
             Ok(Work {
                 name: text.clone(),
                 notes: Vec::new(),
+                objective: None,
                 accumulate,
                 kind: Kind::Alone(Box::new(einsum.clone()), bits, Some(formats)),
             })
@@ -100,7 +104,7 @@ fn case(ask: &Ask, chip: &Chip, path: &std::path::Path) -> Result<Work, ChipMapE
     };
     if one.constraints != presil_mapper::case::Constraints::default() {
         return Err(ChipMapError::Asked(format!(
-            "`{origin}` has constraints, which the search in convention physical does not obey; use --convention accelforge"
+            "`{origin}` says `perfect` or has constraints, which the search in convention physical does not obey; use --convention accelforge"
         )));
     }
     let mut notes = Vec::new();
@@ -127,6 +131,7 @@ fn case(ask: &Ask, chip: &Chip, path: &std::path::Path) -> Result<Work, ChipMapE
     Ok(Work {
         name: case.name.clone(),
         notes,
+        objective: Some(case.objective),
         accumulate,
         kind: Kind::Alone(Box::new(one.einsum.clone()), bits, formats),
     })
@@ -175,6 +180,7 @@ fn layer(ask: &Ask, chip: &Chip, name: &str, op: Option<&str>) -> Result<Work, C
     Ok(Work {
         name: format!("{} of {name}", what.name),
         notes,
+        objective: None,
         accumulate: precision.and_then(|p| p.accumulate).or(ask.run.accumulate),
         kind: Kind::Scheduled(Box::new(graph), id),
     })
@@ -239,7 +245,7 @@ impl Work {
         match &self.kind {
             Kind::Scheduled(graph, op) => {
                 let options = ScheduleOptions {
-                    objective: ask.run.objective,
+                    objective: ask.objective.unwrap_or_default(),
                     accumulate: self.accumulate,
                 };
                 let told = |e: presil_mapper::schedule::NoProblem| {
