@@ -19,7 +19,7 @@ pub mod target;
 pub mod told;
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::explain::{Prices, prices};
+use presil_mapper::explain::prices;
 use presil_mapper::problem::Problem;
 use presil_mapper::search::{self, Objective, SearchError, Solution};
 use presil_workloads::ModelError;
