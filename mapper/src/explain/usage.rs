@@ -43,7 +43,8 @@ impl LevelUse {
     /// Share of the capacity that tiles take.
     pub fn share(&self) -> f64 {
         let tiles = self.operands.iter().filter(|o| !o.home);
-        let bytes: f64 = tiles.map(|o| o.tile_bytes).sum();
+        // An empty sum of floats is minus zero.
+        let bytes = tiles.fold(0.0, |sum, o| sum + o.tile_bytes);
         bytes * f64::from(self.buffering) / (self.capacity.0 as f64).max(1.0)
     }
 }

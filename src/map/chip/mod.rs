@@ -19,7 +19,7 @@ pub mod target;
 pub mod told;
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::explain::prices;
+use presil_mapper::explain::{self, prices};
 use presil_mapper::problem::Problem;
 use presil_mapper::search::{self, Objective, SearchError, Solution};
 use presil_workloads::ModelError;
@@ -106,9 +106,10 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
         let problem = &on_array.problem;
         match search::solve(problem, by, &options) {
             Ok(solution) => {
-                let front = match ask.wanted {
+                let several = match ask.wanted {
+                    super::Wanted::Best => Vec::new(),
+                    super::Wanted::Nearest(count) => nearest(problem, &solution, by, count),
                     super::Wanted::Front => front(problem, &options).map_err(failed)?,
-                    _ => Vec::new(),
                 };
                 let explained = match ask.explain {
                     true => {
@@ -118,7 +119,9 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
                     }
                     false => None,
                 };
-                return Ok(told::tell(&work, on_array, by, &solution, front, explained));
+                return Ok(told::tell(
+                    &work, on_array, by, &solution, several, explained,
+                ));
             }
             Err(error) => {
                 first_error.get_or_insert(error);
@@ -132,6 +135,25 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
             chip.name
         ))),
     }
+}
+
+/// The best mappings by the objective: those that the search kept, and the one that it chose.
+fn nearest(problem: &Problem, solution: &Solution, by: Objective, count: usize) -> Vec<Near> {
+    let (time, energy) = explain::figures(problem, &solution.cost);
+    let chosen = Near::new(problem, time, energy, &solution.mapping);
+    let kept = solution.near.iter();
+    let mut all: Vec<Near> = kept
+        .map(|(time, energy, m)| Near::new(problem, *time, *energy, m))
+        .collect();
+    if !all.contains(&chosen) {
+        all.push(chosen);
+    }
+    all.sort_by(|a, b| {
+        let value = |m: &Near| explain::objective(by, (m.latency_s, m.energy_j));
+        value(a).total_cmp(&value(b))
+    });
+    all.truncate(count);
+    all
 }
 
 /// Mappings of which none is at least as good as another in time and energy, the fastest first: of the best by
@@ -149,7 +171,7 @@ fn front(problem: &Problem, options: &search::Options) -> Result<Vec<Near>, Sear
             cost,
             ..
         } = search::solve(problem, by, &options)?;
-        let (time, energy) = presil_mapper::explain::figures(problem, &cost);
+        let (time, energy) = explain::figures(problem, &cost);
         let found = near.into_iter().chain([(time, energy, mapping)]);
         all.extend(found.map(|(time, energy, m)| Near::new(problem, time, energy, &m)));
     }

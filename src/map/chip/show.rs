@@ -56,7 +56,7 @@ fn count(n: u128) -> String {
 
 fn levels(levels: &[Level]) -> String {
     let heads = [
-        "memory", "operand", "tile", "of room", "reads", "writes", "moved", "port",
+        "memory", "operand", "tile", "room", "reads", "writes", "moved", "port",
     ];
     let mut rows = vec![row(&heads)];
     for level in levels {

@@ -41,7 +41,7 @@ pub(super) fn prices(prices: &Prices, objective: Objective) -> String {
     let nothing = prices.prices.iter().filter(|p| !gives(p));
     let nothing: Vec<&str> = nothing.map(|p| p.name.as_str()).collect();
     if !nothing.is_empty() {
-        let told = format!("Nothing: {}.\n", nothing.join("; "));
+        let told = format!("Nothing: {}.\n", grouped(&nothing));
         text.push_str(&wrapped(&told, "  "));
     }
     if prices
@@ -56,6 +56,23 @@ pub(super) fn prices(prices: &Prices, objective: Objective) -> String {
         ));
     }
     text
+}
+
+/// "sram: 1 KiB more, 10 % more capacity; acc: ...": what begins alike together.
+fn grouped(names: &[&str]) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for name in names {
+        let (of, what) = name.split_once(": ").unwrap_or(("", name));
+        match groups.iter_mut().find(|g| g.0 == of) {
+            Some(g) => g.1.push(what),
+            None => groups.push((of, vec![what])),
+        }
+    }
+    let told = |(of, what): &(&str, Vec<&str>)| match of.is_empty() {
+        true => what.join(", "),
+        false => format!("{of}: {}", what.join(", ")),
+    };
+    groups.iter().map(told).collect::<Vec<_>>().join("; ")
 }
 
 fn gain(g: &Gain) -> String {

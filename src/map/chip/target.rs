@@ -62,7 +62,14 @@ impl Target {
                 return Ok(layer_of(model, Some(op)));
             }
         }
-        Ok(layer_of(word, None))
+        // Nothing of that name: the model is what is missing, unless a file was meant.
+        let file = [".onnx", ".toml", ".json"]
+            .iter()
+            .any(|e| word.ends_with(e));
+        Ok(match word.split_once('/').filter(|_| !file) {
+            Some((model, op)) => layer_of(model, Some(op)),
+            None => layer_of(word, None),
+        })
     }
 }
 

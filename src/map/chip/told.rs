@@ -136,7 +136,7 @@ pub(super) fn tell(
     on_array: &OpProblem,
     objective: Objective,
     solution: &Solution,
-    front: Vec<Near>,
+    near: Vec<Near>,
     prices: Option<Prices>,
 ) -> ChipMapping {
     let problem = &on_array.problem;
@@ -159,13 +159,6 @@ pub(super) fn tell(
     if let Some(at) = on_array.over_steps {
         notes.push(format!("weights stay in {} over the steps", name(at)));
     }
-    let mut near = front;
-    near.extend(
-        solution
-            .near
-            .iter()
-            .map(|(time, energy, m)| Near::new(problem, *time, *energy, m)),
-    );
     let case = as_case(work, problem, mapping, objective);
     ChipMapping {
         name: work.name.clone(),
