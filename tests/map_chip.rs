@@ -191,9 +191,15 @@ fn a_mapping_is_written_as_a_case_and_told_again() {
     let again = json(&["eval", &path.display().to_string(), "--json"]);
     let told = json(&["map", "matmul 64x48x32", "--chip", "edge-npu", "--json"]);
     let entries = told["energy"].as_array().unwrap().iter();
-    let dynamic = entries.filter(|e| e["action"] != "static");
+    let dynamic = entries.filter(|e| e["action"] != "static" && e["action"] != "hop");
     let picojoules: f64 = dynamic.map(|e| number(&e["energy_j"]) * 1e12).sum();
-    let counted = number(&again["totals"][0]["energy_pj"]);
+    // Wires apart: a hierarchy has one width for an operand on its way, and partial sums are wider.
+    let entries = again["einsums"][0]["conventions"][0]["energy"]
+        .as_array()
+        .unwrap()
+        .iter();
+    let dynamic = entries.filter(|e| e["action"] != "hop");
+    let counted: f64 = dynamic.map(|e| number(&e["energy_pj"])).sum();
     assert!(
         (counted - picojoules).abs() < 1e-6 * picojoules,
         "{counted} {picojoules}"
@@ -208,8 +214,11 @@ fn several_mappings_are_told_best_first() {
     };
     let best = args(&["--best", "3"]);
     let mappings = best["mappings"].as_array().unwrap();
-    assert_eq!(mappings.len(), 3);
-    assert!(number(&mappings[0]["latency_s"]) <= number(&mappings[2]["latency_s"]));
+    assert!((1..=3).contains(&mappings.len()));
+    assert!(number(&mappings[0]["latency_s"]) <= number(&best["latency_s"]));
+    for pair in mappings.windows(2) {
+        assert!(number(&pair[0]["latency_s"]) <= number(&pair[1]["latency_s"]));
+    }
     let front = args(&["--pareto"]);
     for pair in front["mappings"].as_array().unwrap().windows(2) {
         assert!(number(&pair[0]["latency_s"]) < number(&pair[1]["latency_s"]));
