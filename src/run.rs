@@ -174,7 +174,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
     Ok(analytic::assemble(context, chip, &graphs, phases))
 }
 
-fn request(options: &Options, pass: Pass) -> Request {
+pub(crate) fn request(options: &Options, pass: Pass) -> Request {
     Request {
         batch: options.batch,
         pass,
@@ -187,22 +187,29 @@ fn request(options: &Options, pass: Pass) -> Request {
 
 /// The formats of a run: what the user gave, over the file's own (`None`, for files that state formats), over
 /// the chip's default, over bf16.
-fn precision(model: &Model, chip: &Chip, options: &Options) -> Option<Precision> {
-    let given = options.precision.is_some()
+pub(crate) fn precision(model: &Model, chip: &Chip, options: &Options) -> Option<Precision> {
+    let stated = matches!(model, Model::Onnx(_) | Model::File(_) | Model::Graph(_));
+    (formats_given(options) || !stated).then(|| formats(chip, options))
+}
+
+/// Whether the user gave any format of operands.
+pub(crate) fn formats_given(options: &Options) -> bool {
+    options.precision.is_some()
         || options.weights.is_some()
         || options.activations.is_some()
-        || options.kv.is_some();
-    if !given && matches!(model, Model::Onnx(_) | Model::File(_) | Model::Graph(_)) {
-        return None;
-    }
+        || options.kv.is_some()
+}
+
+/// What the user gave, over the chip's default, over bf16.
+pub(crate) fn formats(chip: &Chip, options: &Options) -> Precision {
     let base = options
         .precision
         .or(chip.numerics.precision)
         .unwrap_or_else(|| Precision::uniform(Format::BF16));
-    Some(Precision {
+    Precision {
         weights: options.weights.unwrap_or(base.weights),
         activations: options.activations.unwrap_or(base.activations),
         kv: options.kv.unwrap_or(base.kv),
         accumulate: options.accumulate.or(base.accumulate),
-    })
+    }
 }

@@ -169,11 +169,25 @@ fn a_case_without_levels_runs_on_a_chip() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("problem.toml");
     std::fs::write(&path, before).unwrap();
+    let told = refused(&["map", &path.display().to_string(), "--chip", "edge-npu"]);
+    assert!(told.contains("does not obey"), "{told}");
+    std::fs::write(&path, before.replace("perfect = true", "")).unwrap();
     let found = json(&[
         "map",
         &path.display().to_string(),
         "--chip",
         "edge-npu",
+        "--json",
+    ]);
+    assert_eq!(found["convention"], "physical");
+    assert_eq!(found["macs"], 256 * 256 * 256);
+    let found = json(&[
+        "map",
+        &path.display().to_string(),
+        "--chip",
+        "edge-npu",
+        "--convention",
+        "accelforge",
         "--json",
     ]);
     assert!(found["totals"][0]["latency_s"].as_f64().unwrap() > 0.0);

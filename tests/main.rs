@@ -10,5 +10,6 @@ mod architecture;
 mod cases;
 mod command_line;
 mod documentation;
+mod map_chip;
 mod sanity;
 mod validation;

@@ -15,6 +15,7 @@
 //! - [`hierarchy`], [`looptree`], [`conventions`], [`case`](mod@case): one path of levels, mappings on it, what they cost as each
 //!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
+//! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
 //!
@@ -25,6 +26,7 @@ pub mod case;
 pub mod conventions;
 pub mod convert;
 pub mod cost;
+pub mod explain;
 pub mod formats;
 pub mod hierarchy;
 pub mod interop;

@@ -127,6 +127,16 @@ impl Mapping {
         &self.steps
     }
 
+    /// For each step the bits of the tile that it keeps in one instance of its memory; 0 for loops.
+    pub fn tile_bits(&self, problem: &Problem) -> Vec<f64> {
+        let footprint = Footprint::new(problem, &self.steps);
+        let bits = |(i, step): (usize, &Step)| match *step {
+            Step::Store { operand, .. } => footprint.bits(problem, operand, i),
+            _ => 0.0,
+        };
+        self.steps.iter().enumerate().map(bits).collect()
+    }
+
     /// The loop nest, one line a step.
     pub fn describe(&self, problem: &Problem) -> Vec<String> {
         let footprint = Footprint::new(problem, &self.steps);

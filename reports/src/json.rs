@@ -76,6 +76,8 @@ fn layer(view: &View<'_>, phase: &Phase, index: usize, op: &OpRun) -> Value {
         "dram_bytes": view.root_bytes(&op.traffic),
         "traffic": traffic(&op.traffic),
         "mapping": op.mapping,
+        "memories": op.memories,
+        "axes": op.axes,
         "notes": op.notes,
     })
 }

@@ -6,8 +6,8 @@
 use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
 use presil_sim::run::{
-    Energy, Fidelity, MemoryPlan, MemoryRegion, MemoryUse, OpRun, Phase, SpilledTensor, TimeParts,
-    Traffic,
+    Energy, Fidelity, MappedAxis, MappedMemory, MappedTile, MemoryPlan, MemoryRegion, MemoryUse,
+    OpRun, Phase, SpilledTensor, TimeParts, Traffic,
 };
 
 const PEAK: f64 = 8.192e12;
@@ -118,6 +118,28 @@ fn op(w: &Work<'_>) -> OpRun {
                 write_bytes: w.executed / 16.0,
             },
         ],
+        memories: match mapping.is_empty() {
+            true => vec![],
+            false => vec![MappedMemory {
+                memory: "glb".into(),
+                capacity_bytes: 262_144,
+                capacity_share: 0.75,
+                port_utilization: 0.5,
+                tiles: vec![MappedTile {
+                    operand: "weight".into(),
+                    tile_bytes: 98_304.0,
+                    home: false,
+                }],
+            }],
+        },
+        axes: match mapping.is_empty() {
+            true => vec![],
+            false => vec![MappedAxis {
+                axis: "array.columns".into(),
+                size: 128,
+                used: 124,
+            }],
+        },
         mapping,
         notes,
     }
@@ -497,6 +519,15 @@ pub fn hostile() -> Run {
             o.bottleneck = evil.into();
             o.notes = vec![evil.into()];
             o.mapping = vec![evil.into()];
+            for m in &mut o.memories {
+                m.memory = evil.into();
+                for t in &mut m.tiles {
+                    t.operand = evil.into();
+                }
+            }
+            for a in &mut o.axes {
+                a.axis = evil.into();
+            }
             for e in &mut o.energy {
                 e.component = format!("{evil}{}", e.component);
             }

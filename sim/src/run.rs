@@ -56,6 +56,43 @@ pub struct Energy {
     pub energy_j: f64,
 }
 
+/// What a mapping makes of one instance of a memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MappedMemory {
+    /// Its name.
+    pub memory: String,
+    /// Bytes that tiles may take.
+    pub capacity_bytes: u64,
+    /// Share of them that tiles take, all copies counted; whole tensors at home take nothing from tiles.
+    pub capacity_share: f64,
+    /// Share of the mapping's time (no epilogue, nothing fetched ahead) that its busier port works.
+    pub port_utilization: f64,
+    /// What it keeps.
+    pub tiles: Vec<MappedTile>,
+}
+
+/// The tile of an operand in one instance of a memory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MappedTile {
+    /// "input", "weight", "output".
+    pub operand: String,
+    /// Bytes of one copy.
+    pub tile_bytes: f64,
+    /// Whether it is the whole tensor at home.
+    pub home: bool,
+}
+
+/// What a mapping makes of an axis of a fanout.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MappedAxis {
+    /// "pes.rows".
+    pub axis: String,
+    /// Instances.
+    pub size: u64,
+    /// Those used.
+    pub used: u64,
+}
+
 /// One op (all its repetitions together, as `repeat` says).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpRun {
@@ -87,6 +124,10 @@ pub struct OpRun {
     pub traffic: Vec<Traffic>,
     /// The mapping as a loop nest, one line a step; empty for ops without one.
     pub mapping: Vec<String>,
+    /// Tiles and ports of each memory under the mapping, outermost first; empty for ops without one.
+    pub memories: Vec<MappedMemory>,
+    /// Axes of fanouts under the mapping, outermost first; empty for ops without one.
+    pub axes: Vec<MappedAxis>,
     /// What a reader must know: fused into another op, ran on the host and why, expected counts.
     pub notes: Vec<String>,
 }

@@ -1,4 +1,6 @@
-//! `presil map`: the best mapping of a case.
+//! `presil map`: the best mapping of a case, or of one einsum on a chip.
+
+mod chip;
 
 use std::path::PathBuf;
 
@@ -17,10 +19,11 @@ use super::{Failure, parse_set};
 /// Arguments of `presil map`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Case files (.toml, .json), or the .yaml files of a Timeloop set.
+    /// Case files (.toml, .json), or the .yaml files of a Timeloop set. With --chip also a layer, as MODEL/NAME, or
+    /// "matmul 512x1024x768", "conv k64 c3 p112 q112 r7 s7 stride2".
     #[arg(required = true)]
     problem: Vec<PathBuf>,
-    /// Chip that ships, or a chip file, for cases that write no levels.
+    /// Chip that ships, or a chip file: maps one einsum on it, in convention physical.
     #[arg(long)]
     chip: Option<String>,
     /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
@@ -36,8 +39,9 @@ pub struct Args {
     #[arg(long)]
     perfect: bool,
     /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound.
-    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    work: u64,
+    /// [default: 2,000,000; with --chip 200,000 bounds, and 10,000 in each search of --explain].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    work: Option<u64>,
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
     best: Option<u16>,
@@ -47,7 +51,8 @@ pub struct Args {
     /// Look at every mapping, with no bounds: to test the search on small cases.
     #[arg(long)]
     exhaustive: bool,
-    /// What one more KiB, bit per cycle or instance of each level would give.
+    /// What one more KiB, bit per cycle or instance of each level would give; with --chip also why no more of each
+    /// axis is used.
     #[arg(long)]
     explain: bool,
     /// How the mapping is printed.
@@ -56,6 +61,8 @@ pub struct Args {
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
+    #[command(flatten, next_help_heading = "With --chip")]
+    on_chip: chip::ChipArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,8 +82,14 @@ enum Format {
     Timeloop,
 }
 
+/// Partial mappings that the search may look at unless --work says otherwise.
+const WORK: u64 = 2_000_000;
+
 /// Runs the command.
 pub fn main(args: &Args) -> Result<(), Failure> {
+    if chip::asked(args) {
+        return chip::main(args);
+    }
     let chip = args.chip.as_ref();
     let chip = chip.map(|name| presil::hwmodels::load(name, &args.sets).map_err(Failure::input));
     let loaded = load(&args.problem, chip.transpose()?.as_ref()).map_err(Failure::input)?;
@@ -95,7 +108,7 @@ pub fn main(args: &Args) -> Result<(), Failure> {
             Goal::Edp => Objective::Edp,
         }),
         perfect: args.perfect,
-        work: args.work,
+        work: args.work.unwrap_or(WORK),
         exhaustive: args.exhaustive,
         convention,
     };

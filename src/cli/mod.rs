@@ -29,7 +29,7 @@ enum Command {
     /// Latency, energy and bottleneck of a model on a chip, per layer, with a report.
     Run(Box<run::Args>),
     /// The best mapping of a case, proven, as a loop nest.
-    Map(map::Args),
+    Map(Box<map::Args>),
     /// What a given mapping costs: accesses, energy and cycles, as presil and other tools count them.
     Eval(eval::Args),
     /// What a model file contains: ops, MACs, parameters, bytes.

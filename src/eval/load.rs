@@ -95,7 +95,7 @@ pub fn split_systolic(
     ))
 }
 
-fn text(path: &Path) -> Result<String, LoadError> {
+pub(crate) fn text(path: &Path) -> Result<String, LoadError> {
     let error = |reason: String| LoadError::Read {
         path: path.into(),
         reason,

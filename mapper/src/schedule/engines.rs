@@ -114,6 +114,15 @@ fn contraction(chip: &Chip, graph: &Graph, op: &Op, einsum: &Einsum) -> Choice {
     let Some([input, weight]) = pair(graph, op, einsum) else {
         return otherwise(chip, "its operands are made within its own cascade".into());
     };
+    let found = arrays(chip, [input, weight]);
+    if found.is_empty() {
+        return otherwise(chip, format!("no array multiplies {input} by {weight}"));
+    }
+    Choice::Array(found)
+}
+
+/// The arrays that multiply two formats, fastest first, each with its mode.
+pub fn arrays(chip: &Chip, [input, weight]: [Format; 2]) -> Vec<(EngineId, usize)> {
     let mut found: Vec<(f64, EngineId, usize)> = Vec::new();
     for (id, engine) in chip.engines.iter_ids() {
         let EngineKind::Array { compute, .. } = engine.kind else {
@@ -126,11 +135,8 @@ fn contraction(chip: &Chip, graph: &Graph, op: &Op, einsum: &Einsum) -> Choice {
             found.push((array_rate(chip, id, mode).unwrap_or(0.0), id, mode));
         }
     }
-    if found.is_empty() {
-        return otherwise(chip, format!("no array multiplies {input} by {weight}"));
-    }
     found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Choice::Array(found.into_iter().map(|(_, id, mode)| (id, mode)).collect())
+    found.into_iter().map(|(_, id, mode)| (id, mode)).collect()
 }
 
 /// The mode of a compute node for two formats.

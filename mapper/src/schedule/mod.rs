@@ -22,6 +22,7 @@ mod operands;
 mod order;
 mod planned;
 mod price;
+mod problems;
 mod residency;
 mod room;
 mod solve;
@@ -33,12 +34,14 @@ use presil_workloads::{Graph, OpId, OpKind, TensorId};
 use thiserror::Error;
 
 use crate::cost::Cost;
+use crate::explain::Usage;
 use crate::mapping::Mapping;
 use crate::search::Objective;
 
-pub use engines::{array_rate, peak_macs_per_second};
+pub use engines::{array_rate, arrays, peak_macs_per_second};
 pub use memory_plan::MemoryPlan;
 pub use planned::{Order, PlanOptions};
+pub use problems::{NoProblem, OpProblem, op_problems};
 pub(crate) use room::footprint;
 pub use solve::Memo;
 
@@ -137,6 +140,8 @@ pub struct ScheduledOp {
     /// Of a mapped op: the share of the objective that a better mapping might save; 0 if the mapping is proven to be
     /// the best.
     pub gap: Option<f64>,
+    /// Of a mapped op: what its mapping keeps and uses in one step, its epilogue left out.
+    pub usage: Option<Usage>,
 }
 
 /// A schedule of a graph on a chip.
@@ -186,6 +191,12 @@ pub fn schedule_planned(
     plan: &PlanOptions,
     memo: &Memo,
 ) -> Result<Schedule, ScheduleError> {
+    check(graph, chip)?;
+    Ok(price::schedule(graph, chip, options, plan, memo))
+}
+
+/// Refuses what cannot be scheduled.
+fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
     if graph.ops.is_empty() {
         return Err(ScheduleError::Empty(graph.name.clone()));
     }
@@ -216,7 +227,7 @@ pub fn schedule_planned(
             return Err(ScheduleError::Overflow(op.name.clone()));
         }
     }
-    Ok(price::schedule(graph, chip, options, plan, memo))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::solve::{self, Memo};
 use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::{Cost, Resource};
+use crate::explain::usage;
 use crate::ledger::{self, Ledger, Stored, add_busy, add_energy, add_traffic};
 use crate::problem::{Lies, Problem};
 use crate::search::Solution;
@@ -30,63 +31,20 @@ pub(super) fn schedule(
     plan: &PlanOptions,
     memo: &Memo,
 ) -> Schedule {
-    let base = tails::bases(graph);
-    let root = vec![chip.root(); graph.tensors.len()];
-    let mut choices: Vec<Choice> = graph
-        .ops
-        .iter()
-        .map(|op| {
-            let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
-            engines::choose(
-                chip,
-                graph,
-                op,
-                Operands {
-                    inputs: &inputs,
-                    outputs: &outputs,
-                },
-            )
-        })
-        .collect();
-    let tails = tails::find(chip, graph, &choices, &base);
-    // Nobody runs what weights have taken in.
-    for (choice, _) in choices
-        .iter_mut()
-        .zip(&tails.folded)
-        .filter(|(_, folded)| **folded)
-    {
-        *choice = Choice::View;
-    }
-    let Planned {
-        residency,
-        tails,
-        order,
-        reordered,
-    } = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
-    let scene = Scene {
-        chip,
-        graph,
-        base: &base,
-        choices: &choices,
-        tails: &tails,
-    };
-    let pricer = Pricer {
-        scene,
-        residency: &residency,
-        options,
-        first_reader: first_readers(graph, &base, &order),
-        images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
-    };
+    let ground = Ground::new(graph, chip, options, plan);
+    let pricer = ground.pricer(graph, chip, options);
+    let (residency, tails) = (&ground.residency, &ground.tails);
+    let (order, reordered) = (&ground.order, ground.reordered);
 
     let solutions = pricer.solutions(memo);
-    let tiles = pricer.tiles(&order, &solutions);
+    let tiles = pricer.tiles(order, &solutions);
     let ahead = chip
         .mapspace
         .prefetch_weights
         .then(|| weight_memory(chip, None));
     let memory = memory_plan::build(
         chip,
-        &residency,
+        residency,
         &tiles,
         ahead.flatten(),
         plan.alignment,
@@ -113,16 +71,98 @@ pub(super) fn schedule(
         ops.push(op);
     }
     let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-    let mut assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency, reordered));
+    let mut assumptions = assumptions(&scene_facts(chip, graph, tails, residency, reordered));
     assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
     Schedule {
         ops,
-        order,
+        order: order.clone(),
         homes,
         memory,
         peak_activation: residency.peak_activation,
         assumptions,
         unmodelled,
+    }
+}
+
+/// Engines, epilogues, order and homes: what is decided before mappings are searched.
+pub(super) struct Ground {
+    base: Vec<TensorId>,
+    pub(super) choices: Vec<Choice>,
+    pub(super) tails: tails::Tails,
+    pub(super) residency: Residency,
+    order: Vec<OpId>,
+    reordered: bool,
+}
+
+impl Ground {
+    pub(super) fn new(
+        graph: &Graph,
+        chip: &Chip,
+        options: &ScheduleOptions,
+        plan: &PlanOptions,
+    ) -> Self {
+        let base = tails::bases(graph);
+        let root = vec![chip.root(); graph.tensors.len()];
+        let mut choices: Vec<Choice> = graph
+            .ops
+            .iter()
+            .map(|op| {
+                let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
+                engines::choose(
+                    chip,
+                    graph,
+                    op,
+                    Operands {
+                        inputs: &inputs,
+                        outputs: &outputs,
+                    },
+                )
+            })
+            .collect();
+        let tails = tails::find(chip, graph, &choices, &base);
+        // Nobody runs what weights have taken in.
+        for (choice, _) in choices
+            .iter_mut()
+            .zip(&tails.folded)
+            .filter(|(_, folded)| **folded)
+        {
+            *choice = Choice::View;
+        }
+        let Planned {
+            residency,
+            tails,
+            order,
+            reordered,
+        } = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
+        Self {
+            base,
+            choices,
+            tails,
+            residency,
+            order,
+            reordered,
+        }
+    }
+
+    pub(super) fn pricer<'a>(
+        &'a self,
+        graph: &'a Graph,
+        chip: &'a Chip,
+        options: &'a ScheduleOptions,
+    ) -> Pricer<'a> {
+        Pricer {
+            scene: Scene {
+                chip,
+                graph,
+                base: &self.base,
+                choices: &self.choices,
+                tails: &self.tails,
+            },
+            residency: &self.residency,
+            options,
+            first_reader: first_readers(graph, &self.base, &self.order),
+            images: layout::images(graph, |t| self.base[t.0 as usize].0 as usize),
+        }
     }
 }
 
@@ -138,7 +178,7 @@ fn first_readers(graph: &Graph, base: &[TensorId], order: &[OpId]) -> Vec<Option
     first
 }
 
-struct Pricer<'a> {
+pub(super) struct Pricer<'a> {
     scene: Scene<'a>,
     residency: &'a Residency,
     options: &'a ScheduleOptions,
@@ -165,7 +205,7 @@ impl<'a> Pricer<'a> {
         stored(self.scene.graph, t, self.home(t), output)
     }
 
-    fn position(&self, op: OpId) -> usize {
+    pub(super) fn position(&self, op: OpId) -> usize {
         self.scene.tails.position[op.0 as usize]
     }
 
@@ -222,7 +262,7 @@ impl<'a> Pricer<'a> {
     }
 
     /// The problem of an array op, and where its weights stay over its steps.
-    fn problem(
+    pub(super) fn problem(
         &self,
         id: OpId,
         engine: EngineId,
@@ -511,6 +551,7 @@ impl<'a> Pricer<'a> {
             },
             notes: Vec::new(),
             gap: None,
+            usage: None,
         }
     }
 
@@ -613,6 +654,8 @@ impl<'a> Pricer<'a> {
         let op = &graph.ops[id];
         let steps = op.steps;
         let gap = solution.certificate.objective.gap();
+        let step = self.problem(id, engine, mode);
+        let used = step.map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
 
@@ -750,6 +793,7 @@ impl<'a> Pricer<'a> {
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
         scheduled.gap = Some(gap);
+        scheduled.usage = used;
         scheduled
     }
 

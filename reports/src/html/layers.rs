@@ -209,6 +209,27 @@ impl Page<'_> {
                 ));
             }
         };
+        let tile = |t: &presil_sim::run::MappedTile| {
+            let bytes = text::typeset(&text::bytes(t.tile_bytes));
+            format!(
+                "{} {bytes}{}",
+                t.operand,
+                if t.home { " at home" } else { "" }
+            )
+        };
+        let memory = |m: &presil_sim::run::MappedMemory| {
+            let tiles: Vec<String> = m.tiles.iter().map(tile).collect();
+            format!(
+                "{}: {}; {} of room, port {} busy",
+                m.memory,
+                tiles.join(", "),
+                text::typeset(&text::percent(m.capacity_share)),
+                text::typeset(&text::percent(m.port_utilization))
+            )
+        };
+        entry("Tiles", op.memories.iter().map(memory).collect());
+        let axis = |a: &presil_sim::run::MappedAxis| format!("{} {} of {}", a.axis, a.used, a.size);
+        entry("Axes", op.axes.iter().map(axis).collect());
         entry("Notes", op.notes.clone());
         entry("Engine", vec![op.engine.clone()]);
         if op.macs != op.executed_macs {

@@ -185,6 +185,8 @@ fn op_run(
         energy: energy.collect(),
         traffic,
         mapping,
+        memories: text::memories(chip, scheduled),
+        axes: text::axes(chip, scheduled),
         notes: scheduled.notes.clone(),
     }
 }

@@ -1,8 +1,12 @@
-//! Shapes and loop nests as text.
+//! Shapes and loop nests as text; what mappings use, with names.
 
 use presil_hwmodels::{Chip, NodeKind};
+use presil_mapper::explain::{self, LevelUse};
+use presil_mapper::schedule::ScheduledOp;
 use presil_mapper::{Mapping, Step};
 use presil_workloads::{Einsum, Graph, Op, OpKind};
+
+use crate::run::{MappedAxis, MappedMemory, MappedTile};
 
 /// Dimensions and sizes of an op's largest einsum ("n1 k64 c3"); for others the output's extents.
 pub(super) fn shape(graph: &Graph, op: &Op) -> String {
@@ -66,4 +70,35 @@ pub(super) fn loop_nest(chip: &Chip, einsum: &Einsum, mapping: &Mapping) -> Vec<
         }
     });
     lines.collect()
+}
+
+/// What an op's mapping makes of the memories of its path.
+pub(super) fn memories(chip: &Chip, op: &ScheduledOp) -> Vec<MappedMemory> {
+    let Some(usage) = &op.usage else {
+        return Vec::new();
+    };
+    let tile = |o: &explain::OperandUse| MappedTile {
+        operand: o.operand.name().into(),
+        tile_bytes: o.tile_bytes,
+        home: o.home,
+    };
+    let level = |l: &LevelUse| MappedMemory {
+        memory: chip.nodes[l.memory].name.clone(),
+        capacity_bytes: l.capacity.0,
+        capacity_share: l.share(),
+        port_utilization: super::ratio(l.busy.0, usage.time.0),
+        tiles: l.operands.iter().map(tile).collect(),
+    };
+    usage.levels.iter().map(level).collect()
+}
+
+/// What an op's mapping makes of the axes of its path.
+pub(super) fn axes(chip: &Chip, op: &ScheduledOp) -> Vec<MappedAxis> {
+    let axes = op.usage.iter().flat_map(|u| &u.axes);
+    axes.map(|a| MappedAxis {
+        axis: explain::axis_name(chip, a),
+        size: a.size,
+        used: a.used,
+    })
+    .collect()
 }

@@ -1,0 +1,201 @@
+//! The best mapping of one einsum on a chip, in convention `physical`: `presil map PROBLEM --chip CHIP`.
+//!
+//! ```text
+//! what is named --target--> Target --problem--> Work --solve--> Mapping, Cost, proof --told--> ChipMapping --show--> text, JSON
+//! ```
+//!
+//! - [`target`]: what a user names: a case file, a short form, a layer of a model; [`short`]: the short form's grammar;
+//! - [`problem`]: einsum, formats, homes and what is left of each memory;
+//! - [`told`]: the value that is shown; [`show`], [`show_explain`]: as text; [`json`]: as JSON.
+//!
+//! What one more of each resource would give, and why an axis is not used more, is in [`presil_mapper::explain`].
+
+pub mod json;
+pub mod problem;
+pub mod short;
+pub mod show;
+pub mod show_explain;
+pub mod target;
+pub mod told;
+
+use presil_hwmodels::{Chip, ChipError};
+use presil_mapper::explain::{self, prices};
+use presil_mapper::problem::Problem;
+use presil_mapper::search::{self, Objective, SearchError, Solution};
+use presil_workloads::ModelError;
+use thiserror::Error;
+
+use crate::eval::LoadError;
+use crate::run;
+
+pub use target::Target;
+pub use told::{ChipMapping, Near};
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// What is mapped.
+    pub target: Target,
+    /// What is made small; none: what a case says, else latency.
+    pub objective: Option<Objective>,
+    /// Chip, formats and pass; the model's name is the target's, and the objective is the one above.
+    pub run: run::Options,
+    /// Bounds that each stage of a search may compute.
+    pub work: u64,
+    /// Which mappings.
+    pub wanted: super::Wanted,
+    /// Whether prices and reasons are wanted.
+    pub explain: bool,
+}
+
+/// Why there is no mapping. `Display` is the full text for the user.
+#[derive(Debug, Error)]
+pub enum ChipMapError {
+    /// The chip.
+    #[error(transparent)]
+    Chip(#[from] ChipError),
+    /// The case file.
+    #[error(transparent)]
+    Case(#[from] LoadError),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The short form, or what does not go together.
+    #[error("{0}")]
+    Asked(String),
+    /// The search.
+    #[error("`{name}` on chip `{chip}`: {error}")]
+    Search {
+        /// What was mapped.
+        name: String,
+        /// The chip.
+        chip: String,
+        /// Why not.
+        error: SearchError,
+    },
+}
+
+/// Mappings of each objective that a front is made of.
+const FRONT: usize = 64;
+
+/// The best mapping of what is asked for.
+///
+/// # Errors
+/// If what is named does not exist, no array of the chip runs it, or no mapping fits.
+pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
+    let chip = presil_hwmodels::load(&ask.run.chip, &ask.run.sets)?;
+    let work = problem::work(ask, &chip)?;
+    let on_arrays = work.problems(ask, &chip)?;
+    let options = search::Options {
+        budget: ask.work,
+        near: match ask.wanted {
+            super::Wanted::Nearest(count) => count,
+            _ => 0,
+        },
+        ..search::Options::default()
+    };
+    let by = ask.objective.or(work.objective).unwrap_or_default();
+    let failed = |error| ChipMapError::Search {
+        name: work.name.clone(),
+        chip: chip.name.clone(),
+        error,
+    };
+    // As a schedule does: the first array that has a mapping.
+    let mut first_error = None;
+    for on_array in &on_arrays {
+        let problem = &on_array.problem;
+        match search::solve(problem, by, &options) {
+            Ok(solution) => {
+                let several = match ask.wanted {
+                    super::Wanted::Best => Vec::new(),
+                    super::Wanted::Nearest(count) => nearest(problem, &solution, by, count),
+                    super::Wanted::Front => front(problem, &options).map_err(failed)?,
+                };
+                let explained = match ask.explain {
+                    true => {
+                        let faster = faster(ask, &chip);
+                        let room = &on_array.room;
+                        Some(prices(problem, room, faster.as_ref(), by, &options).map_err(failed)?)
+                    }
+                    false => None,
+                };
+                return Ok(told::tell(
+                    &work, on_array, by, &solution, several, explained,
+                ));
+            }
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    match first_error {
+        Some(error) => Err(failed(error)),
+        None => Err(ChipMapError::Asked(format!(
+            "chip `{}` has no array",
+            chip.name
+        ))),
+    }
+}
+
+/// The best mappings by the objective: those that the search kept, and the one that it chose.
+fn nearest(problem: &Problem, solution: &Solution, by: Objective, count: usize) -> Vec<Near> {
+    let (time, energy) = explain::figures(problem, &solution.cost);
+    let chosen = Near::new(problem, time, energy, &solution.mapping);
+    let kept = solution.near.iter();
+    let mut all: Vec<Near> = kept
+        .map(|(time, energy, m)| Near::new(problem, *time, *energy, m))
+        .collect();
+    if !all.contains(&chosen) {
+        all.push(chosen);
+    }
+    all.sort_by(|a, b| {
+        let value = |m: &Near| explain::objective(by, (m.latency_s, m.energy_j));
+        value(a).total_cmp(&value(b))
+    });
+    all.truncate(count);
+    all
+}
+
+/// Mappings of which none is at least as good as another in time and energy, the fastest first: of the best by
+/// each objective. What lies between them may be missed.
+fn front(problem: &Problem, options: &search::Options) -> Result<Vec<Near>, SearchError> {
+    let options = search::Options {
+        near: FRONT,
+        ..*options
+    };
+    let mut all: Vec<Near> = Vec::new();
+    for by in [Objective::Latency, Objective::Energy, Objective::Edp] {
+        let Solution {
+            near,
+            mapping,
+            cost,
+            ..
+        } = search::solve(problem, by, &options)?;
+        let (time, energy) = explain::figures(problem, &cost);
+        let found = near.into_iter().chain([(time, energy, mapping)]);
+        all.extend(found.map(|(time, energy, m)| Near::new(problem, time, energy, &m)));
+    }
+    all.sort_by(|a, b| {
+        let by = a.latency_s.total_cmp(&b.latency_s);
+        by.then(a.energy_j.total_cmp(&b.energy_j))
+    });
+    let mut least = f64::INFINITY;
+    all.retain(|m| {
+        let better = m.energy_j < least * (1.0 - 1e-9);
+        if better {
+            least = m.energy_j;
+        }
+        better
+    });
+    Ok(all)
+}
+
+/// The chip with every clock a tenth faster, as its file would have it; none if a frequency cannot be overridden.
+fn faster(ask: &Ask, chip: &Chip) -> Option<Chip> {
+    let mut sets = ask.run.sets.clone();
+    for clock in chip.clocks.iter() {
+        let hertz = clock.domain.frequency.0 * 1.1;
+        sets.push((format!("{}.frequency", clock.name), format!("{hertz} Hz")));
+    }
+    presil_hwmodels::load(&ask.run.chip, &sets).ok()
+}

@@ -1,0 +1,289 @@
+//! `presil map PROBLEM --chip CHIP` as a user meets it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn presil(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(args)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap()
+}
+
+fn stdout(args: &[&str]) -> String {
+    let out = presil(args);
+    let told = String::from_utf8_lossy(&out.stderr).to_string();
+    assert_eq!(out.status.code(), Some(0), "{args:?}: {told}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).unwrap()
+}
+
+fn refused(args: &[&str]) -> String {
+    let out = presil(args);
+    let told = String::from_utf8_lossy(&out.stderr).to_string();
+    assert_eq!(out.status.code(), Some(2), "{args:?}: {told}");
+    assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
+    told
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NAN)
+}
+
+#[test]
+fn a_short_form_is_mapped_and_its_accounts_close() {
+    let told = json(&[
+        "map",
+        "matmul",
+        "256x128x192",
+        "--chip",
+        "edge-npu",
+        "--json",
+    ]);
+    assert_eq!(told["macs"], 256 * 128 * 192);
+    assert_eq!(told["homes"]["weight"], "dram");
+    let latency = number(&told["latency_s"]);
+    let parts = told["time"].as_array().unwrap();
+    let busiest = parts.iter().filter(|p| p["name"] != "latency");
+    let busiest = busiest.map(|p| number(&p["busy_s"])).fold(0.0, f64::max);
+    let alone = parts.iter().find(|p| p["name"] == "latency").unwrap();
+    assert!((busiest + number(&alone["busy_s"]) - latency).abs() < 1e-9 * latency);
+    let entries = told["energy"].as_array().unwrap().iter();
+    let joules: f64 = entries.map(|e| number(&e["energy_j"])).sum();
+    assert!((joules - number(&told["energy_j"])).abs() < 1e-9 * joules);
+    for memory in told["memories"].as_array().unwrap() {
+        assert!(number(&memory["capacity_share"]) <= 1.0, "{memory}");
+        assert!(number(&memory["port_utilization"]) <= 1.0, "{memory}");
+    }
+    let proof = &told["proof"]["objective"];
+    assert!(number(&proof["lower_bound"]) <= number(&proof["found"]));
+}
+
+#[test]
+fn the_text_fits_a_terminal_and_says_everything() {
+    let text = stdout(&[
+        "map",
+        "conv k32 c16 p14 q14 r3 s3 pad1",
+        "--chip",
+        "edge-npu",
+        "--explain",
+    ]);
+    for part in [
+        "conv k32 c16 p14 q14 r3 s3 pad1 on edge-npu",
+        "int8 x int8 into int32",
+        "input from dram, weight from dram, output to dram",
+        "weight_register keeps weight",
+        "memory ",
+        "axis ",
+        "binds",
+        "static",
+        "least latency",
+        "What one more would give, by latency",
+        "Nothing: ",
+        "Why no more of each axis",
+        "not accepted: the axis takes reduction",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let widest = text.lines().map(|l| l.chars().count()).max();
+    assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
+}
+
+#[test]
+fn a_layer_has_the_mapping_that_its_run_has() {
+    let run = json(&["run", "resnet18", "--chip", "edge-npu", "--json"]);
+    let layers = run["layers"].as_array().unwrap();
+    let mapped =
+        |l: &&Value| l["mapping"].as_array().is_some_and(|m| !m.is_empty()) && l["repeat"] == 1;
+    let layer = layers.iter().filter(mapped).nth(3).unwrap();
+    let name = layer["name"].as_str().unwrap();
+    let told = json(&[
+        "map",
+        &format!("resnet18/{name}"),
+        "--chip",
+        "edge-npu",
+        "--work",
+        "2000",
+        "--json",
+    ]);
+    assert_eq!(told["macs"], layer["executed_macs"]);
+    assert_eq!(told["shape"], layer["shape"]);
+    assert_eq!(
+        told["axes"].as_array().map(Vec::len),
+        layer["axes"].as_array().map(Vec::len)
+    );
+    for (a, b) in told["memories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(layer["memories"].as_array().unwrap())
+    {
+        assert_eq!(a["memory"], b["memory"]);
+        assert_eq!(a["capacity_share"], b["capacity_share"], "{name}");
+    }
+    let same = json(&[
+        "map", "resnet18", "--layer", name, "--chip", "edge-npu", "--work", "2000", "--json",
+    ]);
+    assert_eq!(told, same);
+}
+
+#[test]
+fn one_more_is_never_worse_and_repeats_to_the_byte() {
+    let args = [
+        "map",
+        "matmul 100x60x36",
+        "--chip",
+        "eyeriss",
+        "--objective",
+        "edp",
+        "--explain",
+        "--json",
+    ];
+    let text = stdout(&args);
+    let out = Command::new(env!("CARGO_BIN_EXE_presil"))
+        .args(args)
+        .env("RAYON_NUM_THREADS", "1")
+        .output()
+        .unwrap();
+    assert_eq!(text.as_bytes(), out.stdout);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let prices = told["prices"]["one_more"].as_array().unwrap();
+    assert!(prices.len() > 10);
+    let mut last = f64::NEG_INFINITY;
+    for price in prices {
+        for objective in ["latency", "energy", "edp"] {
+            assert!(
+                number(&price["change"][objective]["relative_change"]) <= 0.0,
+                "{price}"
+            );
+        }
+        let edp = number(&price["change"]["edp"]["relative_change"]);
+        assert!(edp >= last, "sorted");
+        last = edp;
+    }
+    assert!(
+        prices
+            .iter()
+            .any(|p| p["resource"] == "every clock 10 % faster")
+    );
+    assert!(number(&prices[0]["change"]["edp"]["relative_change"]) < 0.0);
+    assert!(told["why"].as_array().is_some_and(|w| !w.is_empty()));
+}
+
+#[test]
+fn a_mapping_is_written_as_a_case_and_told_again() {
+    let text = stdout(&[
+        "map",
+        "matmul 64x48x32",
+        "--chip",
+        "edge-npu",
+        "--format",
+        "case",
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("found.toml");
+    std::fs::write(&path, text).unwrap();
+    let again = json(&["eval", &path.display().to_string(), "--json"]);
+    let told = json(&["map", "matmul 64x48x32", "--chip", "edge-npu", "--json"]);
+    let entries = told["energy"].as_array().unwrap().iter();
+    let dynamic = entries.filter(|e| e["action"] != "static" && e["action"] != "hop");
+    let picojoules: f64 = dynamic.map(|e| number(&e["energy_j"]) * 1e12).sum();
+    // Wires apart: a hierarchy has one width for an operand on its way, and partial sums are wider.
+    let entries = again["einsums"][0]["conventions"][0]["energy"]
+        .as_array()
+        .unwrap()
+        .iter();
+    let dynamic = entries.filter(|e| e["action"] != "hop");
+    let counted: f64 = dynamic.map(|e| number(&e["energy_pj"])).sum();
+    assert!(
+        (counted - picojoules).abs() < 1e-6 * picojoules,
+        "{counted} {picojoules}"
+    );
+}
+
+#[test]
+fn several_mappings_are_told_best_first() {
+    let args = |more: &[&'static str]| {
+        let base = ["map", "matmul 64x48x32", "--chip", "edge-npu", "--json"];
+        json(&[&base[..], more].concat())
+    };
+    let best = args(&["--best", "3"]);
+    let mappings = best["mappings"].as_array().unwrap();
+    assert!((1..=3).contains(&mappings.len()));
+    assert!(number(&mappings[0]["latency_s"]) <= number(&best["latency_s"]));
+    for pair in mappings.windows(2) {
+        assert!(number(&pair[0]["latency_s"]) <= number(&pair[1]["latency_s"]));
+    }
+    let front = args(&["--pareto"]);
+    for pair in front["mappings"].as_array().unwrap().windows(2) {
+        assert!(number(&pair[0]["latency_s"]) < number(&pair[1]["latency_s"]));
+        assert!(number(&pair[0]["energy_j"]) > number(&pair[1]["energy_j"]));
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_their_remedy() {
+    for (args, parts) in [
+        (
+            vec!["map", "resnet50", "--chip", "edge-npu"],
+            &["sums of products", "resnet50/NAME"][..],
+        ),
+        (
+            vec!["map", "resnet50/conv9", "--chip", "edge-npu"],
+            &["has no op `conv9`"],
+        ),
+        (
+            vec!["map", "resnet51/conv1", "--chip", "edge-npu"],
+            &["did you mean"],
+        ),
+        (
+            vec!["map", "matmul 5x6", "--chip", "edge-npu"],
+            &["2 sizes", "m x n x k"],
+        ),
+        (
+            vec!["map", "matmul 5x6x7", "--chip", "edgy-npu"],
+            &["there is no chip", "edge-npu"],
+        ),
+        (
+            vec![
+                "map",
+                "matmul 5x6x7",
+                "--chip",
+                "eyeriss",
+                "--precision",
+                "fp32",
+            ],
+            &["no array of chip `eyeriss` multiplies", "--precision"],
+        ),
+        (
+            vec!["map", "matmul 5x6x7", "--chip", "eyeriss", "--perfect"],
+            &["--perfect", "accelforge"],
+        ),
+        (
+            vec!["map", "bert-base/layers.softmax", "--chip", "edge-npu"],
+            &["has no op `layers.softmax`"],
+        ),
+        (
+            vec![
+                "map",
+                "matmul 5x6x7",
+                "--chip",
+                "edge-npu",
+                "--set",
+                "weight_register.capacity=0.5 B",
+            ],
+            &["weight_register"],
+        ),
+        (vec!["map", "matmul 5x6x7"], &["of no known form"]),
+    ] {
+        let told = refused(&args);
+        for part in parts {
+            assert!(told.contains(part), "{args:?}: {told}");
+        }
+    }
+}
