@@ -35,9 +35,14 @@ pub struct Args {
     /// Only tiles that divide their extents, without partial last tiles.
     #[arg(long)]
     perfect: bool,
-    /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound.
-    #[arg(long, default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    work: u64,
+    /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound [default:
+    /// 2000000; with --budget as many as its seconds allow].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    work: Option<u64>,
+    /// Seconds that the search of each case may take. The best found so far is told with its gap; it depends on the
+    /// machine, unlike what --work gives.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    budget: Option<f64>,
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
     best: Option<u16>,
@@ -95,7 +100,12 @@ pub fn main(args: &Args) -> Result<(), Failure> {
             Goal::Edp => Objective::Edp,
         }),
         perfect: args.perfect,
-        work: args.work,
+        // A budget of time is none of work.
+        work: args.work.unwrap_or(match args.budget {
+            Some(_) => u64::MAX,
+            None => 2_000_000,
+        }),
+        budget: args.budget,
         exhaustive: args.exhaustive,
         convention,
     };
@@ -132,6 +142,14 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         _ if !args.json => super::print(&texts.join("\n")),
         [one] => super::print_json(one),
         _ => super::print_json(&serde_json::json!({ "mappings": values })),
+    }
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ => Err(format!("`{text}` is no number of seconds above 0")),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Options {
     pub perfect: bool,
     /// Partial mappings that the search may look at.
     pub work: u64,
+    /// Seconds that the search of a case may take.
+    pub budget: Option<f64>,
     /// Every mapping is looked at, with no bound and no comparison: to test the search on small cases.
     pub exhaustive: bool,
     /// Convention that the result is told in, if not the search's own.

@@ -78,6 +78,7 @@ fn options_of(case: &Case, options: &Options) -> optimum::Options {
     optimum::Options {
         perfect: options.perfect || case.einsums.iter().any(|e| e.constraints.perfect),
         work: options.work,
+        seconds: options.budget,
         exhaustive: options.exhaustive,
         ..optimum::Options::new(objective)
     }

@@ -149,6 +149,9 @@ pub enum SpaceError {
     /// No set of memories keeps an operand.
     #[error("operand {0} may be kept at no memory above the first fanout; let one keep it")]
     Homeless(usize),
+    /// The search ended before it found anything.
+    #[error("nothing was found within the work and time given; give more")]
+    Unfinished,
     /// Not even single elements fit.
     #[error(
         "no mapping fits: the smallest tiles exceed the capacity of a memory that must keep them"

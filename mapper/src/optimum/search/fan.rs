@@ -22,6 +22,10 @@ impl Search<'_> {
             let mut keep = Front::default();
             for s in &states {
                 self.axis((segment, axis), s, 0, 1, goal, &mut keep);
+                if self.work.cut {
+                    let bound = self.bound((segment, axis + 1), s, goal);
+                    self.work.leave(bound.0);
+                }
             }
             self.work.dominated += keep.dominated;
             states = keep.states;
@@ -39,7 +43,7 @@ impl Search<'_> {
         goal: &Goal,
         keep: &mut Front,
     ) {
-        if self.work.expanded > self.limit {
+        if self.spent() {
             return;
         }
         let space = self.space;

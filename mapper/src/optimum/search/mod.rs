@@ -12,6 +12,8 @@ mod front;
 mod goal;
 mod segment;
 
+use std::time::Instant;
+
 use presil_workloads::Einsum;
 
 use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
@@ -136,6 +138,31 @@ pub(super) struct Work {
     pub dominated: u64,
     /// Least bound of whole mappings whose exact cost is above it.
     pub least: Option<f64>,
+    /// Whether a search ended before it looked at everything.
+    pub cut: bool,
+    /// Least bound of what it left then.
+    pub open: Option<f64>,
+}
+
+/// When a search ends at the latest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fuse {
+    /// Partial mappings looked at.
+    pub work: u64,
+    pub until: Option<Instant>,
+}
+
+impl Fuse {
+    /// Never.
+    pub(super) const NONE: Self = Self {
+        work: u64::MAX,
+        until: None,
+    };
+}
+
+/// The smaller one of what there is.
+pub(super) fn least(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    [a, b].into_iter().flatten().reduce(f64::min)
 }
 
 impl Work {
@@ -144,6 +171,20 @@ impl Work {
         self.expanded += other.expanded;
         self.bounded += other.bounded;
         self.dominated += other.dominated;
+        self.least = least(self.least, other.least);
+        self.cut |= other.cut;
+        self.open = least(self.open, other.open);
+    }
+
+    /// A lower bound of everything, with the best that was found.
+    pub(super) fn bound(&self, found: f64) -> f64 {
+        let open = self.open.filter(|_| self.cut);
+        least(least(self.least, open), Some(found)).unwrap_or(found)
+    }
+
+    /// Something of a bound is left.
+    pub(super) fn leave(&mut self, bound: f64) {
+        self.open = least(self.open, Some(bound));
     }
 }
 
@@ -167,7 +208,9 @@ pub(super) struct Search<'a> {
     /// Steps with the one before.
     arena: Vec<(u32, Step)>,
     pub work: Work,
-    pub limit: u64,
+    fuse: Fuse,
+    /// Questions whether the fuse has burnt down.
+    asked: u64,
     tiles: Vec<Vec<u32>>,
 }
 
@@ -183,7 +226,7 @@ impl<'a> Search<'a> {
         objective: Objective,
         placement: &'a Placement,
         index: usize,
-        limit: u64,
+        fuse: Fuse,
     ) -> Self {
         let output = space.operands.len() - 1;
         let mut search = Self {
@@ -200,7 +243,8 @@ impl<'a> Search<'a> {
             limits: Limits::all(space),
             arena: Vec::new(),
             work: Work::default(),
-            limit,
+            fuse,
+            asked: 0,
             tiles: vec![Vec::new(); DIMS + 1],
         };
         search.outside = (0..=output).map(|o| search.outside_of(o)).collect();
@@ -210,6 +254,15 @@ impl<'a> Search<'a> {
 
     fn memory(&self, (segment, memory): (usize, usize)) -> &'a Memory {
         &self.space.segments[segment].memories[memory]
+    }
+
+    /// Whether the search is to end.
+    fn spent(&mut self) -> bool {
+        let ask = self.asked.is_multiple_of(64);
+        self.asked += 1;
+        let late = || self.fuse.until.is_some_and(|t| Instant::now() >= t);
+        self.work.cut |= self.work.expanded > self.fuse.work || (ask && late());
+        self.work.cut
     }
 
     fn push(&mut self, before: u32, step: Step) -> u32 {

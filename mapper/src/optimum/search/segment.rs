@@ -5,6 +5,9 @@ use super::{Goal, Local, Room, Search, Site, State, Step};
 use crate::hierarchy::Mask;
 use crate::optimum::space::{DIMS, MEMORIES, PORTS, Tile};
 
+/// Partial mappings that are still made whole when a search is cut off.
+const CLOSED: usize = 64;
+
 impl Search<'_> {
     /// All ways to place a segment's storages and the loops between them, one storage after the other.
     pub(super) fn segment(
@@ -28,6 +31,10 @@ impl Search<'_> {
                     self.work.bounded += 1;
                 } else {
                     self.extend(&site, local, goal, &mut next);
+                    if self.work.cut {
+                        let bound = self.bound((segment, 0), &local.state, goal);
+                        self.work.leave(bound.0);
+                    }
                 }
             }
             self.work.dominated += next.dominated;
@@ -36,7 +43,14 @@ impl Search<'_> {
             layer.truncate(beam.unwrap_or(usize::MAX));
         }
         let mut keep = Front::default();
+        let mut closed = 0;
         for local in &layer {
+            if self.spent() && closed >= CLOSED {
+                let bound = self.bound((segment, 0), &local.state, goal);
+                self.work.leave(bound.0);
+                continue;
+            }
+            closed += 1;
             self.close(segment, local, goal, &mut keep);
         }
         self.work.dominated += keep.dominated;
@@ -148,7 +162,7 @@ impl Search<'_> {
         goal: &Goal,
         next: &mut Layer,
     ) {
-        if self.work.expanded > self.limit {
+        if self.spent() {
             return;
         }
         let Some(dim) = (dim..self.space.dims.len()).find(|d| allowed.has(*d)) else {

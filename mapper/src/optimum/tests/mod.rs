@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod budget;
 mod chains;
 mod odd;
 mod single;

@@ -302,6 +302,12 @@ fn random_problem(seed: u64) -> (Einsum, Hierarchy, Objective) {
     (e, h, objective)
 }
 
+/// The same as a case.
+pub(super) fn random_case(seed: u64) -> Case {
+    let (e, h, objective) = random_problem(seed);
+    case_of(&e, &h, objective)
+}
+
 fn found(e: &Einsum, h: &Hierarchy, options: &Options) -> Option<f64> {
     let solution = solve_einsum(e, h, options).ok()?;
     let tree = &solution.einsums[0].tree;
