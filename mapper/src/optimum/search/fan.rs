@@ -1,7 +1,7 @@
 //! Dimensions along the axes of a fan.
 
 use super::front::Front;
-use super::{Goal, Place, Search, State, Step};
+use super::{Goal, NONE, Place, Search, State, Step};
 
 impl Search<'_> {
     /// All ways to lay dimensions along the axes of the fan below a segment, one axis after the other.
@@ -51,10 +51,14 @@ impl Search<'_> {
         let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
             self.work.expanded += 1;
             let refused = used < axis.least || (index == 0 && !self.obeys(segment, s));
-            if refused || self.worse((segment, index), s, goal) {
+            let mut whole = *s;
+            if index == 0 && !space.perfect {
+                self.partial(segment, &mut whole);
+            }
+            if refused || self.worse((segment, index), &whole, goal) {
                 self.work.bounded += 1;
             } else {
-                keep.add(self, (segment, index), *s, goal.compares());
+                keep.add(self, (segment, index), whole, goal.compares());
             }
             return;
         };
@@ -72,7 +76,7 @@ impl Search<'_> {
             };
             next.steps = self.push(s.steps, step);
             let trips = next.tile[dim].div_ceil(tile);
-            self.share((segment, index), dim, tile, trips, &mut next);
+            self.share((segment, index), dim, trips, &mut next);
             let used = used * u64::from(trips);
             self.axis((segment, index), &next, dim + 1, used, goal, keep);
         }
@@ -89,20 +93,14 @@ impl Search<'_> {
         segment.given.iter().all(|(d, n)| trips(*d) == *n) && used >= segment.least * instances
     }
 
-    /// What laying `trips` tiles of a dimension along an axis changes outside.
-    fn share(&self, (segment, index): Place, dim: usize, tile: u32, trips: u32, s: &mut State) {
+    /// What laying `trips` tiles of a dimension along an axis changes outside, at least: with partial tiles the exact
+    /// counts follow when the fan is whole ([`Self::partial`]).
+    fn share(&self, (segment, index): Place, dim: usize, trips: u32, s: &mut State) {
         let axis = &self.space.segments[segment].axes[index];
         let trips = f64::from(trips);
-        // Where the last tile of an inner loop goes depends on whether the dimension is laid along axes further out.
-        let open = self.limits[segment][index].dims.has(dim) && s.tile[dim] < self.space.sizes[dim];
-        let speed = if open {
-            1.0 / trips
-        } else {
-            self.speed(self.space.sizes[dim], tile, s.tile[dim])
-        };
-        s.time *= speed;
+        s.time /= trips;
         for port in &mut s.ports {
-            *port = (port.0 * speed, port.1 * speed);
+            *port = (port.0 / trips, port.1 / trips);
         }
         for (o, operand) in self.space.operands.iter().enumerate() {
             if operand.indexed.has(dim) {
@@ -110,11 +108,7 @@ impl Search<'_> {
             }
             let shared = axis.shares.has(o);
             if shared {
-                s.asked[o] *= if open {
-                    1.0 / trips
-                } else {
-                    self.served(dim, s.kept[o][dim], tile, s.tile[dim])
-                };
+                s.asked[o] /= trips;
             }
             if operand.is_output {
                 s.saved *= trips;
@@ -126,17 +120,115 @@ impl Search<'_> {
         }
     }
 
-    /// Share of the tiles `kept` of a dimension that the first instance has, if a loop from `outer` to `inner` is spread.
-    pub(super) fn served(&self, dim: usize, kept: u32, inner: u32, outer: u32) -> f64 {
-        let size = self.space.sizes[dim];
-        let (full, rest) = (size / outer, (size % outer).min(inner));
-        f64::from(full * inner.div_ceil(kept) + rest.div_ceil(kept))
-            / f64::from(size.div_ceil(kept))
+    /// Counts partial tiles of a whole fan exactly: of the dimensions that no fan outside takes further. Where the last
+    /// tile of a loop goes depends on those outside.
+    fn partial(&self, segment: usize, s: &mut State) {
+        let open = self.limits[segment][0].dims;
+        for dim in 0..self.space.dims.len() {
+            let (inner, outer) = (s.below[dim], s.tile[dim]);
+            if inner == outer || (open.has(dim) && outer < self.space.sizes[dim]) {
+                continue;
+            }
+            let cuts = self.along(s, dim);
+            let trips = |shared: &dyn Fn(usize) -> bool| -> f64 {
+                let mut from = outer;
+                let mut trips = 1.0;
+                for (axis, tile) in &cuts {
+                    if shared(*axis) {
+                        trips *= f64::from(from.div_ceil(*tile));
+                    }
+                    from = *tile;
+                }
+                trips
+            };
+            let axes = &self.space.segments[segment].axes;
+            let exact = trips(&|_| true) * self.speed(self.space.sizes[dim], inner, outer);
+            s.time *= exact;
+            for port in &mut s.ports {
+                *port = (port.0 * exact, port.1 * exact);
+            }
+            for (o, operand) in self.space.operands.iter().enumerate() {
+                if operand.indexed.has(dim) {
+                    continue;
+                }
+                let shared = |axis: usize| axes[axis].shares.has(o);
+                let kept = s.kept[o][dim];
+                let size = self.space.sizes[dim];
+                let (full, rest) = (size / outer, size % outer);
+                let served = f64::from(full) * served(outer, kept, &cuts, &shared)
+                    + served(rest, kept, &cuts, &shared);
+                s.asked[o] *= trips(&shared) * served / f64::from(size.div_ceil(kept));
+                if operand.is_output {
+                    let all = instances(outer, &cuts, &|_| true) / trips(&|_| true);
+                    s.saved *= all;
+                    for port in &mut s.ports {
+                        port.1 *= all;
+                    }
+                    let apart = |axis: usize| !shared(axis);
+                    s.first *= instances(outer, &cuts, &apart) / trips(&apart);
+                }
+            }
+        }
+    }
+
+    /// Loops of a dimension along the axes of the fan just told, outer first: axis and tile inside.
+    fn along(&self, s: &State, dim: usize) -> Vec<(usize, u32)> {
+        let mut cuts = Vec::new();
+        let mut at = s.steps;
+        while at != NONE {
+            match self.arena[at as usize] {
+                (_, Step::Fan) => break,
+                (_, Step::Spread { axis, dim: d, tile }) if usize::from(d) == dim => {
+                    cuts.push((usize::from(axis), tile));
+                }
+                _ => {}
+            }
+            at = self.arena[at as usize].0;
+        }
+        cuts
     }
 
     /// Share of a dimension's iterations that the busiest instance has left.
     fn speed(&self, size: u32, tile: u32, outer: u32) -> f64 {
         let (full, rest) = (size / outer, size % outer);
         f64::from(full * tile + rest.min(tile)) / f64::from(size)
+    }
+}
+
+/// Tiles `kept` of an extent that are served where shared loops count once.
+fn served(extent: u32, kept: u32, cuts: &[(usize, u32)], shared: &dyn Fn(usize) -> bool) -> f64 {
+    match cuts.split_first() {
+        None => f64::from(extent.div_ceil(kept)),
+        Some(((axis, tile), inner)) if shared(*axis) => {
+            served(extent.min(*tile), kept, inner, shared)
+        }
+        Some(((_, tile), inner)) => {
+            let full = f64::from(extent / tile);
+            let whole = if full > 0.0 {
+                served(*tile, kept, inner, shared)
+            } else {
+                0.0
+            };
+            full * whole + served(extent % tile, kept, inner, shared)
+        }
+    }
+}
+
+/// Instances of the counted loops that have work.
+fn instances(extent: u32, cuts: &[(usize, u32)], counted: &dyn Fn(usize) -> bool) -> f64 {
+    match cuts.split_first() {
+        None => f64::from(extent.min(1)),
+        Some(((axis, tile), inner)) if !counted(*axis) => {
+            instances(extent.min(*tile), inner, counted)
+        }
+        Some(((_, tile), inner)) => {
+            let full = f64::from(extent / tile);
+            let whole = if full > 0.0 {
+                instances(*tile, inner, counted)
+            } else {
+                0.0
+            };
+            full * whole + instances(extent % tile, inner, counted)
+        }
     }
 }

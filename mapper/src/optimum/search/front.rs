@@ -17,6 +17,30 @@ impl Search<'_> {
             && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
             && a.first >= b.first
             && a.asked.iter().zip(&b.asked).all(|(x, y)| x <= y)
+            && (self.space.perfect || self.alike((segment, axes), a, b))
+    }
+
+    /// Whether partial tiles of two partial mappings are counted the same by the axes still to come: those change
+    /// what is told of dimensions whose tiles do not divide them, and within a fan nothing is told exactly yet.
+    fn alike(&self, (segment, axes): Place, a: &State, b: &State) -> bool {
+        let open = self.limits[segment][axes].dims;
+        if open.is_empty() {
+            return true;
+        }
+        let all = self.space.segments[segment].axes.len();
+        let inside = 0 < axes && axes < all;
+        if inside && (a.below != b.below || all > 2) {
+            return false;
+        }
+        let even = |dim: usize, tile: u32| self.space.sizes[dim].is_multiple_of(tile);
+        (0..self.space.dims.len())
+            .filter(|d| open.has(*d))
+            .all(|d| {
+                self.space.operands.iter().enumerate().all(|(o, operand)| {
+                    let (x, y) = (a.kept[o][d], b.kept[o][d]);
+                    operand.indexed.has(d) || x == y || (even(d, x) && even(d, y))
+                })
+            })
     }
 
     /// The same within a segment, with the same storages placed.

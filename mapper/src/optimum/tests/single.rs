@@ -271,7 +271,7 @@ fn compare(seed: u64, perfect: bool) -> Result<(u64, bool), TestCaseError> {
                 prop_assert!((found - all.best).abs() <= 1e-9 * all.best, "{context}");
             }
             proven = bound >= found * (1.0 - 1e-9);
-            if perfect {
+            {
                 prop_assert!(proven, "{context}");
                 let energy = told.energy_total();
                 prop_assert!(
