@@ -2,8 +2,9 @@
 //!
 //! The case is searched as a whole ([`mod@solve`]); the mappings found become those of the case, which is then
 //! evaluated and shown like one that came with them ([`crate::eval`]). [`mod@explain`] tells what one more of each
-//! resource would give.
+//! resource would give, [`mod@certify`] writes and checks certificates.
 
+pub mod certify;
 pub mod explain;
 pub mod show;
 pub mod solve;

@@ -73,7 +73,7 @@ pub fn search(case: &Case, wanted: Wanted, options: &Options) -> Result<Vec<Foun
     Ok(all.collect())
 }
 
-fn options_of(case: &Case, options: &Options) -> optimum::Options {
+pub(super) fn options_of(case: &Case, options: &Options) -> optimum::Options {
     let objective = options.objective.unwrap_or(case.objective);
     optimum::Options {
         perfect: options.perfect || case.einsums.iter().any(|e| e.constraints.perfect),

@@ -42,8 +42,8 @@ const WIDEST: usize = 512;
 
 /// An einsum of the chain, compiled.
 pub(super) struct Link {
-    einsum: Einsum,
-    hierarchy: Hierarchy,
+    pub einsum: Einsum,
+    pub hierarchy: Hierarchy,
     pub space: Space,
     /// Of each dimension of the space, its number in the case.
     pub dims: Vec<usize>,
@@ -186,13 +186,13 @@ pub(super) fn nearest(
 }
 
 /// What is asked for, and when it is due.
-struct Asked {
+pub(super) struct Asked {
     options: Options,
     until: Option<Instant>,
 }
 
 impl Asked {
-    fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         let budget = options.seconds.map(Duration::try_from_secs_f64);
         // A budget that no clock reaches is none.
         let budget = budget.and_then(Result::ok);
@@ -203,7 +203,7 @@ impl Asked {
     }
 
     /// What is left of the work and time.
-    fn fuse(&self, work: &Work) -> Fuse {
+    pub(super) fn fuse(&self, work: &Work) -> Fuse {
         Fuse {
             work: self.options.work.saturating_sub(work.expanded),
             until: self.until,
@@ -297,7 +297,7 @@ fn search(
 }
 
 /// The placements with their bounds, the most promising first.
-fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Score, usize)> {
+pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Score, usize)> {
     let space = if perfect { &link.factors } else { &link.space };
     let placements = link.placements.iter().enumerate();
     let root = |(i, p)| {
@@ -310,7 +310,7 @@ fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Score, usize)
 }
 
 /// Compiles an einsum, with every way to hand over its intermediates.
-fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
+pub(super) fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     let e = &case.einsums[i];
     let perfect = options.perfect || e.constraints.perfect;
     let mut space = Space::new(&e.einsum, &e.hierarchy, perfect)?;

@@ -42,7 +42,9 @@
 //! time below fanouts and sharing over partial axes are taken at their least, so the proof is of a lower bound; it
 //! holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
 
+pub mod certificate;
 mod chain;
+pub mod check;
 mod join;
 mod placement;
 mod search;

@@ -26,6 +26,7 @@ impl Search<'_> {
             let open = (0..self.space.dims.len())
                 .any(|d| !indexed.has(d) && local.state.tile[d] < self.space.sizes[d]);
             if open {
+                self.unhelpful(local.state.node);
                 return;
             }
             for o in (0..self.space.operands.len()).filter(|o| !self.placement.floats(*o)) {
@@ -38,8 +39,10 @@ impl Search<'_> {
         if segment > 0 {
             if self.worse((segment, 0), &local.state, goal) {
                 self.work.bounded += 1;
+                self.bounded((segment, 0), &local.state, goal);
             } else {
-                keep.add(self, (segment, 0), local.state, goal.compares());
+                let needless = keep.add(self, (segment, 0), local.state, goal.compares());
+                self.needless(needless);
             }
             return;
         }
@@ -47,6 +50,7 @@ impl Search<'_> {
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
+        self.whole(local.state.node, score);
         if !goal.exhaustive && goal.limit.is_some_and(|limit| !score.beats(limit)) {
             return;
         }

@@ -55,10 +55,16 @@ impl Search<'_> {
             if index == 0 && !space.perfect {
                 self.partial(segment, &mut whole);
             }
-            if refused || self.worse((segment, index), &whole, goal) {
+            self.along_noted((segment, index), &mut whole);
+            if refused {
                 self.work.bounded += 1;
+                self.infeasible(whole.node);
+            } else if self.worse((segment, index), &whole, goal) {
+                self.work.bounded += 1;
+                self.bounded((segment, index), &whole, goal);
             } else {
-                keep.add(self, (segment, index), whole, goal.compares());
+                let needless = keep.add(self, (segment, index), whole, goal.compares());
+                self.needless(needless);
             }
             return;
         };

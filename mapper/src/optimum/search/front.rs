@@ -72,28 +72,41 @@ pub(super) struct Front {
     pub(super) dominated: u64,
 }
 
+/// What became of a partial mapping: the numbers of a needless one and of the one that makes it so.
+pub(super) type Needless = Option<(u32, u32)>;
+
 impl Front {
-    pub(super) fn add(&mut self, search: &Search, place: Place, s: State, compares: bool) {
+    pub(super) fn add(
+        &mut self,
+        search: &Search,
+        place: Place,
+        s: State,
+        compares: bool,
+    ) -> Needless {
         if !compares {
             self.states.push(s);
-            return;
+            return None;
         }
         let same = self.by_tile.entry((s.tile, s.top)).or_default();
         let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
-        if same.iter().any(|i| no_worse(&self.states[*i as usize], &s)) {
+        let better = same
+            .iter()
+            .find(|i| no_worse(&self.states[**i as usize], &s));
+        if let Some(i) = better {
             self.dominated += 1;
-            return;
+            return Some((s.node, self.states[*i as usize].node));
         }
         if let Some(i) = same
             .iter()
             .find(|i| no_worse(&s, &self.states[**i as usize]))
         {
             self.dominated += 1;
-            self.states[*i as usize] = s;
-            return;
+            let old = std::mem::replace(&mut self.states[*i as usize], s);
+            return Some((old.node, s.node));
         }
         same.push(self.states.len() as u32);
         self.states.push(s);
+        None
     }
 }
 
@@ -106,35 +119,43 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn add(&mut self, search: &Search, site: &Site, local: Local, compares: bool) {
+    pub(super) fn add(
+        &mut self,
+        search: &Search,
+        site: &Site,
+        local: Local,
+        compares: bool,
+    ) -> Needless {
         let s = &local.state;
         // Rooms and tiles of floating operands are told to neighbours: such mappings are not compared here.
         let told = search.placement.floating.iter().flatten().next().is_some() && site.segment == 0;
         if told || !compares {
             self.locals.push(local);
-            return;
+            return None;
         }
         let same = self
             .by_tile
             .entry((s.tile, s.top, local.done, local.touching))
             .or_default();
         let no_worse = |a: &Local, b: &Local| search.no_worse_within(site, a, b);
-        if same
+        let better = same
             .iter()
-            .any(|i| no_worse(&self.locals[*i as usize], &local))
-        {
+            .find(|i| no_worse(&self.locals[**i as usize], &local));
+        if let Some(i) = better {
             self.dominated += 1;
-            return;
+            let better = self.locals[*i as usize].state.node;
+            return Some((local.state.node, better));
         }
         if let Some(i) = same
             .iter()
             .find(|i| no_worse(&local, &self.locals[**i as usize]))
         {
             self.dominated += 1;
-            self.locals[*i as usize] = local;
-            return;
+            let old = std::mem::replace(&mut self.locals[*i as usize], local);
+            return Some((old.state.node, local.state.node));
         }
         same.push(self.locals.len() as u32);
         self.locals.push(local);
+        None
     }
 }

@@ -3,13 +3,14 @@
 //! - [`fan`]: dimensions along the axes of a fan; [`segment`]: storages of a segment and the loops between them;
 //!   [`close`](mod@close): the end of a segment, and of a mapping;
 //! - [`bound`](mod@bound): what a partial mapping can become; [`front`](mod@front): which partial mappings are needless;
-//! - [`goal`]: what is looked for and what was found.
+//! - [`goal`]: what is looked for and what was found; [`record`](mod@record): what became of each partial mapping.
 
 mod bound;
 mod close;
 mod fan;
 mod front;
 mod goal;
+mod record;
 mod segment;
 
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 use bound::{LeastCycles, Limits};
 pub(super) use goal::{Goal, Part, Parts, Room, Tiles, no_more};
+pub(super) use record::Record;
 
 /// Most ports below a fan that carry partial sums.
 pub(super) const SLOTS: usize = 8;
@@ -104,6 +106,8 @@ struct State {
     top: u8,
     /// Last step in the arena.
     steps: u32,
+    /// Its number in the record, if there is one.
+    node: u32,
 }
 
 /// What is being decided within a segment.
@@ -208,6 +212,8 @@ pub(super) struct Search<'a> {
     /// Steps with the one before.
     arena: Vec<(u32, Step)>,
     pub work: Work,
+    /// What became of each partial mapping, if that is asked for.
+    pub record: Option<Record>,
     fuse: Fuse,
     /// Questions whether the fuse has burnt down.
     asked: u64,
@@ -243,6 +249,7 @@ impl<'a> Search<'a> {
             limits: Limits::all(space),
             arena: Vec::new(),
             work: Work::default(),
+            record: None,
             fuse,
             asked: 0,
             tiles: vec![Vec::new(); DIMS + 1],
@@ -294,6 +301,7 @@ impl<'a> Search<'a> {
             }),
             top: OPERANDS as u8,
             steps: NONE,
+            node: NONE,
         }
     }
 
@@ -316,7 +324,15 @@ impl<'a> Search<'a> {
         }
         self.arena.clear();
         let count = self.space.segments.len();
-        let mut frontier = vec![self.start()];
+        let mut start = self.start();
+        self.root_noted(&mut start);
+        let innermost = (count - 1, self.space.segments[count - 1].axes.len());
+        if self.worse(innermost, &start, goal) {
+            self.work.bounded += 1;
+            self.bounded(innermost, &start, goal);
+            return;
+        }
+        let mut frontier = vec![start];
         for segment in (0..count).rev() {
             let spread = self.spread(segment, frontier, goal);
             frontier = self.segment(segment, spread, goal, beam);

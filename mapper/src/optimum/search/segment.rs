@@ -29,6 +29,7 @@ impl Search<'_> {
             for local in &layer {
                 if self.worse((segment, 0), &local.state, goal) {
                     self.work.bounded += 1;
+                    self.bounded((segment, 0), &local.state, goal);
                 } else {
                     self.extend(&site, local, goal, &mut next);
                     if self.work.cut {
@@ -177,7 +178,8 @@ impl Search<'_> {
             let mut grown = *local;
             grown.state.tile[dim] = *outer;
             grown.touching = None;
-            if !self.fits(site, &grown) {
+            let fits = self.fits(site, &grown);
+            if !fits && self.record.is_none() {
                 break;
             }
             grown.state.steps = self.push(
@@ -187,6 +189,10 @@ impl Search<'_> {
                     tile,
                 },
             );
+            if !fits {
+                self.too_large(site, node, &grown.state);
+                break;
+            }
             self.block(site, node, allowed, dim + 1, &grown, goal, next);
         }
         self.tiles[dim] = options;
@@ -262,7 +268,11 @@ impl Search<'_> {
         let shared =
             |d: usize| operand.indexed.has(d) || local.state.tile[d] == self.space.sizes[d];
         let broken = home && !(0..self.space.dims.len()).all(shared);
-        if twice || broken || !self.fits(site, local) {
+        if twice || broken {
+            return;
+        }
+        if !self.fits(site, local) {
+            self.too_large(site, node, &local.state);
             return;
         }
         let mut placed = *local;
@@ -293,10 +303,11 @@ impl Search<'_> {
                 let mut slid = placed;
                 slid.state.tile[d] = *outer;
                 slid.touching = None;
+                slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
                 if !self.fits(site, &slid) {
+                    self.too_large(site, node, &slid.state);
                     break;
                 }
-                slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
                 self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
             self.tiles[d] = options;
@@ -370,11 +381,14 @@ impl Search<'_> {
         self.offer(site, filled, goal, next);
     }
 
-    fn offer(&mut self, site: &Site, local: Local, goal: &Goal, next: &mut Layer) {
+    fn offer(&mut self, site: &Site, mut local: Local, goal: &Goal, next: &mut Layer) {
+        self.keep_noted(site, &mut local.state);
         if self.worse((site.segment, 0), &local.state, goal) {
             self.work.bounded += 1;
+            self.bounded((site.segment, 0), &local.state, goal);
         } else {
-            next.add(self, site, local, goal.compares());
+            let needless = next.add(self, site, local, goal.compares());
+            self.needless(needless);
         }
     }
 }

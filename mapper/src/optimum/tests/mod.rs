@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod budget;
+mod certificates;
 mod chains;
 mod odd;
 mod single;
