@@ -17,12 +17,12 @@ impl Search<'_> {
         keep: &mut Front,
     ) {
         let mut local = *local;
+        if !self.closes(segment, &local.state, &local.used) {
+            return;
+        }
         if segment == 0 {
-            let indexed = self
-                .space
-                .operands
-                .get(usize::from(local.state.top))
-                .map_or(Mask::ALL, |o| o.indexed);
+            let top = self.space.operands.get(usize::from(local.state.top));
+            let indexed = top.map_or(Mask::ALL, |o| o.indexed.or(self.space.ruled));
             let open = (0..self.space.dims.len())
                 .any(|d| !indexed.has(d) && local.state.tile[d] < self.space.sizes[d]);
             if open {
@@ -180,14 +180,10 @@ impl Search<'_> {
             at = before;
         }
         steps.reverse();
-        for d in 0..self.space.dims.len() {
-            if s.tile[d] < self.space.sizes[d] {
-                steps.push(Step::Grow {
-                    dim: d as u8,
-                    tile: s.tile[d],
-                });
-            }
-        }
+        steps.extend(self.rest(s).map(|d| Step::Grow {
+            dim: d as u8,
+            tile: s.tile[d],
+        }));
         steps
     }
 }

@@ -33,12 +33,12 @@ impl Search<'_> {
         states
     }
 
-    /// Lays dimensions from `dim` on along an axis of which `used` instances are taken.
+    /// Lays dimensions from the `turn`-th on along an axis of which `used` instances are taken.
     fn axis(
         &mut self,
         (segment, index): Place,
         s: &State,
-        dim: usize,
+        turn: usize,
         used: u64,
         goal: &Goal,
         keep: &mut Front,
@@ -48,7 +48,8 @@ impl Search<'_> {
         }
         let space = self.space;
         let axis = &space.segments[segment].axes[index];
-        let Some(dim) = (dim..space.dims.len()).find(|d| axis.accepts.has(*d)) else {
+        let open = |t: &usize| axis.accepts.has(axis.turn[*t]);
+        let Some(turn) = (turn..space.dims.len()).find(open) else {
             self.work.expanded += 1;
             let refused = used < axis.least || (index == 0 && !self.obeys(segment, s));
             let mut whole = *s;
@@ -68,7 +69,8 @@ impl Search<'_> {
             }
             return;
         };
-        self.axis((segment, index), s, dim + 1, used, goal, keep);
+        let dim = axis.turn[turn];
+        self.axis((segment, index), s, turn + 1, used, goal, keep);
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
@@ -84,7 +86,7 @@ impl Search<'_> {
             let trips = next.tile[dim].div_ceil(tile);
             self.share((segment, index), dim, trips, &mut next);
             let used = used * u64::from(trips);
-            self.axis((segment, index), &next, dim + 1, used, goal, keep);
+            self.axis((segment, index), &next, turn + 1, used, goal, keep);
         }
     }
 

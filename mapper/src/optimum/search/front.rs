@@ -52,7 +52,10 @@ impl Search<'_> {
                 .into_iter()
                 .any(|(i, n)| n.1 == m && a.done & (1 << i) == 0)
         };
-        let rooms = (0..MEMORIES).all(|m| a.used[m] <= b.used[m] || !open(m));
+        let rooms = (0..MEMORIES).all(|m| match self.filled(site.segment, m) {
+            true => a.used[m] == b.used[m],
+            false => a.used[m] <= b.used[m] || !open(m),
+        });
         let ports = a
             .ports
             .iter()
@@ -68,7 +71,7 @@ impl Search<'_> {
 pub(super) struct Front {
     pub(super) states: Vec<State>,
     /// By tile and top operand: indices into `states`.
-    by_tile: FxHashMap<(Tile, u8), Vec<u32>>,
+    by_tile: FxHashMap<(Tile, u8, Vec<u32>), Vec<u32>>,
     pub(super) dominated: u64,
 }
 
@@ -87,7 +90,10 @@ impl Front {
             self.states.push(s);
             return None;
         }
-        let same = self.by_tile.entry((s.tile, s.top)).or_default();
+        let same = self
+            .by_tile
+            .entry((s.tile, s.top, search.progress(&s)))
+            .or_default();
         let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
         let better = same
             .iter()
@@ -114,7 +120,7 @@ impl Front {
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) locals: Vec<Local>,
-    by_tile: FxHashMap<(Tile, u8, u32, Option<usize>), Vec<u32>>,
+    by_tile: FxHashMap<(Tile, u8, u32, Option<usize>, Vec<u32>), Vec<u32>>,
     pub(super) dominated: u64,
 }
 
@@ -135,7 +141,13 @@ impl Layer {
         }
         let same = self
             .by_tile
-            .entry((s.tile, s.top, local.done, local.touching))
+            .entry((
+                s.tile,
+                s.top,
+                local.done,
+                local.touching,
+                search.progress(s),
+            ))
             .or_default();
         let no_worse = |a: &Local, b: &Local| search.no_worse_within(site, a, b);
         let better = same

@@ -3,6 +3,7 @@
 //! - [`fan`]: dimensions along the axes of a fan; [`segment`]: storages of a segment and the loops between them;
 //!   [`close`](mod@close): the end of a segment, and of a mapping;
 //! - [`bound`](mod@bound): what a partial mapping can become; [`front`](mod@front): which partial mappings are needless;
+//! - [`obey`](mod@obey): what constraints of memories ask;
 //! - [`goal`]: what is looked for and what was found; [`record`](mod@record): what became of each partial mapping.
 
 mod bound;
@@ -10,6 +11,7 @@ mod close;
 mod fan;
 mod front;
 mod goal;
+mod obey;
 mod record;
 mod segment;
 

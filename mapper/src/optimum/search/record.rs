@@ -30,7 +30,8 @@ impl Search<'_> {
             return;
         }
         let axis = &self.space.segments[segment].axes[index];
-        let (loops, _) = self.since(s);
+        let (mut loops, _) = self.since(s);
+        loops.sort();
         let partial = Partial {
             of: Some(s.node as usize),
             along: Some((axis.level, axis.axis)),

@@ -139,26 +139,25 @@ impl Search<'_> {
     /// the inner one (others are better further in) and not plainly relevant to the outer one (those are better
     /// further out).
     fn helpful(&self, inner: usize, outer: usize) -> Mask {
-        let indexed = self
-            .space
-            .operands
-            .get(inner)
-            .map_or(Mask::ALL, |o| o.indexed);
+        let inner = self.space.operands.get(inner);
+        // What constraints tell apart by where it stands is nowhere as good.
+        let indexed = inner.map_or(Mask::ALL, |o| o.indexed.or(self.space.ruled));
         // Loops inside a floating home are not better further out: they would be shared.
         if self.placement.floats(outer) {
             return indexed;
         }
-        indexed.minus(self.space.operands[outer].plain)
+        let plain = self.space.operands[outer].plain;
+        indexed.minus(plain.minus(self.space.ruled))
     }
 
-    /// Loops in time below a storage, from dimension `dim` on; then the storage.
+    /// Loops in time below a storage, from the `turn`-th dimension on; then the storage.
     #[allow(clippy::too_many_arguments)]
     fn block(
         &mut self,
         site: &Site,
         node: usize,
         allowed: Mask,
-        dim: usize,
+        turn: usize,
         local: &Local,
         goal: &Goal,
         next: &mut Layer,
@@ -166,11 +165,15 @@ impl Search<'_> {
         if self.spent() {
             return;
         }
-        let Some(dim) = (dim..self.space.dims.len()).find(|d| allowed.has(*d)) else {
+        let turns = &self.memory((site.segment, site.nodes[node].1)).turn;
+        let count = self.space.dims.len();
+        let open = |t: &usize| turns[*t] < count && allowed.has(turns[*t]);
+        let Some(turn) = (turn..turns.len()).find(open) else {
             self.store(site, node, local, goal, next);
             return;
         };
-        self.block(site, node, allowed, dim + 1, local, goal, next);
+        let dim = turns[turn];
+        self.block(site, node, allowed, turn + 1, local, goal, next);
         let tile = local.state.tile[dim];
         let mut options = std::mem::take(&mut self.tiles[dim]);
         self.space.outer_tiles(dim, tile, &mut options);
@@ -193,7 +196,7 @@ impl Search<'_> {
                 self.too_large(site, node, &grown.state);
                 break;
             }
-            self.block(site, node, allowed, dim + 1, &grown, goal, next);
+            self.block(site, node, allowed, turn + 1, &grown, goal, next);
         }
         self.tiles[dim] = options;
     }
@@ -262,7 +265,7 @@ impl Search<'_> {
         let operand = &self.space.operands[o];
         let home = self.placement.floats(o) && local.state.placed[o] == 1;
         // Two storages without a loop between are told in one order only, unless it matters outside.
-        let swaps = operand.slides.is_empty() && !home;
+        let swaps = operand.slides.is_empty() && !home && self.space.rules.is_empty();
         let twice = swaps && local.touching.is_some_and(|t| t > o);
         // Loops shared with a neighbour index the operand.
         let shared =
@@ -289,6 +292,9 @@ impl Search<'_> {
                 memory: m as u8,
             },
         );
+        if !self.permits(site, &placed.state, m, placed.done) {
+            return;
+        }
         if home {
             self.float(site, (o, m), placed, goal, next);
             return;

@@ -106,7 +106,7 @@ fn changed(seed: u64, perfect: bool) -> Result<(), TestCaseError> {
     for (at, partial) in some.skip(r.next() as usize % step).step_by(step) {
         match partial.end {
             End::Bound(bound) => {
-                refused("bound raised", &with(at, End::Bound(bound * 1.5)))?;
+                refused("bound raised", &with(at, End::Bound(bound * 1e9)))?;
                 let low = certificate.found.figure * 0.9;
                 refused("bound lowered", &with(at, End::Bound(low)))?;
                 refused("infeasible", &with(at, End::Infeasible))?;

@@ -5,6 +5,7 @@
 mod budget;
 mod certificates;
 mod chains;
+mod constraints;
 mod odd;
 mod single;
 
