@@ -78,8 +78,12 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
     }
     let known = quick(&links, &asked, &mut work);
     let score = known.as_ref().map(|j| j.score);
-    let joined = exact(&links, score, &asked, &mut work);
-    // The exact search finds what is known again unless its work runs out.
+    let least = apart(&links, options);
+    // Each einsum at its best by itself: nothing is better.
+    let joined = match score {
+        Some(s) if s.0 <= least * (1.0 + 1e-12) => None,
+        _ => exact(&links, score, &asked, &mut work),
+    };
     let joined = [joined, known].into_iter().flatten().reduce(better);
     let joined = joined.ok_or(nothing(&work))?;
     Ok(solution(case, &links, &joined, options, work))
@@ -499,8 +503,8 @@ fn beside(links: &[Link], i: usize) -> (f64, f64) {
 
 /// The best chain of parts.
 fn exact(links: &[Link], known: Option<Score>, asked: &Asked, work: &mut Work) -> Option<Joined> {
-    // What equals the known chain must be found again.
-    let limit = known.map(|s| Score(s.0 * (1.0 + 1e-9), f64::INFINITY));
+    // What is as good as the known chain need not be found again.
+    let limit = known.map(|s| Score(s.0, f64::NEG_INFINITY));
     let mut parts = Vec::new();
     for i in 0..links.len() {
         parts.push(collect(links, i, limit, asked, work));
