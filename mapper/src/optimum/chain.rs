@@ -35,7 +35,7 @@ use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
-const BEAM: usize = 8;
+const BEAM: usize = 4;
 
 /// The most that it keeps where it finds nothing with fewer.
 const WIDEST: usize = 512;

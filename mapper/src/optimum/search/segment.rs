@@ -131,7 +131,10 @@ impl Search<'_> {
                 continue;
             }
             let allowed = self.helpful(usize::from(local.state.top), *o);
-            self.block(site, i, allowed, 0, local, goal, next);
+            let mut served = *local;
+            self.serve(site.segment, &mut served, *o, *m);
+            served.state.placed[*o] -= 1;
+            self.block(site, i, allowed, 0, &served, goal, next);
         }
     }
 
@@ -177,28 +180,74 @@ impl Search<'_> {
         let tile = local.state.tile[dim];
         let mut options = std::mem::take(&mut self.tiles[dim]);
         self.space.outer_tiles(dim, tile, &mut options);
-        for outer in &options {
-            let mut grown = *local;
+        let step = Step::Grow {
+            dim: dim as u8,
+            tile,
+        };
+        let mut grown = *local;
+        grown.touching = None;
+        let fitting = options.partition_point(|outer| {
             grown.state.tile[dim] = *outer;
-            grown.touching = None;
-            let fits = self.fits(site, &grown);
-            if !fits && self.record.is_none() {
+            self.fits(site, &grown)
+        });
+        if self.record.is_some()
+            && let Some(outer) = options.get(fitting)
+        {
+            grown.state.tile[dim] = *outer;
+            grown.state.steps = self.push(local.state.steps, step);
+            self.too_large(site, node, &grown.state);
+        }
+        // The largest first: what a smaller one costs is no less.
+        let later = (turn + 1..turns.len()).map(|t| turns[t]);
+        let later = later.filter(|d| *d < count && allowed.has(*d));
+        let later = later.fold(Mask::NONE, Mask::with);
+        for outer in options[..fitting].iter().rev() {
+            grown.state.tile[dim] = *outer;
+            if self.hopeless(site, node, later, &grown.state, goal) {
+                self.work.bounded += 1;
                 break;
             }
-            grown.state.steps = self.push(
-                local.state.steps,
-                Step::Grow {
-                    dim: dim as u8,
-                    tile,
-                },
-            );
-            if !fits {
-                self.too_large(site, node, &grown.state);
-                break;
-            }
+            grown.state.steps = self.push(local.state.steps, step);
             self.block(site, node, allowed, turn + 1, &grown, goal, next);
         }
         self.tiles[dim] = options;
+    }
+
+    /// Whether a storage that has been served, but not yet placed, cannot become part of something better with tiles as
+    /// they are here, or smaller ones, but for those of dimensions `later`.
+    fn hopeless(&self, site: &Site, node: usize, later: Mask, s: &State, goal: &Goal) -> bool {
+        let (o, m) = site.nodes[node];
+        let operand = &self.space.operands[o];
+        let windows = operand.is_output && !operand.windows.is_empty();
+        if windows || self.record.is_some() || self.placement.floats(o) {
+            return false;
+        }
+        let mut entering = operand.least;
+        for d in (0..self.space.dims.len()).filter(|d| !operand.indexed.has(*d) && !later.has(*d)) {
+            entering *= f64::from(self.space.sizes[d].div_ceil(s.tile[d]));
+        }
+        let mut filled = *s;
+        self.take(site, (o, m), entering, &mut filled);
+        self.worse((site.segment, 0), &filled, goal)
+    }
+
+    /// Counts the energy of what enters a storage, and what it asks for.
+    fn take(&self, site: &Site, (o, m): (usize, usize), entering: f64, s: &mut State) {
+        let rates = &self.memory((site.segment, m)).rates[o];
+        let operand = &self.space.operands[o];
+        s.asked[o] = entering;
+        if operand.is_output {
+            s.first = operand.plain_size
+                * operand
+                    .windows
+                    .iter()
+                    .map(|w| w.entering(&self.space.sizes, &s.kept[o], None))
+                    .product::<f64>();
+            s.energy += entering * (rates.energy[0] + rates.energy[1]);
+            s.saved += s.first * rates.energy[0];
+        } else {
+            s.energy += entering * rates.energy[0];
+        }
     }
 
     /// Whether the storages still to come in a segment fit with tiles no larger than here.
@@ -263,7 +312,7 @@ impl Search<'_> {
         self.work.expanded += 1;
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
-        let home = self.placement.floats(o) && local.state.placed[o] == 1;
+        let home = self.placement.floats(o) && local.state.placed[o] == 0;
         // Two storages without a loop between are told in one order only, unless it matters outside.
         let swaps = operand.slides.is_empty() && !home && self.space.rules.is_empty();
         let twice = swaps && local.touching.is_some_and(|t| t > o);
@@ -281,9 +330,7 @@ impl Search<'_> {
         let mut placed = *local;
         placed.done |= 1 << node;
         placed.touching = Some(o);
-        self.serve(site.segment, &mut placed, o, m);
         placed.used[m] += self.words(o, &local.state.tile) * self.memory((site.segment, m)).bits[o];
-        placed.state.placed[o] -= 1;
         placed.state.top = o as u8;
         placed.state.steps = self.push(
             local.state.steps,
@@ -363,23 +410,16 @@ impl Search<'_> {
         });
         let entering = self.entering(o, &tile, outer);
         let rates = &self.memory((site.segment, m)).rates[o];
-        let operand = &self.space.operands[o];
-        let (s, ports) = (&mut filled.state, &mut filled.ports[m]);
-        s.asked[o] = entering;
-        s.kept[o] = tile;
-        if operand.is_output {
-            let windows = operand.windows.iter();
-            let windows = windows.map(|w| w.entering(&self.space.sizes, &tile, None));
-            let first = operand.plain_size * windows.product::<f64>();
-            s.first = first;
-            s.energy += entering * (rates.energy[0] + rates.energy[1]);
-            s.saved += first * rates.energy[0];
+        filled.state.kept[o] = tile;
+        self.take(site, (o, m), entering, &mut filled.state);
+        let first = filled.state.first;
+        let ports = &mut filled.ports[m];
+        if self.space.operands[o].is_output {
             for (p, port) in ports.iter_mut().enumerate() {
                 port.0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
                 port.1 += first * rates.cycles[0][p];
             }
         } else {
-            s.energy += entering * rates.energy[0];
             for (p, port) in ports.iter_mut().enumerate() {
                 port.0 += entering * rates.cycles[0][p];
             }
