@@ -101,7 +101,11 @@ impl Search<'_> {
 
     /// A lower bound of what a partial mapping in a segment can become.
     pub(super) fn bound(&self, (segment, axes): Place, s: &State, goal: &Goal) -> Score {
-        let limits = &self.limits[segment][axes];
+        self.bound_within(&self.limits[segment][axes], s, goal)
+    }
+
+    /// The same, with what spatial loops further out can do at most.
+    fn bound_within(&self, limits: &Limits, s: &State, goal: &Goal) -> Score {
         let mut energy = s.energy - s.saved * limits.unindexed;
         // What serving each operand's outermost storage costs before spatial sharing.
         let mut serving = [0.0; OPERANDS];
@@ -185,6 +189,34 @@ impl Search<'_> {
         let innermost = self.space.segments.len() - 1;
         let axes = self.space.segments[innermost].axes.len();
         self.bound((innermost, axes), &self.start(), &Goal::default())
+    }
+
+    /// Whether a partial mapping is no better than what is known even if the dimensions `later` take all of `left`
+    /// instances along an axis.
+    pub(super) fn worse_along(
+        &self,
+        (segment, index): Place,
+        s: &State,
+        (later, left): (Mask, u64),
+        goal: &Goal,
+    ) -> bool {
+        let Some(limit) = goal.limit.filter(|_| !goal.exhaustive) else {
+            return false;
+        };
+        let mut limits = self.limits[segment][index];
+        let axis = &self.space.segments[segment].axes[index];
+        let left = left as f64;
+        limits.instances *= left;
+        for (o, operand) in self.space.operands.iter().enumerate() {
+            let free = !later.minus(operand.indexed).is_empty();
+            if free && axis.shares.has(o) {
+                limits.shared[o] *= left;
+            }
+            if free && operand.is_output {
+                limits.unindexed *= left;
+            }
+        }
+        !self.bound_within(&limits, s, goal).beats(limit)
     }
 
     pub(super) fn worse(&self, place: Place, s: &State, goal: &Goal) -> bool {

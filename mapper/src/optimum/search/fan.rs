@@ -2,6 +2,7 @@
 
 use super::front::Front;
 use super::{Goal, NONE, Place, Search, State, Step};
+use crate::hierarchy::Mask;
 
 impl Search<'_> {
     /// All ways to lay dimensions along the axes of the fan below a segment, one axis after the other.
@@ -70,6 +71,13 @@ impl Search<'_> {
             return;
         };
         let dim = axis.turn[turn];
+        let later = axis.turn[turn..].iter().copied();
+        let later = later.fold(Mask::NONE, Mask::with).and(axis.accepts);
+        let left = (later, axis.size / used);
+        if self.record.is_none() && self.worse_along((segment, index), s, left, goal) {
+            self.work.bounded += 1;
+            return;
+        }
         self.axis((segment, index), s, turn + 1, used, goal, keep);
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
