@@ -82,7 +82,7 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
     // Each einsum at its best by itself: nothing is better.
     let joined = match score {
         Some(s) if s.0 <= least * (1.0 + 1e-12) => None,
-        _ => exact(&links, score, &asked, &mut work),
+        _ => exact(&links, score, least, &asked, &mut work),
     };
     let joined = [joined, known].into_iter().flatten().reduce(better);
     let joined = joined.ok_or(nothing(&work))?;
@@ -270,7 +270,10 @@ fn best(link: &Link, objective: Objective, asked: &Asked, work: &mut Work) -> Op
 /// A good mapping, by beams that grow until there is one, whatever work and time are left.
 fn quickly(link: &Link, objective: Objective, asked: &Asked, goal: &mut Goal, work: &mut Work) {
     let mut beam = BEAM;
-    while goal.best.is_none() && beam <= WIDEST {
+    // Tiles that are asked for may fit nothing: other chains are tried as well.
+    let tiles = goal.asked.iter().flatten().any(Option::is_some);
+    let widest = if tiles { WIDEST / 8 } else { WIDEST };
+    while goal.best.is_none() && beam <= widest {
         search(link, true, objective, asked, goal, Some(beam), work);
         beam *= 8;
     }
@@ -501,14 +504,42 @@ fn beside(links: &[Link], i: usize) -> (f64, f64) {
     others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
 
-/// The best chain of parts.
-fn exact(links: &[Link], known: Option<Score>, asked: &Asked, work: &mut Work) -> Option<Joined> {
-    // What is as good as the known chain need not be found again.
-    let limit = known.map(|s| Score(s.0, f64::NEG_INFINITY));
-    let mut parts = Vec::new();
-    for i in 0..links.len() {
-        parts.push(collect(links, i, limit, asked, work));
+/// Shares of the gap between the least bound and what is known that are searched one after the other.
+const SHARES: [f64; 3] = [1.0 / 64.0, 1.0 / 8.0, 1.0];
+
+/// The best chain of parts, if it is better than what is known. The best one is often much nearer to the bound, and what
+/// is near to it is found quickly: all chains below a share of the gap are looked at first, and the best of them, if
+/// there is one, is the best of all.
+fn exact(
+    links: &[Link],
+    known: Option<Score>,
+    least: f64,
+    asked: &Asked,
+    work: &mut Work,
+) -> Option<Joined> {
+    let Some(known) = known else {
+        return below(links, None, asked, work);
+    };
+    for share in SHARES {
+        let limit = match share < 1.0 {
+            true => least + share * (known.0 - least),
+            false => known.0,
+        };
+        // What is as good as the known chain need not be found again.
+        let limit = Score(limit, f64::NEG_INFINITY);
+        let found = below(links, Some(limit), asked, work);
+        if found.as_ref().is_some_and(|j| j.score.beats(limit)) || work.cut {
+            return found;
+        }
     }
+    None
+}
+
+/// The best chain of parts, of those below a limit.
+fn below(links: &[Link], limit: Option<Score>, asked: &Asked, work: &mut Work) -> Option<Joined> {
+    let parts: Vec<Vec<Part>> = (0..links.len())
+        .map(|i| collect(links, i, limit, asked, work))
+        .collect();
     join(links, &parts, &asked.options).into_iter().next()
 }
 
