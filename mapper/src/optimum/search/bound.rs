@@ -51,52 +51,57 @@ impl Limits {
     }
 }
 
-/// Cycles of the ports of memories of segment 0, by memory.
-pub(super) type LeastCycles = Vec<(usize, [f64; PORTS])>;
+/// What is known of the storages of an operand that are still to come.
+#[derive(Debug, Clone)]
+pub(super) struct Coming {
+    /// Instances that share one word of the next one, by axes outside of it.
+    shared: f64,
+    /// Picojoules of serving an element from there, and of taking one back.
+    energy: [f64; 2],
+    /// Its place among the memories of segment 0, and the cycles of its ports for the same.
+    port: Option<(usize, [[f64; PORTS]; 2])>,
+    /// Least picojoules of all but the next one's serving: each element passes each once.
+    outside: f64,
+    /// Least cycles of the ports of memories of segment 0 for the same, by memory.
+    cycles: Vec<(usize, [f64; PORTS])>,
+}
 
 impl Search<'_> {
-    /// Least energy of all storages of an operand outside its `i`-th one: each element passes each once.
-    pub(super) fn outside_of(&self, o: usize) -> Vec<f64> {
+    /// For each number of storages of an operand still to come.
+    pub(super) fn coming(&self, o: usize) -> Vec<Coming> {
         let chain = &self.placement.chains[o];
         let operand = &self.space.operands[o];
-        let mut sums = vec![0.0, 0.0];
-        for pair in chain.windows(2) {
-            let (parent, child) = (self.memory(pair[0]), self.memory(pair[1]));
-            let served = operand.least * self.limits[pair[0].0][0].shared[o]
-                / self.limits[pair[1].0][0].shared[o];
-            let (above, below) = (parent.rates[o].energy, child.rates[o].energy);
-            let energy = if operand.is_output {
-                operand.least * below[1] + served * above[3]
-            } else {
-                operand.least * below[0] + served * above[2]
+        let shared = |node: (usize, usize)| self.limits[node.0][0].shared[o];
+        let mut all: Vec<Coming> = Vec::new();
+        for (i, node) in chain.iter().enumerate() {
+            let rates = &self.memory(*node).rates[o];
+            let mut next = Coming {
+                shared: shared(*node),
+                energy: [rates.energy[2], rates.energy[3]],
+                port: (node.0 == 0).then_some((node.1, [rates.cycles[2], rates.cycles[3]])),
+                outside: 0.0,
+                cycles: Vec::new(),
             };
-            sums.push(sums[sums.len() - 1] + energy);
-        }
-        sums
-    }
-
-    /// Least cycles of the ports of segment 0's memories for the storages of an operand outside its `i`-th.
-    pub(super) fn least_cycles_of(&self, o: usize) -> Vec<LeastCycles> {
-        let chain = &self.placement.chains[o];
-        let operand = &self.space.operands[o];
-        let mut sums: Vec<LeastCycles> = vec![Vec::new(), Vec::new()];
-        for pair in chain.windows(2) {
-            let mut sum = sums[sums.len() - 1].clone();
-            let served = operand.least * self.limits[pair[0].0][0].shared[o]
-                / self.limits[pair[1].0][0].shared[o];
-            let kinds = if operand.is_output { (1, 3) } else { (0, 2) };
-            for (node, kind, words) in [
-                (pair[1], kinds.0, operand.least),
-                (pair[0], kinds.1, served),
-            ] {
-                if node.0 == 0 {
-                    let ports = self.memory(node).rates[o].cycles[kind].map(|c| c * words);
-                    sum.push((node.1, ports));
+            if let Some(before) = all.last() {
+                let parent = chain[i - 1];
+                let served = operand.least * before.shared / next.shared;
+                let (fill, serve) = if operand.is_output { (1, 3) } else { (0, 2) };
+                let above = &self.memory(parent).rates[o];
+                next.outside = before.outside
+                    + (operand.least * rates.energy[fill] + served * above.energy[serve]);
+                next.cycles.clone_from(&before.cycles);
+                for (node, each, words) in [
+                    (*node, &rates.cycles[fill], operand.least),
+                    (parent, &above.cycles[serve], served),
+                ] {
+                    if node.0 == 0 {
+                        next.cycles.push((node.1, each.map(|c| c * words)));
+                    }
                 }
             }
-            sums.push(sum);
+            all.push(next);
         }
-        sums
+        all
     }
 
     /// A lower bound of what a partial mapping in a segment can become.
@@ -105,74 +110,64 @@ impl Search<'_> {
     }
 
     /// The same, with what spatial loops further out can do at most.
+    ///
+    /// Serving operands through the fans outside is shared as far as it goes: alone by the largest share of each,
+    /// together so that the product of shares is at most that of the instances, if every dimension leaves
+    /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
     fn bound_within(&self, limits: &Limits, s: &State, goal: &Goal) -> Score {
         let mut energy = s.energy - s.saved * limits.unindexed;
-        // What serving each operand's outermost storage costs before spatial sharing.
-        let mut serving = [0.0; OPERANDS];
         let mut cycles = [[0.0; PORTS]; MEMORIES];
-        let mut busiest: f64 = 0.0;
-        for (o, operand) in self.space.operands.iter().enumerate() {
-            let placed = usize::from(s.placed[o]);
-            if placed == 0 {
+        let mut alone = 0.0;
+        let (mut product, mut count, mut together) = (1.0, 0u32, 0.0);
+        for (o, coming) in self.coming.iter().enumerate() {
+            let Some(next) = usize::from(s.placed[o]).checked_sub(1).map(|n| &coming[n]) else {
                 continue;
-            }
-            let parent = self.placement.chains[o][placed - 1];
-            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
-            let rates = &self.memory(parent).rates[o];
-            energy += self.outside[o][placed];
-            let asked = s.asked[o];
-            let again = if operand.is_output {
-                (asked - s.first * limits.unindexed * share).max(0.0)
-            } else {
-                asked
             };
-            let update = if operand.is_output { asked } else { 0.0 };
-            serving[o] = update * rates.energy[3] + again * rates.energy[2];
-            if parent.0 == 0 {
-                for (p, port) in cycles[parent.1].iter_mut().enumerate() {
-                    *port += (update * rates.cycles[3][p] + again * rates.cycles[2][p]) / share;
+            let share = limits.shared[o] / next.shared;
+            let (mut again, mut update) = (s.asked[o], 0.0);
+            if self.space.operands[o].is_output {
+                update = again;
+                again = (again - s.first * limits.unindexed * share).max(0.0);
+            }
+            energy += next.outside;
+            let cost = update * next.energy[1] + again * next.energy[0];
+            if cost > 0.0 {
+                alone += cost / share;
+                if share > 1.0 {
+                    product *= cost;
+                    count += 1;
+                } else {
+                    together += cost;
                 }
             }
-            for (m, ports) in &self.least_cycles[o][placed] {
+            if let Some((memory, [reads, writes])) = &next.port {
+                let (again, update) = (again / share, update / share);
+                for (p, port) in cycles[*memory].iter_mut().enumerate() {
+                    *port += update * writes[p] + again * reads[p];
+                }
+            }
+            for (m, ports) in &next.cycles {
                 let sums = cycles[*m].iter_mut().zip(ports);
                 sums.for_each(|(sum, port)| *sum += port);
             }
         }
-        energy += self.shared_serving(limits, s, &serving);
-        for c in cycles.iter().flatten() {
-            busiest = busiest.max(*c);
+        if count > 1 && self.exclusive {
+            let mean = product / limits.instances;
+            let mean = match count {
+                2 => mean.sqrt(),
+                3 => mean.cbrt(),
+                _ => mean.powf(1.0 / f64::from(count)),
+            };
+            alone = alone.max(together + mean * f64::from(count));
+        }
+        let memories = self.space.segments[0].memories.len();
+        let mut busiest: f64 = 0.0;
+        for c in cycles[..memories].iter().flatten() {
+            busiest = if *c > busiest { *c } else { busiest };
         }
         let time = s.time / limits.instances;
         let time = time.max(busiest * self.space.compute_rate / self.space.operations);
-        self.score(energy, time, goal)
-    }
-
-    /// Least cost of serving operands through the fans outside, each shared as far as it goes: alone by its largest
-    /// share, together so that the product of shares is at most that of the instances, if every dimension leaves
-    /// at most one operand unindexed (the arithmetic mean is at least the geometric one).
-    fn shared_serving(&self, limits: &Limits, s: &State, serving: &[f64; OPERANDS]) -> f64 {
-        let mut alone = 0.0;
-        let (mut product, mut count, mut together) = (1.0, 0, 0.0);
-        for (o, cost) in serving.iter().enumerate().take(self.space.operands.len()) {
-            let placed = usize::from(s.placed[o]);
-            if placed == 0 || *cost == 0.0 {
-                continue;
-            }
-            let parent = self.placement.chains[o][placed - 1];
-            let share = limits.shared[o] / self.limits[parent.0][0].shared[o];
-            alone += cost / share;
-            if share > 1.0 {
-                product *= cost;
-                count += 1;
-            } else {
-                together += cost;
-            }
-        }
-        if count < 2 || !self.exclusive {
-            return alone;
-        }
-        let mean = (product / limits.instances).powf(1.0 / f64::from(count));
-        alone.max(together + mean * f64::from(count))
+        self.score(energy + alone, time, goal)
     }
 
     pub(super) fn score(&self, energy: f64, time: f64, goal: &Goal) -> Score {

@@ -22,7 +22,7 @@ use presil_workloads::Einsum;
 use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
-use bound::{LeastCycles, Limits};
+use bound::{Coming, Limits};
 pub(super) use goal::{Goal, Part, Parts, Room, Tiles, no_more};
 pub(super) use record::Record;
 
@@ -201,10 +201,8 @@ pub(super) struct Search<'a> {
     objective: Objective,
     placement: &'a Placement,
     index: usize,
-    /// Least energy of the storages of an operand outside its `i`-th, by operand and `i`.
-    outside: Vec<Vec<f64>>,
-    /// Least cycles of the ports of memories of segment 0 for those storages.
-    least_cycles: Vec<Vec<LeastCycles>>,
+    /// What is known of storages still to come, by operand and their number less one.
+    coming: Vec<Vec<Coming>>,
     /// Whether every dimension leaves at most one operand unindexed.
     exclusive: bool,
     /// Ports below a fan that carry partial sums: segment, memory, port.
@@ -243,8 +241,7 @@ impl<'a> Search<'a> {
             objective,
             placement,
             index,
-            outside: Vec::new(),
-            least_cycles: Vec::new(),
+            coming: Vec::new(),
             slots: slots(space),
             exclusive: (0..space.dims.len())
                 .all(|d| space.operands.iter().filter(|o| !o.indexed.has(d)).count() <= 1),
@@ -256,8 +253,7 @@ impl<'a> Search<'a> {
             asked: 0,
             tiles: vec![Vec::new(); DIMS + 1],
         };
-        search.outside = (0..=output).map(|o| search.outside_of(o)).collect();
-        search.least_cycles = (0..=output).map(|o| search.least_cycles_of(o)).collect();
+        search.coming = (0..=output).map(|o| search.coming(o)).collect();
         search
     }
 
