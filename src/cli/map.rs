@@ -2,10 +2,11 @@
 
 mod chip;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
-use presil::eval::{Asked, load};
+use presil::eval::{Asked, Loaded, load};
+use presil::map::certify;
 use presil::map::explain::explain;
 use presil::map::{Options, Wanted, map, show};
 use presil::mapper::case::Case;
@@ -38,10 +39,15 @@ pub struct Args {
     /// Only tiles that divide their extents, without partial last tiles.
     #[arg(long)]
     perfect: bool,
-    /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound.
-    /// [default: 2,000,000; with --chip 200,000 bounds, and 10,000 in each search of --explain].
+    /// Partial mappings that the search may look at; what is left open then is told as the gap to a bound [default:
+    /// 2000000; with --budget as many as its seconds allow; with --chip 200000 bounds, and 10000 in each search of
+    /// --explain].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     work: Option<u64>,
+    /// Seconds that the search of each case may take. The best found so far is told with its gap; it depends on the
+    /// machine, unlike what --work gives.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    budget: Option<f64>,
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
     best: Option<u16>,
@@ -51,6 +57,12 @@ pub struct Args {
     /// Look at every mapping, with no bounds: to test the search on small cases.
     #[arg(long)]
     exhaustive: bool,
+    /// Write a certificate of the best mapping to a file: the space, and why each part of it holds nothing better.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["best", "pareto"])]
+    certificate: Option<PathBuf>,
+    /// Check a certificate of the case, without searching.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["best", "pareto", "certificate", "exhaustive", "explain", "format", "perfect"])]
+    check: Option<PathBuf>,
     /// What one more KiB, bit per cycle or instance of each level would give; with --chip also why no more of each
     /// axis is used.
     #[arg(long)]
@@ -70,6 +82,16 @@ enum Goal {
     Latency,
     Energy,
     Edp,
+}
+
+impl Goal {
+    fn objective(self) -> Objective {
+        match self {
+            Self::Latency => Objective::Latency,
+            Self::Energy => Objective::Energy,
+            Self::Edp => Objective::Edp,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -93,6 +115,9 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     let chip = args.chip.as_ref();
     let chip = chip.map(|name| presil::hwmodels::load(name, &args.sets).map_err(Failure::input));
     let loaded = load(&args.problem, chip.transpose()?.as_ref()).map_err(Failure::input)?;
+    if let Some(file) = &args.check {
+        return check(args, &loaded, file);
+    }
     let convention = match args.convention {
         None | Some(Asked::Own) => None,
         Some(Asked::One(convention)) => Some(convention),
@@ -102,13 +127,14 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         }
     };
     let options = Options {
-        objective: args.objective.map(|g| match g {
-            Goal::Latency => Objective::Latency,
-            Goal::Energy => Objective::Energy,
-            Goal::Edp => Objective::Edp,
-        }),
+        objective: args.objective.map(Goal::objective),
         perfect: args.perfect,
-        work: args.work.unwrap_or(WORK),
+        // A budget of time is none of work.
+        work: args.work.unwrap_or(match args.budget {
+            Some(_) => u64::MAX,
+            None => WORK,
+        }),
+        budget: args.budget,
         exhaustive: args.exhaustive,
         convention,
     };
@@ -122,6 +148,15 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     let mut all = Vec::new();
     for case in loaded {
         all.extend(map(case, wanted, &options).map_err(Failure::input)?);
+    }
+    if let Some(file) = &args.certificate {
+        let [mapped] = all.as_slice() else {
+            return Err(Failure::input("--certificate is of one case; give one"));
+        };
+        let certificate = certify::certificate(mapped, &options).map_err(Failure::input)?;
+        let text = serde_json::to_string(&certificate)?;
+        std::fs::write(file, text).map_err(|error| unusable(file, "written", &error))?;
+        eprintln!("wrote {}", file.display());
     }
     for mapped in &all {
         let case = &mapped.report.case;
@@ -145,6 +180,35 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         _ if !args.json => super::print(&texts.join("\n")),
         [one] => super::print_json(one),
         _ => super::print_json(&serde_json::json!({ "mappings": values })),
+    }
+}
+
+/// Checks a certificate.
+fn check(args: &Args, loaded: &[Loaded], file: &Path) -> Result<(), Failure> {
+    let [Loaded { case, .. }] = loaded else {
+        return Err(Failure::input("--check is of one case; give one"));
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, "read", &error))?;
+    let objective = args.objective.map(Goal::objective);
+    let checked = certify::check(case, objective, &text);
+    let named = |error| Failure::input(format!("`{}`: {error}", file.display()));
+    let (certificate, verdict) = checked.map_err(named)?;
+    if args.json {
+        super::print_json(&certify::json(&certificate, &verdict))
+    } else {
+        super::print(&certify::text(&certificate, &verdict))
+    }
+}
+
+fn unusable(file: &Path, what: &str, error: &std::io::Error) -> Failure {
+    Failure::input(format!("`{}` cannot be {what}: {error}", file.display()))
+}
+
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds.is_finite() => Ok(seconds),
+        _ => Err(format!("`{text}` is no number of seconds above 0")),
     }
 }
 

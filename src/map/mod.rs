@@ -2,8 +2,10 @@
 //!
 //! The case is searched as a whole ([`mod@solve`]); the mappings found become those of the case, which is then
 //! evaluated and shown like one that came with them ([`crate::eval`]). [`mod@explain`] tells what one more of each
-//! resource would give. On a chip, in convention `physical`, one einsum is mapped by [`mod@chip`].
+//! resource would give, [`mod@certify`] writes and checks certificates. On a chip, in convention `physical`, one einsum is
+//! mapped by [`mod@chip`].
 
+pub mod certify;
 pub mod chip;
 pub mod explain;
 pub mod show;
@@ -26,6 +28,8 @@ pub struct Options {
     pub perfect: bool,
     /// Partial mappings that the search may look at.
     pub work: u64,
+    /// Seconds that the search of a case may take.
+    pub budget: Option<f64>,
     /// Every mapping is looked at, with no bound and no comparison: to test the search on small cases.
     pub exhaustive: bool,
     /// Convention that the result is told in, if not the search's own.

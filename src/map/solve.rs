@@ -73,11 +73,12 @@ pub fn search(case: &Case, wanted: Wanted, options: &Options) -> Result<Vec<Foun
     Ok(all.collect())
 }
 
-fn options_of(case: &Case, options: &Options) -> optimum::Options {
+pub(super) fn options_of(case: &Case, options: &Options) -> optimum::Options {
     let objective = options.objective.unwrap_or(case.objective);
     optimum::Options {
         perfect: options.perfect || case.einsums.iter().any(|e| e.constraints.perfect),
         work: options.work,
+        seconds: options.budget,
         exhaustive: options.exhaustive,
         ..optimum::Options::new(objective)
     }
@@ -92,7 +93,7 @@ fn found(case: &Case, search: &optimum::Options, solution: optimum::Solution) ->
         cycles: solution.cycles,
         found,
         lower_bound: solution.lower_bound,
-        proven: solution.complete && solution.lower_bound >= found * (1.0 - 1e-12),
+        proven: solution.lower_bound >= found * (1.0 - 1e-12),
         fused: fused.map(|(e, _)| e.name.clone()).collect(),
         expanded: solution.expanded,
         bounded: solution.bounded,

@@ -18,11 +18,15 @@
 //! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
 //! earlier: a chain of three or more that needs that room is not found.
 
+use std::time::{Duration, Instant};
+
 use presil_workloads::Einsum;
 
 use super::join::{Joined, join};
 use super::placement::{Start, placements, tree};
-use super::search::{Goal, Part, Parts, Placement, Score, Search, Tiles, Work};
+use super::search::{
+    Fuse, Goal, Part, Parts, Placement, Score, Search, Tiles, Work, least as least_of,
+};
 use super::space::{Space, SpaceError};
 use super::{Mapped, Options, Solution};
 use crate::case::{Case, CaseEinsum};
@@ -31,15 +35,15 @@ use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
-const BEAM: usize = 8;
+const BEAM: usize = 4;
 
 /// The most that it keeps where it finds nothing with fewer.
 const WIDEST: usize = 512;
 
 /// An einsum of the chain, compiled.
 pub(super) struct Link {
-    einsum: Einsum,
-    hierarchy: Hierarchy,
+    pub einsum: Einsum,
+    pub hierarchy: Hierarchy,
     pub space: Space,
     /// Of each dimension of the space, its number in the case.
     pub dims: Vec<usize>,
@@ -56,10 +60,11 @@ pub(super) struct Link {
 /// # Errors
 /// If an einsum is beyond the search, or has no mapping that fits.
 pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
+    let asked = Asked::new(options);
     let mut work = Work::default();
     let mut links = links(case, options)?;
     if let [link] = links.as_slice() {
-        let best = best(link, options.objective, options, &mut work).ok_or(SpaceError::Nothing)?;
+        let best = best(link, options.objective, &asked, &mut work).ok_or(nothing(&work))?;
         let joined = Joined {
             score: Score::new(options.objective, best.energy, best.cycles),
             energy: best.energy,
@@ -69,14 +74,18 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
         return Ok(solution(case, &links, &joined, options, work));
     }
     for link in &mut links {
-        link.least = least(link, options, &mut work)?;
+        link.least = least(link, &asked, &mut work)?;
     }
-    let known = quick(&links, options, &mut work);
+    let known = quick(&links, &asked, &mut work);
     let score = known.as_ref().map(|j| j.score);
-    let joined = exact(&links, score, options, &mut work);
-    // The exact search finds what is known again unless its work runs out.
+    let least = apart(&links, options);
+    // Each einsum at its best by itself: nothing is better.
+    let joined = match score {
+        Some(s) if s.0 <= least * (1.0 + 1e-12) => None,
+        _ => exact(&links, score, least, &asked, &mut work),
+    };
     let joined = [joined, known].into_iter().flatten().reduce(better);
-    let joined = joined.ok_or(SpaceError::Nothing)?;
+    let joined = joined.ok_or(nothing(&work))?;
     Ok(solution(case, &links, &joined, options, work))
 }
 
@@ -85,10 +94,11 @@ pub(super) fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceErr
 /// # Errors
 /// If an einsum is beyond the search, or has no mapping that fits.
 pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, SpaceError> {
+    let asked = Asked::new(options);
     let mut work = Work::default();
     let links = links(case, options)?;
     let parts: Vec<Vec<Part>> = (0..links.len())
-        .map(|i| collect(&links, i, None, options, &mut work))
+        .map(|i| collect(&links, i, None, &asked, &mut work))
         .collect();
     let mut chains = join(&links, &parts, options);
     chains.sort_by(|a, b| {
@@ -115,7 +125,7 @@ pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, Spa
         front.push(chain);
     }
     if front.is_empty() {
-        return Err(SpaceError::Nothing);
+        return Err(nothing(&work));
     }
     let solutions = front
         .iter()
@@ -133,6 +143,7 @@ pub(super) fn nearest(
     count: usize,
     options: &Options,
 ) -> Result<Vec<Solution>, SpaceError> {
+    let asked = Asked::new(options);
     let links = links(case, options)?;
     let [link] = links.as_slice() else {
         return Err(SpaceError::TooMany {
@@ -151,14 +162,14 @@ pub(super) fn nearest(
         link,
         perfect,
         options.objective,
-        options,
+        &asked,
         &mut goal,
         None,
         &mut work,
     );
     let near = goal.near.map_or(Vec::new(), |n| n.1);
     if near.is_empty() {
-        return Err(SpaceError::Nothing);
+        return Err(nothing(&work));
     }
     let one = |(score, part): (Score, Part)| {
         let joined = Joined {
@@ -178,6 +189,41 @@ pub(super) fn nearest(
     Ok(solutions)
 }
 
+/// What is asked for, and when it is due.
+pub(super) struct Asked {
+    options: Options,
+    until: Option<Instant>,
+}
+
+impl Asked {
+    pub(super) fn new(options: &Options) -> Self {
+        let budget = options.seconds.map(Duration::try_from_secs_f64);
+        // A budget that no clock reaches is none.
+        let budget = budget.and_then(Result::ok);
+        Self {
+            options: *options,
+            until: budget.and_then(|b| Instant::now().checked_add(b)),
+        }
+    }
+
+    /// What is left of the work and time.
+    pub(super) fn fuse(&self, work: &Work) -> Fuse {
+        Fuse {
+            work: self.options.work.saturating_sub(work.expanded),
+            until: self.until,
+        }
+    }
+}
+
+/// Why there is no mapping.
+fn nothing(work: &Work) -> SpaceError {
+    if work.cut {
+        SpaceError::Unfinished
+    } else {
+        SpaceError::Nothing
+    }
+}
+
 fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
     (0..case.einsums.len())
         .map(|i| link(case, i, options))
@@ -188,41 +234,47 @@ fn better(a: Joined, b: Joined) -> Joined {
     if b.score.beats(a.score) { b } else { a }
 }
 
-/// A lower bound of the objective that needs no search.
-fn root(links: &[Link], options: &Options) -> f64 {
-    let least = |objective: Objective| -> f64 {
-        let of = |link: &Link| {
-            let placements = link.placements.iter().enumerate();
-            let roots = placements
-                .map(|(i, p)| Search::new(&link.space, None, objective, p, i, 0).root().0);
-            roots.fold(f64::INFINITY, f64::min)
+/// A lower bound of a chain: the least energy and time of each einsum, whatever its neighbours do.
+fn apart(links: &[Link], options: &Options) -> f64 {
+    let least = |(energy, cycles): (f64, f64), link: &Link| {
+        let root = |objective| {
+            let roots = roots(link, false, objective).into_iter();
+            roots.map(|r| r.0.0).fold(f64::INFINITY, f64::min)
         };
-        links.iter().map(of).sum()
+        (
+            energy + link.least.0.max(root(Objective::Energy)),
+            cycles + link.least.1.max(root(Objective::Latency)),
+        )
     };
-    let (energy, cycles) = (least(Objective::Energy), least(Objective::Latency));
+    let (energy, cycles) = links.iter().fold((0.0, 0.0), least);
     Score::new(options.objective, energy, cycles).0
 }
 
 /// The best mapping of an einsum by itself: found quickly, then proven; with perfect factors first, since most of what
 /// partial tiles allow is no better.
-fn best(link: &Link, objective: Objective, options: &Options, work: &mut Work) -> Option<Part> {
+fn best(link: &Link, objective: Objective, asked: &Asked, work: &mut Work) -> Option<Part> {
     let mut goal = Goal {
-        exhaustive: options.exhaustive,
+        exhaustive: asked.options.exhaustive,
         ..Goal::default()
     };
-    quickly(link, objective, options, &mut goal, work);
-    search(link, true, objective, options, &mut goal, None, work);
+    quickly(link, objective, asked, &mut goal, work);
+    search(link, true, objective, asked, &mut goal, None, work);
     if !link.space.perfect {
-        search(link, false, objective, options, &mut goal, None, work);
+        // Only this pass, which looks at the whole space, tells what is left.
+        work.open = None;
+        search(link, false, objective, asked, &mut goal, None, work);
     }
     goal.best
 }
 
-/// A good mapping, by beams that grow until there is one.
-fn quickly(link: &Link, objective: Objective, options: &Options, goal: &mut Goal, work: &mut Work) {
+/// A good mapping, by beams that grow until there is one, whatever work and time are left.
+fn quickly(link: &Link, objective: Objective, asked: &Asked, goal: &mut Goal, work: &mut Work) {
     let mut beam = BEAM;
-    while goal.best.is_none() && beam <= WIDEST {
-        search(link, true, objective, options, goal, Some(beam), work);
+    // Tiles that are asked for may fit nothing: other chains are tried as well.
+    let tiles = goal.asked.iter().flatten().any(Option::is_some);
+    let widest = if tiles { WIDEST / 8 } else { WIDEST };
+    while goal.best.is_none() && beam <= widest {
+        search(link, true, objective, asked, goal, Some(beam), work);
         beam *= 8;
     }
 }
@@ -231,27 +283,41 @@ fn search(
     link: &Link,
     perfect: bool,
     objective: Objective,
-    options: &Options,
+    asked: &Asked,
     goal: &mut Goal,
     beam: Option<usize>,
     work: &mut Work,
 ) {
     let space = if perfect { &link.factors } else { &link.space };
     let exact = Some((&link.einsum, &link.hierarchy));
-    for (i, placement) in link.placements.iter().enumerate() {
-        let left = options.work.saturating_sub(work.expanded);
-        let mut search = Search::new(space, exact, objective, placement, i, left);
+    for (_, i) in roots(link, perfect, objective) {
+        let fuse = match beam {
+            Some(_) => Fuse::NONE,
+            None => asked.fuse(work),
+        };
+        let placement = &link.placements[i];
+        let mut search = Search::new(space, exact, objective, placement, i, fuse);
         search.run(goal, beam);
         work.add(search.work);
-        work.least = [work.least, goal.least]
-            .into_iter()
-            .flatten()
-            .reduce(f64::min);
     }
+    work.least = least_of(work.least, goal.least);
+}
+
+/// The placements with their bounds, the most promising first.
+pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Score, usize)> {
+    let space = if perfect { &link.factors } else { &link.space };
+    let placements = link.placements.iter().enumerate();
+    let root = |(i, p)| {
+        let search = Search::new(space, None, objective, p, i, Fuse::NONE);
+        (search.root(), i)
+    };
+    let mut roots: Vec<(Score, usize)> = placements.map(root).collect();
+    roots.sort_by(|a, b| a.0.0.total_cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
+    roots
 }
 
 /// Compiles an einsum, with every way to hand over its intermediates.
-fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
+pub(super) fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
     let e = &case.einsums[i];
     let perfect = options.perfect || e.constraints.perfect;
     let mut space = Space::new(&e.einsum, &e.hierarchy, perfect)?;
@@ -354,21 +420,24 @@ fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
 }
 
 /// Least energy and least cycles of an einsum, whatever its neighbours do.
-fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), SpaceError> {
+fn least(link: &Link, asked: &Asked, work: &mut Work) -> Result<(f64, f64), SpaceError> {
     let mut figures = (0.0, 0.0);
     for objective in [Objective::Energy, Objective::Latency] {
-        let needed = options.objective == objective || options.objective == Objective::Edp;
+        let wanted = asked.options.objective;
+        let needed = wanted == objective || wanted == Objective::Edp;
         if !needed {
             continue;
         }
         let mut own = Work {
             least: None,
+            open: None,
             ..*work
         };
-        let best = best(link, objective, options, &mut own).ok_or(SpaceError::Nothing)?;
-        let bound = |found: f64| own.least.map_or(found, |l| l.min(found));
+        let best = best(link, objective, asked, &mut own).ok_or(nothing(&own))?;
+        let bound = |found: f64| own.bound(found);
         *work = Work {
             least: work.least,
+            open: work.open,
             ..own
         };
         match objective {
@@ -381,7 +450,7 @@ fn least(link: &Link, options: &Options, work: &mut Work) -> Result<(f64, f64), 
 
 /// The best of a few chains of parts: handing over whole, and tile by tile in the tiles that the first
 /// einsum, or the last, would choose.
-fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Joined> {
+fn quick(links: &[Link], asked: &Asked, work: &mut Work) -> Option<Joined> {
     let count = links.len();
     let whole =
         |i: usize, _: &[Option<Part>]| [(i > 0).then_some(None), (i + 1 < count).then_some(None)];
@@ -396,9 +465,9 @@ fn quick(links: &[Link], options: &Options, work: &mut Work) -> Option<Joined> {
     let order: Vec<usize> = (0..count).collect();
     let reverse: Vec<usize> = (0..count).rev().collect();
     let chains = [
-        greedy(links, &order, &whole, options, work),
-        greedy(links, &order, &forwards, options, work),
-        greedy(links, &reverse, &backwards, options, work),
+        greedy(links, &order, &whole, asked, work),
+        greedy(links, &order, &forwards, asked, work),
+        greedy(links, &reverse, &backwards, asked, work),
     ];
     let known = chains.into_iter().flatten();
     known.reduce(better)
@@ -412,7 +481,7 @@ fn greedy(
     links: &[Link],
     order: &[usize],
     ask: Ask,
-    options: &Options,
+    asked: &Asked,
     work: &mut Work,
 ) -> Option<Joined> {
     let mut parts: Vec<Option<Part>> = vec![None; links.len()];
@@ -422,11 +491,11 @@ fn greedy(
             asked: ask(i, &parts),
             ..Goal::default()
         };
-        quickly(&links[i], options.objective, options, &mut goal, work);
+        quickly(&links[i], asked.options.objective, asked, &mut goal, work);
         parts[i] = Some(goal.best?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
-    join(links, &parts, options).into_iter().next()
+    join(links, &parts, &asked.options).into_iter().next()
 }
 
 /// Least energy and cycles of all einsums but one.
@@ -435,27 +504,50 @@ fn beside(links: &[Link], i: usize) -> (f64, f64) {
     others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
 
-/// The best chain of parts.
+/// Shares of the gap between the least bound and what is known that are searched one after the other.
+const SHARES: [f64; 3] = [1.0 / 64.0, 1.0 / 8.0, 1.0];
+
+/// The best chain of parts, if it is better than what is known. The best one is often much nearer to the bound, and what
+/// is near to it is found quickly: all chains below a share of the gap are looked at first, and the best of them, if
+/// there is one, is the best of all.
 fn exact(
     links: &[Link],
     known: Option<Score>,
-    options: &Options,
+    least: f64,
+    asked: &Asked,
     work: &mut Work,
 ) -> Option<Joined> {
-    // What equals the known chain must be found again.
-    let limit = known.map(|s| Score(s.0 * (1.0 + 1e-9), f64::INFINITY));
-    let mut parts = Vec::new();
-    for i in 0..links.len() {
-        parts.push(collect(links, i, limit, options, work));
+    let Some(known) = known else {
+        return below(links, None, asked, work);
+    };
+    for share in SHARES {
+        let limit = match share < 1.0 {
+            true => least + share * (known.0 - least),
+            false => known.0,
+        };
+        // What is as good as the known chain need not be found again.
+        let limit = Score(limit, f64::NEG_INFINITY);
+        let found = below(links, Some(limit), asked, work);
+        if found.as_ref().is_some_and(|j| j.score.beats(limit)) || work.cut {
+            return found;
+        }
     }
-    join(links, &parts, options).into_iter().next()
+    None
+}
+
+/// The best chain of parts, of those below a limit.
+fn below(links: &[Link], limit: Option<Score>, asked: &Asked, work: &mut Work) -> Option<Joined> {
+    let parts: Vec<Vec<Part>> = (0..links.len())
+        .map(|i| collect(links, i, limit, asked, work))
+        .collect();
+    join(links, &parts, &asked.options).into_iter().next()
 }
 
 fn collect(
     links: &[Link],
     i: usize,
     limit: Option<Score>,
-    options: &Options,
+    asked: &Asked,
     work: &mut Work,
 ) -> Vec<Part> {
     let mut goal = Goal {
@@ -468,8 +560,8 @@ fn collect(
     search(
         &links[i],
         perfect,
-        options.objective,
-        options,
+        asked.options.objective,
+        asked,
         &mut goal,
         None,
         work,
@@ -498,17 +590,17 @@ fn solution(
     };
     let einsums = links.iter().zip(&joined.parts).zip(&case.einsums);
     let fused = joined.parts.iter().skip(1).map(|p| p.tiles[0].is_some());
-    let complete = work.expanded <= options.work;
+    let complete = !work.cut;
     let einsums: Vec<Mapped> = einsums.map(mapped).collect();
     Solution {
         energy: einsums.iter().map(|e| e.energy).sum(),
         cycles: einsums.iter().map(|e| e.cycles).sum(),
         einsums,
         fused: fused.collect(),
-        lower_bound: if complete {
-            work.least.map_or(joined.score.0, |l| l.min(joined.score.0))
-        } else {
-            root(links, options).min(joined.score.0)
+        lower_bound: match links {
+            // What a chain left is not told: its parts by themselves bound it.
+            [_, _, ..] if work.cut => apart(links, options).min(joined.score.0),
+            _ => work.bound(joined.score.0),
         },
         complete,
         expanded: work.expanded,

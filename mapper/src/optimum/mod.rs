@@ -37,11 +37,24 @@
 //! A partial mapping whose bound does not beat the best one is cut off. A first pass that keeps few partial mappings
 //! makes a good one early.
 //!
-//! When the search ends within its work, the best mapping's cost is the lower bound: it is proven. With partial tiles,
-//! time below fanouts and sharing over partial axes are taken at their least, so the proof is of a lower bound; it
-//! holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
+//! Larger tiles below a storage never make what fills it more, so they are tried first, and where one of them is no good
+//! neither are smaller ones.
+//!
+//! When the search ends within its work and time, the best mapping's cost is the lower bound: it is proven. Else the
+//! least bound of what it left is told; what a first pass with few partial mappings finds is never lost.
+//!
+//! *Partial tiles.* Where the last tile of a loop goes is known when all axes of its dimension are; the outermost fan
+//! counts them exactly. Along axes further in, time and sharing are taken at their least, so that the proof is of a
+//! lower bound, which holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
+//!
+//! *Constraints* tell loops apart by where they stand. For the dimensions that they name no loop is moved, and partial
+//! mappings are compared only if what they have put at each memory came to the same.
+//!
+//! A [`certificate`] records the last pass; [`check`](mod@check) believes none of it.
 
+pub mod certificate;
 mod chain;
+pub mod check;
 mod join;
 mod placement;
 mod search;
@@ -67,6 +80,8 @@ pub struct Options {
     pub perfect: bool,
     /// Partial mappings that may be looked at.
     pub work: u64,
+    /// Seconds that the search may take; what a search finds that is cut off by them depends on the machine.
+    pub seconds: Option<f64>,
     /// Look at every mapping of the space, with no bound and no comparison: for tests of the search.
     pub exhaustive: bool,
 }
@@ -78,6 +93,7 @@ impl Options {
             objective,
             perfect: false,
             work: 2_000_000,
+            seconds: None,
             exhaustive: false,
         }
     }

@@ -110,11 +110,16 @@ pub(super) fn tree(space: &Space, placement: &Placement, steps: &[Step]) -> Loop
             },
         });
     }
-    for (o, chain) in placement.chains.iter().enumerate().rev() {
-        if placement.floating.contains(&Some(o)) {
-            continue;
-        }
-        let (s, m) = chain[0];
+    let chains = placement.chains.iter().enumerate().rev();
+    let mut homes: Vec<(usize, (usize, usize))> = chains
+        .filter(|(o, _)| !placement.floating.contains(&Some(*o)))
+        .map(|(o, chain)| (o, chain[0]))
+        .collect();
+    // Loops directly below the homes stand at the outermost one.
+    if !space.rules.is_empty() {
+        homes.sort_by_key(|home| home.1);
+    }
+    for (o, (s, m)) in homes {
         nodes.push(Node::Keep {
             level: space.segments[s].memories[m].level,
             operand: o,

@@ -70,6 +70,22 @@ pub(super) struct Memory {
     pub keeps: Mask,
     pub must_keep: Mask,
     pub must_keep_unless_above: Mask,
+    /// Order of dimensions, innermost first, that loops directly below its storages are told in.
+    pub turn: Vec<usize>,
+}
+
+/// What loops in time that stand directly below a memory's storages must obey.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    pub segment: usize,
+    pub memory: usize,
+    /// Trips of dimensions that are given.
+    pub given: Vec<(usize, u32)>,
+    pub forbidden: Mask,
+    /// Order of loops, innermost first, as far as it is given.
+    pub order: Vec<usize>,
+    /// Fewest bits of tiles.
+    pub least: f64,
 }
 
 /// One axis of a fan.
@@ -82,6 +98,8 @@ pub(super) struct FanAxis {
     /// Dimensions that may lie along it.
     pub accepts: Mask,
     pub least: u64,
+    /// Order of dimensions, innermost first.
+    pub turn: Vec<usize>,
 }
 
 /// A segment and the fan below it.
@@ -108,6 +126,10 @@ pub(super) struct Space {
     pub compute_rate: f64,
     /// Whether tiles must divide extents.
     pub perfect: bool,
+    /// Constraints of loops in time and of room.
+    pub rules: Vec<Rule>,
+    /// Dimensions whose loops they tell apart by where they stand.
+    pub ruled: Mask,
 }
 
 /// Why a search cannot be set up.
@@ -149,6 +171,9 @@ pub enum SpaceError {
     /// No set of memories keeps an operand.
     #[error("operand {0} may be kept at no memory above the first fanout; let one keep it")]
     Homeless(usize),
+    /// The search ended before it found anything.
+    #[error("nothing was found within the work and time given; give more")]
+    Unfinished,
     /// Not even single elements fit.
     #[error(
         "no mapping fits: the smallest tiles exceed the capacity of a memory that must keep them"
@@ -223,6 +248,7 @@ impl Space {
                                 shares: a.shares,
                                 accepts,
                                 least: (a.min_usage * a.size as f64).ceil() as u64,
+                                turn: (0..dims.len()).collect(),
                             });
                         }
                     }
@@ -247,6 +273,8 @@ impl Space {
             compute_energy: compute.energy,
             compute_rate: compute.rate,
             perfect,
+            rules: Vec::new(),
+            ruled: Mask::NONE,
         };
         let carrying = super::search::slots(&space).len();
         let what = "ports below fanouts that carry partial sums";
@@ -257,7 +285,7 @@ impl Space {
     /// Takes constraints in.
     ///
     /// # Errors
-    /// If one is of a kind that the search cannot obey: loops in time that are given, forbidden or ordered.
+    /// If one is of loops where there are none.
     pub(super) fn constrain(
         &mut self,
         hierarchy: &Hierarchy,
@@ -267,32 +295,15 @@ impl Space {
             let Some(level) = hierarchy.levels.get(c.level) else {
                 continue;
             };
-            let refuse = |constraint| {
-                Err(SpaceError::Constraint {
-                    constraint,
-                    level: level.name().to_owned(),
-                    remedy: "give the whole mapping and evaluate it, or leave these loops to the search",
-                })
-            };
             let local = |dim: usize| self.dims.iter().position(|d| d.index() == dim);
-            if level.fanout().is_none() {
-                if !c.trips.is_empty() {
-                    return refuse("given loops in time");
-                }
-                if !c.order.is_empty() {
-                    return refuse("an order of loops in time");
-                }
-                if !c.forbidden.is_empty() {
-                    return refuse("forbidden loops in time");
-                }
-                if c.min_utilization > 0.0 {
-                    return refuse("a least utilization of a memory");
-                }
-                continue;
+            if c.trips.iter().any(|(d, n)| local(*d).is_none() && *n > 1) {
+                return Err(SpaceError::Constraint {
+                    constraint: "given trips of a dimension of one iteration",
+                    level: level.name().to_owned(),
+                    remedy: "leave them out",
+                });
             }
-            if !c.order.is_empty() {
-                return refuse("an order of spatial loops");
-            }
+            let order: Vec<usize> = c.order.iter().filter_map(|d| local(*d)).collect();
             let given: Vec<(usize, u32)> = c
                 .trips
                 .iter()
@@ -300,11 +311,32 @@ impl Space {
                 .collect();
             let forbidden = (0..32).filter(|d| c.forbidden.has(*d));
             let forbidden = forbidden.filter_map(local).fold(Mask::NONE, Mask::with);
+            let turn = turn(&order, self.dims.len());
+            if level.fanout().is_none() {
+                if level.memory().is_none() {
+                    return Err(SpaceError::Constraint {
+                        constraint: "loops",
+                        level: level.name().to_owned(),
+                        remedy: "give those of the memory or fanout around it",
+                    });
+                }
+                let rule = Rule {
+                    segment: 0,
+                    memory: 0,
+                    given,
+                    forbidden,
+                    order,
+                    least: c.min_utilization,
+                };
+                self.rule(c.level, rule, turn);
+                continue;
+            }
             for segment in &mut self.segments {
                 let here = segment.axes.iter_mut().filter(|a| a.level == c.level);
                 let mut found = false;
                 for axis in here {
                     axis.accepts = axis.accepts.minus(forbidden);
+                    axis.turn.clone_from(&turn);
                     found = true;
                 }
                 if found {
@@ -314,6 +346,37 @@ impl Space {
             }
         }
         Ok(())
+    }
+
+    /// Takes a constraint of a memory; `least` of it is a share of the room.
+    fn rule(&mut self, level: usize, rule: Rule, turn: Vec<usize>) {
+        let says = !rule.given.is_empty() || !rule.forbidden.is_empty();
+        if !says && rule.order.len() < 2 && rule.least <= 0.0 {
+            return;
+        }
+        for (segment, s) in self.segments.iter_mut().enumerate() {
+            let found = s.memories.iter_mut().enumerate();
+            for (memory, m) in found.filter(|(_, m)| m.level == level) {
+                m.turn.clone_from(&turn);
+                let dims = rule.given.iter().map(|(d, _)| *d);
+                let dims = dims.chain(rule.order.iter().copied());
+                self.ruled = dims.fold(self.ruled.or(rule.forbidden), Mask::with);
+                // Where loops stand changes tiles.
+                if rule.least > 0.0 {
+                    self.ruled = Mask::ALL;
+                }
+                self.rules.push(Rule {
+                    segment,
+                    memory,
+                    // No share of what is unlimited is no limit.
+                    least: match rule.least > 0.0 {
+                        true => rule.least * m.capacity,
+                        false => 0.0,
+                    },
+                    ..rule.clone()
+                });
+            }
+        }
     }
 
     /// The tiles that a loop may leave above a tile of a dimension, smallest first; the tile itself not included.
@@ -343,6 +406,12 @@ impl Space {
             into.push((tile.saturating_mul(factor)).min(size));
         }
     }
+}
+
+/// All dimensions: those of an order as they stand there, behind the others.
+fn turn(order: &[usize], dims: usize) -> Vec<usize> {
+    let others = (0..dims).filter(|d| !order.contains(d));
+    others.chain(order.iter().copied()).collect()
 }
 
 /// A dimension that indexes more than one rank of an operand.
@@ -542,5 +611,6 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
         keeps: m.keeps,
         must_keep: m.must_keep,
         must_keep_unless_above: m.must_keep_unless_above,
+        turn: (0..DIMS).collect(),
     }
 }

@@ -82,7 +82,13 @@ pub fn main(args: &Args) -> Result<(), Failure> {
 }
 
 fn ask(args: &Args) -> Result<Ask, Failure> {
-    for (given, flag) in [(args.perfect, "perfect"), (args.exhaustive, "exhaustive")] {
+    for (given, flag) in [
+        (args.perfect, "perfect"),
+        (args.exhaustive, "exhaustive"),
+        (args.budget.is_some(), "budget"),
+        (args.certificate.is_some(), "certificate"),
+        (args.check.is_some(), "check"),
+    ] {
         if given {
             return Err(Failure::input(format!(
                 "--{flag} is for the search in convention accelforge; add --convention accelforge, or leave it out"

@@ -34,6 +34,7 @@ fn optimum(class: &str, file: &File, reference: &Reference) -> Case {
         objective: None,
         perfect: true,
         work: WORK,
+        budget: None,
         exhaustive: false,
         convention: None,
     };

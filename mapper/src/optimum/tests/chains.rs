@@ -398,6 +398,15 @@ fn tensors(pair: &[Einsum; 2], read: usize) -> Vec<(Einsum, Vec<usize>)> {
     vec![(pair[0].clone(), first), (pair[1].clone(), next.collect())]
 }
 
+/// A random case of two einsums.
+pub(super) fn random_pair(seed: u64) -> Case {
+    let mut r = Random(seed);
+    let (pair, read) = pair(&mut r);
+    let h = hierarchy(&mut r);
+    let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
+    case_of(&tensors(&pair, read), &h, objective)
+}
+
 /// Whether a pair was small enough to compare, and whether it was handed over tile by tile.
 fn compare(seed: u64) -> Result<(bool, bool), TestCaseError> {
     let mut r = Random(seed);

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod budget;
+mod certificates;
 mod chains;
+mod constraints;
 mod odd;
 mod single;
 

@@ -1,0 +1,136 @@
+//! Certificates of the best mapping of a case, and their check.
+
+use presil_mapper::case::Case;
+use presil_mapper::case::write::write;
+use presil_mapper::optimum::certificate::{Certificate, CertifyError, certify};
+use presil_mapper::optimum::check::{Refusal, Verdict, check as check_parts};
+use presil_mapper::optimum::{Mapped as Found, SpaceError};
+use presil_mapper::search::Objective;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::solve::{CONVENTION, options_of};
+use super::{Mapped, Options};
+use crate::eval::text::figure;
+
+/// Why a certificate is refused.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// No certificate at all.
+    #[error("this is no certificate: {0}")]
+    Form(#[from] serde_json::Error),
+    /// Another case.
+    #[error(
+        "the certificate is of another case, or of the same case with another machine or constraints"
+    )]
+    Case,
+    /// Another objective than the one asked for.
+    #[error("the certificate is of objective {found}, not {asked}")]
+    Objective {
+        /// What it is of.
+        found: String,
+        /// What was asked for.
+        asked: &'static str,
+    },
+    /// Something in it is not so.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+}
+
+/// The certificate of a mapping that was found.
+///
+/// # Errors
+/// If the case has more than one einsum, or the search was cut off.
+pub fn certificate(mapped: &Mapped, options: &Options) -> Result<Certificate, CertifyError> {
+    let mut case = mapped.report.case.clone();
+    case.objective = mapped.objective;
+    let tree = case.einsums.first().and_then(|e| e.mapping.clone());
+    let found = Found {
+        tree: tree.ok_or(SpaceError::Nothing)?,
+        energy: mapped.proof.energy_pj,
+        cycles: mapped.proof.cycles,
+    };
+    let mut certificate = certify(&case, &options_of(&case, options), &found)?;
+    certificate.space.case = statement(&case, mapped.objective);
+    Ok(certificate)
+}
+
+/// Checks a certificate of a case; `objective`: what it must be of, if that is asked for.
+///
+/// # Errors
+/// If anything in it is not so.
+pub fn check(
+    case: &Case,
+    objective: Option<Objective>,
+    text: &str,
+) -> Result<(Certificate, Verdict), CheckError> {
+    let certificate: Certificate = serde_json::from_str(text)?;
+    let stated = &certificate.space.objective;
+    if let Some(asked) = objective.map(Objective::name).filter(|a| a != stated) {
+        let found = stated.clone();
+        return Err(CheckError::Objective { found, asked });
+    }
+    let objectives = [Objective::Latency, Objective::Energy, Objective::Edp];
+    let objective = objectives.into_iter().find(|o| o.name() == stated);
+    if statement(case, objective.unwrap_or(case.objective)) != certificate.space.case {
+        return Err(CheckError::Case);
+    }
+    let verdict = check_parts(case, &certificate)?;
+    Ok((certificate, verdict))
+}
+
+/// A case as text, without its mappings.
+fn statement(case: &Case, objective: Objective) -> String {
+    let mut case = case.clone();
+    case.einsums.iter_mut().for_each(|e| e.mapping = None);
+    case.convention = CONVENTION;
+    case.objective = objective;
+    // Cases that no case file can say are compared by their extents and levels only.
+    write(&case, &[]).unwrap_or_default()
+}
+
+/// What was checked, as text.
+pub fn text(certificate: &Certificate, verdict: &Verdict) -> String {
+    let space = &certificate.space;
+    let tiles = match space.tiles.as_str() {
+        "factors" => "tiles that divide their extents",
+        _ => "partial last tiles",
+    };
+    let said = match verdict.proven {
+        true => "no mapping of the space is better".to_string(),
+        false => format!(
+            "no mapping of the space is below {}",
+            figure(verdict.lower_bound)
+        ),
+    };
+    format!(
+        "the certificate holds: {} {}, {said}\n{} placements, {tiles}; {} partial mappings with all extensions, {} cut off by bounds, {} by better ones, {} that do not fit or obey, {} unhelpful, {} whole mappings\n",
+        space.objective,
+        figure(verdict.found),
+        space.placements.len(),
+        figure(verdict.open as f64),
+        figure(verdict.bounded as f64),
+        figure(verdict.dominated as f64),
+        figure(verdict.infeasible as f64),
+        figure(verdict.unhelpful as f64),
+        figure(verdict.whole as f64),
+    )
+}
+
+/// What was checked, as JSON.
+pub fn json(certificate: &Certificate, verdict: &Verdict) -> Value {
+    json!({
+        "holds": true,
+        "objective": certificate.space.objective,
+        "tiles": certificate.space.tiles,
+        "found": verdict.found,
+        "lower_bound": verdict.lower_bound,
+        "proven": verdict.proven,
+        "open": verdict.open,
+        "bounded": verdict.bounded,
+        "dominated": verdict.dominated,
+        "infeasible": verdict.infeasible,
+        "unhelpful": verdict.unhelpful,
+        "whole": verdict.whole,
+    })
+}
