@@ -16,7 +16,8 @@
 //!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
-//! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
+//! - [`fusion`]: groups of ops that run tile by tile under shared loops;
+//! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!
 //! This crate knows no model file, no chip file and no report.
 
@@ -26,6 +27,7 @@ pub mod conventions;
 pub mod convert;
 pub mod cost;
 pub mod formats;
+pub mod fusion;
 pub mod hierarchy;
 pub mod interop;
 pub mod ledger;

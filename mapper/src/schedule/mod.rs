@@ -17,22 +17,26 @@
 pub(crate) mod engines;
 mod facts;
 pub mod layout;
+mod mapped;
 pub mod memory_plan;
-mod operands;
+pub(crate) mod operands;
 mod order;
 mod planned;
 mod price;
-mod residency;
+pub(crate) mod pricer;
+pub(crate) mod residency;
 mod room;
-mod solve;
-mod tails;
+pub(crate) mod solve;
+pub(crate) mod tails;
+mod unmapped;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_numerics::{Bytes, Format, IdVec};
-use presil_workloads::{Graph, OpId, OpKind, TensorId};
+use presil_workloads::{Einsum, Graph, OpId, OpKind, TensorId};
 use thiserror::Error;
 
 use crate::cost::Cost;
+pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::mapping::Mapping;
 use crate::search::Objective;
 
@@ -133,6 +137,9 @@ pub struct ScheduledOp {
     pub weights: WeightStream,
     /// What a reader must know.
     pub notes: Vec<String>,
+    /// Of a mapped op in a fused group: the part of its einsum that one iteration of the group's loops runs, which
+    /// its mapping maps.
+    pub tile: Option<Einsum>,
     /// Of a mapped op: the share of the objective that a better mapping might save; 0 if the mapping is proven to be
     /// the best.
     pub gap: Option<f64>,
@@ -156,6 +163,12 @@ pub struct Schedule {
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.
     pub unmodelled: Vec<String>,
+    /// Groups of ops that run tile by tile.
+    pub groups: Vec<FusedGroup>,
+    /// What was made small.
+    pub objective: Objective,
+    /// Where there are groups: the schedule without any, which they are to beat.
+    pub unfused: Option<Box<Schedule>>,
 }
 
 /// Schedules a graph on a chip.
