@@ -119,6 +119,7 @@ fn op(w: &Work<'_>) -> OpRun {
             },
         ],
         mapping,
+        group: None,
         notes,
     }
 }

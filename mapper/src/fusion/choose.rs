@@ -5,7 +5,7 @@
 //! or in one group. Points that are no better in time and energy than another are dropped, which loses nothing as
 //! both only ever add up. At the end the objective picks one.
 
-use presil_workloads::{Graph, OpId, OpKind};
+use presil_workloads::{Graph, OpId, OpKind, TensorId};
 
 use super::axes::{Group, Kind};
 use super::plan::{Floor, Tiling, Way, base, memories, tile_sizes};
@@ -18,8 +18,30 @@ use presil_numerics::{Bytes, IdVec};
 
 /// Share of the whole that a group must be able to save.
 const LEAST: f64 = 1e-3;
+/// Bounds of ways that differ by less are taken for equal.
+const CLOSE: f64 = 0.01;
 /// Points kept at a position.
 const POINTS: usize = 128;
+
+/// Classes of ways by the least share of the group's memory that they leave to an op.
+const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
+
+/// An intermediate, whole.
+struct Inner {
+    bytes: f64,
+    axes: Vec<usize>,
+    /// Ops that make or read it.
+    members: Vec<usize>,
+}
+
+/// A way that may be worth pricing.
+struct Candidate {
+    floor: Floor,
+    /// Index into [`ROOMS`].
+    room: usize,
+    tiling: usize,
+    way: Way,
+}
 
 /// A group with the best way found to run it.
 #[derive(Debug, Clone)]
@@ -32,6 +54,19 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
+    /// The same with masks as they are.
+    pub(crate) fn exact(self, pricing: &Pricing) -> Option<Self> {
+        let accumulate = pricing.options.accumulate;
+        let tiling = Tiling::new(
+            pricing.scene,
+            &self.group,
+            &self.tiling.tiles,
+            accumulate,
+            false,
+        )?;
+        Some(Self { tiling, ..self })
+    }
+
     /// What a schedule tells of it.
     pub(crate) fn told(&self, pricing: &Pricing) -> FusedGroup {
         let shared = |l: &super::plan::Shared| SharedLoop {
@@ -40,7 +75,7 @@ impl Chosen {
             tile: l.tile,
         };
         let live = self.tiling.live(pricing.scene, &self.group, &self.way);
-        let held = |t: &presil_workloads::TensorId| self.way.held.contains(t);
+        let held = |t: &TensorId| self.way.held.contains(t);
         let (kept, passing): (Vec<_>, Vec<_>) = live
             .iter()
             .map(|l| (l.0, Bytes(l.1)))
@@ -96,20 +131,23 @@ pub(crate) fn choose(
     for run in runs {
         let n = run.len();
         let repeat = repeats[run[0].0 as usize] as f64;
+        let mut spans: Vec<(usize, usize, usize)> = Vec::new();
+        for (from, to) in (2..=n.min(UNITS)).flat_map(|l| (0..=n - l).map(move |i| (i, i + l))) {
+            let than = chooser.least(&run, from, to, &spans, &chosen);
+            for found in chooser.group(&run[from..to], than, repeat) {
+                spans.push((from, to, chosen.len()));
+                chosen.push(found);
+            }
+        }
         let mut at: Vec<Vec<Point>> = vec![Vec::new(); n + 1];
         at[0] = points;
         for i in 0..n {
-            let single = chooser.alone(&run[i..=i]);
-            let mut next: Vec<(usize, Price, Option<usize>)> = vec![(i + 1, single, None)];
-            for j in (i + 2)..=n.min(i + UNITS) {
-                for found in chooser.group(&run[i..j], repeat) {
-                    let price = chooser.price(found.priced.time, found.priced.energy);
-                    next.push((j, price, Some(chosen.len())));
-                    chosen.push(found);
-                }
-            }
             let here = pareto(std::mem::take(&mut at[i]));
-            for (to, price, group) in next {
+            let single = (i, i + 1, chooser.alone(&run[i..=i]), None);
+            let grouped = spans
+                .iter()
+                .map(|(from, to, c)| (*from, *to, chooser.price_of(&chosen[*c]), Some(*c)));
+            for (_, to, price, group) in grouped.chain([single]).filter(|x| x.0 == i) {
                 at[to].extend(here.iter().map(|p| p.plus(price, repeat, group)));
             }
         }
@@ -270,6 +308,49 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    fn price_of(&self, c: &Chosen) -> Price {
+        self.price(c.priced.time, c.priced.energy)
+    }
+
+    /// The least of some ops of a run with the groups found so far; for EDP, where a sum has no order, of each alone.
+    fn least(
+        &self,
+        run: &[OpId],
+        from: usize,
+        to: usize,
+        spans: &[(usize, usize, usize)],
+        chosen: &[Chosen],
+    ) -> Price {
+        let objective = self.pricing.options.objective;
+        if objective == Objective::Edp {
+            return self.alone(&run[from..to]);
+        }
+        let mut best: Vec<Price> = vec![Price {
+            time: 0.0,
+            energy: 0.0,
+        }];
+        for end in from + 1..=to {
+            let single = (end - 1, self.alone(&run[end - 1..end]));
+            let groups = spans.iter().filter(|s| s.1 == end && s.0 >= from);
+            let all = groups
+                .map(|s| (s.0, self.price_of(&chosen[s.2])))
+                .chain([single]);
+            let sums = all.map(|(start, p)| {
+                let before = best[start - from];
+                Price {
+                    time: before.time + p.time,
+                    energy: before.energy + p.energy,
+                }
+            });
+            let least = sums.min_by(|a, b| a.of(objective).total_cmp(&b.of(objective)));
+            best.push(least.unwrap_or(Price {
+                time: f64::INFINITY,
+                energy: f64::INFINITY,
+            }));
+        }
+        best[to - from]
+    }
+
     fn alone(&self, ops: &[OpId]) -> Price {
         let cost = |id: &OpId| &self.alone[*id].cost;
         let time: f64 = ops.iter().map(|id| cost(id).time.0).sum();
@@ -290,10 +371,9 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    /// The best ways to run some ops as a group, if any is better than each alone.
-    fn group(&self, roots: &[OpId], repeat: f64) -> Vec<Chosen> {
+    /// The best ways to run some ops as a group, if any is better than what is known of them.
+    fn group(&self, roots: &[OpId], than: Price, repeat: f64) -> Vec<Chosen> {
         let scene = self.pricing.scene;
-        let than = self.alone(roots);
         if !self.promising(roots) {
             return Vec::new();
         }
@@ -303,12 +383,15 @@ impl<'a> Chooser<'a> {
         if !connected(self.pricing, &group, roots) {
             return Vec::new();
         }
-        let mut ways: Vec<(Floor, usize, Way)> = Vec::new();
+        let mut ways: Vec<Candidate> = Vec::new();
         let mut tilings: Vec<Tiling> = Vec::new();
+        let mut all = true;
         for memory in memories(scene, &group) {
-            for tiles in self.tiles(&group, memory) {
+            let (list, whole) = self.tiles(&group, memory);
+            all &= whole;
+            for tiles in list {
                 let Some(tiling) =
-                    Tiling::new(scene, &group, &tiles, self.pricing.options.accumulate)
+                    Tiling::new(scene, &group, &tiles, self.pricing.options.accumulate, true)
                 else {
                     continue;
                 };
@@ -325,6 +408,21 @@ impl<'a> Chooser<'a> {
                 }
             }
         }
+        let mut best = self.best(&group, &tilings, ways, than, repeat);
+        best.iter_mut().for_each(|c| c.proven &= all);
+        best
+    }
+
+    /// The ways that no other beats, priced in the order of their bounds, in turn from those that leave much room to
+    /// those that leave little: bounds know nothing of room.
+    fn best(
+        &self,
+        group: &Group,
+        tilings: &[Tiling],
+        mut ways: Vec<Candidate>,
+        than: Price,
+        repeat: f64,
+    ) -> Vec<Chosen> {
         let objective = self.pricing.options.objective;
         let of = |f: &Floor| {
             Price {
@@ -333,26 +431,43 @@ impl<'a> Chooser<'a> {
             }
             .of(objective)
         };
+        // Bounds within a hundredth are as good as equal: of those the one with least of the other figure.
+        let least = ways
+            .iter()
+            .map(|w| of(&w.floor))
+            .fold(f64::INFINITY, f64::min);
+        let grade = |f: &Floor| ((of(f) / least).ln() / CLOSE).floor();
+        let other = |f: &Floor| match objective {
+            Objective::Energy => f.time,
+            _ => f.energy,
+        };
         ways.sort_by(|a, b| {
-            of(&a.0)
-                .total_cmp(&of(&b.0))
-                .then(a.0.energy.total_cmp(&b.0.energy))
+            let (a, b) = (&a.floor, &b.floor);
+            let by_grade = grade(a).total_cmp(&grade(b));
+            by_grade
+                .then(other(a).total_cmp(&other(b)))
+                .then(of(a).total_cmp(&of(b)))
         });
         let mut best: Vec<Chosen> = Vec::new();
         let mut tried = 0;
-        for (floor, t, way) in ways {
-            let beaten = |p: Price| match objective {
+        let mut class = 0;
+        while !ways.is_empty() {
+            let next = (0..ROOMS.len()).find_map(|k| {
+                let wanted = (class + k) % ROOMS.len();
+                let at = ways.iter().position(|w| w.room == wanted);
+                at.map(|at| (at, wanted))
+            });
+            let Some((at, taken)) = next else { break };
+            class = (taken + 1) % ROOMS.len();
+            let Candidate {
+                floor, tiling, way, ..
+            } = ways.remove(at);
+            let known: Vec<Price> = best.iter().map(|c| self.price_of(c)).collect();
+            let beaten = |p: &Price| match objective {
                 Objective::Edp => p.time <= floor.time && p.energy <= floor.energy,
-                _ => p.of(objective) <= of(&floor),
+                _ => !self.worth(*p, floor, repeat),
             };
-            let known = best
-                .iter()
-                .map(|c| self.price(c.priced.time, c.priced.energy));
-            if known.clone().any(beaten) {
-                continue;
-            }
-            // Nothing within a thousandth of the whole is looked for.
-            if known.clone().any(|p| !self.worth(p, floor, repeat)) {
+            if known.iter().any(beaten) {
                 continue;
             }
             if tried == EXACT {
@@ -360,28 +475,21 @@ impl<'a> Chooser<'a> {
                 break;
             }
             tried += 1;
-            let Some(priced) = self.pricing.price(&group, &tilings[t], &way) else {
+            let Some(priced) = self.pricing.price(group, &tilings[tiling], &way) else {
                 continue;
             };
             let price = self.price(priced.time, priced.energy);
-            let better = match objective {
+            let better = |than: &Price| match objective {
                 Objective::Edp => price.time < than.time || price.energy < than.energy,
                 _ => price.of(objective) < than.of(objective),
             };
-            let dominated = best
-                .iter()
-                .map(|c| self.price(c.priced.time, c.priced.energy))
-                .any(|p| match objective {
-                    Objective::Edp => p.time <= price.time && p.energy <= price.energy,
-                    _ => p.of(objective) <= price.of(objective),
-                });
-            if better && !dominated {
+            if better(&than) && known.iter().all(better) {
                 if objective != Objective::Edp {
                     best.clear();
                 }
                 best.push(Chosen {
                     group: group.clone(),
-                    tiling: tilings[t].clone(),
+                    tiling: tilings[tiling].clone(),
                     way,
                     priced,
                     proven: true,
@@ -405,31 +513,13 @@ impl<'a> Chooser<'a> {
         chip.mapspace.launch_groups_once || roots[..roots.len() - 1].iter().any(spilled)
     }
 
-    /// Tile sizes that may fit a memory, those of fewest iterations first.
-    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> Vec<Vec<u64>> {
+    /// Tile sizes that may fit a memory, those of fewest iterations first; whether they are all.
+    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> (Vec<Vec<u64>>, bool) {
         let scene = self.pricing.scene;
         let capacity = scene.chip.nodes[memory]
             .memory()
             .map_or(0, |m| m.capacity.0);
-        // Of each intermediate: bits of all of it, and its axes.
-        let inner: Vec<(f64, Vec<usize>)> = group
-            .inner
-            .iter()
-            .map(|t| {
-                let maker = group.sites.iter().position(|s| {
-                    let outputs = &scene.graph.ops[group.ops[s.member]].outputs;
-                    outputs.iter().any(|x| scene.stored(*x) == t.0 as usize)
-                });
-                let axes = maker.map_or(Vec::new(), |s| {
-                    let member = group.sites[s].member;
-                    let last = (0..group.sites.len())
-                        .rfind(|s| group.sites[*s].member == member)
-                        .unwrap_or(s);
-                    group.indexed(last, &group.einsum(scene, last).output)
-                });
-                (scene.graph.tensors[*t].bits().0 as f64 / 8.0, axes)
-            })
-            .collect();
+        let inner = self.inner(group);
         let loops: Vec<usize> = (0..group.axes.len())
             .filter(|a| group.axes[*a].kind != Kind::Fixed)
             .collect();
@@ -452,15 +542,64 @@ impl<'a> Chooser<'a> {
                 .map(|a| tiles[*a] as f64 / group.axes[*a].size as f64)
                 .product()
         };
-        let fits = |tiles: &[u64]| {
-            inner
-                .iter()
-                .all(|(bytes, axes)| bytes * part(tiles, axes) < capacity as f64)
+        // What an op reads and what it makes are there at one time.
+        let filled = |tiles: &[u64]| {
+            let members = 0..group.ops.len();
+            let of = |m: usize| {
+                let own = inner.iter().filter(|i| i.members.contains(&m));
+                own.map(|i| i.bytes * part(tiles, &i.axes)).sum::<f64>() / capacity as f64
+            };
+            members.map(of).fold(0.0, f64::max)
         };
-        list.retain(|(_, tiles)| fits(tiles));
-        list.sort();
-        list.truncate(TILINGS);
-        list.into_iter().map(|l| l.1).collect()
+        let online = |tiles: &[u64]| {
+            let cut =
+                |a: usize| group.axes[a].kind == Kind::Online && tiles[a] < group.axes[a].size;
+            (0..tiles.len()).any(cut)
+        };
+        // Rewritten or not, with much room left or little: each by itself.
+        let mut classes: Vec<Vec<(u64, Vec<u64>)>> = vec![Vec::new(); 2 * ROOMS.len()];
+        for (n, tiles) in list {
+            let left = 1.0 - filled(&tiles);
+            if left > 0.0 {
+                let room = ROOMS.iter().position(|r| left >= *r).unwrap_or(0);
+                classes[2 * room + usize::from(online(&tiles))].push((n, tiles));
+            }
+        }
+        let mut all = true;
+        let mut chosen = Vec::new();
+        for class in &mut classes {
+            class.sort();
+            all &= class.len() <= TILINGS / ROOMS.len();
+            let few = class.drain(..).take(TILINGS / ROOMS.len());
+            chosen.extend(few.map(|l| l.1));
+        }
+        (chosen, all)
+    }
+
+    /// The intermediates of a group, whole.
+    fn inner(&self, group: &Group) -> Vec<Inner> {
+        let scene = self.pricing.scene;
+        let of = |t: &TensorId| {
+            let touches = |m: &usize| {
+                let op = &scene.graph.ops[group.ops[*m]];
+                let mut all = op.inputs.iter().chain(&op.outputs);
+                all.any(|x| scene.stored(*x) == t.0 as usize)
+            };
+            let makes = |s: &usize| {
+                let outputs = &scene.graph.ops[group.ops[group.sites[*s].member]].outputs;
+                outputs.iter().any(|x| scene.stored(*x) == t.0 as usize)
+            };
+            // A cascade makes its output in its last einsum.
+            let maker = (0..group.sites.len()).rfind(makes);
+            Inner {
+                bytes: scene.graph.tensors[*t].bits().0 as f64 / 8.0,
+                axes: maker.map_or(Vec::new(), |s| {
+                    group.indexed(s, &group.einsum(scene, s).output)
+                }),
+                members: (0..group.ops.len()).filter(touches).collect(),
+            }
+        };
+        group.inner.iter().map(of).collect()
     }
 
     /// The ways of a tiling that may be worth something; whether there are any.
@@ -473,13 +612,18 @@ impl<'a> Chooser<'a> {
         than: Price,
         repeat: f64,
         index: usize,
-        ways: &mut Vec<(Floor, usize, Way)>,
+        ways: &mut Vec<Candidate>,
     ) -> bool {
         let Pricing {
             scene, residency, ..
         } = self.pricing;
         let chip = scene.chip;
         let each = !chip.mapspace.launch_groups_once;
+        // Without a loop nothing is cut. What is one launch runs its iterations side by side: some must not sum.
+        let free = |l: &super::plan::Shared| group.axes[l.axis].kind == Kind::Free;
+        if tiling.loops.is_empty() || (!each && !tiling.loops.iter().any(free)) {
+            return false;
+        }
         let base = base(scene, group, tiling, memory, residency, each);
         if !self.worth(
             than,
@@ -489,26 +633,28 @@ impl<'a> Chooser<'a> {
             return false;
         }
         let before = ways.len();
-        let mut seen: Vec<Vec<u64>> = Vec::new();
+        let capacity = chip.nodes[memory]
+            .memory()
+            .map_or(1.0, |m| m.capacity.0.max(1) as f64);
+        // Ways that hold the same, fetch it as often and sum as long are one.
+        let mut seen: Vec<(Vec<TensorId>, Vec<u64>, u64)> = Vec::new();
         for loops in tiling.orders() {
             let way = Way {
                 memory,
                 loops,
                 held: Vec::new(),
             };
-            // Orders that fetch the same and hold sums as long are one.
-            let mut rounds: Vec<u64> = tiling.outside.iter().map(|o| way.rounds(&o.axes)).collect();
             let sums = |l: &super::plan::Shared| {
                 matches!(group.axes[l.axis].kind, Kind::Sum | Kind::Online)
             };
             let outermost = way.loops.iter().position(sums).unwrap_or(way.loops.len());
-            rounds.push(way.loops[outermost..].iter().map(|l| l.trips).product());
-            if seen.contains(&rounds) {
+            let summed: u64 = way.loops[outermost..].iter().map(|l| l.trips).product();
+            let free = self.pricing.room(group, tiling, &way);
+            if free <= 0.0 {
                 continue;
             }
-            seen.push(rounds);
             let home = |o: &super::plan::Outside| residency.home[o.tensor.0 as usize];
-            let able: Vec<presil_workloads::TensorId> = tiling
+            let able: Vec<TensorId> = tiling
                 .outside
                 .iter()
                 .filter(|o| home(o) != memory)
@@ -527,8 +673,30 @@ impl<'a> Chooser<'a> {
                     ..way.clone()
                 };
                 let floor = base.floor(chip, tiling, &way, residency, self.static_power);
-                if self.worth(than, floor, repeat) && self.pricing.fits(group, tiling, &way) {
-                    ways.push((floor, index, way));
+                let taken = |o: &&super::plan::Outside| way.held.contains(&o.tensor);
+                let fetches = tiling
+                    .outside
+                    .iter()
+                    .filter(taken)
+                    .map(|o| way.fetches(&o.axes));
+                let what = (way.held.clone(), fetches.collect::<Vec<u64>>(), summed);
+                if seen.contains(&what) {
+                    continue;
+                }
+                seen.push(what);
+                let bytes = tiling.outside.iter().filter(taken).map(|o| o.bytes as f64);
+                let room = free - bytes.sum::<f64>() / capacity;
+                if room > 0.0 && self.worth(than, floor, repeat) {
+                    let room = ROOMS
+                        .iter()
+                        .position(|r| room >= *r)
+                        .unwrap_or(ROOMS.len() - 1);
+                    ways.push(Candidate {
+                        floor,
+                        room,
+                        tiling: index,
+                        way,
+                    });
                 }
             }
         }

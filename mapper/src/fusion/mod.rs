@@ -19,13 +19,17 @@
 //! Whether a chip's compiler makes such groups is `fuse_groups` in its file; whether starting one is one launch, or one for
 //! each op of each iteration, is `launch_groups_once`.
 //!
+//! A group that is one launch is a kernel whose iterations may run side by side, so at least one of its loops must not
+//! sum; a group without a loop is none.
+//!
 //! # What is searched
 //!
-//! For each run of up to [`UNITS`] ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (those of
-//! fewest iterations that fit, [`TILINGS`] of them), all loop orders, all sets of held operands. Each way has a
-//! bound (roofline of this tiling, compulsory traffic, launches); ways are priced exactly from the least bound on, until
-//! no bound is below the best price (or [`EXACT`] are priced: then the group is not called proven). Groups that could
-//! save less than a thousandth of the whole are not looked at.
+//! For each run of up to [`UNITS`] ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
+//! those that fit the [`TILINGS`] of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
+//! bound (roofline of this tiling, compulsory traffic, launches). Ways are priced from the least bound on, in turn of how
+//! much room they leave, until no bound is a thousandth of the whole below the best price (or [`EXACT`] are priced:
+//! then the group is not called proven); these prices come from quick searches and dense means of masked tiles. The groups
+//! chosen are then priced in full, beside residency planned anew, and the pass is compared with the one without groups.
 
 mod axes;
 mod choose;
@@ -46,9 +50,9 @@ pub(crate) use price::Pricing;
 /// Ops of a group at most, epilogues not counted.
 pub(crate) const UNITS: usize = 6;
 /// Tilings of a group in a memory that are looked at.
-pub(crate) const TILINGS: usize = 48;
+pub(crate) const TILINGS: usize = 64;
 /// Ways of a group that are priced exactly.
-pub(crate) const EXACT: usize = 6;
+pub(crate) const EXACT: usize = 8;
 
 /// A loop that a group shares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,6 +57,8 @@ pub(crate) struct Outside {
 /// A tiling of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct Tiling {
+    /// Of each axis.
+    pub(crate) tiles: Vec<u64>,
     /// Loops in the order of the axes.
     pub(crate) loops: Vec<Shared>,
     pub(crate) pieces: Vec<(Piece, Step)>,
@@ -150,6 +152,7 @@ impl Tiling {
         group: &Group,
         tiles: &[u64],
         accumulate: Option<Format>,
+        rough: bool,
     ) -> Option<Self> {
         let loops: Vec<Shared> = tiles
             .iter()
@@ -167,7 +170,7 @@ impl Tiling {
             true => Some(accumulator(scene.chip, scene, group, accumulate)?),
             false => None,
         };
-        let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles)?
+        let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles, rough)?
             .into_iter()
             .map(|p| step(scene, group, &p, sums, online).map(|s| (p, s)))
             .collect();
@@ -187,6 +190,7 @@ impl Tiling {
         let whole = step(scene, group, &whole, sums, online)?;
         let outside = outside(scene, group, &largest, &whole);
         Some(Self {
+            tiles: tiles.to_vec(),
             iterations: made.iter().map(|(p, _)| p.weight).sum(),
             loops,
             pieces: made,

@@ -26,9 +26,11 @@ use crate::cost::Cost;
 use crate::ledger::{self, Ledger, Stored, add_traffic, longest};
 use crate::schedule::engines::Choice;
 use crate::schedule::memory_plan::allocate::Allocation;
+use crate::schedule::memory_plan::{Holds, Tiles};
 use crate::schedule::operands::stored;
 use crate::schedule::pricer::{Pricer, first_readers};
 use crate::schedule::residency::{Held, Residency, Scene};
+use crate::schedule::solve::Effort;
 use crate::schedule::{Execution, Memo, ScheduleOptions, ScheduledOp};
 use crate::vector::{self, Operands};
 
@@ -37,8 +39,8 @@ use crate::vector::{self, Operands};
 pub(crate) struct Priced {
     /// By member, all iterations together.
     pub(crate) ops: Vec<ScheduledOp>,
-    /// Bytes that a member's mapping has in the group's memory beside the group's tiles.
-    pub(crate) tiles: Vec<u64>,
+    /// What each member's mapping has in resident memories beside the group's tiles.
+    pub(crate) tiles: Vec<Vec<Tiles>>,
     /// Seconds and dynamic joules of one run of the group.
     pub(crate) time: f64,
     pub(crate) energy: f64,
@@ -50,6 +52,7 @@ pub(crate) struct Pricing<'a> {
     pub(crate) residency: &'a Residency,
     pub(crate) options: &'a ScheduleOptions,
     pub(crate) memo: &'a Memo,
+    pub(crate) effort: Effort,
     /// Whether the residency plan already counts the group's tiles.
     pub(crate) reserved: bool,
 }
@@ -67,13 +70,16 @@ impl Pricing<'_> {
         left.saturating_add(own)
     }
 
-    /// Whether the group's tiles fit beside what is resident, with some room to work.
-    pub(crate) fn fits(&self, group: &Group, tiling: &Tiling, way: &Way) -> bool {
+    /// The least share of the group's memory that is left for the tiles of an op.
+    pub(crate) fn room(&self, group: &Group, tiling: &Tiling, way: &Way) -> f64 {
         let live = tiling.live(self.scene, group, way);
-        (0..group.ops.len()).all(|m| {
+        let memory = self.scene.chip.nodes[way.memory].memory();
+        let capacity = memory.map_or(1, |m| m.capacity.0.max(1)) as f64;
+        let left = |m: usize| {
             let own = alive(&live, tiling.largest.tails.position[m]);
-            own < self.left(group, way.memory, m)
-        })
+            self.left(group, way.memory, m) as f64 - own as f64
+        };
+        (0..group.ops.len()).map(left).fold(f64::INFINITY, f64::min) / capacity
     }
 
     /// The price; `None` if some op has no mapping in the room that is left.
@@ -82,13 +88,15 @@ impl Pricing<'_> {
         let mut sums: Vec<Cost> = vec![Cost::default(); n];
         let mut fetched: Vec<Ledger> = vec![Ledger::default(); n];
         let mut shown: Vec<ScheduledOp> = Vec::new();
-        let mut tiles = vec![0u64; n];
+        let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); n];
         let mut streamed = vec![0.0; n];
         let mut heaviest = 0;
         for (piece, step) in &tiling.pieces {
             let (ops, held) = self.step(group, tiling, way, step)?;
-            for (most, bytes) in tiles.iter_mut().zip(held) {
-                *most = (*most).max(bytes);
+            for (most, list) in tiles.iter_mut().zip(held) {
+                if bytes(&list) > bytes(most) {
+                    *most = list;
+                }
             }
             for (member, op) in ops.iter().enumerate() {
                 streamed[member] += op.weights.streamed * piece.weight as f64;
@@ -183,7 +191,7 @@ impl Pricing<'_> {
         tiling: &Tiling,
         way: &Way,
         step: &Step,
-    ) -> Option<(Vec<ScheduledOp>, Vec<u64>)> {
+    ) -> Option<(Vec<ScheduledOp>, Vec<Vec<Tiles>>)> {
         let chip = self.scene.chip;
         let live = tiling.live(self.scene, group, way);
         let home: Vec<NodeId> = step
@@ -209,12 +217,12 @@ impl Pricing<'_> {
             };
             members.map(of).collect::<Vec<u64>>()
         });
-        let held = Held {
-            memory: way.memory,
+        let held = self.residency.held.iter().map(|h| Held {
+            memory: h.memory,
             residents: Vec::new(),
             allocation: Allocation::default(),
-        };
-        let residency = Residency::given(home, used.collect(), vec![held]);
+        });
+        let residency = Residency::given(home, used.collect(), held.collect());
         let order: Vec<OpId> = step.graph.ops.ids().collect();
         let pricer = Pricer {
             scene: Scene {
@@ -228,10 +236,16 @@ impl Pricing<'_> {
             options: self.options,
             first_reader: first_readers(&step.graph, &step.base, &order),
         };
-        let solutions = pricer.solutions(self.memo);
-        let mut tiles = vec![0u64; order.len()];
-        for (_, op, list) in pricer.tiles(&order, &solutions) {
-            tiles[op.0 as usize] = list.iter().map(|t| t.bytes.saturating_mul(t.copies)).sum();
+        let solutions = pricer.solutions(self.memo, self.effort);
+        let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); order.len()];
+        for (_, op, mut list) in pricer.tiles(&order, &solutions) {
+            let whole = group.ops[op.0 as usize];
+            for t in &mut list {
+                if let Holds::Tile(_, operand) = t.holds {
+                    t.holds = Holds::Tile(whole, operand);
+                }
+            }
+            tiles[op.0 as usize] = list;
         }
         let ops: Vec<ScheduledOp> = pricer.ops(solutions).iter().cloned().collect();
         let runs = |(op, choice): (&ScheduledOp, &Choice)| match choice {
@@ -469,6 +483,12 @@ impl Pricing<'_> {
         live.map(|(t, bytes, from, to)| (t, bytes, at(from), at(to)))
             .collect()
     }
+}
+
+/// Bytes of tiles, as many of each as are buffered.
+fn bytes(list: &[Tiles]) -> u64 {
+    list.iter()
+        .fold(0, |s, t| s.saturating_add(t.bytes.saturating_mul(t.copies)))
 }
 
 /// Bytes alive at a member.

@@ -41,7 +41,10 @@ pub(crate) struct Piece {
 }
 
 /// The iterations of a tiling; `None` if they differ in too many ways, or some run nothing.
-pub(crate) fn pieces(group: &Group, tiles: &[u64]) -> Option<Vec<Piece>> {
+///
+/// `rough`: masked tiles of as many queries are one, with all of as many keys as have their pairs on average; good enough to
+/// compare ways by.
+pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Piece>> {
     let masked = |a: usize| group.mask.is_some_and(|m| m.query == a || m.key == a);
     let cut = |a: usize| tiles[a] < group.axes[a].size;
     let mut list = vec![Piece {
@@ -67,7 +70,10 @@ pub(crate) fn pieces(group: &Group, tiles: &[u64]) -> Option<Vec<Piece>> {
     if let Some(mask) = group.mask
         && (cut(mask.query) || cut(mask.key))
     {
-        let pairs = masked_pieces(group, tiles, &mask)?;
+        let mut pairs = masked_pieces(group, tiles, &mask)?;
+        if rough {
+            pairs = mean(&pairs, &mask);
+        }
         list = list
             .iter()
             .flat_map(|p| {
@@ -162,6 +168,29 @@ fn masked_pieces(group: &Group, tiles: &[u64], mask: &Mask) -> Option<Vec<Pairs>
         at = end;
     }
     Some(list)
+}
+
+/// Masked tiles made dense.
+fn mean(list: &[Pairs], mask: &Mask) -> Vec<Pairs> {
+    let mut sums: Vec<(u64, u64, u128)> = Vec::new();
+    let mut dense: Vec<Pairs> = Vec::new();
+    for p in list {
+        let Some(offset) = p.3 else {
+            dense.push(*p);
+            continue;
+        };
+        let pairs = u128::from(p.0) * u128::from(executed(p.1, p.2, offset, mask.window));
+        match sums.iter_mut().find(|s| s.1 == p.1) {
+            Some(s) => (s.0, s.2) = (s.0 + p.0, s.2 + pairs),
+            None => sums.push((p.0, p.1, pairs)),
+        }
+    }
+    dense.extend(sums.iter().map(|(weight, queries, pairs)| {
+        let rows = u128::from(*weight) * u128::from(*queries);
+        let keys = u64::try_from((pairs + rows / 2) / rows.max(1)).unwrap_or(u64::MAX);
+        (*weight, *queries, keys.max(1), None)
+    }));
+    dense
 }
 
 /// Pairs inside a mask.

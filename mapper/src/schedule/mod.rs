@@ -232,4 +232,4 @@ pub fn schedule_planned(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,13 +6,13 @@ use presil_workloads::{Graph, OpId, OpKind};
 
 use super::engines::{self, Choice};
 use super::facts::{assumptions, groups_in_words, proofs, scene_facts};
-use super::memory_plan::{self, allocate::Span};
+use super::memory_plan::{self, Tiles, allocate::Span};
 use super::operands::stored_operands;
 use super::planned::{self, PlanOptions};
 use super::pricer::{Pricer, first_readers};
 use super::residency::{self, GroupTile, Reserved, Residency, Scene};
 use super::room::weight_memory;
-use super::solve::Memo;
+use super::solve::{Effort, Memo};
 use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp};
 use crate::fusion::{self, FusedGroup, Pricing};
@@ -86,6 +86,8 @@ pub(super) fn schedule(
 struct Ready {
     group: FusedGroup,
     ops: Vec<ScheduledOp>,
+    /// What their mappings have in resident memories.
+    tiles: Vec<Vec<Tiles>>,
 }
 
 /// Makes schedules of a scene.
@@ -102,14 +104,15 @@ impl Maker<'_> {
     /// The schedule with the groups that pay, where there are any.
     fn fused(&self, residency: &Residency, plain: &Schedule) -> Option<Schedule> {
         let Scene { chip, .. } = *self.scene;
-        let pricing = |residency, reserved| Pricing {
+        let pricing = |residency, reserved, effort| Pricing {
+            effort,
             scene: self.scene,
             residency,
             options: self.options,
             memo: self.memo,
             reserved,
         };
-        let before = pricing(residency, false);
+        let before = pricing(residency, false, Effort::Quick);
         let chosen = fusion::choose(&before, self.order, &plain.ops);
         if chosen.is_empty() {
             return None;
@@ -126,13 +129,13 @@ impl Maker<'_> {
                     bytes,
                     live: Span { from, to },
                 }));
-            for (op, bytes) in c.group.ops.iter().zip(&c.priced.tiles) {
-                if self.scene.tails.into[op.0 as usize].is_none() {
-                    reserved
-                        .passing
-                        .push((c.way.memory, self.scene.position(*op), *bytes));
-                }
+            for (op, tiles) in c.group.ops.iter().zip(&c.priced.tiles) {
+                let position = self.scene.position(*op);
+                let of = |t: &Tiles| (t.memory, position, t.bytes.saturating_mul(t.copies));
+                reserved.passing.extend(tiles.iter().map(of));
             }
+            let positions = c.group.ops.iter().map(|op| self.scene.position(*op));
+            reserved.positions.extend(positions);
         }
         let again = residency::plan(
             self.scene,
@@ -147,14 +150,16 @@ impl Maker<'_> {
         if again.held.iter().any(over) {
             return None;
         }
-        let after = pricing(&again, true);
+        let after = pricing(&again, true, Effort::Full);
         let ready: Option<Vec<Ready>> = chosen
-            .iter()
+            .into_iter()
             .map(|c| {
+                let c = c.exact(&after)?;
                 let priced = after.price(&c.group, &c.tiling, &c.way)?;
                 Some(Ready {
                     group: c.told(&after),
                     ops: priced.ops,
+                    tiles: priced.tiles,
                 })
             })
             .collect();
@@ -184,8 +189,15 @@ impl Maker<'_> {
             options: self.options,
             first_reader: first_readers(graph, base, self.order),
         };
-        let solutions = pricer.solutions(self.memo);
-        let tiles = pricer.tiles(self.order, &solutions);
+        let solutions = pricer.solutions(self.memo, Effort::Full);
+        let mut tiles = pricer.tiles(self.order, &solutions);
+        for (_, op, list) in &mut tiles {
+            for ready in groups {
+                if let Some(m) = ready.group.ops.iter().position(|o| o == op) {
+                    list.clone_from(&ready.tiles[m]);
+                }
+            }
+        }
         let ahead = chip
             .mapspace
             .prefetch_weights

@@ -10,7 +10,7 @@ use super::memory_plan::{Holds, Tiles};
 use super::operands::{stored, stored_operands};
 use super::residency::{Residency, Scene};
 use super::room::{tile_bits, usable, weight_memory};
-use super::solve::{self, Memo};
+use super::solve::{self, Effort, Memo};
 use super::tails;
 use super::{Execution, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::Cost;
@@ -62,7 +62,11 @@ impl<'a> Pricer<'a> {
     }
 
     /// For each array op the first of its engines that has a mapping; else why not.
-    pub(crate) fn solutions(&self, memo: &Memo) -> Vec<Option<Result<Found, String>>> {
+    pub(crate) fn solutions(
+        &self,
+        memo: &Memo,
+        effort: Effort,
+    ) -> Vec<Option<Result<Found, String>>> {
         let graph = self.scene.graph;
         let mut found: Vec<Option<Result<Found, String>>> =
             graph.ops.iter().map(|_| None).collect();
@@ -88,7 +92,7 @@ impl<'a> Pricer<'a> {
             debug_assert_eq!(problems.len(), tried.len());
             let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) =
                 problems.into_iter().unzip();
-            let solved = solve::solve_all(&problems, self.options.objective, memo);
+            let solved = solve::solve_all(&problems, self.options.objective, memo, effort);
             open = Vec::new();
             for (((id, engine, mode), over_steps), solution) in
                 tried.into_iter().zip(places).zip(solved)

@@ -63,7 +63,9 @@ pub(crate) struct Reserved {
     /// Tensors that exist only as tiles.
     pub(crate) inner: Vec<TensorId>,
     pub(crate) tiles: Vec<GroupTile>,
-    /// Positions at which groups run, with the bytes that an op's own tiles take in a memory.
+    /// Positions at which groups run.
+    pub(crate) positions: Vec<usize>,
+    /// Bytes that tiles of an op there take in a memory.
     pub(crate) passing: Vec<(NodeId, usize, u64)>,
 }
 
@@ -335,8 +337,11 @@ fn reserve(choices: &mut Choices, paths: &Paths, reserved: &Reserved) {
                 *held = held.saturating_add(bytes);
             }
         }
+        for p in &reserved.positions {
+            space.passing[*p] = 0;
+        }
         for (_, p, bytes) in reserved.passing.iter().filter(|p| p.0 == *memory) {
-            space.passing[*p] = bytes.div_ceil(space.buffering.max(1));
+            space.passing[*p] += bytes.div_ceil(space.buffering.max(1));
         }
     }
 }
