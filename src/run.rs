@@ -1,7 +1,9 @@
 //! The main job: a model on a chip.
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::schedule::{Memo, ScheduleError, ScheduleOptions, schedule_with};
+use presil_mapper::schedule::{
+    Memo, PlanOptions, ScheduleError, ScheduleOptions, schedule_planned,
+};
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
@@ -59,6 +61,8 @@ pub struct Options {
     pub allow_unknown: bool,
     /// Overrides of chip fields: path and value.
     pub sets: Vec<(String, String)>,
+    /// Whether groups of ops may run tile by tile, where the chip's compiler does that.
+    pub fuse: bool,
 }
 
 impl Options {
@@ -83,6 +87,7 @@ impl Options {
             absorb_mla: true,
             allow_unknown: false,
             sets: Vec::new(),
+            fuse: true,
         }
     }
 }
@@ -123,7 +128,11 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             if let Some(p) = precision {
                 graph.set_precision(p.weights, p.activations, p.kv);
             }
-            let plan = schedule_with(&graph, chip, &plan, &memo)?;
+            let memories = PlanOptions {
+                fuse: options.fuse,
+                ..PlanOptions::default()
+            };
+            let plan = schedule_planned(&graph, chip, &plan, &memories, &memo)?;
             let phase = analytic::phase(name, steps, &graph, chip, &plan);
             Ok((graph, phase))
         };

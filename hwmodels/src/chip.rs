@@ -369,6 +369,11 @@ pub struct Mapspace {
     /// Whether the parts of a softmax or norm stay on chip between its passes (otherwise each pass goes through
     /// memory).
     pub fuse_cascades: bool,
+    /// Whether its compiler runs groups of ops tile by tile, with what passes between them on chip.
+    pub fuse_groups: bool,
+    /// Whether such a group is launched once (one kernel); otherwise each op of each iteration is a command of
+    /// its own.
+    pub launch_groups_once: bool,
 }
 
 /// A chip, validated and resolved.

@@ -334,6 +334,10 @@ spec_tables! {
         pub keep_weights: Option<bool>,
         /// Whether softmax and norms stay on chip between their passes. Default true.
         pub fuse_cascades: Option<bool>,
+        /// Whether groups of ops (attention, MLPs, chains of convolutions) run tile by tile, with what passes between them on chip. Default false.
+        pub fuse_groups: Option<bool>,
+        /// Whether such a group is one launch; otherwise each op of each tile is launched. Default false.
+        pub launch_groups_once: Option<bool>,
     }
 
     /// The chip's arithmetic.

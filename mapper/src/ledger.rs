@@ -105,6 +105,33 @@ impl Ledger {
         }
     }
 
+    /// Adds other accounts.
+    pub fn merge(&mut self, other: &Self) {
+        for c in &other.counts {
+            let slot = self.slot(c.memory, c.operand);
+            slot.reads += c.reads;
+            slot.writes += c.writes;
+            slot.read_bits += c.read_bits;
+            slot.write_bits += c.write_bits;
+        }
+    }
+
+    /// A share of these accounts. Elements are rounded, bits are not.
+    #[must_use]
+    pub fn share(&self, share: f64) -> Self {
+        let part = |n: u128| (n as f64 * share).round() as u128;
+        let counts = self.counts.iter().map(|c| MemoryCount {
+            reads: part(c.reads),
+            writes: part(c.writes),
+            read_bits: c.read_bits * share,
+            write_bits: c.write_bits * share,
+            ..*c
+        });
+        Self {
+            counts: counts.collect(),
+        }
+    }
+
     /// Bits read from and written to a memory.
     pub fn bits(&self, memory: NodeId) -> (f64, f64) {
         bits(&self.counts, memory)
@@ -221,13 +248,7 @@ pub fn longest(busy: &[(Resource, Seconds)]) -> Seconds {
 /// Adds traffic to a cost: counts, energy, and the busy time of the memories by what the bytes add to it.
 pub fn add_traffic(chip: &Chip, cost: &mut Cost, extra: Ledger) {
     let mut sum = Ledger::of(cost);
-    for c in &extra.counts {
-        let slot = sum.slot(c.memory, c.operand);
-        slot.reads += c.reads;
-        slot.writes += c.writes;
-        slot.read_bits += c.read_bits;
-        slot.write_bits += c.write_bits;
-    }
+    sum.merge(&extra);
     for (id, node) in chip.nodes.iter_ids() {
         let (read, written) = extra.bits(id);
         if read + written == 0.0 {
@@ -270,5 +291,40 @@ pub fn repeat(mut cost: Cost, times: u64) -> Cost {
     }
     cost.latency = cost.latency * n;
     cost.time = cost.time * n;
+    cost
+}
+
+/// Adds the cost of something else that runs after what `sum` is the cost of.
+pub fn add(sum: &mut Cost, cost: &Cost) {
+    sum.executed_macs += cost.executed_macs;
+    sum.compute_cycles += cost.compute_cycles;
+    sum.instances_used = sum.instances_used.max(cost.instances_used);
+    let mut counts = Ledger::of(sum);
+    counts.merge(&Ledger::of(cost));
+    sum.counts = counts.counts;
+    for b in &cost.busy {
+        add_busy(&mut sum.busy, b.0, b.1);
+    }
+    for e in &cost.energy {
+        add_energy(&mut sum.energy, &e.component, e.action, e.energy.0);
+    }
+    sum.latency += cost.latency;
+    sum.time += cost.time;
+}
+
+/// The share of a cost that falls on one of several equal parts. Counts of elements are rounded.
+pub fn scale(mut cost: Cost, share: f64) -> Cost {
+    let counts = Ledger::of(&cost).share(share);
+    cost.counts = counts.counts;
+    cost.executed_macs = (cost.executed_macs as f64 * share).round() as u128;
+    cost.compute_cycles *= share;
+    for b in &mut cost.busy {
+        b.1 = b.1 * share;
+    }
+    for e in &mut cost.energy {
+        e.energy = e.energy * share;
+    }
+    cost.latency = cost.latency * share;
+    cost.time = cost.time * share;
     cost
 }

@@ -17,7 +17,8 @@
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
-//! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
+//! - [`fusion`]: groups of ops that run tile by tile under shared loops;
+//! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!
 //! This crate knows no model file, no chip file and no report.
 
@@ -28,6 +29,7 @@ pub mod convert;
 pub mod cost;
 pub mod explain;
 pub mod formats;
+pub mod fusion;
 pub mod hierarchy;
 pub mod interop;
 pub mod ledger;

@@ -13,7 +13,7 @@ use presil_sim::run::{Energy, OpRun, Phase, Traffic};
 use serde_json::{Map, Value, json};
 
 use crate::figures::{self, View};
-use crate::memory;
+use crate::{groups, memory};
 
 /// Version of the document's form; it changes when a key changes its meaning or goes away.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -78,6 +78,7 @@ fn layer(view: &View<'_>, phase: &Phase, index: usize, op: &OpRun) -> Value {
         "mapping": op.mapping,
         "memories": op.memories,
         "axes": op.axes,
+        "group": op.group,
         "notes": op.notes,
     })
 }
@@ -109,6 +110,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "peak_activation_bytes": phase.peak_activation_bytes,
         "peak_sram_bytes": memory::peaks(std::iter::once(phase)),
         "memory_plan": memory::plan_json(&phase.memory_plan),
+        "groups": groups::groups_json(phase),
         "time_by_cause": parts(view.phase_time(phase), "time_s"),
         "energy": energy(&phase.energy),
         "traffic": traffic(&phase.traffic),

@@ -15,6 +15,7 @@
 
 pub mod figures;
 pub mod files;
+mod groups;
 pub mod html;
 pub mod json;
 mod memory;

@@ -141,6 +141,7 @@ fn op(w: &Work<'_>) -> OpRun {
             }],
         },
         mapping,
+        group: None,
         notes,
     }
 }

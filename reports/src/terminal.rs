@@ -286,6 +286,7 @@ impl Table<'_> {
         );
         self.traffic(phase);
         self.memories(phase);
+        self.groups(phase);
         self.layers(phase);
     }
 
@@ -352,6 +353,18 @@ impl Table<'_> {
             return;
         }
         self.heading(BOLD, "Memory on chip");
+        for line in lines {
+            let line = text::shorten(&line, self.width - 2);
+            self.line(&format!("  {line}"));
+        }
+    }
+
+    fn groups(&mut self, phase: &Phase) {
+        let lines = crate::groups::lines(phase);
+        if lines.is_empty() {
+            return;
+        }
+        self.heading(BOLD, "Fused groups");
         for line in lines {
             let line = text::shorten(&line, self.width - 2);
             self.line(&format!("  {line}"));

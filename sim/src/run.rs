@@ -122,12 +122,15 @@ pub struct OpRun {
     pub energy: Vec<Energy>,
     /// Bytes by memory.
     pub traffic: Vec<Traffic>,
-    /// The mapping as a loop nest, one line a step; empty for ops without one.
+    /// The mapping as a loop nest, one line a step; empty for ops without one. Of an op in a fused group: that of one
+    /// iteration of the group's loops.
     pub mapping: Vec<String>,
     /// Tiles and ports of each memory under the mapping, outermost first; empty for ops without one.
     pub memories: Vec<MappedMemory>,
     /// Axes of fanouts under the mapping, outermost first; empty for ops without one.
     pub axes: Vec<MappedAxis>,
+    /// The fused group that it runs in, as an index into the phase's `groups`.
+    pub group: Option<usize>,
     /// What a reader must know: fused into another op, ran on the host and why, expected counts.
     pub notes: Vec<String>,
 }
@@ -138,7 +141,8 @@ pub struct MemoryRegion {
     /// Tensor or op.
     pub name: String,
     /// "activation", "weight", "cache", "constant": a tensor at home there; "input tile", "weight tile",
-    /// "output tile" of an op; "weights over steps"; "ahead": free for weights of later ops.
+    /// "output tile" of an op; "group tile" of a tensor that a fused group
+    /// holds or passes on; "weights over steps"; "ahead": free for weights of later ops.
     pub kind: String,
     /// First byte.
     pub offset_bytes: u64,
@@ -211,6 +215,35 @@ pub struct MemoryPlan {
     pub order: Vec<String>,
 }
 
+/// A group of ops that run tile by tile under shared loops.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GroupRun {
+    /// Names of its ops in order, epilogues included.
+    pub ops: Vec<String>,
+    /// Times it runs; figures that are saved are the sum over them.
+    pub repeat: u64,
+    /// The memory in which tiles pass from op to op.
+    pub memory: String,
+    /// Shared loops, outermost first: dimension, iterations, indices in one iteration.
+    pub loops: Vec<(String, u64, u64)>,
+    /// Iterations that run; fewer than the loops have where a mask leaves some empty.
+    pub iterations: u64,
+    /// Tensors from outside that stay in the memory over inner loops, with the bytes of their tiles.
+    pub held: Vec<(String, u64)>,
+    /// Tensors that exist only as tiles, with the bytes of those.
+    pub tiles: Vec<(String, u64)>,
+    /// The rewrite that it needs ("online softmax").
+    pub rewrite: Option<String>,
+    /// Whether no other way to run it is better, on the analytic model.
+    pub proven: bool,
+    /// Time that its ops take less than each alone.
+    pub saved_s: f64,
+    /// Dynamic energy that they take less.
+    pub saved_j: f64,
+    /// Bytes that they read from and write to the root memory less.
+    pub saved_root_bytes: f64,
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
@@ -250,6 +283,8 @@ pub struct Phase {
     pub memory_plan: MemoryPlan,
     /// The ops.
     pub ops: Vec<OpRun>,
+    /// Groups of them that run tile by tile.
+    pub groups: Vec<GroupRun>,
     /// Assumptions of the schedule.
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.

@@ -65,6 +65,9 @@ pub struct Args {
     /// Cost ops that presil has no model of as data movement instead of refusing the model.
     #[arg(long)]
     allow_unknown: bool,
+    /// Run each op by itself, even where the chip's compiler runs groups of ops tile by tile.
+    #[arg(long)]
+    no_fusion: bool,
     /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
     #[arg(long = "set", value_parser = parse_set)]
     sets: Vec<(String, String)>,
@@ -178,6 +181,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
         absorb_mla: !args.expand_mla,
         allow_unknown: args.allow_unknown,
         sets: args.sets.clone(),
+        fuse: !args.no_fusion,
     })
 }
 

@@ -83,6 +83,8 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
             keep_activations: false,
             keep_weights: false,
             fuse_cascades: false,
+            fuse_groups: false,
+            launch_groups_once: false,
         },
         numerics: Numerics::default(),
         other_power: Watts(0.0),

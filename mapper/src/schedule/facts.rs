@@ -5,6 +5,7 @@ use presil_workloads::{Graph, MapOperator, Op, OpKind};
 
 use super::residency::Residency;
 use super::tails::Tails;
+use crate::fusion::FusedGroup;
 
 /// Facts that assumptions are made of.
 pub(super) struct Facts {
@@ -96,6 +97,32 @@ pub(super) fn assumptions(facts: &Facts) -> Vec<String> {
         ),
         Some(false) => list.push("each pass of softmax and norms goes through memory".into()),
         None => {}
+    }
+    list
+}
+
+/// What fused groups rest on.
+pub(super) fn groups_in_words<'a>(
+    chip: &Chip,
+    groups: impl Iterator<Item = &'a FusedGroup>,
+) -> Vec<String> {
+    let groups: Vec<&FusedGroup> = groups.collect();
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let launch = match chip.mapspace.launch_groups_once {
+        true => "each is launched once",
+        false => "each op of each tile is launched",
+    };
+    let mut list = vec![format!(
+        "fused groups run tile by tile, op after op, with what passes between their ops on chip; {launch}; under a \
+         mask tiles are priced at their mean"
+    )];
+    if groups.iter().any(|g| g.rewrite.is_some()) {
+        list.push(
+            "attention over tiles of keys uses the online softmax: running maximum and sum, outputs rescaled"
+                .into(),
+        );
     }
     list
 }

@@ -16,25 +16,30 @@
 
 pub(crate) mod engines;
 mod facts;
+mod ground;
 pub mod layout;
+mod mapped;
 pub mod memory_plan;
-mod operands;
+pub(crate) mod operands;
 mod order;
 mod planned;
 mod price;
+pub(crate) mod pricer;
 mod problems;
-mod residency;
+pub(crate) mod residency;
 mod room;
-mod solve;
-mod tails;
+pub(crate) mod solve;
+pub(crate) mod tails;
+mod unmapped;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_numerics::{Bytes, Format, IdVec};
-use presil_workloads::{Graph, OpId, OpKind, TensorId};
+use presil_workloads::{Einsum, Graph, OpId, OpKind, TensorId};
 use thiserror::Error;
 
 use crate::cost::Cost;
 use crate::explain::Usage;
+pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::mapping::Mapping;
 use crate::search::Objective;
 
@@ -137,6 +142,9 @@ pub struct ScheduledOp {
     pub weights: WeightStream,
     /// What a reader must know.
     pub notes: Vec<String>,
+    /// Of a mapped op in a fused group: the part of its einsum that one iteration of the group's loops runs, which
+    /// its mapping maps.
+    pub tile: Option<Einsum>,
     /// Of a mapped op: the share of the objective that a better mapping might save; 0 if the mapping is proven to be
     /// the best.
     pub gap: Option<f64>,
@@ -162,6 +170,12 @@ pub struct Schedule {
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.
     pub unmodelled: Vec<String>,
+    /// Groups of ops that run tile by tile.
+    pub groups: Vec<FusedGroup>,
+    /// What was made small.
+    pub objective: Objective,
+    /// Where there are groups: the schedule without any, which they are to beat.
+    pub unfused: Option<Box<Schedule>>,
 }
 
 /// Schedules a graph on a chip.
@@ -231,4 +245,4 @@ fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use presil_workloads::{Einsum, Graph, Op, OpKind, Role, TensorId};
 use crate::ledger::Stored;
 use crate::vector::{self, Moved, Operands};
 
-pub(super) fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
+pub(crate) fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
     let tensor = &graph.tensors[t];
     let role = match tensor.role {
         _ if output => Operand::Output,
@@ -30,7 +30,7 @@ pub(super) fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> 
     }
 }
 
-pub(super) fn stored_operands(
+pub(crate) fn stored_operands(
     graph: &Graph,
     op: &Op,
     home: impl Fn(TensorId) -> NodeId,
@@ -45,7 +45,7 @@ pub(super) fn stored_operands(
 }
 
 /// What ops without a mapping read and write in one step.
-pub(super) fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
+pub(crate) fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 2] {
     let whole = |tensors: &[TensorId], list: &[Stored], most: u64| -> Vec<Moved> {
         let each = tensors.iter().zip(list);
         each.map(|(t, s)| Moved {

@@ -6,7 +6,7 @@ use presil_workloads::{Graph, OpId, TensorId};
 
 use super::engines::Choice;
 use super::order;
-use super::residency::{self, Residency, Scene};
+use super::residency::{self, Reserved, Residency, Scene};
 use super::tails::Tails;
 use crate::search::Objective;
 
@@ -30,6 +30,8 @@ pub struct PlanOptions {
     pub order: Order,
     /// Offsets and sizes of tensors in resident memories are multiples of it, and of the memory's word.
     pub alignment: Bytes,
+    /// Whether groups of ops may be fused where the chip's compiler does that.
+    pub fuse: bool,
 }
 
 impl Default for PlanOptions {
@@ -37,6 +39,7 @@ impl Default for PlanOptions {
         Self {
             order: Order::default(),
             alignment: Bytes(1),
+            fuse: true,
         }
     }
 }
@@ -68,7 +71,7 @@ pub(super) fn plan(
             choices,
             tails,
         };
-        residency::plan(&scene, objective, options.alignment)
+        residency::plan(&scene, objective, options.alignment, &Reserved::default())
     };
     let residency = homes(&tails);
     let wanted = match options.order {

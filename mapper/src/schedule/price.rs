@@ -1,27 +1,21 @@
 //! The cost of each op of a graph, once engines, epilogues and homes are known.
 
-use presil_hwmodels::{Chip, EngineId, EngineKind, MemoryKind, NodeId, NodeKind, Operand};
-use presil_numerics::{Bytes, IdVec};
-use presil_workloads::einsum::Place;
-use presil_workloads::{Einsum, Graph, Op, OpId, OpKind, Role, TensorId};
+use presil_hwmodels::Chip;
+use presil_numerics::IdVec;
+use presil_workloads::{Graph, OpId, OpKind};
 
-use super::engines::{self, Choice};
-use super::facts::{assumptions, proofs, scene_facts};
-use super::layout;
-use super::memory_plan::{self, Holds, Tiles};
-use super::operands::{moved, stored, stored_operands};
-use super::planned::{self, PlanOptions, Planned};
-use super::residency::{Residency, Scene};
-use super::room::{tile_bits, usable, weight_memory};
-use super::solve::{self, Memo};
-use super::tails;
-use super::{Execution, Schedule, ScheduleOptions, ScheduledOp, WeightStream};
-use crate::cost::{Cost, Resource};
-use crate::explain::usage;
-use crate::ledger::{self, Ledger, Stored, add_busy, add_energy, add_traffic};
-use crate::problem::{Lies, Problem};
-use crate::search::Solution;
-use crate::vector::{self, Operands};
+use super::engines::Choice;
+use super::facts::{assumptions, groups_in_words, proofs, scene_facts};
+use super::ground::Ground;
+use super::memory_plan::{self, Tiles, allocate::Span};
+use super::planned::PlanOptions;
+use super::pricer::Pricer;
+use super::residency::{self, GroupTile, Reserved, Residency, Scene};
+use super::room::weight_memory;
+use super::solve::{Effort, Memo};
+use super::{Execution, Schedule, ScheduleOptions, ScheduledOp};
+use crate::fusion::{self, Chosen, FusedGroup, Pricing};
+use crate::search::Objective;
 
 /// Schedules a checked graph.
 pub(super) fn schedule(
@@ -32,836 +26,226 @@ pub(super) fn schedule(
     memo: &Memo,
 ) -> Schedule {
     let ground = Ground::new(graph, chip, options, plan);
-    let pricer = ground.pricer(graph, chip, options);
-    let (residency, tails) = (&ground.residency, &ground.tails);
-    let (order, reordered) = (&ground.order, ground.reordered);
+    let scene = ground.scene(graph, chip);
+    let maker = Maker {
+        scene: &scene,
+        options,
+        plan,
+        memo,
+        order: &ground.order,
+        reordered: ground.reordered,
+    };
+    let plain = maker.schedule(&ground.residency, &[]);
+    if !(plan.fuse && chip.mapspace.fuse_groups) {
+        return plain;
+    }
+    match maker.fused(&ground.residency, &plain) {
+        Some(fused) => Schedule {
+            unfused: Some(Box::new(plain)),
+            ..fused
+        },
+        None => plain,
+    }
+}
 
-    let solutions = pricer.solutions(memo);
-    let tiles = pricer.tiles(order, &solutions);
-    let ahead = chip
-        .mapspace
-        .prefetch_weights
-        .then(|| weight_memory(chip, None));
-    let memory = memory_plan::build(
-        chip,
-        residency,
-        &tiles,
-        ahead.flatten(),
-        plan.alignment,
-        reordered,
-    );
-    let mut unmodelled = Vec::new();
-    let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
-    for (id, solution) in graph.ops.ids().zip(solutions) {
-        // What was to run in the epilogue of an op that has no mapping runs by itself.
-        let tail_of = tails.into[id.0 as usize]
-            .filter(|into| tails.folded[id.0 as usize] || ops[*into].execution.is_mapped());
-        let op = pricer.op(id, tail_of, solution);
+/// A fused group with its ops priced.
+struct Ready {
+    group: FusedGroup,
+    ops: Vec<ScheduledOp>,
+    /// What their mappings have in resident memories.
+    tiles: Vec<Vec<Tiles>>,
+}
+
+/// What groups take out of memories.
+fn reserved(pricing: &Pricing, chosen: &[Chosen]) -> Reserved {
+    let mut reserved = Reserved::default();
+    for c in chosen {
+        reserved.inner.extend(&c.group.inner);
+        let tiles = pricing
+            .reservations(&c.group, &c.tiling, &c.way)
+            .into_iter();
+        reserved
+            .tiles
+            .extend(tiles.map(|(tensor, bytes, from, to)| GroupTile {
+                memory: c.way.memory,
+                tensor,
+                bytes,
+                live: Span { from, to },
+            }));
+        for (op, tiles) in c.group.ops.iter().zip(&c.priced.tiles) {
+            let position = pricing.scene.position(*op);
+            let of = |t: &Tiles| (t.memory, position, t.bytes.saturating_mul(t.copies));
+            reserved.passing.extend(tiles.iter().map(of));
+            reserved.positions.push(position);
+        }
+    }
+    reserved
+}
+
+/// Makes schedules of a scene.
+struct Maker<'a> {
+    scene: &'a Scene<'a>,
+    options: &'a ScheduleOptions,
+    plan: &'a PlanOptions,
+    memo: &'a Memo,
+    order: &'a [OpId],
+    reordered: bool,
+}
+
+impl Maker<'_> {
+    /// The schedule with the groups that pay, where there are any.
+    fn fused(&self, residency: &Residency, plain: &Schedule) -> Option<Schedule> {
+        let Scene { chip, .. } = *self.scene;
+        let before = self.pricing(residency, false, Effort::Quick);
+        let mut chosen = fusion::choose(&before, self.order, &plain.ops);
+        // A group that does not do what it promised goes, and the rest is placed again.
+        while !chosen.is_empty() {
+            let again = residency::plan(
+                self.scene,
+                self.options.objective,
+                self.plan.alignment,
+                &reserved(&before, &chosen),
+            );
+            let over = |h: &residency::Held| {
+                let memory = chip.nodes[h.memory].memory();
+                h.allocation.peak > memory.map_or(0, |m| m.capacity.0)
+            };
+            if again.held.iter().any(over) {
+                chosen.pop();
+                continue;
+            }
+            let after = self.pricing(&again, true, Effort::Full);
+            let ready: Vec<Option<Ready>> = chosen
+                .iter()
+                .map(|c| self.ready(&after, c, plain))
+                .collect();
+            if ready.iter().all(Option::is_some) {
+                let ready: Vec<Ready> = ready.into_iter().flatten().collect();
+                return Some(self.schedule(&again, &ready));
+            }
+            let mut kept = ready.iter();
+            chosen.retain(|_| kept.next().is_some_and(Option::is_some));
+        }
+        None
+    }
+
+    fn pricing<'b>(
+        &'b self,
+        residency: &'b Residency,
+        reserved: bool,
+        effort: Effort,
+    ) -> Pricing<'b> {
+        Pricing {
+            scene: self.scene,
+            residency,
+            options: self.options,
+            memo: self.memo,
+            effort,
+            reserved,
+        }
+    }
+
+    /// A group priced in full; `None` if it has no mapping, or is no better than its ops alone.
+    fn ready(&self, pricing: &Pricing, chosen: &Chosen, plain: &Schedule) -> Option<Ready> {
+        let chosen = chosen.clone().exact(pricing)?;
+        let priced = pricing.price(&chosen.group, &chosen.tiling, &chosen.way)?;
+        let alone = || chosen.group.ops.iter().map(|o| &plain.ops[*o].cost);
+        let time = priced.time < alone().map(|c| c.time.0).sum::<f64>();
+        let energy = priced.energy < alone().map(|c| c.energy_total().0).sum::<f64>();
+        let better = match self.options.objective {
+            Objective::Latency => time,
+            Objective::Energy => energy,
+            Objective::Edp => time || energy,
+        };
+        better.then(|| Ready {
+            group: chosen.told(pricing),
+            ops: priced.ops,
+            tiles: priced.tiles,
+        })
+    }
+
+    fn schedule(&self, residency: &Residency, groups: &[Ready]) -> Schedule {
+        let Scene {
+            chip, graph, tails, ..
+        } = *self.scene;
+        // What runs in a group is priced already.
+        let mut choices = self.scene.choices.to_vec();
+        for op in groups.iter().flat_map(|g| &g.group.ops) {
+            choices[op.0 as usize] = Choice::View;
+        }
+        let scene = Scene {
+            choices: &choices,
+            ..*self.scene
+        };
+        let pricer = Pricer::new(scene, residency, self.options, self.order);
+        let solutions = pricer.solutions(self.memo, Effort::Full);
+        let mut tiles = pricer.tiles(self.order, &solutions);
+        for (_, op, list) in &mut tiles {
+            for ready in groups {
+                if let Some(m) = ready.group.ops.iter().position(|o| o == op) {
+                    list.clone_from(&ready.tiles[m]);
+                }
+            }
+        }
+        let ahead = chip
+            .mapspace
+            .prefetch_weights
+            .then(|| weight_memory(chip, None));
+        let memory = memory_plan::build(
+            chip,
+            residency,
+            &tiles,
+            ahead.flatten(),
+            self.plan.alignment,
+            self.reordered,
+        );
+        let mut ops = pricer.ops(solutions);
+        for ready in groups {
+            for (id, op) in ready.group.ops.iter().zip(&ready.ops) {
+                let mut op = op.clone();
+                // Steps know nothing of what stays between inferences.
+                op.weights.loaded = ops[*id].weights.loaded;
+                if let Execution::Fused { into } = &mut op.execution {
+                    *into = ready.group.ops[into.0 as usize];
+                }
+                ops[*id] = op;
+            }
+        }
+        let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
+        let facts = scene_facts(chip, graph, tails, residency, self.reordered);
+        let mut assumptions = assumptions(&facts);
+        assumptions.extend(groups_in_words(chip, groups.iter().map(|g| &g.group)));
+        assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
+        Schedule {
+            order: self.order.to_vec(),
+            homes,
+            memory,
+            peak_activation: residency.peak_activation,
+            assumptions,
+            unmodelled: unmodelled(graph, &ops),
+            groups: groups.iter().map(|g| g.group.clone()).collect(),
+            objective: self.options.objective,
+            unfused: None,
+            ops,
+        }
+    }
+}
+
+/// Ops without a model, or that no engine runs, with the reason.
+fn unmodelled(graph: &Graph, ops: &IdVec<OpId, ScheduledOp>) -> Vec<String> {
+    let mut list = Vec::new();
+    for (id, op) in ops.iter_ids() {
         let (name, class) = (&graph.ops[id].name, graph.ops[id].class.name());
         if let Execution::Unsupported { reason } = &op.execution {
-            unmodelled.push(format!(
+            list.push(format!(
                 "{name} ({class}): no engine runs it and its cost is missing: {reason}"
             ));
         }
         if let OpKind::Unknown { name: kind } = &graph.ops[id].kind {
-            unmodelled.push(format!(
+            list.push(format!(
                 "{name} ({kind}): presil has no model of it; only its operands' movement is costed"
             ));
         }
-        ops.push(op);
     }
-    let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-    let mut assumptions = assumptions(&scene_facts(chip, graph, tails, residency, reordered));
-    assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
-    Schedule {
-        ops,
-        order: order.clone(),
-        homes,
-        memory,
-        peak_activation: residency.peak_activation,
-        assumptions,
-        unmodelled,
-    }
-}
-
-/// Engines, epilogues, order and homes: what is decided before mappings are searched.
-pub(super) struct Ground {
-    base: Vec<TensorId>,
-    pub(super) choices: Vec<Choice>,
-    pub(super) tails: tails::Tails,
-    pub(super) residency: Residency,
-    order: Vec<OpId>,
-    reordered: bool,
-}
-
-impl Ground {
-    pub(super) fn new(
-        graph: &Graph,
-        chip: &Chip,
-        options: &ScheduleOptions,
-        plan: &PlanOptions,
-    ) -> Self {
-        let base = tails::bases(graph);
-        let root = vec![chip.root(); graph.tensors.len()];
-        let mut choices: Vec<Choice> = graph
-            .ops
-            .iter()
-            .map(|op| {
-                let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
-                engines::choose(
-                    chip,
-                    graph,
-                    op,
-                    Operands {
-                        inputs: &inputs,
-                        outputs: &outputs,
-                    },
-                )
-            })
-            .collect();
-        let tails = tails::find(chip, graph, &choices, &base);
-        // Nobody runs what weights have taken in.
-        for (choice, _) in choices
-            .iter_mut()
-            .zip(&tails.folded)
-            .filter(|(_, folded)| **folded)
-        {
-            *choice = Choice::View;
-        }
-        let Planned {
-            residency,
-            tails,
-            order,
-            reordered,
-        } = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
-        Self {
-            base,
-            choices,
-            tails,
-            residency,
-            order,
-            reordered,
-        }
-    }
-
-    pub(super) fn pricer<'a>(
-        &'a self,
-        graph: &'a Graph,
-        chip: &'a Chip,
-        options: &'a ScheduleOptions,
-    ) -> Pricer<'a> {
-        Pricer {
-            scene: Scene {
-                chip,
-                graph,
-                base: &self.base,
-                choices: &self.choices,
-                tails: &self.tails,
-            },
-            residency: &self.residency,
-            options,
-            first_reader: first_readers(graph, &self.base, &self.order),
-            images: layout::images(graph, |t| self.base[t.0 as usize].0 as usize),
-        }
-    }
-}
-
-/// For each tensor, the first op that reads it.
-fn first_readers(graph: &Graph, base: &[TensorId], order: &[OpId]) -> Vec<Option<OpId>> {
-    let mut first = vec![None; graph.tensors.len()];
-    for id in order.iter().copied() {
-        let op = &graph.ops[id];
-        for t in op.inputs.iter().filter(|_| op.kind != OpKind::View) {
-            first[base[t.0 as usize].0 as usize].get_or_insert(id);
-        }
-    }
-    first
-}
-
-pub(super) struct Pricer<'a> {
-    scene: Scene<'a>,
-    residency: &'a Residency,
-    options: &'a ScheduleOptions,
-    first_reader: Vec<Option<OpId>>,
-    /// For each stored tensor, whether convolutions or pools touch it.
-    images: Vec<bool>,
-}
-
-/// A mapping found for an array op.
-struct Found {
-    engine: EngineId,
-    mode: usize,
-    solution: Solution,
-    /// Where weights stay over the steps of the op, if not at home.
-    over_steps: Option<NodeId>,
-}
-
-impl<'a> Pricer<'a> {
-    fn home(&self, t: TensorId) -> NodeId {
-        self.residency.home[self.scene.base[t.0 as usize].0 as usize]
-    }
-
-    fn stored(&self, t: TensorId, output: bool) -> Stored {
-        stored(self.scene.graph, t, self.home(t), output)
-    }
-
-    pub(super) fn position(&self, op: OpId) -> usize {
-        self.scene.tails.position[op.0 as usize]
-    }
-
-    /// For each array op the first of its engines that has a mapping; else why not.
-    fn solutions(&self, memo: &Memo) -> Vec<Option<Result<Found, String>>> {
-        let graph = self.scene.graph;
-        let mut found: Vec<Option<Result<Found, String>>> =
-            graph.ops.iter().map(|_| None).collect();
-        let mut open: Vec<OpId> = graph
-            .ops
-            .ids()
-            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)))
-            .collect();
-        let mut round = 0;
-        while !open.is_empty() {
-            let tried: Vec<(OpId, EngineId, usize)> = open
-                .iter()
-                .filter_map(|id| match &self.scene.choices[id.0 as usize] {
-                    Choice::Array(engines) => engines.get(round).map(|(e, m)| (*id, *e, *m)),
-                    _ => None,
-                })
-                .collect();
-            let problems: Vec<_> = tried
-                .iter()
-                .filter_map(|(id, e, m)| self.problem(*id, *e, *m))
-                .collect();
-            // An op without a problem (operands of its own cascade) was not chosen for an array.
-            debug_assert_eq!(problems.len(), tried.len());
-            let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) =
-                problems.into_iter().unzip();
-            let solved = solve::solve_all(&problems, self.options.objective, memo);
-            open = Vec::new();
-            for (((id, engine, mode), over_steps), solution) in
-                tried.into_iter().zip(places).zip(solved)
-            {
-                if solution.is_err() {
-                    open.push(id);
-                }
-                let solution = solution.map(|solution| Found {
-                    engine,
-                    mode,
-                    solution,
-                    over_steps,
-                });
-                found[id.0 as usize] = Some(solution);
-            }
-            round += 1;
-            open.retain(|id| match &self.scene.choices[id.0 as usize] {
-                Choice::Array(engines) => engines.len() > round,
-                _ => false,
-            });
-        }
-        found
-    }
-
-    /// The problem of an array op, and where its weights stay over its steps.
-    pub(super) fn problem(
-        &self,
-        id: OpId,
-        engine: EngineId,
-        mode: usize,
-    ) -> Option<(Problem<'a>, Option<NodeId>)> {
-        let Scene { chip, graph, .. } = self.scene;
-        let op = &graph.ops[id];
-        let einsum = op.contraction()?;
-        let EngineKind::Array { compute, .. } = chip.engines[engine].kind else {
-            return None;
-        };
-        let NodeKind::Compute(node) = &chip.nodes[compute].kind else {
-            return None;
-        };
-        let path = chip.path(compute);
-        let input = |i: usize| match einsum.inputs.get(i)?.place {
-            Place::Input(p) => op.inputs.get(p as usize).map(|t| self.stored(*t, false)),
-            _ => None,
-        };
-        let output = self.stored(self.scene.output_of(id)?, true);
-        let operands = [input(0)?, input(1)?, output];
-        let mut home = operands.map(|s| s.home);
-        // Scales stay out of tiles; they are booked at home with the elements that they belong to.
-        let bits = operands.map(|s| s.payload);
-        let accumulate = self
-            .options
-            .accumulate
-            .unwrap_or_else(|| node.modes[mode].accumulate);
-
-        let mut capacity: Vec<Bytes> = path
-            .iter()
-            .map(|n| self.residency.left(chip, *n, self.position(id)))
-            .collect();
-        let weights = Bytes(
-            (vector::touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil()
-                as u64,
-        );
-        let mut over_steps = None;
-        if op.steps > 1 && home[1] == chip.root() && operands[1].role == Operand::Weight {
-            // The innermost single memory that holds all weights keeps them from step to step.
-            let holds = |(n, left): &(&NodeId, &Bytes)| {
-                let node = &chip.nodes[**n];
-                **n != chip.root()
-                    && node.instances == 1
-                    && weights.0.saturating_mul(2) <= left.0
-                    && node.memory().is_some_and(|m| m.keeps.has(Operand::Weight))
-            };
-            if let Some(n) = path
-                .iter()
-                .zip(&capacity)
-                .filter(holds)
-                .map(|(n, _)| *n)
-                .next_back()
-            {
-                (home[1], over_steps) = (n, Some(n));
-            }
-        }
-        for (n, left) in path.iter().zip(&mut capacity) {
-            if over_steps == Some(*n) {
-                left.0 -= weights.0;
-            }
-            if chip.nodes[*n].memory().is_some_and(|m| m.resident) {
-                *left = usable(
-                    chip,
-                    *n,
-                    *left,
-                    einsum,
-                    home,
-                    bits,
-                    accumulate.bits() as f64,
-                );
-            }
-        }
-        Some((
-            Problem {
-                einsum,
-                chip,
-                engine,
-                path,
-                bits,
-                accumulate,
-                mode,
-                home,
-                capacity,
-                lies: self.lies(id, einsum),
-            },
-            over_steps,
-        ))
-    }
-
-    /// How the operands of an array op lie at home, in off-chip memories.
-    fn lies(&self, id: OpId, einsum: &Einsum) -> [Option<Lies>; 3] {
-        let Scene { chip, graph, .. } = self.scene;
-        let mut lies = [const { None }; 3];
-        for (access, slot) in einsum.operands().zip(&mut lies) {
-            let t = match access.place {
-                Place::Input(i) => graph.ops[id].inputs.get(i as usize).copied(),
-                _ => self.scene.output_of(id),
-            };
-            let Some(t) = t else { continue };
-            let Some(m) = chip.nodes[self.home(t)].memory() else {
-                continue;
-            };
-            if m.kind == MemoryKind::Dram {
-                let image = self.images[self.scene.stored(t)];
-                *slot = layout::lies(&graph.tensors[t], image, m.word, access);
-            }
-        }
-        lies
-    }
-
-    /// What each op that runs by itself has in resident memories while it runs, by position.
-    fn tiles(
-        &self,
-        order: &[OpId],
-        solutions: &[Option<Result<Found, String>>],
-    ) -> Vec<(usize, OpId, Vec<Tiles>)> {
-        let alone = |id: &&OpId| self.scene.tails.into[id.0 as usize].is_none();
-        order
-            .iter()
-            .filter(alone)
-            .map(|id| {
-                let list = match &solutions[id.0 as usize] {
-                    Some(Ok(found)) => self.tiles_of(*id, found),
-                    _ => Vec::new(),
-                };
-                (self.position(*id), *id, list)
-            })
-            .collect()
-    }
-
-    /// What a mapped op has in resident memories beside whole tensors at home there.
-    fn tiles_of(&self, id: OpId, found: &Found) -> Vec<Tiles> {
-        let Scene { chip, graph, .. } = self.scene;
-        let op = &graph.ops[id];
-        let Some(einsum) = op.contraction() else {
-            return Vec::new();
-        };
-        let bits = self.tensor_bits(id, einsum, found.mode, found.engine);
-        let mut list = Vec::new();
-        for held in &self.residency.held {
-            let memory = held.memory;
-            if found.over_steps == Some(memory)
-                && let Some(t) = op.inputs.get(1)
-            {
-                let elements = vector::touched(einsum, &einsum.inputs[1]) as f64;
-                let bytes = (elements * self.stored(*t, false).bits / 8.0).ceil() as u64;
-                list.push(Tiles {
-                    memory,
-                    holds: Holds::Weights(id),
-                    bytes,
-                    copies: 1,
-                });
-            }
-            let copies = chip.nodes[memory]
-                .memory()
-                .map_or(1, |m| m.buffering)
-                .max(1);
-            let tiles = tile_bits(&found.solution.mapping, memory, einsum, bits);
-            for (operand, bits) in Operand::ALL.into_iter().zip(tiles) {
-                list.push(Tiles {
-                    memory,
-                    holds: Holds::Tile(id, operand),
-                    bytes: (bits / 8.0).ceil() as u64,
-                    copies: u64::from(copies),
-                });
-            }
-        }
-        list.retain(|t| t.bytes > 0);
-        list
-    }
-
-    /// An op; `tail_of`: the op in whose epilogue it runs.
-    fn op(
-        &self,
-        id: OpId,
-        tail_of: Option<OpId>,
-        found: Option<Result<Found, String>>,
-    ) -> ScheduledOp {
-        let Scene { chip, graph, .. } = self.scene;
-        let op = &graph.ops[id];
-        if let Some(into) = tail_of {
-            let (engine, how) = if self.scene.tails.folded[id.0 as usize] {
-                (None, "folded into the weights of")
-            } else {
-                (tails::inline_unit(chip), "in the epilogue of")
-            };
-            let notes = vec![format!("{how} {}", graph.ops[into].name)];
-            return ScheduledOp {
-                notes,
-                ..self.bare(id, Execution::Fused { into }, engine, Cost::default())
-            };
-        }
-        let choice = match (&self.scene.choices[id.0 as usize], found) {
-            (Choice::Array(_), Some(Ok(found))) => return self.mapped(id, found),
-            (Choice::Array(_), Some(Err(reason))) => engines::otherwise(chip, reason),
-            (choice, _) => choice.clone(),
-        };
-        let [inputs, outputs] = stored_operands(graph, op, |t| self.home(t));
-        let operands = Operands {
-            inputs: &inputs,
-            outputs: &outputs,
-        };
-        let mut scheduled = match self.unmapped(op, &choice, operands, self.position(id)) {
-            Ok((execution, engine, cost)) => {
-                let cost = ledger::repeat(cost, op.steps);
-                let mut scheduled = self.bare(id, execution, engine, cost);
-                if matches!(choice, Choice::Vector(_)) {
-                    let own = |c: &&crate::cost::MemoryCount| {
-                        c.memory == chip.root() && c.operand == Operand::Weight
-                    };
-                    scheduled.weights.streamed = scheduled
-                        .cost
-                        .counts
-                        .iter()
-                        .filter(own)
-                        .fold(0.0, |sum, c| sum + c.read_bits);
-                }
-                scheduled
-            }
-            Err(e) => self.bare(
-                id,
-                Execution::Unsupported {
-                    reason: e.to_string(),
-                },
-                None,
-                Cost::default(),
-            ),
-        };
-        match &scheduled.execution {
-            Execution::Host { reason } => scheduled.notes.push(format!("on the host: {reason}")),
-            Execution::Unsupported { reason } => scheduled.notes.push(format!("not run: {reason}")),
-            _ => {}
-        }
-        if matches!(op.kind, OpKind::Select { .. }) {
-            scheduled.notes.push("comparisons are expected ones".into());
-        }
-        scheduled
-    }
-
-    /// A scheduled op without notes; its weights' first load and the room beside it.
-    fn bare(
-        &self,
-        id: OpId,
-        execution: Execution,
-        engine: Option<EngineId>,
-        cost: Cost,
-    ) -> ScheduledOp {
-        let Scene { chip, graph, .. } = self.scene;
-        let kept = |t: &&TensorId| {
-            let held = matches!(graph.tensors[**t].role, Role::Weight | Role::Constant);
-            let stored = self.scene.base[t.0 as usize];
-            held && self.home(**t) != chip.root()
-                && self.first_reader[stored.0 as usize] == Some(id)
-        };
-        // A shared tensor is loaded once for all repetitions.
-        let times = |t: TensorId| {
-            if graph.tensors[t].shared {
-                graph.repeat_of(id) as f64
-            } else {
-                1.0
-            }
-        };
-        let bits = |t: &TensorId| graph.tensors[*t].bits().0 as f64 / times(*t);
-        let loaded = graph.ops[id]
-            .inputs
-            .iter()
-            .filter(kept)
-            .map(bits)
-            .fold(0.0, |sum, b| sum + b);
-        let room = match weight_memory(chip, engine) {
-            Some(n) => {
-                let left = self.residency.left(chip, n, self.position(id)).0 as f64 * 8.0;
-                left * chip.nodes[n].instances as f64
-            }
-            None => 0.0,
-        };
-        ScheduledOp {
-            execution,
-            engine,
-            cost,
-            weights: WeightStream {
-                streamed: 0.0,
-                loaded,
-                room,
-            },
-            notes: Vec::new(),
-            gap: None,
-            usage: None,
-        }
-    }
-
-    /// Execution and cost of one step of an op that has no mapping.
-    fn unmapped(
-        &self,
-        op: &Op,
-        choice: &Choice,
-        operands: Operands,
-        position: usize,
-    ) -> Result<(Execution, Option<EngineId>, Cost), vector::CannotRun> {
-        let Scene { chip, graph, .. } = self.scene;
-        let [reads, writes] = moved(graph, op, operands);
-        let comparisons = if let OpKind::Select { comparisons, .. } = op.kind {
-            comparisons
-        } else {
-            0
-        };
-        Ok(match choice {
-            Choice::View => (Execution::View, None, Cost::default()),
-            Choice::Vector(engine) => {
-                let einsums: &[Einsum] = if let OpKind::Cascade(e) = &op.kind {
-                    e
-                } else {
-                    &[]
-                };
-                let unit = &chip.engines[*engine];
-                let available = match unit.kind {
-                    EngineKind::Vector { memory, .. } => {
-                        self.residency.left(chip, memory, position)
-                    }
-                    _ => Bytes::ZERO,
-                };
-                (
-                    Execution::Vector,
-                    Some(*engine),
-                    vector::cascade(chip, unit, einsums, operands, available)?,
-                )
-            }
-            Choice::Movement(by) => {
-                let cost = vector::movement(
-                    chip,
-                    by.map(|e| &chip.engines[e]),
-                    &reads,
-                    &writes,
-                    comparisons,
-                )?;
-                (Execution::Movement, *by, cost)
-            }
-            Choice::Host(engine, reason) => {
-                let operations = match &op.kind {
-                    OpKind::Cascade(einsums) => vector::host_operations(einsums),
-                    _ => comparisons as f64,
-                };
-                let cost = vector::host(chip, &chip.engines[*engine], operations, &reads, &writes)?;
-                let executed = op
-                    .contraction()
-                    .and_then(Einsum::executed_points)
-                    .unwrap_or(0);
-                let cost = Cost {
-                    executed_macs: u128::from(executed),
-                    ..cost
-                };
-                (
-                    Execution::Host {
-                        reason: reason.clone(),
-                    },
-                    Some(*engine),
-                    cost,
-                )
-            }
-            Choice::Unsupported(reason) => (
-                Execution::Unsupported {
-                    reason: reason.clone(),
-                },
-                None,
-                Cost::default(),
-            ),
-            Choice::Array(_) => (
-                Execution::Unsupported {
-                    reason: "no array has a mapping for it".into(),
-                },
-                None,
-                Cost::default(),
-            ),
-        })
-    }
-
-    /// An array op with its epilogue.
-    fn mapped(&self, id: OpId, found: Found) -> ScheduledOp {
-        let Scene {
-            chip, graph, tails, ..
-        } = self.scene;
-        let Found {
-            engine,
-            mode,
-            solution,
-            over_steps,
-        } = found;
-        let op = &graph.ops[id];
-        let steps = op.steps;
-        let gap = solution.certificate.objective.gap();
-        let step = self.problem(id, engine, mode);
-        let used = step.map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
-        let mut cost = ledger::repeat(solution.cost, steps);
-        let mut notes = Vec::new();
-
-        // Scales move with their elements, at home; weights among the array's operands can be fetched ahead.
-        let mut streamed = 0.0;
-        let mut extra = Ledger::default();
-        let einsum = op.contraction();
-        for (access, operand) in einsum.iter().flat_map(|e| e.operands().zip(Operand::ALL)) {
-            let s = match access.place {
-                Place::Input(p) => op.inputs.get(p as usize).map(|t| self.stored(*t, false)),
-                _ => self.scene.output_of(id).map(|t| self.stored(t, true)),
-            };
-            let Some(s) = s else { continue };
-            let scales = s.bits - s.payload;
-            for c in cost
-                .counts
-                .iter()
-                .filter(|c| c.memory == s.home && c.operand == operand)
-            {
-                // Partial sums have no scales: of an output only what is written last does.
-                let written = if operand == Operand::Output {
-                    c.writes.min(u128::from(s.elements))
-                } else {
-                    0
-                };
-                let read = if operand == Operand::Output {
-                    0
-                } else {
-                    c.reads
-                };
-                let (read, written) = (read as f64 * scales, written as f64 * scales);
-                extra.beside(s.home, operand, read, written);
-                if s.role == Operand::Weight && s.home == chip.root() {
-                    streamed += c.read_bits
-                        + if operand == Operand::Weight {
-                            0.0
-                        } else {
-                            read
-                        };
-                }
-            }
-        }
-        if let (Some(memory), Some(e)) = (over_steps, einsum)
-            && let Some(t) = op.inputs.get(1)
-        {
-            let (elements, s) = (vector::touched(e, &e.inputs[1]), self.stored(*t, false));
-            extra.transfer(
-                chip.root(),
-                memory,
-                Operand::Weight,
-                u128::from(elements),
-                s.bits,
-            );
-            notes.push(format!(
-                "weights stay in {} over {steps} steps",
-                chip.nodes[memory].name
-            ));
-        }
-        // Operands that no einsum indexes (bias) are read once a step as the array's outputs start from them.
-        let indexed = |i: usize| {
-            einsum.is_some_and(|e| {
-                e.inputs
-                    .iter()
-                    .any(|a| matches!(a.place, Place::Input(p) if p as usize == i))
-            })
-        };
-        for (_, t) in op.inputs.iter().enumerate().filter(|(i, _)| !indexed(*i)) {
-            let s = self.stored(*t, false);
-            extra.read(
-                s.home,
-                s.role,
-                u128::from(graph.tensors[*t].elements()) * u128::from(steps),
-                s.bits,
-            );
-        }
-        let (folded, tail): (Vec<OpId>, Vec<OpId>) = tails.tail[id.0 as usize]
-            .iter()
-            .partition(|o| tails.folded[o.0 as usize]);
-        // Bias and output multipliers that a norm leaves behind.
-        for t in folded
-            .iter()
-            .flat_map(|o| graph.ops[*o].inputs.iter().skip(1))
-        {
-            let s = self.stored(*t, false);
-            extra.read(
-                s.home,
-                s.role,
-                u128::from(s.elements) * u128::from(steps),
-                s.bits,
-            );
-        }
-        for &fused in &tail {
-            self.epilogue(id, fused, &mut cost, &mut extra);
-        }
-        for (what, ops) in [("weights take in", &folded), ("epilogue", &tail)] {
-            let names: Vec<&str> = ops.iter().map(|o| graph.ops[*o].name.as_str()).collect();
-            if !names.is_empty() {
-                notes.push(format!("{what}: {}", names.join(", ")));
-            }
-        }
-        streamed += extra.weight_bits(chip.root());
-        add_traffic(chip, &mut cost, extra);
-
-        if let (EngineKind::Array { compute, .. }, Some(e)) = (&chip.engines[engine].kind, einsum)
-            && let (NodeKind::Compute(node), Some(pair)) =
-                (&chip.nodes[*compute].kind, engines::pair(graph, op, e))
-        {
-            notes.extend(engines::conversion_note(node, mode, pair));
-        }
-        let tiles = weight_memory(chip, Some(engine)).map_or(0.0, |n| {
-            let held = einsum.map_or([0.0; 3], |e| {
-                tile_bits(
-                    &solution.mapping,
-                    n,
-                    e,
-                    self.tensor_bits(id, e, mode, engine),
-                )
-            });
-            // A double buffer's second half takes later weights once this op's last tile is in the first.
-            let buffering = chip.nodes[n].memory().map_or(1, |m| m.buffering).max(1);
-            let handed_over = held[1] * f64::from(buffering - 1);
-            (held.iter().sum::<f64>() * f64::from(buffering) - handed_over)
-                * chip.nodes[n].instances as f64
-        });
-        let mut scheduled = self.bare(
-            id,
-            Execution::Mapped {
-                mapping: solution.mapping,
-                mode,
-            },
-            Some(engine),
-            cost,
-        );
-        scheduled.weights.streamed = streamed;
-        scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
-        scheduled.notes = notes;
-        scheduled.gap = Some(gap);
-        scheduled.usage = used;
-        scheduled
-    }
-
-    /// Stored bits of the operands of an array op while tiles: partial sums in the accumulator's format.
-    fn tensor_bits(&self, id: OpId, einsum: &Einsum, mode: usize, engine: EngineId) -> [f64; 3] {
-        self.problem(id, engine, mode).map_or([0.0; 3], |(p, _)| {
-            debug_assert!(std::ptr::eq(p.einsum, einsum));
-            [
-                p.bits[0],
-                p.bits[1],
-                p.bits[2].max(p.accumulate.bits() as f64),
-            ]
-        })
-    }
-
-    /// Adds an op of an epilogue to its MAC op's cost: lanes at work, operands other than the main one read.
-    fn epilogue(&self, root: OpId, fused: OpId, cost: &mut Cost, extra: &mut Ledger) {
-        let Scene { chip, graph, .. } = self.scene;
-        let op = &graph.ops[fused];
-        let (OpKind::Cascade(einsums), Some(unit)) = (&op.kind, tails::inline_unit(chip)) else {
-            return;
-        };
-        let engine = &chip.engines[unit];
-        let EngineKind::Vector { memory, .. } = engine.kind else {
-            return;
-        };
-        let [inputs, outputs] = stored_operands(graph, op, |t| self.home(t));
-        let operands = Operands {
-            inputs: &inputs,
-            outputs: &outputs,
-        };
-        let Ok(work) = vector::lane_work(chip, engine, einsums, operands) else {
-            return;
-        };
-        let steps = op.steps as f64;
-        add_busy(&mut cost.busy, Resource::Vector, work.busy * steps);
-        add_energy(&mut cost.energy, &engine.name, "lane", work.energy * steps);
-        cost.latency += work.latency * steps;
-
-        let group: Vec<OpId> = std::iter::once(root)
-            .chain(self.scene.tails.tail[root.0 as usize].iter().copied())
-            .collect();
-        let made_inside = |t: &TensorId| {
-            let stored = self.scene.base[t.0 as usize];
-            group.iter().any(|o| {
-                graph.ops[*o]
-                    .outputs
-                    .iter()
-                    .any(|x| self.scene.base[x.0 as usize] == stored)
-            })
-        };
-        for access in einsums
-            .iter()
-            .flat_map(|e| e.inputs.iter().map(move |a| (e, a)))
-        {
-            let (einsum, access) = access;
-            let Place::Input(i) = access.place else {
-                continue;
-            };
-            let (Some(t), Some(s)) = (op.inputs.get(i as usize), inputs.get(i as usize)) else {
-                continue;
-            };
-            if made_inside(t) {
-                continue;
-            }
-            let elements = u128::from(vector::touched(einsum, access)) * u128::from(op.steps);
-            extra.transfer(s.home, memory, s.role, elements, s.bits);
-            extra.read(memory, s.role, elements, s.bits);
-        }
-    }
+    list
 }

@@ -8,8 +8,9 @@ use presil_workloads::{Graph, OpId};
 use thiserror::Error;
 
 use super::engines::Choice;
+use super::ground::Ground;
 use super::planned::PlanOptions;
-use super::price::Ground;
+use super::pricer::Pricer;
 use super::{ScheduleError, ScheduleOptions, check};
 use crate::problem::Problem;
 
@@ -68,7 +69,8 @@ pub fn op_problems<'a>(
         Choice::Array(engines) => engines,
         other => return Err(none(runs_as(chip, other))),
     };
-    let pricer = ground.pricer(graph, chip, options);
+    let scene = ground.scene(graph, chip);
+    let pricer = Pricer::new(scene, &ground.residency, options, &ground.order);
     let position = pricer.position(op);
     let on_array = |(engine, mode): &(_, usize)| {
         let (p, over_steps) = pricer.problem(op, *engine, *mode)?;

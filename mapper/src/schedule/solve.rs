@@ -12,11 +12,26 @@ use rustc_hash::FxHashMap;
 use crate::problem::Problem;
 use crate::search::{self, Key, Objective, Solution};
 
+/// How hard mappings are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// As a schedule's are.
+    Full,
+    /// As what is only compared: a few bounds, near the best of the space in most cases.
+    Quick,
+}
+
+/// Bounds computed in a quick search.
+const QUICK: u64 = 50;
+
 /// Solutions by problem, for one chip and objective.
 #[derive(Debug, Default)]
 pub struct Memo {
-    solved: Mutex<FxHashMap<Key, Result<Solution, String>>>,
+    solved: Mutex<Solved>,
+    quick: Mutex<Solved>,
 }
+
+type Solved = FxHashMap<Key, Result<Solution, String>>;
 
 impl Memo {
     /// Distinct problems solved so far.
@@ -27,16 +42,23 @@ impl Memo {
             .len()
     }
 
-    fn get(&self, key: &Key) -> Option<Result<Solution, String>> {
-        self.solved
+    fn of(&self, effort: Effort) -> &Mutex<Solved> {
+        match effort {
+            Effort::Full => &self.solved,
+            Effort::Quick => &self.quick,
+        }
+    }
+
+    fn get(&self, effort: Effort, key: &Key) -> Option<Result<Solution, String>> {
+        self.of(effort)
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(key)
             .cloned()
     }
 
-    fn put(&self, key: Key, solution: Result<Solution, String>) {
-        self.solved
+    fn put(&self, effort: Effort, key: Key, solution: Result<Solution, String>) {
+        self.of(effort)
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, solution);
@@ -48,26 +70,30 @@ pub(crate) fn solve_all(
     problems: &[Problem],
     objective: Objective,
     memo: &Memo,
+    effort: Effort,
 ) -> Vec<Result<Solution, String>> {
     let keys: Vec<Key> = problems.iter().map(|p| Key::of(p, objective)).collect();
     let mut first: FxHashMap<&Key, usize> = FxHashMap::default();
     let mut open: Vec<usize> = Vec::new();
     for (i, key) in keys.iter().enumerate() {
-        if memo.get(key).is_none() && first.insert(key, i).is_none() {
+        if memo.get(effort, key).is_none() && first.insert(key, i).is_none() {
             open.push(i);
         }
     }
-    let options = search::Options::default();
+    let mut options = search::Options::default();
+    if effort == Effort::Quick {
+        options.budget = QUICK;
+    }
     let solved: Vec<Result<Solution, String>> = open
         .par_iter()
         .map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string()))
         .collect();
     for (i, solution) in open.into_iter().zip(solved) {
-        memo.put(keys[i].clone(), solution);
+        memo.put(effort, keys[i].clone(), solution);
     }
     keys.iter()
         .map(|k| {
-            memo.get(k)
+            memo.get(effort, k)
                 .unwrap_or_else(|| Err("it was not solved".into()))
         })
         .collect()

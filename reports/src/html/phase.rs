@@ -91,6 +91,9 @@ impl Page<'_> {
                 )),
             ));
         }
+        for line in crate::groups::lines(phase) {
+            facts.push(("fused", text::typeset(&line)));
+        }
         self.raw("<ul class=\"facts\">\n");
         for (name, value) in facts {
             self.put(format_args!(

@@ -98,6 +98,7 @@ fn name_and_kind(graph: &Graph, holds: Holds) -> (String, String) {
             };
             (tensor.name.clone(), kind.into())
         }
+        Holds::GroupTile(t) => (graph.tensors[t].name.clone(), "group tile".into()),
         Holds::Tile(op, operand) => {
             let kind = format!("{} tile", operand.name());
             (graph.ops[op].name.clone(), kind)

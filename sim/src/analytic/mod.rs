@@ -2,7 +2,7 @@
 //!
 //! [`phase`] times one graph on one chip: ops in order with weights prefetched (`timing`), energy by component
 //! and action with static power over the whole time, traffic by memory, the bound that nothing beats
-//! (`bound`). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
+//! (`bound`), fused groups by name (`groups`). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
 //! Run.
 //!
 //! Accounting closes by construction: the parts of an op's time sum to its total, ops sum to the phase, and the
@@ -11,6 +11,7 @@
 mod bound;
 mod capacity;
 mod decode;
+mod groups;
 mod memory;
 mod text;
 mod timing;
@@ -27,8 +28,27 @@ use timing::OpTime;
 
 pub use decode::{decode_contexts, mean_phase};
 
-/// One pass of a graph by its schedule. `steps`: how often the pass counts in the run's totals.
+/// One pass of a graph by its schedule. `steps`: how often the pass counts in the run's totals. Where fused groups
+/// turn out no better than none, by what the schedule makes small, it is the pass without them.
 pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
+    let mut fused = pass(name, steps, graph, chip, schedule);
+    let Some(plain) = &schedule.unfused else {
+        return fused;
+    };
+    let plain = pass(name, steps, graph, chip, plain);
+    let figure = |p: &Phase| match schedule.objective {
+        Objective::Latency => p.latency_s,
+        Objective::Energy => p.energy_j,
+        Objective::Edp => p.latency_s * p.energy_j,
+    };
+    if figure(&plain) <= figure(&fused) {
+        return plain;
+    }
+    fused.groups = groups::groups(graph, chip, schedule, &fused, &plain);
+    fused
+}
+
+fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
     let times = timing::times(graph, chip, schedule, false);
     let cold = timing::times(graph, chip, schedule, true);
     let latency: f64 = times.iter().map(|t| t.total).sum();
@@ -38,7 +58,10 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         .ids()
         .zip(&times)
         .zip(&repeats)
-        .map(|((id, time), repeat)| op_run(graph, chip, id, &schedule.ops[id], time, *repeat))
+        .map(|((id, time), repeat)| OpRun {
+            group: schedule.groups.iter().position(|g| g.ops.contains(&id)),
+            ..op_run(graph, chip, id, &schedule.ops[id], time, *repeat)
+        })
         .collect();
 
     let mut energy: Vec<Energy> = Vec::new();
@@ -86,6 +109,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         peak_activation_bytes: schedule.peak_activation.0,
         memory_plan: memory::plan(graph, chip, schedule),
         ops,
+        groups: Vec::new(),
         assumptions: schedule.assumptions.clone(),
         unmodelled: schedule.unmodelled.clone(),
     }
@@ -156,7 +180,10 @@ fn op_run(
         .filter(|t| t.memory == *root)
         .map(|t| t.read_bytes + t.write_bytes)
         .sum();
-    let mapping = match (&scheduled.execution, op.contraction()) {
+    let mapping = match (
+        &scheduled.execution,
+        scheduled.tile.as_ref().or(op.contraction()),
+    ) {
         (Execution::Mapped { mapping, .. }, Some(einsum)) => text::loop_nest(chip, einsum, mapping),
         _ => Vec::new(),
     };
@@ -187,6 +214,7 @@ fn op_run(
         mapping,
         memories: text::memories(chip, scheduled),
         axes: text::axes(chip, scheduled),
+        group: None,
         notes: scheduled.notes.clone(),
     }
 }

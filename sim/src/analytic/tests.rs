@@ -506,3 +506,34 @@ fn the_root_memory_comes_first_whatever_the_first_op_reads() {
     // A vector unit names its own memory first.
     assert_ne!(p.ops[0].traffic[0].memory, p.traffic[0].memory);
 }
+
+/// Fused groups are never worse by what was asked for, and the accounts of the pass close.
+#[test]
+fn fused_groups_are_never_worse_and_accounts_close() {
+    let mut chip = chip::chip();
+    chip.mapspace.fuse_groups = true;
+    let graphs = [
+        model("gpt2", Pass::Prefill { prompt: 512 }, 1, "int8"),
+        model("tinyllama-1.1b", Pass::Prefill { prompt: 512 }, 1, "int8"),
+        model("gpt2", Pass::Decode { context: 512 }, 1, "int8"),
+    ];
+    let mut fused_some = 0;
+    for graph in &graphs {
+        for objective in [Objective::Latency, Objective::Energy, Objective::Edp] {
+            let s = schedule(graph, &chip, &options(objective)).unwrap();
+            let with = phase("forward", 1, graph, &chip, &s);
+            check(&with, graph, &chip);
+            let Some(plain) = &s.unfused else { continue };
+            let without = phase("forward", 1, graph, &chip, plain);
+            let figure = |p: &Phase| match objective {
+                Objective::Latency => p.latency_s,
+                Objective::Energy => p.energy_j,
+                Objective::Edp => p.latency_s * p.energy_j,
+            };
+            assert!(figure(&with) <= figure(&without));
+            assert_eq!(with.executed_macs, without.executed_macs);
+            fused_some += with.groups.len();
+        }
+    }
+    assert!(fused_some > 2, "{fused_some}");
+}

@@ -8,6 +8,7 @@
 //!          address; the output of an elementwise op at that of its input where it takes its place
 //! tiles    of an array op's operands that are at home elsewhere, while the op runs: the mapping's tiles, as many
 //!          of each as the memory buffers; weights that stay over the steps of an op likewise
+//! group    a tile that a fused group holds or passes on, while the ops that need it run, at one address
 //! ahead    what is left while an op runs, for weights of later ops
 //!
 //! bound    most bytes of tensors alive at once           <= tensor_peak: highest end of a tensor
@@ -79,6 +80,8 @@ pub enum Holds {
     Tensor(TensorId),
     /// A tile of an operand of an op, or part of one.
     Tile(OpId, Operand),
+    /// A tile of a tensor that a fused group holds or passes on.
+    GroupTile(TensorId),
     /// Weights that stay over the steps of an op.
     Weights(OpId),
     /// Free for weights of later ops while an op runs.
@@ -159,12 +162,12 @@ pub struct MemoryPlan {
 
 /// Tiles of an op in a memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Tiles {
-    pub(super) memory: NodeId,
-    pub(super) holds: Holds,
+pub(crate) struct Tiles {
+    pub(crate) memory: NodeId,
+    pub(crate) holds: Holds,
     /// Bytes of one, and how many.
-    pub(super) bytes: u64,
-    pub(super) copies: u64,
+    pub(crate) bytes: u64,
+    pub(crate) copies: u64,
 }
 
 /// The plan, once tiles are known. `order`: the ops that run, with what they hold in memories; `ahead`: where
@@ -203,11 +206,14 @@ fn scratchpad(
         .residents
         .iter()
         .map(|r| Region {
-            holds: Holds::Tensor(r.tensor),
+            holds: match r.tile {
+                true => Holds::GroupTile(r.tensor),
+                false => Holds::Tensor(r.tensor),
+            },
             offset: Bytes(r.offset),
             bytes: Bytes(r.bytes),
             live: r.live.clone(),
-            layout: Some(r.layout.clone()),
+            layout: r.layout.clone(),
         })
         .collect();
     let mut peak = held.allocation.peak;

@@ -12,7 +12,11 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn new(choices: &Choices) -> Self {
         Self {
-            held: vec![vec![0; choices.positions]; choices.memories.len()],
+            held: choices
+                .memories
+                .iter()
+                .map(|m| m.reserved.clone())
+                .collect(),
             passing: choices.memories.iter().map(|m| m.passing.clone()).collect(),
         }
     }

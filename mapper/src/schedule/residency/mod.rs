@@ -42,7 +42,31 @@ pub(crate) struct Resident {
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
     pub(crate) live: Vec<Span>,
-    pub(crate) layout: Layout,
+    /// None for a tile.
+    pub(crate) layout: Option<Layout>,
+    /// Whether it is a tile of a fused group, not the whole tensor.
+    pub(crate) tile: bool,
+}
+
+/// A tile that a fused group has in a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GroupTile {
+    pub(crate) memory: NodeId,
+    pub(crate) tensor: TensorId,
+    pub(crate) bytes: u64,
+    pub(crate) live: Span,
+}
+
+/// What fused groups need.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Reserved {
+    /// Tensors that exist only as tiles.
+    pub(crate) inner: Vec<TensorId>,
+    pub(crate) tiles: Vec<GroupTile>,
+    /// Positions at which groups run.
+    pub(crate) positions: Vec<usize>,
+    /// Bytes that tiles of an op there take in a memory.
+    pub(crate) passing: Vec<(NodeId, usize, u64)>,
 }
 
 /// What a resident memory holds between ops.
@@ -83,6 +107,40 @@ impl Residency {
             .copied()
             .unwrap_or(0);
         Bytes(capacity.saturating_sub(used))
+    }
+
+    /// Homes that are given, with the bytes taken in each node at each position.
+    pub(crate) fn given(home: Vec<NodeId>, used: Vec<Vec<u64>>, held: Vec<Held>) -> Self {
+        Self {
+            home,
+            used,
+            held,
+            spills: Vec::new(),
+            peak_activation: Bytes::ZERO,
+            saved: 0.0,
+            optimal: true,
+            root_bits: (0.0, 0.0),
+        }
+    }
+
+    /// Bytes that some tensors take in a memory at a position.
+    pub(crate) fn taken_by(&self, memory: NodeId, position: usize, tensors: &[TensorId]) -> u64 {
+        let held = self.held.iter().filter(|h| h.memory == memory);
+        let here = |r: &&Resident| {
+            tensors.contains(&r.tensor) && !r.tile && r.live.iter().any(|s| s.has(position))
+        };
+        held.flat_map(|h| &h.residents)
+            .filter(here)
+            .fold(0, |s, r| s.saturating_add(r.bytes))
+    }
+
+    /// Bytes of fused groups' tiles in a memory at a position.
+    pub(crate) fn tiles_at(&self, memory: NodeId, position: usize) -> u64 {
+        let held = self.held.iter().filter(|h| h.memory == memory);
+        let here = |r: &&Resident| r.tile && r.live.iter().any(|s| s.has(position));
+        held.flat_map(|h| &h.residents)
+            .filter(here)
+            .fold(0, |s, r| s.saturating_add(r.bytes))
     }
 
     /// Whether something was spilled for want of room.
@@ -150,21 +208,35 @@ impl Scene<'_> {
 }
 
 /// Plans homes and addresses. `alignment`: offsets are multiples of it and of the memory's word.
-pub(crate) fn plan(scene: &Scene, objective: Objective, alignment: Bytes) -> Residency {
+pub(crate) fn plan(
+    scene: &Scene,
+    objective: Objective,
+    alignment: Bytes,
+    reserved: &Reserved,
+) -> Residency {
     let Scene { chip, graph, .. } = *scene;
-    let inner = scene.inner();
+    let mut inner = scene.inner();
+    for t in &reserved.inner {
+        inner[t.0 as usize] = true;
+    }
     let uses = candidates::uses(scene, &inner);
     let (lives, partner) = candidates::lives(scene, &inner, &uses);
     let paths = Paths::new(scene, &uses, objective, alignment);
-    let (choices, place) = choices(scene, &paths, &lives, &partner, &uses, objective);
+    let (mut choices, place) = choices(scene, &paths, &lives, &partner, &uses, objective);
+    reserve(&mut choices, &paths, reserved);
     let mut selection = select::select(&choices);
     select::closer(&choices, &mut selection);
     let mut gaps = vec![false; graph.tensors.len()];
     let mut held = Vec::new();
     for (m, &memory) in paths.memories.iter().enumerate() {
         let capacity = choices.memories[m].capacity;
+        let tiles: Vec<&GroupTile> = reserved
+            .tiles
+            .iter()
+            .filter(|t| t.memory == memory)
+            .collect();
         let list = loop {
-            let list = address(&choices, &selection, &place, m, paths.step[m]);
+            let list = address(&choices, &selection, &place, m, paths.step[m], &tiles);
             match evict(&choices, &mut selection, &list, m, capacity) {
                 Some(tensors) => tensors.into_iter().for_each(|t| gaps[t] = true),
                 None => break list,
@@ -172,7 +244,7 @@ pub(crate) fn plan(scene: &Scene, objective: Objective, alignment: Bytes) -> Res
         };
         held.push(Held {
             memory,
-            residents: residents(&list, |t| paths.layout(t, memory)),
+            residents: residents(&list, &tiles, |t| paths.layout(t, memory)),
             allocation: list.1,
         });
     }
@@ -239,6 +311,7 @@ fn choices(
                 capacity: memory.map_or(0, |m| m.capacity.0),
                 buffering: memory.map_or(1, |m| u64::from(m.buffering)),
                 passing: paths.passing(m),
+                reserved: vec![0; positions],
             }
         })
         .collect();
@@ -250,6 +323,27 @@ fn choices(
         lasting,
     };
     (choices, place)
+}
+
+/// Takes what groups need out of what tensors may take.
+fn reserve(choices: &mut Choices, paths: &Paths, reserved: &Reserved) {
+    for (m, (space, memory)) in choices.memories.iter_mut().zip(&paths.memories).enumerate() {
+        for t in reserved.tiles.iter().filter(|t| t.memory == *memory) {
+            let bytes = t
+                .bytes
+                .checked_next_multiple_of(paths.step[m])
+                .unwrap_or(u64::MAX);
+            for held in &mut space.reserved[t.live.from..=t.live.to] {
+                *held = held.saturating_add(bytes);
+            }
+        }
+        for p in &reserved.positions {
+            space.passing[*p] = 0;
+        }
+        for (_, p, bytes) in reserved.passing.iter().filter(|p| p.0 == *memory) {
+            space.passing[*p] += bytes.div_ceil(space.buffering.max(1));
+        }
+    }
 }
 
 /// Items at home in a memory, activations first, by their index among all.
@@ -284,6 +378,7 @@ fn address(
     place: &[usize],
     memory: usize,
     alignment: u64,
+    tiles: &[&GroupTile],
 ) -> Addresses {
     let mut blocks: Vec<Vec<Member>> = Vec::new();
     let mut block_of = vec![None; place.len()];
@@ -301,7 +396,7 @@ fn address(
             });
         }
     }
-    let sized: Vec<Block> = blocks
+    let mut sized: Vec<Block> = blocks
         .iter()
         .map(|members| {
             let mut live: Vec<Span> = members
@@ -315,6 +410,10 @@ fn address(
             }
         })
         .collect();
+    sized.extend(tiles.iter().map(|t| Block {
+        bytes: t.bytes,
+        live: vec![t.live],
+    }));
     let allocation = allocate(&sized, alignment);
     (blocks, allocation)
 }
@@ -356,7 +455,11 @@ fn evict(
     Some(item(least).pieces.iter().map(|p| p.tensor).collect())
 }
 
-fn residents((blocks, allocation): &Addresses, layout: impl Fn(usize) -> Layout) -> Vec<Resident> {
+fn residents(
+    (blocks, allocation): &Addresses,
+    tiles: &[&GroupTile],
+    layout: impl Fn(usize) -> Layout,
+) -> Vec<Resident> {
     let mut list: Vec<Resident> = blocks
         .iter()
         .zip(&allocation.offsets)
@@ -366,9 +469,19 @@ fn residents((blocks, allocation): &Addresses, layout: impl Fn(usize) -> Layout)
             offset,
             bytes: m.bytes,
             live: m.live.clone(),
-            layout: layout(m.tensor),
+            layout: Some(layout(m.tensor)),
+            tile: false,
         })
         .collect();
+    let offsets = allocation.offsets.get(blocks.len()..).unwrap_or_default();
+    list.extend(tiles.iter().zip(offsets).map(|(t, offset)| Resident {
+        tensor: t.tensor,
+        offset: *offset,
+        bytes: t.bytes,
+        live: vec![t.live],
+        layout: None,
+        tile: true,
+    }));
     list.sort_by_key(|r| (r.live.first().copied(), r.offset, r.tensor));
     list
 }

@@ -104,6 +104,8 @@ pub(super) struct Space {
     pub(super) buffering: u64,
     /// For each position, bytes that pass through with every item at home elsewhere.
     pub(super) passing: Vec<u64>,
+    /// For each position, bytes that are taken whatever is chosen.
+    pub(super) reserved: Vec<u64>,
 }
 
 /// What is chosen from.

@@ -167,6 +167,8 @@ pub fn chip() -> Chip {
             keep_activations: true,
             keep_weights: false,
             fuse_cascades: true,
+            fuse_groups: false,
+            launch_groups_once: false,
         },
         numerics: Numerics::default(),
         other_power: Watts(1e-3),

@@ -124,6 +124,8 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
             keep_activations: false,
             keep_weights: false,
             fuse_cascades: false,
+            fuse_groups: false,
+            launch_groups_once: false,
         },
         numerics: Numerics::default(),
         other_power: Watts::ZERO,

@@ -191,6 +191,7 @@ fn choices(
                     capacity: capacity[m],
                     buffering: 1 + m as u64,
                     passing,
+                    reserved: vec![0; positions],
                 }
             })
             .collect();
@@ -287,6 +288,7 @@ fn two_short_lives_beat_one_long_one() {
             capacity: 10,
             buffering: 2,
             passing: vec![0; 8],
+            reserved: vec![0; 8],
         }],
         items: vec![
             item(0, 8, 0, 7, 30.0),
@@ -324,6 +326,7 @@ fn too_many_states_are_said() {
             capacity: 1500,
             buffering: 1,
             passing: vec![10; 40],
+            reserved: vec![0; 40],
         }],
         items,
         shares: Vec::new(),

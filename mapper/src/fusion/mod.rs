@@ -1,0 +1,87 @@
+//! Fused groups: ops that run tile by tile under shared loops, what passes between them staying on chip.
+//!
+//! ```text
+//! groups     consecutive ops of a block linked by tensors that only they use     (axes)
+//! ways       tile sizes, order of the shared loops, what is held over them        (plan), each with a bound
+//! price      the exact cost of a way: one iteration is a graph of its own         (step, price)
+//! choice     disjoint groups of least total, by dynamic programming over the order (choose)
+//! ```
+//!
+//! A group's LoopTree is: the shared loops, then one subtree an op. What one op makes and another reads is there only as
+//! a tile, in one resident memory, the group's. Each op of an iteration is mapped by the search as any op is, given
+//! where its operands start and what capacity is left; vector ops are priced as everywhere. Ops of an iteration run
+//! one after the other (no overlap between them is claimed).
+//!
+//! What an op reads from outside is either *streamed* by it in every iteration, or *held*: fetched into the group's memory
+//! once for each iteration of the loops from the outermost to the innermost that indexes it. Outputs leave as
+//! they are made; those that sum over a shared loop are held until it ends, in the accumulator's format.
+//!
+//! Whether a chip's compiler makes such groups is `fuse_groups` in its file; whether starting one is one launch, or one for
+//! each op of each iteration, is `launch_groups_once`.
+//!
+//! A group that is one launch is a kernel whose iterations may run side by side, so at least one of its loops must not
+//! sum; a group without a loop is none.
+//!
+//! # What is searched
+//!
+//! For each run of up to [`UNITS`] ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
+//! those that fit the [`TILINGS`] of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
+//! bound (roofline of this tiling, compulsory traffic, launches). Ways are priced from the least bound on, in turn of how
+//! much room they leave, until no bound is a thousandth of the whole below the best price (or [`EXACT`] are priced:
+//! then the group is not called proven); these prices come from quick searches and dense means of masked tiles. The groups
+//! chosen are then priced in full, beside residency planned anew, and the pass is compared with the one without groups.
+
+mod axes;
+mod choose;
+mod plan;
+mod price;
+mod rewrite;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use presil_hwmodels::NodeId;
+use presil_numerics::Bytes;
+use presil_workloads::{OpId, TensorId};
+
+pub(crate) use choose::{Chosen, choose};
+pub(crate) use price::Pricing;
+
+/// Ops of a group at most, epilogues not counted.
+pub(crate) const UNITS: usize = 6;
+/// Tilings of a group in a memory that are looked at.
+pub(crate) const TILINGS: usize = 64;
+/// Ways of a group that are priced exactly.
+pub(crate) const EXACT: usize = 8;
+
+/// A loop that a group shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedLoop {
+    /// Name of the dimension, as the group's MAC ops call it.
+    pub dim: String,
+    /// Iterations.
+    pub trips: u64,
+    /// Indices of the dimension in one iteration; the last may have fewer.
+    pub tile: u64,
+}
+
+/// A fused group of a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FusedGroup {
+    /// Its ops in order, epilogues included.
+    pub ops: Vec<OpId>,
+    /// Where tiles pass from op to op.
+    pub memory: NodeId,
+    /// Shared loops, outermost first.
+    pub loops: Vec<SharedLoop>,
+    /// Iterations that run: fewer than the product of trips where a mask leaves some empty.
+    pub iterations: u64,
+    /// Tensors from outside that are held over inner loops, with the bytes of their tiles.
+    pub held: Vec<(TensorId, Bytes)>,
+    /// Tensors that exist only as tiles, with the bytes of those.
+    pub tiles: Vec<(TensorId, Bytes)>,
+    /// The rewrite that it needs.
+    pub rewrite: Option<&'static str>,
+    /// Whether no other way of the space is better on the analytic model.
+    pub proven: bool,
+}

@@ -1,0 +1,574 @@
+//! Ways to run a group: shared loops, their order, and what stays in the group's memory over them; what each needs
+//! and takes at least.
+//!
+//! ```text
+//! iterations            N = product of trips (under a mask: those that run something)
+//! fetches of an operand that is held = product of the trips of the loops from the outermost to the innermost that
+//!                       indexes it; one that is streamed is fetched by its op in every iteration
+//! room while op p runs  = tiles of intermediates that are alive + operands held + accumulators <= what is left
+//! accumulator           = tile of the output x trips of the loops that index it inside the outermost that sums
+//! ```
+//!
+//! The bound of a way, over its ops:
+//!
+//! ```text
+//! T >= sum over ops of (N x launch + max(MACs / peak rate, lane work, root bytes of this way / root rate))
+//! E >= energy of MACs, lanes, root bytes, intermediates written and read once
+//! ```
+
+use presil_hwmodels::{Chip, EngineKind, NodeId, NodeKind, Operand};
+use presil_numerics::Format;
+use presil_workloads::count::op_macs;
+use presil_workloads::{OpId, OpKind, TensorId};
+
+use super::axes::{Group, Kind};
+use super::rewrite;
+use super::step::{Piece, Step, pieces, reduces, step};
+use crate::ledger::{self, Stored};
+use crate::schedule::array_rate;
+use crate::schedule::engines::Choice;
+use crate::schedule::operands::{moved, stored_operands};
+use crate::schedule::residency::{Residency, Scene};
+use crate::schedule::tails;
+use crate::vector::{self, Operands};
+
+/// A loop that the group shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shared {
+    pub(crate) axis: usize,
+    pub(crate) tile: u64,
+    pub(crate) trips: u64,
+}
+
+/// A tensor from outside that the group reads.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outside {
+    pub(crate) tensor: TensorId,
+    pub(crate) axes: Vec<usize>,
+    /// Ops of the group that read it, by member.
+    pub(crate) readers: Vec<usize>,
+    /// Elements of all of it that the group touches.
+    pub(crate) elements: u64,
+    /// Stored bits of an element.
+    pub(crate) bits: f64,
+    /// Bytes of its tile.
+    pub(crate) bytes: u64,
+}
+
+/// A tiling of a group.
+#[derive(Debug, Clone)]
+pub(crate) struct Tiling {
+    /// Of each axis.
+    pub(crate) tiles: Vec<u64>,
+    /// Loops in the order of the axes.
+    pub(crate) loops: Vec<Shared>,
+    pub(crate) pieces: Vec<(Piece, Step)>,
+    /// The largest tiles.
+    pub(crate) largest: Step,
+    pub(crate) outside: Vec<Outside>,
+    /// Format of outputs that accumulate over some loop.
+    pub(crate) sums: Option<Format>,
+    pub(crate) online: bool,
+    /// Iterations.
+    pub(crate) iterations: u64,
+}
+
+/// A way to run a group.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Way {
+    pub(crate) memory: NodeId,
+    /// Outermost first.
+    pub(crate) loops: Vec<Shared>,
+    /// Held over inner loops.
+    pub(crate) held: Vec<TensorId>,
+}
+
+impl Way {
+    /// Fetches of an operand that is held.
+    pub(crate) fn fetches(&self, axes: &[usize]) -> u64 {
+        let inner = self.loops.iter().rposition(|l| axes.contains(&l.axis));
+        let above = inner.map_or(0, |i| i + 1);
+        self.loops[..above].iter().map(|l| l.trips).product()
+    }
+
+    /// How often the whole operand is fetched: the trips of loops above its innermost that do not index it.
+    pub(crate) fn rounds(&self, axes: &[usize]) -> u64 {
+        let inner = self.loops.iter().rposition(|l| axes.contains(&l.axis));
+        let above = inner.map_or(0, |i| i + 1);
+        let again = |l: &&Shared| !axes.contains(&l.axis);
+        self.loops[..above]
+            .iter()
+            .filter(again)
+            .map(|l| l.trips)
+            .product()
+    }
+}
+
+/// Tile sizes of an axis that are looked at: those of 1, 2, 3, 4, 6, 8, 12 .. tiles, and all factors of small ones.
+pub(crate) fn tile_sizes(size: u64) -> Vec<u64> {
+    let mut trips: Vec<u64> = vec![1, 3];
+    let mut step = 2u64;
+    while step <= size {
+        trips.push(step);
+        if step >= 4 && step.saturating_mul(3) / 2 <= size {
+            trips.push(step / 2 * 3);
+        }
+        step = step.saturating_mul(2);
+    }
+    if size <= 64 {
+        trips.extend((1..=size).filter(|t| size.is_multiple_of(*t)));
+    }
+    let mut tiles: Vec<u64> = trips
+        .iter()
+        .filter(|t| **t <= size)
+        .map(|t| size.div_ceil(*t))
+        .collect();
+    tiles.sort_unstable_by(|a, b| b.cmp(a));
+    tiles.dedup();
+    tiles
+}
+
+/// The format of partial sums of the group's MAC ops.
+fn accumulator(chip: &Chip, scene: &Scene, group: &Group, given: Option<Format>) -> Option<Format> {
+    let format = |id: &OpId| match &scene.choices[id.0 as usize] {
+        Choice::Array(engines) => {
+            let (engine, mode) = engines.first()?;
+            let EngineKind::Array { compute, .. } = chip.engines[*engine].kind else {
+                return None;
+            };
+            match &chip.nodes[compute].kind {
+                NodeKind::Compute(c) => c.modes.get(*mode).map(|m| m.accumulate),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    given.or_else(|| group.ops.iter().rev().find_map(format))
+}
+
+/// The format in which the vector unit of a group's softmax keeps its state and the outputs so far: that of the
+/// first of fp32, bf16 and fp16 in which it can; array outputs come in it from the array's output stage.
+fn state_format(scene: &Scene, group: &Group) -> Option<Format> {
+    let softmax = group.ops[group.softmax?];
+    let Choice::Vector(unit) = scene.choices[softmax.0 as usize] else {
+        return None;
+    };
+    let able = |format: &Format| {
+        let bits = format.bits() as f64;
+        let one = Stored {
+            home: scene.chip.root(),
+            format: *format,
+            elements: 1,
+            bits,
+            payload: bits,
+            role: Operand::Output,
+        };
+        let operands = Operands {
+            inputs: &[one; 3],
+            outputs: &[one; 2],
+        };
+        let run = |list: &[presil_workloads::Einsum]| {
+            vector::lane_work(scene.chip, &scene.chip.engines[unit], list, operands).is_ok()
+        };
+        run(&rewrite::state(1)) && run(&rewrite::rescale(1, 1))
+    };
+    [Format::FP32, Format::BF16, Format::FP16]
+        .into_iter()
+        .find(able)
+}
+
+impl Tiling {
+    /// The tiling of a group by tile sizes; `None` if iterations differ too much or a tile cannot be stored.
+    pub(crate) fn new(
+        scene: &Scene,
+        group: &Group,
+        tiles: &[u64],
+        accumulate: Option<Format>,
+        rough: bool,
+    ) -> Option<Self> {
+        let loops: Vec<Shared> = tiles
+            .iter()
+            .enumerate()
+            .map(|(axis, tile)| Shared {
+                axis,
+                tile: *tile,
+                trips: group.axes[axis].size.div_ceil(*tile),
+            })
+            .filter(|l| l.trips > 1)
+            .collect();
+        let of = |kind: Kind| loops.iter().any(|l| group.axes[l.axis].kind == kind);
+        let online = of(Kind::Online);
+        let sums = match (online, of(Kind::Sum)) {
+            (true, _) => Some(state_format(scene, group)?),
+            (false, true) => Some(accumulator(scene.chip, scene, group, accumulate)?),
+            (false, false) => None,
+        };
+        let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles, rough)?
+            .into_iter()
+            .map(|p| step(scene, group, &p, sums, online).map(|s| (p, s)))
+            .collect();
+        let made = made?;
+        let full = Piece {
+            weight: 1,
+            tiles: tiles.to_vec(),
+            offset: group.mask.map(|_| i64::MAX / 4),
+        };
+        let largest = step(scene, group, &full, sums, online)?;
+        let all: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let whole = Piece {
+            weight: 1,
+            tiles: all,
+            offset: group.mask.map(|m| m.offset),
+        };
+        let whole = step(scene, group, &whole, sums, online)?;
+        let outside = outside(scene, group, &largest, &whole);
+        Some(Self {
+            tiles: tiles.to_vec(),
+            iterations: made.iter().map(|(p, _)| p.weight).sum(),
+            loops,
+            pieces: made,
+            largest,
+            outside,
+            sums,
+            online,
+        })
+    }
+
+    /// The member's output that accumulates over some loop.
+    pub(crate) fn accumulates(&self, scene: &Scene, group: &Group, member: usize) -> bool {
+        self.sums.is_some() && reduces(scene, group, member)
+    }
+
+    /// What is alive in the group's memory: tensor, bytes, first and last member.
+    pub(crate) fn live(
+        &self,
+        scene: &Scene,
+        group: &Group,
+        way: &Way,
+    ) -> Vec<(TensorId, u64, usize, usize)> {
+        let last = group.ops.len() - 1;
+        let root = |member: usize| self.largest.tails.position[member];
+        let bytes = |t: TensorId| {
+            self.largest
+                .tile(t)
+                .map_or(0, |id| self.largest.graph.tensors[id].bits().bytes_ceil().0)
+        };
+        let mut list = Vec::new();
+        for t in &group.inner {
+            let uses = |m: &usize| {
+                let op = &scene.graph.ops[group.ops[*m]];
+                op.inputs
+                    .iter()
+                    .chain(&op.outputs)
+                    .any(|x| scene.stored(*x) == t.0 as usize)
+            };
+            let members: Vec<usize> = (0..group.ops.len()).filter(uses).map(root).collect();
+            if let (Some(from), Some(to)) = (members.iter().min(), members.iter().max()) {
+                list.push((*t, bytes(*t), *from, *to));
+            }
+        }
+        list.extend(way.held.iter().map(|t| (*t, bytes(*t), 0, last)));
+        for member in (0..group.ops.len()).filter(|m| self.accumulates(scene, group, *m)) {
+            let op = &scene.graph.ops[group.ops[member]];
+            for t in &op.outputs {
+                let stored = TensorId(scene.stored(*t) as u32);
+                let site = group.sites.iter().position(|s| s.member == member);
+                let axes = site.map_or(Vec::new(), |s| {
+                    group.indexed(s, &group.einsum(scene, s).output)
+                });
+                let sums = |l: &Shared| matches!(group.axes[l.axis].kind, Kind::Sum | Kind::Online);
+                let outermost = way.loops.iter().position(sums).unwrap_or(way.loops.len());
+                let inside = way.loops[outermost..]
+                    .iter()
+                    .filter(|l| axes.contains(&l.axis));
+                let copies: u64 = inside.map(|l| l.trips).product();
+                // The partial outputs of a tile of keys lie beside what they are added to.
+                let extra = u64::from(self.online);
+                list.push((
+                    stored,
+                    bytes(stored).saturating_mul(copies.saturating_add(extra)),
+                    0,
+                    last,
+                ));
+            }
+        }
+        list
+    }
+
+    /// Where a tensor of a step is.
+    pub(crate) fn home(
+        &self,
+        group: &Group,
+        way: &Way,
+        residency: &Residency,
+        whole: TensorId,
+        sums: bool,
+    ) -> NodeId {
+        if sums || group.inner.contains(&whole) || way.held.contains(&whole) {
+            return way.memory;
+        }
+        residency.home[whole.0 as usize]
+    }
+
+    /// Orders of the loops that differ in what they fetch.
+    pub(crate) fn orders(&self) -> Vec<Vec<Shared>> {
+        let mut list = vec![Vec::new()];
+        for l in &self.loops {
+            let before = std::mem::take(&mut list);
+            for order in before {
+                for at in 0..=order.len() {
+                    let mut next: Vec<Shared> = order.clone();
+                    next.insert(at, *l);
+                    list.push(next);
+                }
+            }
+        }
+        list
+    }
+}
+
+fn outside(scene: &Scene, group: &Group, largest: &Step, whole: &Step) -> Vec<Outside> {
+    let mut list = Vec::new();
+    for (id, t) in largest.graph.tensors.iter_ids() {
+        let stored = largest.whole[id.0 as usize];
+        let made = largest.graph.ops.iter().any(|o| o.outputs.contains(&id));
+        if made {
+            continue;
+        }
+        let mut axes = Vec::new();
+        let mut readers = Vec::new();
+        for (member, op) in largest.graph.ops.iter().enumerate() {
+            let Some(_) = op.inputs.iter().find(|x| **x == id) else {
+                continue;
+            };
+            readers.push(largest.tails.position[member]);
+            for s in (0..group.sites.len()).filter(|s| group.sites[*s].member == member) {
+                for access in &group.einsum(scene, s).inputs {
+                    let own = matches!(access.place, presil_workloads::einsum::Place::Input(i) if op.inputs.get(i as usize) == Some(&id));
+                    if own {
+                        axes.extend(group.indexed(s, access));
+                    }
+                }
+            }
+        }
+        axes.sort_unstable();
+        axes.dedup();
+        readers.dedup();
+        let elements = whole
+            .tile(stored)
+            .map_or(0, |w| whole.graph.tensors[w].elements());
+        list.push(Outside {
+            tensor: stored,
+            axes,
+            readers,
+            elements,
+            bits: t.bits().0 as f64 / t.elements().max(1) as f64,
+            bytes: t.bits().bytes_ceil().0,
+        });
+    }
+    list
+}
+
+/// Seconds and joules that nothing beats.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Floor {
+    pub(crate) time: f64,
+    pub(crate) energy: f64,
+}
+
+/// What a tiling takes at least in a memory: everything but what depends on loop order and what is held.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Base {
+    /// For each member: compute, lanes, launches in seconds.
+    work: Vec<[f64; 3]>,
+    /// Root bits written for each member, and read of what is no operand to choose for.
+    written: Vec<f64>,
+    /// For each member and outside operand, root bits read if it is streamed.
+    streamed: Vec<Vec<f64>>,
+    energy: f64,
+}
+
+/// The work of a tiling's pieces. `launch`: whether each op of an iteration is launched.
+pub(crate) fn base(
+    scene: &Scene,
+    group: &Group,
+    tiling: &Tiling,
+    memory: NodeId,
+    residency: &Residency,
+    launch: bool,
+) -> Base {
+    let chip = scene.chip;
+    let root = chip.root();
+    let n = group.ops.len();
+    let mut base = Base {
+        work: vec![[0.0; 3]; n],
+        written: vec![0.0; n],
+        streamed: vec![vec![0.0; tiling.outside.len()]; n],
+        energy: 0.0,
+    };
+    let way = Way {
+        memory,
+        loops: Vec::new(),
+        held: Vec::new(),
+    };
+    for (piece, step) in &tiling.pieces {
+        let w = piece.weight as f64;
+        for (id, op) in step.graph.ops.iter_ids() {
+            let member = id.0 as usize;
+            let at = step.tails.position[member];
+            if step.tails.folded[member] {
+                continue;
+            }
+            let home = |t: TensorId| {
+                let sums = tiling.accumulates(scene, group, member) && op.outputs.contains(&t);
+                tiling.home(group, &way, residency, step.whole[t.0 as usize], sums)
+            };
+            let [inputs, outputs] = stored_operands(&step.graph, op, home);
+            let operands = Operands {
+                inputs: &inputs,
+                outputs: &outputs,
+            };
+            let unit = match (&step.choices[member], step.tails.into[member]) {
+                (_, Some(_)) => tails::inline_unit(chip),
+                (Choice::Vector(e), _) => Some(*e),
+                _ => None,
+            };
+            if let (Some(unit), OpKind::Cascade(list)) = (unit, &op.kind)
+                && let Ok(work) = vector::lane_work(chip, &chip.engines[unit], list, operands)
+            {
+                base.work[at][1] += work.busy.0 * w;
+                base.energy += work.energy * w;
+                if launch && step.tails.into[member].is_none() {
+                    base.work[at][2] += chip.engines[unit].launch.0 * w;
+                }
+            }
+            if let Choice::Array(engines) = &step.choices[member]
+                && let Some((engine, mode)) = engines.first()
+            {
+                let macs = op_macs(&step.graph, id).1 as f64 * w;
+                base.work[at][0] +=
+                    macs / array_rate(chip, *engine, *mode).unwrap_or(f64::INFINITY);
+                let least = engines
+                    .iter()
+                    .filter_map(|(e, m)| match chip.engines[*e].kind {
+                        EngineKind::Array { compute, .. } => match &chip.nodes[compute].kind {
+                            NodeKind::Compute(c) => c.modes.get(*m).map(|m| m.energy.0),
+                            _ => None,
+                        },
+                        _ => None,
+                    });
+                base.energy += macs * least.fold(f64::INFINITY, f64::min);
+                if launch {
+                    base.work[at][2] += chip.engines[*engine].launch.0 * w;
+                }
+            }
+            let [reads, writes] = moved(&step.graph, op, operands);
+            for (t, m) in op
+                .inputs
+                .iter()
+                .zip(&reads)
+                .filter(|(_, m)| m.stored.home == root)
+            {
+                let bits = m.elements as f64 * m.stored.bits * w;
+                let whole = step.whole[t.0 as usize];
+                if let Some(o) = tiling.outside.iter().position(|o| o.tensor == whole) {
+                    base.streamed[at][o] += bits;
+                }
+            }
+            for (t, m) in op.outputs.iter().zip(&writes) {
+                let inner = step.graph.tensors[*t].role == presil_workloads::Role::Activation;
+                if m.stored.home == root && !inner {
+                    base.written[at] += m.elements as f64 * m.stored.bits * w;
+                }
+            }
+        }
+        if let Some(m) = chip.nodes[memory].memory() {
+            for t in group.inner.iter().filter_map(|t| step.tile(*t)) {
+                base.energy += step.graph.tensors[t].bits().0 as f64
+                    * w
+                    * (m.read_energy.0 + m.write_energy.0);
+            }
+        }
+    }
+    base
+}
+
+impl Base {
+    /// The bound of a way.
+    pub(crate) fn floor(
+        &self,
+        chip: &Chip,
+        tiling: &Tiling,
+        way: &Way,
+        residency: &Residency,
+        static_power: f64,
+    ) -> Floor {
+        let root = chip.root();
+        let mut floor = Floor {
+            time: 0.0,
+            energy: self.energy,
+        };
+        let energy = chip.nodes[root]
+            .memory()
+            .map_or([0.0; 2], |m| [m.read_energy.0, m.write_energy.0]);
+        for (member, work) in self.work.iter().enumerate() {
+            let mut read = 0.0;
+            for (o, bits) in tiling.outside.iter().zip(&self.streamed[member]) {
+                if !way.held.contains(&o.tensor) {
+                    read += bits;
+                } else if o.readers.first() == Some(&member)
+                    && residency.home[o.tensor.0 as usize] == root
+                {
+                    read += way.rounds(&o.axes) as f64 * o.elements as f64 * o.bits;
+                }
+            }
+            let port = ledger::port_time(chip, root, read, self.written[member]).0;
+            floor.time += work[2] + work[0].max(work[1]).max(port);
+            floor.energy += read * energy[0] + self.written[member] * energy[1];
+        }
+        floor.energy += static_power * floor.time;
+        floor
+    }
+
+    /// The bound of all ways of the tiling: each operand once.
+    pub(crate) fn best(
+        &self,
+        chip: &Chip,
+        tiling: &Tiling,
+        residency: &Residency,
+        static_power: f64,
+    ) -> Floor {
+        let held: Vec<TensorId> = tiling.outside.iter().map(|o| o.tensor).collect();
+        let way = Way {
+            memory: chip.root(),
+            loops: Vec::new(),
+            held,
+        };
+        self.floor(chip, tiling, &way, residency, static_power)
+    }
+}
+
+/// Memories in which a group's tiles may be: those at which all its arrays may keep what passes between its ops.
+pub(crate) fn memories(scene: &Scene, group: &Group) -> Vec<NodeId> {
+    let chip = scene.chip;
+    let able = |m: &NodeId| {
+        let node = &chip.nodes[*m];
+        let Some(memory) = node.memory() else {
+            return false;
+        };
+        *m != chip.root()
+            && node.instances == 1
+            && memory.resident
+            && group.ops.iter().all(|id| {
+                let Choice::Array(engines) = &scene.choices[id.0 as usize] else {
+                    return true;
+                };
+                let on_path = engines.iter().all(|(e, _)| match chip.engines[*e].kind {
+                    EngineKind::Array { compute, .. } => chip.path(compute).contains(m),
+                    _ => false,
+                });
+                on_path && Operand::ALL.iter().all(|o| memory.keeps.has(*o))
+            })
+    };
+    chip.nodes.ids().filter(able).collect()
+}

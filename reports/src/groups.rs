@@ -1,0 +1,109 @@
+//! Fused groups, for JSON and for readers.
+
+use presil_sim::run::{GroupRun, Phase};
+use serde_json::{Value, json};
+
+use crate::text;
+
+/// The groups of a phase.
+pub(crate) fn groups_json(phase: &Phase) -> Value {
+    phase.groups.iter().map(group_json).collect()
+}
+
+fn group_json(g: &GroupRun) -> Value {
+    let tensors = |list: &[(String, u64)]| -> Value {
+        list.iter()
+            .map(|(name, bytes)| json!({"tensor": name, "tile_bytes": bytes}))
+            .collect()
+    };
+    let loops = g
+        .loops
+        .iter()
+        .map(|(dim, trips, tile)| json!({"dim": dim, "trips": trips, "tile": tile}));
+    json!({
+        "ops": g.ops,
+        "repeat": g.repeat,
+        "memory": g.memory,
+        "loops": loops.collect::<Value>(),
+        "iterations": g.iterations,
+        "held": tensors(&g.held),
+        "tiles": tensors(&g.tiles),
+        "rewrite": g.rewrite,
+        "proven": g.proven,
+        "saved_latency_s": g.saved_s,
+        "saved_energy_j": g.saved_j,
+        "saved_dram_bytes": g.saved_root_bytes,
+    })
+}
+
+/// One line a group: its ops, its loops, what it saves.
+pub(crate) fn lines(phase: &Phase) -> Vec<String> {
+    phase.groups.iter().map(line).collect()
+}
+
+fn line(g: &GroupRun) -> String {
+    let last = |name: &String| {
+        let plain = text::plain(name);
+        plain.rsplit('.').next().unwrap_or(&plain).to_string()
+    };
+    let ops: Vec<String> = g.ops.iter().map(last).collect();
+    let loops: Vec<String> = g
+        .loops
+        .iter()
+        .map(|(dim, trips, tile)| format!("{dim} {trips} x {tile}"))
+        .collect();
+    let rewrite = g
+        .rewrite
+        .as_ref()
+        .map_or(String::new(), |r| format!(", {r}"));
+    let saved = |x: f64, shown: String| match x < 0.0 {
+        true => format!("-{shown}"),
+        false => shown,
+    };
+    format!(
+        "{} over {} in {}{rewrite}: saves {}, {}, {} of traffic",
+        ops.join(" + "),
+        loops.join(", "),
+        text::plain(&g.memory),
+        saved(g.saved_s, text::seconds(g.saved_s.abs())),
+        saved(g.saved_j, text::joules(g.saved_j.abs())),
+        saved(g.saved_root_bytes, text::bytes(g.saved_root_bytes.abs())),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_told_with_what_it_saves() {
+        let group = GroupRun {
+            ops: vec!["l.0.scores".into(), "l.0.softmax".into()],
+            repeat: 2,
+            memory: "sram".into(),
+            loops: vec![("g".into(), 8, 1), ("m".into(), 12, 171)],
+            iterations: 96,
+            held: vec![("v".into(), 4096)],
+            tiles: vec![("l.0.scores".into(), 1024)],
+            rewrite: Some("online softmax".into()),
+            proven: true,
+            saved_s: 2e-3,
+            saved_j: -3e-3,
+            saved_root_bytes: 2048.0,
+        };
+        let phase = Phase {
+            groups: vec![group],
+            ..Phase::default()
+        };
+        assert_eq!(
+            lines(&phase),
+            [
+                "scores + softmax over g 8 x 1, m 12 x 171 in sram, online softmax: saves 2 ms, -3 mJ, 2 KiB of traffic"
+            ]
+        );
+        let json = groups_json(&phase);
+        assert_eq!(json[0]["loops"][1]["tile"], 171);
+        assert_eq!(json[0]["held"][0]["tile_bytes"], 4096);
+        assert_eq!(json[0]["saved_dram_bytes"], 2048.0);
+    }
+}
