@@ -44,7 +44,7 @@ use presil_hwmodels::NodeId;
 use presil_numerics::Bytes;
 use presil_workloads::{OpId, TensorId};
 
-pub(crate) use choose::choose;
+pub(crate) use choose::{Chosen, choose};
 pub(crate) use price::Pricing;
 
 /// Ops of a group at most, epilogues not counted.

@@ -22,8 +22,9 @@ use presil_workloads::count::op_macs;
 use presil_workloads::{OpId, OpKind, TensorId};
 
 use super::axes::{Group, Kind};
+use super::rewrite;
 use super::step::{Piece, Step, pieces, reduces, step};
-use crate::ledger;
+use crate::ledger::{self, Stored};
 use crate::schedule::array_rate;
 use crate::schedule::engines::Choice;
 use crate::schedule::operands::{moved, stored_operands};
@@ -145,6 +146,37 @@ fn accumulator(chip: &Chip, scene: &Scene, group: &Group, given: Option<Format>)
     given.or_else(|| group.ops.iter().rev().find_map(format))
 }
 
+/// The format in which the vector unit of a group's softmax keeps its state and the outputs so far: that of the
+/// first of fp32, bf16 and fp16 in which it can; array outputs come in it from the array's output stage.
+fn state_format(scene: &Scene, group: &Group) -> Option<Format> {
+    let softmax = group.ops[group.softmax?];
+    let Choice::Vector(unit) = scene.choices[softmax.0 as usize] else {
+        return None;
+    };
+    let able = |format: &Format| {
+        let bits = format.bits() as f64;
+        let one = Stored {
+            home: scene.chip.root(),
+            format: *format,
+            elements: 1,
+            bits,
+            payload: bits,
+            role: Operand::Output,
+        };
+        let operands = Operands {
+            inputs: &[one; 3],
+            outputs: &[one; 2],
+        };
+        let run = |list: &[presil_workloads::Einsum]| {
+            vector::lane_work(scene.chip, &scene.chip.engines[unit], list, operands).is_ok()
+        };
+        run(&rewrite::state(1)) && run(&rewrite::rescale(1, 1))
+    };
+    [Format::FP32, Format::BF16, Format::FP16]
+        .into_iter()
+        .find(able)
+}
+
 impl Tiling {
     /// The tiling of a group by tile sizes; `None` if iterations differ too much or a tile cannot be stored.
     pub(crate) fn new(
@@ -166,9 +198,10 @@ impl Tiling {
             .collect();
         let of = |kind: Kind| loops.iter().any(|l| group.axes[l.axis].kind == kind);
         let online = of(Kind::Online);
-        let sums = match of(Kind::Sum) || online {
-            true => Some(accumulator(scene.chip, scene, group, accumulate)?),
-            false => None,
+        let sums = match (online, of(Kind::Sum)) {
+            (true, _) => Some(state_format(scene, group)?),
+            (false, true) => Some(accumulator(scene.chip, scene, group, accumulate)?),
+            (false, false) => None,
         };
         let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles, rough)?
             .into_iter()

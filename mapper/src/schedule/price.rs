@@ -15,7 +15,8 @@ use super::room::weight_memory;
 use super::solve::{Effort, Memo};
 use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp};
-use crate::fusion::{self, FusedGroup, Pricing};
+use crate::fusion::{self, Chosen, FusedGroup, Pricing};
+use crate::search::Objective;
 use crate::vector::Operands;
 
 /// Schedules a checked graph.
@@ -90,6 +91,32 @@ struct Ready {
     tiles: Vec<Vec<Tiles>>,
 }
 
+/// What groups take out of memories.
+fn reserved(pricing: &Pricing, chosen: &[Chosen]) -> Reserved {
+    let mut reserved = Reserved::default();
+    for c in chosen {
+        reserved.inner.extend(&c.group.inner);
+        let tiles = pricing
+            .reservations(&c.group, &c.tiling, &c.way)
+            .into_iter();
+        reserved
+            .tiles
+            .extend(tiles.map(|(tensor, bytes, from, to)| GroupTile {
+                memory: c.way.memory,
+                tensor,
+                bytes,
+                live: Span { from, to },
+            }));
+        for (op, tiles) in c.group.ops.iter().zip(&c.priced.tiles) {
+            let position = pricing.scene.position(*op);
+            let of = |t: &Tiles| (t.memory, position, t.bytes.saturating_mul(t.copies));
+            reserved.passing.extend(tiles.iter().map(of));
+            reserved.positions.push(position);
+        }
+    }
+    reserved
+}
+
 /// Makes schedules of a scene.
 struct Maker<'a> {
     scene: &'a Scene<'a>,
@@ -104,66 +131,72 @@ impl Maker<'_> {
     /// The schedule with the groups that pay, where there are any.
     fn fused(&self, residency: &Residency, plain: &Schedule) -> Option<Schedule> {
         let Scene { chip, .. } = *self.scene;
-        let pricing = |residency, reserved, effort| Pricing {
-            effort,
+        let before = self.pricing(residency, false, Effort::Quick);
+        let mut chosen = fusion::choose(&before, self.order, &plain.ops);
+        // A group that does not do what it promised goes, and the rest is placed again.
+        while !chosen.is_empty() {
+            let again = residency::plan(
+                self.scene,
+                self.options.objective,
+                self.plan.alignment,
+                &reserved(&before, &chosen),
+            );
+            let over = |h: &residency::Held| {
+                let memory = chip.nodes[h.memory].memory();
+                h.allocation.peak > memory.map_or(0, |m| m.capacity.0)
+            };
+            if again.held.iter().any(over) {
+                chosen.pop();
+                continue;
+            }
+            let after = self.pricing(&again, true, Effort::Full);
+            let ready: Vec<Option<Ready>> = chosen
+                .iter()
+                .map(|c| self.ready(&after, c, plain))
+                .collect();
+            if ready.iter().all(Option::is_some) {
+                let ready: Vec<Ready> = ready.into_iter().flatten().collect();
+                return Some(self.schedule(&again, &ready));
+            }
+            let mut kept = ready.iter();
+            chosen.retain(|_| kept.next().is_some_and(Option::is_some));
+        }
+        None
+    }
+
+    fn pricing<'b>(
+        &'b self,
+        residency: &'b Residency,
+        reserved: bool,
+        effort: Effort,
+    ) -> Pricing<'b> {
+        Pricing {
             scene: self.scene,
             residency,
             options: self.options,
             memo: self.memo,
+            effort,
             reserved,
+        }
+    }
+
+    /// A group priced in full; `None` if it has no mapping, or is no better than its ops alone.
+    fn ready(&self, pricing: &Pricing, chosen: &Chosen, plain: &Schedule) -> Option<Ready> {
+        let chosen = chosen.clone().exact(pricing)?;
+        let priced = pricing.price(&chosen.group, &chosen.tiling, &chosen.way)?;
+        let alone = || chosen.group.ops.iter().map(|o| &plain.ops[*o].cost);
+        let time = priced.time < alone().map(|c| c.time.0).sum::<f64>();
+        let energy = priced.energy < alone().map(|c| c.energy_total().0).sum::<f64>();
+        let better = match self.options.objective {
+            Objective::Latency => time,
+            Objective::Energy => energy,
+            Objective::Edp => time || energy,
         };
-        let before = pricing(residency, false, Effort::Quick);
-        let chosen = fusion::choose(&before, self.order, &plain.ops);
-        if chosen.is_empty() {
-            return None;
-        }
-        let mut reserved = Reserved::default();
-        for c in &chosen {
-            reserved.inner.extend(&c.group.inner);
-            let tiles = before.reservations(&c.group, &c.tiling, &c.way).into_iter();
-            reserved
-                .tiles
-                .extend(tiles.map(|(tensor, bytes, from, to)| GroupTile {
-                    memory: c.way.memory,
-                    tensor,
-                    bytes,
-                    live: Span { from, to },
-                }));
-            for (op, tiles) in c.group.ops.iter().zip(&c.priced.tiles) {
-                let position = self.scene.position(*op);
-                let of = |t: &Tiles| (t.memory, position, t.bytes.saturating_mul(t.copies));
-                reserved.passing.extend(tiles.iter().map(of));
-            }
-            let positions = c.group.ops.iter().map(|op| self.scene.position(*op));
-            reserved.positions.extend(positions);
-        }
-        let again = residency::plan(
-            self.scene,
-            self.options.objective,
-            self.plan.alignment,
-            &reserved,
-        );
-        let over = |h: &residency::Held| {
-            let memory = chip.nodes[h.memory].memory();
-            h.allocation.peak > memory.map_or(0, |m| m.capacity.0)
-        };
-        if again.held.iter().any(over) {
-            return None;
-        }
-        let after = pricing(&again, true, Effort::Full);
-        let ready: Option<Vec<Ready>> = chosen
-            .into_iter()
-            .map(|c| {
-                let c = c.exact(&after)?;
-                let priced = after.price(&c.group, &c.tiling, &c.way)?;
-                Some(Ready {
-                    group: c.told(&after),
-                    ops: priced.ops,
-                    tiles: priced.tiles,
-                })
-            })
-            .collect();
-        Some(self.schedule(&again, &ready?))
+        better.then(|| Ready {
+            group: chosen.told(pricing),
+            ops: priced.ops,
+            tiles: priced.tiles,
+        })
     }
 
     fn schedule(&self, residency: &Residency, groups: &[Ready]) -> Schedule {
