@@ -16,6 +16,7 @@
 //!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
+//! - [`partition`]: ops that run at once, each on cores of its own;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, fusion of elementwise tails.
 //!
 //! This crate knows no model file, no chip file and no report.
@@ -34,6 +35,7 @@ pub mod mapping;
 pub mod optimum;
 #[cfg(test)]
 mod oracle;
+pub mod partition;
 pub mod problem;
 pub mod schedule;
 pub mod search;

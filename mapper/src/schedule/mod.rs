@@ -19,10 +19,10 @@ mod facts;
 pub mod layout;
 pub mod memory_plan;
 mod operands;
-mod order;
-mod planned;
-mod price;
-mod residency;
+pub(crate) mod order;
+pub(crate) mod planned;
+pub(crate) mod price;
+pub(crate) mod residency;
 mod room;
 mod solve;
 mod tails;
@@ -34,6 +34,7 @@ use thiserror::Error;
 
 use crate::cost::Cost;
 use crate::mapping::Mapping;
+use crate::partition::Partition;
 use crate::search::Objective;
 
 pub use engines::{array_rate, peak_macs_per_second};
@@ -152,6 +153,8 @@ pub struct Schedule {
     pub memory: MemoryPlan,
     /// Largest bytes of activations alive at once.
     pub peak_activation: Bytes,
+    /// Which ops run at once, each on cores of its own.
+    pub partition: Partition,
     /// What the figures rest on.
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.
@@ -185,6 +188,12 @@ pub fn schedule_planned(
     plan: &PlanOptions,
     memo: &Memo,
 ) -> Result<Schedule, ScheduleError> {
+    check(graph, chip)?;
+    Ok(price::schedule(graph, chip, options, plan, memo))
+}
+
+/// What the stages of scheduling rely on.
+pub(crate) fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
     if graph.ops.is_empty() {
         return Err(ScheduleError::Empty(graph.name.clone()));
     }
@@ -215,7 +224,7 @@ pub fn schedule_planned(
             return Err(ScheduleError::Overflow(op.name.clone()));
         }
     }
-    Ok(price::schedule(graph, chip, options, plan, memo))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ use super::facts::{assumptions, proofs, scene_facts};
 use super::memory_plan::{self, Holds, Tiles};
 use super::operands::{moved, stored, stored_operands};
 use super::planned::{self, PlanOptions, Planned};
-use super::residency::{Residency, Scene};
+use super::residency::{self, Residency, Scene};
 use super::room::{tile_bits, usable, weight_memory};
 use super::solve::{self, Memo};
 use super::tails;
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::{Cost, Resource};
 use crate::ledger::{self, Ledger, Stored, add_busy, add_energy, add_traffic};
+use crate::partition::Partition;
 use crate::problem::Problem;
 use crate::search::Solution;
 use crate::vector::{self, Operands};
@@ -29,98 +30,212 @@ pub(super) fn schedule(
     plan: &PlanOptions,
     memo: &Memo,
 ) -> Schedule {
-    let base = tails::bases(graph);
-    let root = vec![chip.root(); graph.tensors.len()];
-    let mut choices: Vec<Choice> = graph
-        .ops
-        .iter()
-        .map(|op| {
-            let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
-            engines::choose(
-                chip,
-                graph,
-                op,
-                Operands {
-                    inputs: &inputs,
-                    outputs: &outputs,
-                },
-            )
-        })
-        .collect();
-    let tails = tails::find(chip, graph, &choices, &base);
-    // Nobody runs what weights have taken in.
-    for (choice, _) in choices
-        .iter_mut()
-        .zip(&tails.folded)
-        .filter(|(_, folded)| **folded)
-    {
-        *choice = Choice::View;
-    }
-    let Planned {
-        residency,
-        tails,
-        order,
-        reordered,
-    } = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
-    let scene = Scene {
-        chip,
-        graph,
-        base: &base,
-        choices: &choices,
-        tails: &tails,
-    };
-    let pricer = Pricer {
-        scene,
-        residency: &residency,
-        options,
-        first_reader: first_readers(graph, &base, &order),
-    };
+    let prepared = Prepared::new(graph, chip, options, plan);
+    prepared.price(&prepared.planned, &[], memo).0
+}
 
-    let solutions = pricer.solutions(memo);
-    let tiles = pricer.tiles(&order, &solutions);
-    let ahead = chip
-        .mapspace
-        .prefetch_weights
-        .then(|| weight_memory(chip, None));
-    let memory = memory_plan::build(
-        chip,
-        &residency,
-        &tiles,
-        ahead.flatten(),
-        plan.alignment,
-        reordered,
-    );
-    let mut unmodelled = Vec::new();
-    let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
-    for (id, solution) in graph.ops.ids().zip(solutions) {
-        // What was to run in the epilogue of an op that has no mapping runs by itself.
-        let tail_of = tails.into[id.0 as usize]
-            .filter(|into| tails.folded[id.0 as usize] || ops[*into].execution.is_mapped());
-        let op = pricer.op(id, tail_of, solution);
-        let (name, class) = (&graph.ops[id].name, graph.ops[id].class.name());
-        if let Execution::Unsupported { reason } = &op.execution {
-            unmodelled.push(format!(
-                "{name} ({class}): no engine runs it and its cost is missing: {reason}"
-            ));
+/// What is decided before mappings are searched: engines, epilogues, order and homes.
+pub(crate) struct Prepared<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) chip: &'a Chip,
+    pub(crate) options: &'a ScheduleOptions,
+    plan: &'a PlanOptions,
+    pub(crate) base: Vec<TensorId>,
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) planned: Planned,
+}
+
+/// Ops that run on a share of the chip's cores: the chip with as many, the residency with as much room, and the
+/// solutions on that chip.
+pub(crate) struct Share<'a> {
+    pub(crate) chip: &'a Chip,
+    pub(crate) residency: Residency,
+    pub(crate) ops: Vec<OpId>,
+    pub(crate) memo: &'a Memo,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(
+        graph: &'a Graph,
+        chip: &'a Chip,
+        options: &'a ScheduleOptions,
+        plan: &'a PlanOptions,
+    ) -> Self {
+        let base = tails::bases(graph);
+        let root = vec![chip.root(); graph.tensors.len()];
+        let mut choices: Vec<Choice> = graph
+            .ops
+            .iter()
+            .map(|op| {
+                let [inputs, outputs] = stored_operands(graph, op, |t| root[t.0 as usize]);
+                engines::choose(
+                    chip,
+                    graph,
+                    op,
+                    Operands {
+                        inputs: &inputs,
+                        outputs: &outputs,
+                    },
+                )
+            })
+            .collect();
+        let tails = tails::find(chip, graph, &choices, &base);
+        // Nobody runs what weights have taken in.
+        for (choice, _) in choices
+            .iter_mut()
+            .zip(&tails.folded)
+            .filter(|(_, folded)| **folded)
+        {
+            *choice = Choice::View;
         }
-        if let OpKind::Unknown { name: kind } = &graph.ops[id].kind {
-            unmodelled.push(format!(
-                "{name} ({kind}): presil has no model of it; only its operands' movement is costed"
-            ));
+        let planned = planned::plan(chip, graph, &base, &choices, tails, options.objective, plan);
+        Self {
+            graph,
+            chip,
+            options,
+            plan,
+            base,
+            choices,
+            planned,
         }
-        ops.push(op);
     }
-    let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-    let mut assumptions = assumptions(&scene_facts(chip, graph, &tails, &residency, reordered));
-    assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
-    Schedule {
-        ops,
-        order,
-        homes,
-        memory,
-        peak_activation: residency.peak_activation,
-        assumptions,
-        unmodelled,
+
+    /// The plan with ops in another order, some at one position: ops that run at once.
+    pub(crate) fn replanned(&self, order: Vec<OpId>, at_once: &[Vec<OpId>]) -> Planned {
+        let mut tails = self.planned.tails.placed(&order);
+        for ops in at_once {
+            let at = |op: &OpId| tails.position[op.0 as usize];
+            let first = ops.iter().map(at).min().unwrap_or(0);
+            for op in ops {
+                let tail = tails.tail[op.0 as usize].clone();
+                for o in tail.iter().chain([op]) {
+                    tails.position[o.0 as usize] = first;
+                }
+            }
+        }
+        let scene = Scene {
+            chip: self.chip,
+            graph: self.graph,
+            base: &self.base,
+            choices: &self.choices,
+            tails: &tails,
+        };
+        Planned {
+            residency: residency::plan(&scene, self.options.objective, self.plan.alignment),
+            reordered: order.iter().copied().ne(self.graph.ops.ids()),
+            order,
+            tails,
+        }
+    }
+
+    fn pricer<'b>(
+        &'b self,
+        chip: &'b Chip,
+        planned: &'b Planned,
+        residency: &'b Residency,
+    ) -> Pricer<'b> {
+        Pricer {
+            scene: Scene {
+                chip,
+                graph: self.graph,
+                base: &self.base,
+                choices: &self.choices,
+                tails: &planned.tails,
+            },
+            residency,
+            options: self.options,
+            first_reader: first_readers(self.graph, &self.base, &planned.order),
+        }
+    }
+
+    /// The ops of a share as they would run there; none for those that have no mapping there.
+    pub(crate) fn on_share(&self, planned: &Planned, share: &Share) -> Vec<Option<ScheduledOp>> {
+        let pricer = self.pricer(share.chip, planned, &share.residency);
+        let mut solutions = pricer.solutions(|op| share.ops.contains(&op), share.memo);
+        let one = |op: &OpId| match solutions[op.0 as usize].take() {
+            Some(Ok(found)) => Some(pricer.op(*op, None, Some(Ok(found)))),
+            _ => None,
+        };
+        share.ops.iter().map(one).collect()
+    }
+
+    /// The schedule of a plan with some ops on shares of the cores, and whether all of those have mappings there.
+    pub(crate) fn price(
+        &self,
+        planned: &Planned,
+        shares: &[Share],
+        memo: &Memo,
+    ) -> (Schedule, bool) {
+        let Self { graph, chip, .. } = *self;
+        let Planned {
+            residency,
+            tails,
+            order,
+            reordered,
+        } = planned;
+        let whole = self.pricer(chip, planned, residency);
+        let parts: Vec<Pricer> = shares
+            .iter()
+            .map(|s| self.pricer(s.chip, planned, &s.residency))
+            .collect();
+        let part_of = |op: OpId| shares.iter().position(|s| s.ops.contains(&op));
+        let mut solutions = whole.solutions(|op| part_of(op).is_none(), memo);
+        for (share, part) in shares.iter().zip(&parts) {
+            let mut found = part.solutions(|op| share.ops.contains(&op), share.memo);
+            for op in &share.ops {
+                solutions[op.0 as usize] = found[op.0 as usize].take();
+            }
+        }
+        let mapped = |op: &OpId| matches!(solutions[op.0 as usize], Some(Ok(_)));
+        let complete = shares.iter().flat_map(|s| &s.ops).all(mapped);
+        let tiles = whole.tiles(order, &solutions);
+        let ahead = chip
+            .mapspace
+            .prefetch_weights
+            .then(|| weight_memory(chip, None));
+        let memory = memory_plan::build(
+            chip,
+            residency,
+            &tiles,
+            ahead.flatten(),
+            self.plan.alignment,
+            *reordered,
+        );
+        let mut unmodelled = Vec::new();
+        let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
+        for (id, solution) in graph.ops.ids().zip(solutions) {
+            // What was to run in the epilogue of an op that has no mapping runs by itself.
+            let tail_of = tails.into[id.0 as usize]
+                .filter(|into| tails.folded[id.0 as usize] || ops[*into].execution.is_mapped());
+            let pricer = part_of(id).map_or(&whole, |s| &parts[s]);
+            let op = pricer.op(id, tail_of, solution);
+            let (name, class) = (&graph.ops[id].name, graph.ops[id].class.name());
+            if let Execution::Unsupported { reason } = &op.execution {
+                unmodelled.push(format!(
+                    "{name} ({class}): no engine runs it and its cost is missing: {reason}"
+                ));
+            }
+            if let OpKind::Unknown { name: kind } = &graph.ops[id].kind {
+                unmodelled.push(format!(
+                    "{name} ({kind}): presil has no model of it; only its operands' movement is costed"
+                ));
+            }
+            ops.push(op);
+        }
+        let homes = graph.tensors.ids().map(|t| whole.home(t)).collect();
+        let mut assumptions = assumptions(&scene_facts(chip, graph, tails, residency, *reordered));
+        assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
+        let schedule = Schedule {
+            ops,
+            order: order.clone(),
+            homes,
+            memory,
+            peak_activation: residency.peak_activation,
+            partition: Partition::default(),
+            assumptions,
+            unmodelled,
+        };
+        (schedule, complete)
     }
 }
 
@@ -165,15 +280,19 @@ impl<'a> Pricer<'a> {
         self.scene.tails.position[op.0 as usize]
     }
 
-    /// For each array op the first of its engines that has a mapping; else why not.
-    fn solutions(&self, memo: &Memo) -> Vec<Option<Result<Found, String>>> {
+    /// For each array op of some the first of its engines that has a mapping; else why not.
+    fn solutions(
+        &self,
+        of: impl Fn(OpId) -> bool,
+        memo: &Memo,
+    ) -> Vec<Option<Result<Found, String>>> {
         let graph = self.scene.graph;
         let mut found: Vec<Option<Result<Found, String>>> =
             graph.ops.iter().map(|_| None).collect();
         let mut open: Vec<OpId> = graph
             .ops
             .ids()
-            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)))
+            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)) && of(*id))
             .collect();
         let mut round = 0;
         while !open.is_empty() {
@@ -315,17 +434,20 @@ impl<'a> Pricer<'a> {
         solutions: &[Option<Result<Found, String>>],
     ) -> Vec<(usize, OpId, Vec<Tiles>)> {
         let alone = |id: &&OpId| self.scene.tails.into[id.0 as usize].is_none();
-        order
-            .iter()
-            .filter(alone)
-            .map(|id| {
-                let list = match &solutions[id.0 as usize] {
-                    Some(Ok(found)) => self.tiles_of(*id, found),
-                    _ => Vec::new(),
-                };
-                (self.position(*id), *id, list)
-            })
-            .collect()
+        let mut all: Vec<(usize, OpId, Vec<Tiles>)> = Vec::new();
+        for id in order.iter().filter(alone) {
+            let list = match &solutions[id.0 as usize] {
+                Some(Ok(found)) => self.tiles_of(*id, found),
+                _ => Vec::new(),
+            };
+            let at = self.position(*id);
+            // Ops that run at once have their tiles side by side.
+            match all.last_mut().filter(|last| last.0 == at) {
+                Some(last) => last.2.extend(list),
+                None => all.push((at, *id, list)),
+            }
+        }
+        all
     }
 
     /// What a mapped op has in resident memories beside whole tensors at home there.

@@ -4,7 +4,8 @@
 //! do not depend on the number of threads. A [`Memo`] carries solutions over to further graphs on one chip
 //! (decode steps at other contexts, the other phase).
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -16,6 +17,8 @@ use crate::search::{self, Key, Objective, Solution};
 #[derive(Debug, Default)]
 pub struct Memo {
     solved: Mutex<FxHashMap<Key, Result<Solution, String>>>,
+    /// The same for the chip with fewer cores.
+    shares: Mutex<BTreeMap<u64, Arc<Memo>>>,
 }
 
 impl Memo {
@@ -25,6 +28,12 @@ impl Memo {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .len()
+    }
+
+    /// Solutions on the chip with so many of its cores.
+    pub(crate) fn share(&self, cores: u64) -> Arc<Memo> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shares.entry(cores).or_default())
     }
 
     fn get(&self, key: &Key) -> Option<Result<Solution, String>> {

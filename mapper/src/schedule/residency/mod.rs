@@ -85,6 +85,31 @@ impl Residency {
         Bytes(capacity.saturating_sub(used))
     }
 
+    /// The same with a part of what is left in some memories, for an op that shares them with others.
+    pub(crate) fn part(
+        &self,
+        chip: &Chip,
+        (part, of): (u64, u64),
+        positions: usize,
+        shared: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let mut narrow = self.clone();
+        for ((node, at), used) in chip.nodes.iter_ids().zip(&mut narrow.used) {
+            let capacity = at.memory().map_or(0, |m| m.capacity.0);
+            if !shared(node) {
+                continue;
+            }
+            let left = |position: usize| {
+                let all = u128::from(self.left(chip, node, position).0);
+                u64::try_from(all * u128::from(part) / u128::from(of.max(1))).unwrap_or(capacity)
+            };
+            *used = (0..positions)
+                .map(|p| capacity.saturating_sub(left(p)))
+                .collect();
+        }
+        narrow
+    }
+
     /// Whether something was spilled for want of room.
     pub(crate) fn short(&self) -> bool {
         let room = |s: &Spill| matches!(s.cause, Cause::Room | Cause::Gaps);
