@@ -1,7 +1,8 @@
 //! The main job: a model on a chip.
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::schedule::{Memo, ScheduleError, ScheduleOptions, schedule_with};
+use presil_mapper::partition::schedules;
+use presil_mapper::schedule::{Memo, ScheduleError, ScheduleOptions};
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
@@ -123,9 +124,12 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             if let Some(p) = precision {
                 graph.set_precision(p.weights, p.activations, p.kv);
             }
-            let plan = schedule_with(&graph, chip, &plan, &memo)?;
-            let phase = analytic::phase(name, steps, &graph, chip, &plan);
-            Ok((graph, phase))
+            let plans = schedules(&graph, chip, &plan, &memo)?;
+            let phases = plans
+                .iter()
+                .map(|s| analytic::phase(name, steps, &graph, chip, s));
+            let best = analytic::best(phases, options.objective).unwrap_or_default();
+            Ok((graph, best))
         };
     let mut graphs = Vec::new();
     let mut phases = Vec::new();

@@ -13,8 +13,9 @@
 //!
 //! This crate knows no model file, no chip file and no cost model.
 
+mod cores;
 pub mod figures;
-pub mod files;
+mod files;
 pub mod html;
 pub mod json;
 mod memory;

@@ -6,8 +6,8 @@
 use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
 use presil_sim::run::{
-    Energy, Fidelity, MemoryPlan, MemoryRegion, MemoryUse, OpRun, Phase, SpilledTensor, TimeParts,
-    Traffic,
+    CoreUse, Energy, Fidelity, MemoryPlan, MemoryRegion, MemoryUse, OpRun, Phase, SpilledTensor,
+    TimeParts, Traffic,
 };
 
 const PEAK: f64 = 8.192e12;
@@ -99,6 +99,7 @@ fn op(w: &Work<'_>) -> OpRun {
         },
         bottleneck: bottleneck.into(),
         utilization: w.executed / PEAK / total_s,
+        cores: None,
         intensity: (w.dram.0 + w.dram.1 > 0.0).then(|| w.macs / (w.dram.0 + w.dram.1)),
         energy,
         traffic: vec![
@@ -176,6 +177,7 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         cache_bytes: 0,
         peak_activation_bytes: 1_605_632,
         memory_plan: memory_plan(),
+        partition: CoreUse::default(),
         ops,
         ..Phase::default()
     }

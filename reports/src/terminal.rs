@@ -285,6 +285,7 @@ impl Table<'_> {
             text::joules,
         );
         self.traffic(phase);
+        self.cores(phase);
         self.memories(phase);
         self.layers(phase);
     }
@@ -343,6 +344,18 @@ impl Table<'_> {
             self.line(&format!(
                 "  {memory:<name$} {read:>11} read {write:>11} written {rate:>12}"
             ));
+        }
+    }
+
+    fn cores(&mut self, phase: &Phase) {
+        let lines = crate::cores::lines(&phase.partition);
+        if lines.is_empty() {
+            return;
+        }
+        self.heading(BOLD, "Ops that run at once");
+        for line in lines {
+            let line = text::shorten(&line, self.width - 2);
+            self.line(&format!("  {line}"));
         }
     }
 

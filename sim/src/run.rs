@@ -79,6 +79,9 @@ pub struct OpRun {
     pub bottleneck: String,
     /// Executed MACs over the engine's peak MACs in `total_s`; lanes likewise. 0..=1.
     pub utilization: f64,
+    /// Instances along the chip's axis of cores that the mapping uses; none on a chip without cores and for ops
+    /// without a mapping.
+    pub cores: Option<u64>,
     /// MACs per byte of root memory traffic; infinite is written as null.
     pub intensity: Option<f64>,
     /// Dynamic energy by component and action.
@@ -170,6 +173,27 @@ pub struct MemoryPlan {
     pub order: Vec<String>,
 }
 
+/// A set of ops that run at once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CoreSet {
+    /// Names of the ops, and the cores of each.
+    pub ops: Vec<(String, u64)>,
+    /// Wall time of the set over all its repetitions.
+    pub latency_s: f64,
+}
+
+/// How a phase uses the chip's cores.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct CoreUse {
+    /// The axis of cores; empty on a chip without.
+    pub axis: String,
+    /// Cores along it.
+    pub cores: u64,
+    /// Sets of ops that run at once. An op of a set has that part of the set's time as its own that its time alone on its
+    /// cores is of those of all members.
+    pub sets: Vec<CoreSet>,
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
@@ -207,6 +231,8 @@ pub struct Phase {
     pub peak_activation_bytes: u64,
     /// What resident memories hold, where and when, and what they could not hold.
     pub memory_plan: MemoryPlan,
+    /// Ops that run at once.
+    pub partition: CoreUse,
     /// The ops.
     pub ops: Vec<OpRun>,
     /// Assumptions of the schedule.

@@ -4,6 +4,7 @@
 //! several axes have streams of their own (chiplets of cores), the outermost counts: a chiplet is then one core.
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, NodeKind};
+use presil_numerics::BytesPerSecond;
 
 use crate::mapping::{Mapping, Step};
 
@@ -81,6 +82,20 @@ impl Cores {
         }
         small
     }
+}
+
+/// The chip with so many of its cores and as great a part of the rates of what they share: what a mapping of one
+/// of several ops that run at once is searched for, so that none takes more than its part of a shared memory for free.
+pub(crate) fn fair(cores: Cores, chip: &Chip, share: u64) -> Chip {
+    let mut small = cores.share(chip, share);
+    let part = share as f64 / cores.count.max(1) as f64;
+    for n in chip.nodes.ids().filter(|n| !cores.is_private(chip, *n)) {
+        if let NodeKind::Memory(m) = &mut small.nodes[n].kind {
+            m.read_rate = BytesPerSecond(m.read_rate.0 * part);
+            m.write_rate = BytesPerSecond(m.write_rate.0 * part);
+        }
+    }
+    small
 }
 
 /// Instances along the axis of cores that a mapping uses.

@@ -13,6 +13,7 @@ use presil_hwmodels::{Chip, EngineKind, NodeId};
 use presil_workloads::{Graph, OpId};
 use rustc_hash::FxHashMap;
 
+use super::cores::fair;
 use super::sets::{self, Unit};
 use super::together::{side_by_side, together};
 use super::{Arrangement, CoSet, Cores, Member, Partition};
@@ -24,7 +25,7 @@ use crate::schedule::{Execution, Memo, Schedule, ScheduledOp, array_rate};
 use crate::search::Objective;
 
 /// Part of the whole that a set must be able to save to be looked at.
-const WORTH: f64 = 0.001;
+const WORTH: f64 = 0.002;
 /// Members of a set.
 const MEMBERS: usize = 4;
 /// Cores up to which every division of them is tried.
@@ -63,7 +64,8 @@ fn root_busy(chip: &Chip, op: &ScheduledOp, weights: bool) -> f64 {
     if weights {
         return busy.1.0;
     }
-    let streamed = op.weights.streamed.min(read);
+    // What is fetched again is fetched while the op runs.
+    let streamed = op.weights.once.min(op.weights.streamed).min(read);
     busy.1.0 * ledger::port_time(chip, root, read - streamed, written).0 / all
 }
 
@@ -253,7 +255,11 @@ impl<'a> Search<'a> {
                 able: false,
             })
             .collect();
-        let pairs = self.pairs(nodes, &units, worth);
+        let mut pairs = self.pairs(nodes, &units, worth);
+        if !pairs.is_empty() {
+            self.single(nodes, &pairs, memo);
+            pairs = self.pairs(nodes, &units, worth);
+        }
         if pairs.is_empty() {
             return (units, Vec::new());
         }
@@ -316,6 +322,27 @@ impl<'a> Search<'a> {
         pairs
     }
 
+    /// Prices units on one core each, which bounds them on any share: what `k` cores do in a time, one does in `k` times
+    /// that time. Idle instances within a core are then no longer taken for room.
+    fn single(&mut self, nodes: &[OpId], pairs: &[(usize, usize)], memo: &Memo) {
+        let mut ops: Vec<OpId> = pairs
+            .iter()
+            .flat_map(|(a, b)| [nodes[*a], nodes[*b]])
+            .collect();
+        ops.sort_unstable();
+        ops.dedup();
+        ops.retain(|op| !self.on.contains_key(&(*op, 1)));
+        self.price(1, ops.clone(), memo);
+        for op in ops {
+            if let Some(Some(alone)) = self.on.get(&(op, 1)) {
+                let compute = alone.cost.busy.iter().find(|b| b.0 == Resource::Compute);
+                let busy = compute.map_or(0.0, |b| b.1.0) / self.cores.count as f64;
+                let work = &mut self.work[op.0 as usize];
+                *work = work.max(busy);
+            }
+        }
+    }
+
     /// Prices units on the shares on which they may pay.
     fn solve(&mut self, nodes: &[OpId], pairs: &[(usize, usize)], memo: &Memo) {
         let chip = self.prepared.chip;
@@ -350,12 +377,15 @@ impl<'a> Search<'a> {
 
     fn price(&mut self, cores: u64, ops: Vec<OpId>, memo: &Memo) {
         let (prepared, all) = (self.prepared, self.cores);
-        let small = all.share(prepared.chip, cores);
+        let chips = [
+            all.share(prepared.chip, cores),
+            fair(all, prepared.chip, cores),
+        ];
         let memo = memo.share(cores);
         let share = share(
             prepared,
             all,
-            &small,
+            &chips,
             cores,
             ops,
             &memo,
@@ -459,7 +489,7 @@ fn proportional(weights: &[f64], all: u64) -> Vec<u64> {
 fn share<'s>(
     prepared: &Prepared,
     all: Cores,
-    small: &'s Chip,
+    chips: &'s [Chip; 2],
     cores: u64,
     ops: Vec<OpId>,
     memo: &'s Memo,
@@ -469,7 +499,8 @@ fn share<'s>(
     let shared = |n: NodeId| !all.is_private(chip, n);
     let positions = prepared.graph.ops.len();
     Share {
-        chip: small,
+        chip: &chips[0],
+        fair: &chips[1],
         residency: residency.part(chip, (cores, all.count), positions, shared),
         ops,
         memo,
@@ -495,9 +526,12 @@ fn schedule(
         .collect();
     members.sort_unstable_by_key(|m| (m.cores, m.op));
     let groups: Vec<&[Member]> = members.chunk_by(|a, b| a.cores == b.cores).collect();
-    let chips: Vec<Chip> = groups
+    let chips: Vec<[Chip; 2]> = groups
         .iter()
-        .map(|g| cores.share(prepared.chip, g[0].cores))
+        .map(|g| {
+            let chip = prepared.chip;
+            [cores.share(chip, g[0].cores), fair(cores, chip, g[0].cores)]
+        })
         .collect();
     let memos: Vec<_> = groups.iter().map(|g| memo.share(g[0].cores)).collect();
     let shares: Vec<Share> = groups

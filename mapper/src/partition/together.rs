@@ -67,6 +67,7 @@ pub fn together(chip: &Chip, cores: Cores, members: &[&ScheduledOp]) -> Option<S
             add_count(&mut cost.counts, c);
         }
         weights.streamed += m.weights.streamed;
+        weights.once += m.weights.once;
         weights.loaded += m.weights.loaded;
         weights.room += m.weights.room;
     }

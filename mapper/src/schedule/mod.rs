@@ -114,6 +114,8 @@ impl Execution {
 pub struct WeightStream {
     /// Read from the root memory in every inference; part of the cost's counts.
     pub streamed: f64,
+    /// Of those, each element once.
+    pub once: f64,
     /// Read from the root memory in the first inference only, to stay on chip; in no count.
     pub loaded: f64,
     /// Room on chip for weights of later ops while this op runs.

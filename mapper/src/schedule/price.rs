@@ -45,10 +45,11 @@ pub(crate) struct Prepared<'a> {
     pub(crate) planned: Planned,
 }
 
-/// Ops that run on a share of the chip's cores: the chip with as many, the residency with as much room, and the
-/// solutions on that chip.
+/// Ops that run on a share of the chip's cores: the chip with as many, the same with a fair part of shared rates, for which
+/// mappings are searched, the residency with as much room, and the solutions.
 pub(crate) struct Share<'a> {
     pub(crate) chip: &'a Chip,
+    pub(crate) fair: &'a Chip,
     pub(crate) residency: Residency,
     pub(crate) ops: Vec<OpId>,
     pub(crate) memo: &'a Memo,
@@ -151,12 +152,33 @@ impl<'a> Prepared<'a> {
     /// The ops of a share as they would run there; none for those that have no mapping there.
     pub(crate) fn on_share(&self, planned: &Planned, share: &Share) -> Vec<Option<ScheduledOp>> {
         let pricer = self.pricer(share.chip, planned, &share.residency);
-        let mut solutions = pricer.solutions(|op| share.ops.contains(&op), share.memo);
+        let mut solutions = self.solved(planned, share);
         let one = |op: &OpId| match solutions[op.0 as usize].take() {
             Some(Ok(found)) => Some(pricer.op(*op, None, Some(Ok(found)))),
             _ => None,
         };
         share.ops.iter().map(one).collect()
+    }
+
+    /// The solutions of a share's ops, at the full rates of what they share.
+    fn solved(&self, planned: &Planned, share: &Share) -> Vec<Option<Result<Found, String>>> {
+        let pricer = self.pricer(share.chip, planned, &share.residency);
+        let mut solutions = self
+            .pricer(share.fair, planned, &share.residency)
+            .solutions(|op| share.ops.contains(&op), share.memo);
+        for op in &share.ops {
+            let Some(Ok(found)) = &mut solutions[op.0 as usize] else {
+                continue;
+            };
+            let cost = pricer
+                .problem(*op, found.engine, found.mode)
+                .and_then(|(p, _)| crate::analysis::evaluate(&p, &found.solution.mapping).ok());
+            match cost {
+                Some(cost) => found.solution.cost = cost,
+                None => solutions[op.0 as usize] = None,
+            }
+        }
+        solutions
     }
 
     /// The schedule of a plan with some ops on shares of the cores, and whether all of those have mappings there.
@@ -180,8 +202,8 @@ impl<'a> Prepared<'a> {
             .collect();
         let part_of = |op: OpId| shares.iter().position(|s| s.ops.contains(&op));
         let mut solutions = whole.solutions(|op| part_of(op).is_none(), memo);
-        for (share, part) in shares.iter().zip(&parts) {
-            let mut found = part.solutions(|op| share.ops.contains(&op), share.memo);
+        for share in shares {
+            let mut found = self.solved(planned, share);
             for op in &share.ops {
                 solutions[op.0 as usize] = found[op.0 as usize].take();
             }
@@ -589,6 +611,14 @@ impl<'a> Pricer<'a> {
             .filter(kept)
             .map(bits)
             .fold(0.0, |sum, b| sum + b);
+        let lasting = |t: &&TensorId| matches!(graph.tensors[**t].role, Role::Weight);
+        let once = graph.ops[id]
+            .inputs
+            .iter()
+            .filter(lasting)
+            .filter(|t| self.home(**t) == chip.root())
+            .map(|t| graph.tensors[*t].bits().0 as f64)
+            .fold(0.0, |sum, b| sum + b);
         let room = match weight_memory(chip, engine) {
             Some(n) => {
                 let left = self.residency.left(chip, n, self.position(id)).0 as f64 * 8.0;
@@ -602,6 +632,7 @@ impl<'a> Pricer<'a> {
             cost,
             weights: WeightStream {
                 streamed: 0.0,
+                once,
                 loaded,
                 room,
             },

@@ -27,9 +27,23 @@ impl Page<'_> {
         self.roofline(index, phase)?;
         self.by_layer(index, phase)?;
         self.traffic(phase)?;
+        self.cores(phase);
         self.layers(index, phase);
         self.raw("</section>\n");
         Ok(())
+    }
+
+    /// Ops that run at once.
+    fn cores(&mut self, phase: &Phase) {
+        let lines = crate::cores::lines(&phase.partition);
+        if lines.is_empty() {
+            return;
+        }
+        self.raw("<section>\n<h3>Ops that run at once</h3>\n<ul class=\"cores\">\n");
+        for line in lines {
+            self.put(format_args!("<li>{}</li>\n", escape(line.trim())));
+        }
+        self.raw("</ul>\n</section>\n");
     }
 
     /// The phase in one line of figures.

@@ -10,6 +10,7 @@
 
 mod bound;
 mod capacity;
+mod cores;
 mod decode;
 mod memory;
 mod text;
@@ -38,7 +39,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         .ids()
         .zip(&times)
         .zip(&repeats)
-        .map(|((id, time), repeat)| op_run(graph, chip, id, &schedule.ops[id], time, *repeat))
+        .map(|((id, time), repeat)| op_run(graph, chip, id, schedule, time, *repeat))
         .collect();
 
     let mut energy: Vec<Energy> = Vec::new();
@@ -85,10 +86,23 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         cache_bytes: small(counts.cache_bytes),
         peak_activation_bytes: schedule.peak_activation.0,
         memory_plan: memory::plan(graph, chip, schedule),
+        partition: cores::of_phase(graph, chip, schedule, &times),
         ops,
         assumptions: schedule.assumptions.clone(),
         unmodelled: schedule.unmodelled.clone(),
     }
+}
+
+/// The best of some phases of one graph, by what was made small; the first one of equals.
+pub fn best(phases: impl IntoIterator<Item = Phase>, objective: Objective) -> Option<Phase> {
+    let value = |p: &Phase| match objective {
+        Objective::Latency => p.latency_s,
+        Objective::Energy => p.energy_j,
+        Objective::Edp => p.latency_s * p.energy_j,
+    };
+    phases
+        .into_iter()
+        .reduce(|best, p| if value(&p) < value(&best) { p } else { best })
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {
@@ -127,11 +141,12 @@ fn op_run(
     graph: &Graph,
     chip: &Chip,
     id: OpId,
-    scheduled: &ScheduledOp,
+    schedule: &Schedule,
     time: &OpTime,
     repeat: u64,
 ) -> OpRun {
     let op = &graph.ops[id];
+    let scheduled = &schedule.ops[id];
     let n = repeat as f64;
     let (macs, executed) = op_macs(graph, id);
     let (macs, executed) = (macs * u128::from(repeat), executed * u128::from(repeat));
@@ -170,6 +185,7 @@ fn op_run(
         executed_macs: executed,
         bottleneck: bottleneck(chip, time),
         utilization: utilization(chip, scheduled, executed as f64, time),
+        cores: cores::of_op(graph, id, schedule),
         intensity: (root_bytes > 0.0 && executed > 0).then(|| executed as f64 / root_bytes),
         time: TimeParts {
             total_s: time.total,
