@@ -560,6 +560,7 @@ fn schedule(
     schedule.partition = Partition {
         cores: Some(cores),
         sets,
+        pipeline: None,
     };
     Some(schedule)
 }

@@ -26,6 +26,14 @@
 //! its own `B_i` below the axis, and fractions sum to one. So `T` is an upper bound under fair sharing, equal to the
 //! cost of the op alone for a set of one. See `together`.
 //!
+//! # Pipelines
+//!
+//! Where all weights fit in the cores' own buffers, the graph can also be laid out over the cores, each
+//! keeping the weights of its ops: see `pipeline`. Its interval and its latency are different figures, and both are
+//! others than the schedule's.
+//!
+//! # How sets are chosen
+//!
 //! Which ops form sets is chosen exactly, by dynamic programming over what has run (`sets`), on the costs of ops
 //! under the plain schedule's residency; what comes out is scheduled anew, with members at one position, so that
 //! what lives then lives beside all of them, and shared memories are divided by cores (`corun`). The caller keeps the better
@@ -33,15 +41,20 @@
 
 mod cores;
 mod corun;
+mod pipeline;
 mod sets;
+mod stages;
+mod stationary;
 mod together;
 
 #[cfg(test)]
 mod tests;
 
-use presil_hwmodels::Chip;
+use presil_hwmodels::{Chip, NodeId};
+use presil_numerics::{Bytes, Joules, Seconds};
 use presil_workloads::{Graph, OpId};
 
+use crate::cost::Resource;
 use crate::schedule::price::Prepared;
 use crate::schedule::{self, Memo, PlanOptions, Schedule, ScheduleError, ScheduleOptions};
 
@@ -71,6 +84,54 @@ pub struct Partition {
     pub cores: Option<Cores>,
     /// Sets of ops that run at once, in the order in which they run.
     pub sets: Vec<CoSet>,
+    /// The graph as a pipeline over the cores, beside the schedule: its ops are costed apart.
+    pub pipeline: Option<Pipeline>,
+}
+
+/// A stage of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its ops in order, without those that run in epilogues; an op of a repeated block once for each repetition.
+    pub ops: Vec<OpId>,
+    /// Its cores.
+    pub cores: u64,
+    /// Its time for one inference.
+    pub time: Seconds,
+    /// Weights that it keeps, in all its buffers.
+    pub weights: Bytes,
+}
+
+/// A graph as a pipeline of stages, each on cores that keep its weights. Everything is for one inference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// The stages in order.
+    pub stages: Vec<Stage>,
+    /// Time from one inference to the next in the steady state.
+    pub interval: Seconds,
+    /// The shared resource that sets it; none: the longest stage does.
+    pub bound_by: Option<Resource>,
+    /// Time of one inference through an empty pipeline.
+    pub latency: Seconds,
+    /// Dynamic energy, and the chip's static power over an interval.
+    pub energy: Joules,
+    /// MACs.
+    pub executed_macs: u128,
+    /// Where activations are handed over.
+    pub home: NodeId,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self {
+            stages: Vec::new(),
+            interval: Seconds::ZERO,
+            bound_by: None,
+            latency: Seconds::ZERO,
+            energy: Joules::ZERO,
+            executed_macs: 0,
+            home: NodeId(0),
+        }
+    }
 }
 
 /// An order of a graph's ops in which sets stand together.
@@ -101,6 +162,10 @@ pub fn schedules(
         return Ok(vec![plain]);
     };
     plain.partition.cores = Some(cores);
-    let apart = corun::co_run(&prepared, cores, &plain, memo);
+    plain.partition.pipeline = pipeline::pipeline(&prepared, cores, &plain, memo);
+    let mut apart = corun::co_run(&prepared, cores, &plain, memo);
+    if let Some(apart) = &mut apart {
+        apart.partition.pipeline = plain.partition.pipeline.clone();
+    }
     Ok(std::iter::once(plain).chain(apart).collect())
 }

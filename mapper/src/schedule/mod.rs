@@ -230,4 +230,4 @@ pub(crate) fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -55,7 +55,56 @@ pub(crate) struct Share<'a> {
     pub(crate) memo: &'a Memo,
 }
 
+/// Ops whose operands are at home elsewhere than in the plan.
+pub(crate) struct Stationary<'a> {
+    pub(crate) chip: &'a Chip,
+    pub(crate) residency: &'a Residency,
+}
+
 impl<'a> Prepared<'a> {
+    /// The problem of an array op there.
+    pub(crate) fn stage_problem<'b>(
+        &'b self,
+        stage: &Stationary<'b>,
+        op: OpId,
+        engine: EngineId,
+        mode: usize,
+    ) -> Option<Problem<'b>> {
+        self.pricer(stage.chip, &self.planned, stage.residency)
+            .problem(op, engine, mode)
+            .map(|(problem, _)| problem)
+    }
+
+    /// An op there; of an array op with its mapping and what that costs.
+    pub(crate) fn stage_op(
+        &self,
+        stage: &Stationary,
+        op: OpId,
+        found: Option<(EngineId, usize, Solution)>,
+    ) -> ScheduledOp {
+        let found = found.map(|(engine, mode, solution)| {
+            Ok(Found {
+                engine,
+                mode,
+                solution,
+                over_steps: None,
+            })
+        });
+        self.pricer(stage.chip, &self.planned, stage.residency)
+            .op(op, None, found)
+    }
+
+    /// Solutions of problems on one chip.
+    pub(crate) fn solve(&self, problems: &[Option<Problem>], memo: &Memo) -> Vec<Option<Solution>> {
+        let some: Vec<Problem> = problems.iter().flatten().cloned().collect();
+        let objective = self.options.objective;
+        let mut solved = solve::solve_all(&some, objective, &memo.share(0)).into_iter();
+        problems
+            .iter()
+            .map(|p| p.as_ref().and_then(|_| solved.next()?.ok()))
+            .collect()
+    }
+
     pub(crate) fn new(
         graph: &'a Graph,
         chip: &'a Chip,

@@ -30,7 +30,7 @@ impl Memo {
             .len()
     }
 
-    /// Solutions on the chip with so many of its cores.
+    /// Solutions on the chip with so many of its cores; 0: with one instance of what keeps weights in them.
     pub(crate) fn share(&self, cores: u64) -> Arc<Memo> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(shares.entry(cores).or_default())

@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod chip;
+pub(crate) mod chip;
 mod memory;
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, Operand};
