@@ -52,6 +52,8 @@ pub struct Options {
     pub accumulate: Option<Format>,
     /// What the mapping minimizes.
     pub objective: Objective,
+    /// Whether many passes run, one after the other or as a pipeline over the chip's cores.
+    pub throughput: bool,
     /// How tokens spread over experts.
     pub routing: Routing,
     /// Whether latent attention absorbs its projections.
@@ -80,6 +82,7 @@ impl Options {
             kv: None,
             accumulate: None,
             objective: Objective::Latency,
+            throughput: false,
             routing: Routing::Uniform,
             absorb_mla: true,
             allow_unknown: false,
@@ -128,7 +131,14 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             let phases = plans
                 .iter()
                 .map(|s| analytic::phase(name, steps, &graph, chip, s));
-            let best = analytic::best(phases, options.objective).unwrap_or_default();
+            let mut best = analytic::best(phases, options.objective).unwrap_or_default();
+            // The next token needs the one before it.
+            if matches!(pass, Pass::Decode { .. }) {
+                best.partition.pipeline = None;
+            }
+            if options.throughput {
+                best = analytic::streamed(best);
+            }
             Ok((graph, best))
         };
     let mut graphs = Vec::new();
@@ -175,7 +185,11 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         generate: (model.is_llm() && options.phase != PhaseChoice::Prefill)
             .then_some(options.generate),
     };
-    Ok(analytic::assemble(context, chip, &graphs, phases))
+    let mut run = analytic::assemble(context, chip, &graphs, phases);
+    if options.throughput {
+        run.objective = "throughput".into();
+    }
+    Ok(run)
 }
 
 fn request(options: &Options, pass: Pass) -> Request {

@@ -88,6 +88,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "name": phase.name,
         "steps": phase.steps,
         "latency_s": phase.latency_s,
+        "interval_s": phase.interval_s,
         "cold_latency_s": phase.cold_latency_s,
         "lower_bound_s": phase.lower_bound_s,
         "lower_bound_by": phase.lower_bound_by,
@@ -152,6 +153,7 @@ fn totals(view: &View<'_>) -> Value {
     let busy = executed.and_then(|e| figures::ratio(e as f64, run.peak_macs_per_s * time));
     json!({
         "latency_s": one.map(|p| p.latency_s),
+        "interval_s": one.map(|p| p.interval_s),
         "cold_latency_s": one.map(|p| p.cold_latency_s),
         "lower_bound_s": one.map(|p| p.lower_bound_s),
         "ttft_s": run.ttft().map(|t| t.0),

@@ -160,6 +160,7 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         name: name.into(),
         steps,
         latency_s,
+        interval_s: latency_s,
         cold_latency_s: latency_s * 1.18,
         lower_bound_s: latency_s * 0.84,
         lower_bound_by: "lpddr5".into(),

@@ -348,14 +348,18 @@ impl Table<'_> {
     }
 
     fn cores(&mut self, phase: &Phase) {
-        let lines = crate::cores::lines(&phase.partition);
-        if lines.is_empty() {
-            return;
-        }
-        self.heading(BOLD, "Ops that run at once");
-        for line in lines {
-            let line = text::shorten(&line, self.width - 2);
-            self.line(&format!("  {line}"));
+        let partition = &phase.partition;
+        let sets = ("Ops that run at once", crate::cores::lines(partition));
+        let stages = ("As a pipeline", crate::cores::pipeline_lines(partition));
+        for (title, lines) in [sets, stages] {
+            if lines.is_empty() {
+                continue;
+            }
+            self.heading(BOLD, title);
+            for line in lines {
+                let line = text::shorten(&line, self.width - 2);
+                self.line(&format!("  {line}"));
+            }
         }
     }
 

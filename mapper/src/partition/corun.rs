@@ -4,10 +4,12 @@
 //! both relative to the plain schedule's (the first-order change of their product). Where weights are fetched ahead,
 //! those that the root memory streams are no part of an op's time here: they hide behind earlier ops, in a set as alone.
 //!
-//! Bounds keep the search small. A set takes at least `max F + sum of MACs / peak rate of all cores`, so it saves at most
+//! Bounds and an estimate keep the search small. A set takes at least `max F + sum of MACs / peak rate of all cores`, so it saves at most
 //! what its members lose to their latencies and to idle instances: ops that fill the array gain nothing and
 //! are not looked at, nor is anything where the root memory is busy all the time. What cannot save
-//! [`WORTH`] of the whole is left alone.
+//! `WORTH` of the whole is left alone. Of the rest, sets are searched that save so much if their members use
+//! every resource as they do alone, or that might save `AT_ONCE`; then members are first mapped on one core,
+//! which bounds them on any number of cores (see `single`).
 
 use presil_hwmodels::{Chip, EngineKind, NodeId};
 use presil_workloads::{Graph, OpId};
@@ -15,8 +17,8 @@ use rustc_hash::FxHashMap;
 
 use super::cores::fair;
 use super::sets::{self, Unit};
-use super::together::{side_by_side, together};
-use super::{Arrangement, CoSet, Cores, Member, Partition};
+use super::together::{is_shared, side_by_side, together};
+use super::{Arrangement, CoSet, Cores, Member, Partition, used};
 use crate::cost::Resource;
 use crate::ledger;
 use crate::schedule::order::dependences;
@@ -26,6 +28,9 @@ use crate::search::Objective;
 
 /// Part of the whole that a set must be able to save to be looked at.
 const WORTH: f64 = 0.002;
+/// Part of the whole that a set may save at most for it to be looked at although it saves nothing if its members
+/// use every resource as they do alone.
+const AT_ONCE: f64 = 0.02;
 /// Members of a set.
 const MEMBERS: usize = 4;
 /// Cores up to which every division of them is tried.
@@ -187,6 +192,48 @@ impl<'a> Search<'a> {
         self.worth.time * (alone - fixed - work.max(lanes))
     }
 
+    /// What a set would save if its members used every resource as they do alone: launches side by side, cores that
+    /// a mapping leaves idle, and memories of one beside the arrays of another. Needs no search.
+    fn as_alone(&self, ops: &[OpId]) -> f64 {
+        let chip = self.prepared.chip;
+        let (mut side, mut queued, mut alone) = (0.0f64, 0.0, 0.0);
+        let mut shared: Vec<(Resource, f64)> = Vec::new();
+        for id in ops {
+            let op = &self.plain.ops[*id];
+            let fixed = side_by_side(chip, op).0;
+            side = side.max(fixed);
+            queued += op.cost.latency.0 - fixed;
+            alone += figures(chip, op).0;
+            for (r, busy) in &op.cost.busy {
+                let busy = match r {
+                    Resource::Memory(m) if *m == chip.root() => {
+                        root_busy(chip, op, !chip.mapspace.prefetch_weights)
+                    }
+                    r if is_shared(chip, self.cores, *r) => busy.0,
+                    _ => busy.0 * self.part_used(*id),
+                };
+                match shared.iter_mut().find(|s| s.0 == *r) {
+                    Some(s) => s.1 += busy,
+                    None => shared.push((*r, busy)),
+                }
+            }
+        }
+        let longest = shared.iter().fold(0.0f64, |t, s| t.max(s.1));
+        self.worth.time * (alone - side - queued - longest)
+    }
+
+    /// Part of the cores that an op's mapping uses.
+    fn part_used(&self, id: OpId) -> f64 {
+        let einsum = self.prepared.graph.ops[id].contraction();
+        let (Execution::Mapped { mapping, .. }, Some(e)) = (&self.plain.ops[id].execution, einsum)
+        else {
+            return 1.0;
+        };
+        let sizes: Vec<u64> = e.dims.iter().map(|d| d.size).collect();
+        let all = self.cores.count * self.cores.instances;
+        (used(self.cores, mapping, &sizes) as f64 / all as f64).min(1.0)
+    }
+
     /// Sets of every block and the order that they need; none if there are none.
     fn arrange(&mut self, memo: &Memo) -> Option<Arrangement> {
         let (graph, planned) = (self.prepared.graph, &self.prepared.planned);
@@ -255,10 +302,13 @@ impl<'a> Search<'a> {
                 able: false,
             })
             .collect();
-        let mut pairs = self.pairs(nodes, &units, worth);
+        let first = |s: &Self, ops: &[OpId]| {
+            s.most(ops) >= worth * AT_ONCE / WORTH || s.as_alone(ops) >= worth
+        };
+        let mut pairs = self.pairs(nodes, &units, first);
         if !pairs.is_empty() {
             self.single(nodes, &pairs, memo);
-            pairs = self.pairs(nodes, &units, worth);
+            pairs.retain(|(a, b)| self.most(&[nodes[*a], nodes[*b]]) >= worth);
         }
         if pairs.is_empty() {
             return (units, Vec::new());
@@ -296,7 +346,12 @@ impl<'a> Search<'a> {
     }
 
     /// Pairs of independent units that may pay.
-    fn pairs(&self, nodes: &[OpId], units: &[Unit], worth: f64) -> Vec<(usize, usize)> {
+    fn pairs(
+        &self,
+        nodes: &[OpId],
+        units: &[Unit],
+        pays: impl Fn(&Self, &[OpId]) -> bool,
+    ) -> Vec<(usize, usize)> {
         let words = nodes.len().div_ceil(64);
         let mut waits: Vec<Vec<u64>> = vec![vec![0; words]; nodes.len()];
         for i in 0..nodes.len() {
@@ -314,7 +369,7 @@ impl<'a> Search<'a> {
             for &b in &able[n + 1..] {
                 let apart =
                     waits[b][a / 64] >> (a % 64) & 1 == 0 && waits[a][b / 64] >> (b % 64) & 1 == 0;
-                if apart && self.most(&[nodes[a], nodes[b]]) >= worth {
+                if apart && pays(self, &[nodes[a], nodes[b]]) {
                     pairs.push((a, b));
                 }
             }

@@ -3,13 +3,16 @@
 use presil_hwmodels::{
     Chip, DimSelector, EngineKind, Fanout, FanoutDim, Node, NodeKind, OperandSet,
 };
-use presil_numerics::{Format, IdVec, JoulesPerBit, Quantization, Seconds};
+use presil_numerics::{Format, IdVec, JoulesPerBit, Quantization};
 use presil_workloads::Graph;
 use presil_workloads::build::{Builder, Conv};
 
 use super::sets::{Unit, choose, order};
+use super::stages::{Choice, balance};
+use super::stationary::{Buffers, cut};
 use super::*;
 use crate::cost::Resource;
+use crate::schedule::ScheduledOp;
 use crate::schedule::tests::chip as small;
 use crate::search::Objective;
 
@@ -55,8 +58,6 @@ fn four_cores(per_stream: u64) -> Chip {
     }
     chip
 }
-
-use presil_hwmodels::NodeId;
 
 fn int8(b: Builder) -> Graph {
     let mut graph = b.finish().unwrap();
@@ -311,7 +312,6 @@ fn a_set_of_one_is_the_op_itself() {
         assert_eq!(one.cost.counts, op.cost.counts);
     }
     assert_eq!(together(&chip, cores, &[]), None);
-    let _ = Seconds::ZERO;
 }
 
 #[test]
@@ -389,4 +389,214 @@ fn one_op_splits_over_cores_along_any_dimension() {
         .iter()
         .find(|c| c.memory == NodeId(1) && c.operand == presil_hwmodels::Operand::Output);
     assert!(written.is_none_or(|c| c.writes <= 16), "{written:?}");
+}
+
+/// The same chip with a buffer of weights in each core, of so many bytes.
+fn with_buffers(bytes: u64) -> Chip {
+    let mut chip = four_cores(1);
+    let mut nodes: Vec<Node> = chip.nodes.iter().cloned().collect();
+    let NodeKind::Memory(shared) = nodes[1].kind.clone() else {
+        panic!("no memory")
+    };
+    let own = presil_hwmodels::Memory {
+        capacity: Bytes(bytes),
+        keeps: OperandSet::of(&[presil_hwmodels::Operand::Weight]),
+        must_keep: OperandSet::of(&[presil_hwmodels::Operand::Weight]),
+        resident: false,
+        ..shared
+    };
+    let node = Node {
+        name: "weights".into(),
+        parent: Some(NodeId(2)),
+        instances: 4,
+        kind: NodeKind::Memory(own),
+    };
+    nodes.insert(3, node);
+    nodes[4].parent = Some(NodeId(3));
+    nodes[5].parent = Some(NodeId(4));
+    chip.nodes = nodes.into_iter().collect::<IdVec<NodeId, Node>>();
+    for e in chip.engines.iter_mut() {
+        if let EngineKind::Array { compute, .. } = &mut e.kind {
+            *compute = NodeId(5);
+        }
+    }
+    chip
+}
+
+/// Linear layers of 64 x 64 weights on 64 rows, one behind the other.
+fn chain(layers: usize) -> Graph {
+    let mut b = Builder::new("chain");
+    let mut x = b.input("x", &[64, 64]);
+    for i in 0..layers {
+        x = b.linear(&format!("l{i}"), x, 64, false).unwrap();
+    }
+    b.output(x);
+    int8(b)
+}
+
+fn piped(graph: &Graph, chip: &Chip, objective: Objective) -> (Schedule, Option<Pipeline>) {
+    let mut all = schedules(graph, chip, &options(objective), &Memo::default()).unwrap();
+    let plain = all.remove(0);
+    let pipeline = plain.partition.pipeline.clone();
+    (plain, pipeline)
+}
+
+#[test]
+fn equal_layers_are_equal_stages() {
+    let chip = with_buffers(64 << 10);
+    let graph = chain(4);
+    let (plain, found) = piped(&graph, &chip, Objective::Latency);
+    let p = found.unwrap();
+    // One layer on one core: 64 rows x 4 x 4 tiles of 16 x 16 weights take 1024 cycles of 1 ns; launch takes 100 ns,
+    // fill and drain 32 ns; 3 x 4 KiB cross the buffer at 256 B/ns in far less.
+    assert_eq!(p.stages.len(), 4);
+    let first = p.stages[0].time.0;
+    for (s, op) in p.stages.iter().zip(graph.ops.ids()) {
+        assert_eq!(
+            (s.cores, s.weights, s.ops.as_slice()),
+            (1, Bytes(4096), [op].as_slice())
+        );
+        assert!(s.time.0 >= 1156e-9 - 1e-15, "{:?}", s.time);
+    }
+    // Inner layers neither read nor write DRAM, and are equal.
+    assert_eq!(p.stages[1].time, p.stages[2].time);
+    assert!(p.stages[1].time.0 < 1500e-9, "{:?}", p.stages[1].time);
+    let sum: f64 = p.stages.iter().map(|s| s.time.0).sum();
+    assert!((p.latency.0 - sum).abs() < 1e-15);
+    let longest = p.stages.iter().map(|s| s.time.0).fold(first, f64::max);
+    assert_eq!((p.interval.0, p.bound_by), (longest, None));
+    assert_eq!(p.executed_macs, 4 * 64 * 64 * 64);
+    // Weights are fetched once for all: an inference takes less energy than with all of them fetched anew.
+    let power: f64 = chip.static_power().iter().map(|p| p.1.0).sum();
+    let weights = 4.0 * 4096.0 * 8.0 * 4e-12;
+    let dynamic: f64 = plain.ops.iter().map(|o| o.cost.energy_total().0).sum();
+    assert!(p.energy.0 - power * p.interval.0 <= dynamic - weights * (1.0 - 1e-9));
+}
+
+#[test]
+fn a_slow_shared_memory_sets_the_interval() {
+    let mut chip = with_buffers(64 << 10);
+    let buffer = small::buffer(&mut chip);
+    buffer.read_rate.0 = 2e9;
+    buffer.write_rate.0 = 2e9;
+    let (_, found) = piped(&chain(4), &chip, Objective::Latency);
+    let p = found.unwrap();
+    // Each layer reads its input of 4 KiB at 2 B/ns at least.
+    assert!(
+        p.interval.0 >= 3.0 * 4096.0 / 2e9 * (1.0 - 1e-9),
+        "{:?}",
+        p.interval
+    );
+    assert_eq!(p.bound_by, Some(Resource::Memory(NodeId(1))));
+    assert!(p.stages.iter().all(|s| s.time < p.interval));
+}
+
+#[test]
+fn there_is_no_pipeline_where_weights_do_not_fit() {
+    // Two layers a core need 8 KiB of each; without cores nothing is laid out.
+    let fits = |bytes, layers| piped(&chain(layers), &with_buffers(bytes), Objective::Energy).1;
+    let tight = fits(8192, 8).unwrap();
+    assert!(tight.stages.iter().map(|s| s.ops.len()).sum::<usize>() == 8);
+    for s in &tight.stages {
+        assert!(s.weights.0 <= 8192 * s.cores);
+    }
+    assert_eq!(fits(8191, 8), None);
+    let mut bound = with_buffers(8192);
+    if let NodeKind::Fanout(f) = &mut bound.nodes[NodeId(2)].kind {
+        f.dims[0].per_stream = 4;
+    }
+    assert_eq!(piped(&chain(4), &bound, Objective::Latency).1, None);
+    assert_eq!(piped(&chain(4), &four_cores(1), Objective::Latency).1, None);
+}
+
+#[test]
+fn cuts_make_the_largest_part_small() {
+    let chip = with_buffers(64 << 10);
+    let cores = Cores::of(&chip).unwrap();
+    let buffers = Buffers::of(&chip, cores, NodeId(5)).unwrap();
+    assert_eq!(
+        (buffers.memory, buffers.room, buffers.per_core),
+        (NodeId(3), Bytes(64 << 10), 1)
+    );
+    let graph = chain(1);
+    let einsum = graph.ops.iter().find_map(|o| o.contraction()).unwrap();
+    for share in 1..=4 {
+        let (part, cuts) = cut(&chip, einsum, &buffers.on(cores, share));
+        // 64 rows, 64 outputs or 64 inputs over three cores: 22 is the largest part.
+        let points = [64 * 64 * 64, 32 * 64 * 64, 22 * 64 * 64, 16 * 64 * 64][share as usize - 1];
+        assert_eq!(part.points(), Some(points));
+        let parts: u64 = cuts
+            .iter()
+            .flat_map(|c| c.parts.iter().map(|p| p.1))
+            .product();
+        assert_eq!(parts, share);
+        // Weights are cut too: fewer of them in each core.
+        assert_eq!(crate::vector::touched(&part, &part.inputs[1]), points / 64);
+    }
+}
+
+#[test]
+fn stages_are_balanced_as_well_as_any() {
+    let mut seed = 11u64;
+    let mut below = |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    let mut found = 0;
+    for _ in 0..400 {
+        let units = 1 + below(6) as usize;
+        let all = 1 + below(4);
+        let counts: Vec<u64> = (1..=all).collect();
+        let room = 10 + below(20);
+        let table: Vec<Vec<Choice>> = (0..units)
+            .map(|_| {
+                let (time, weights) = (1.0 + below(50) as f64, below(16));
+                counts
+                    .iter()
+                    .map(|c| Choice {
+                        time: if below(9) == 0 {
+                            f64::INFINITY
+                        } else {
+                            time / *c as f64 + 1.0
+                        },
+                        weights: weights.div_ceil(*c),
+                    })
+                    .collect()
+            })
+            .collect();
+        // Longest stage of the best layout of the units from `start` on, with so many cores left.
+        fn brute(table: &[Vec<Choice>], room: u64, start: usize, left: u64) -> f64 {
+            if start == table.len() {
+                return 0.0;
+            }
+            let mut best = f64::INFINITY;
+            for end in start + 1..=table.len() {
+                for c in 1..=left {
+                    let stage = || table[start..end].iter().map(|t| t[c as usize - 1]);
+                    if stage().map(|u| u.weights).sum::<u64>() <= room {
+                        let time: f64 = stage().map(|u| u.time).sum();
+                        best = best.min(time.max(brute(table, room, end, left - c)));
+                    }
+                }
+            }
+            best
+        }
+        let best = brute(&table, room, 0, all);
+        match balance(&table, &counts, all, room) {
+            None => assert!(best.is_infinite()),
+            Some(stages) => {
+                found += 1;
+                assert!(stages.iter().map(|s| s.2).sum::<u64>() <= all);
+                let time = |s: &(usize, usize, u64)| -> f64 {
+                    table[s.0..s.1]
+                        .iter()
+                        .map(|t| t[s.2 as usize - 1].time)
+                        .sum()
+                };
+                let longest = stages.iter().map(time).fold(0.0, f64::max);
+                assert!((longest - best).abs() < 1e-9, "{longest} {best}");
+            }
+        }
+    }
+    assert!(found > 150, "{found}");
 }

@@ -64,6 +64,8 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     };
     let of = |f: &dyn Fn(&Phase) -> f64| phases.iter().map(|(p, w)| f(p) * w).sum::<f64>();
     mean.latency_s = of(&|p| p.latency_s);
+    mean.interval_s = of(&|p| p.interval_s);
+    mean.partition.pipeline = None;
     mean.cold_latency_s = of(&|p| p.cold_latency_s);
     mean.lower_bound_s = of(&|p| p.lower_bound_s);
     mean.utilization = of(&|p| p.utilization);

@@ -72,6 +72,7 @@ pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Sche
         name: name.into(),
         steps,
         latency_s: latency,
+        interval_s: latency,
         cold_latency_s: cold.iter().map(|t| t.total).sum::<f64>().max(latency),
         lower_bound_s,
         lower_bound_by,
@@ -103,6 +104,17 @@ pub fn best(phases: impl IntoIterator<Item = Phase>, objective: Objective) -> Op
     phases
         .into_iter()
         .reduce(|best, p| if value(&p) < value(&best) { p } else { best })
+}
+
+/// A phase of which many passes run: one starts an interval of the pipeline after the other, if that is shorter than
+/// one pass after the other.
+pub fn streamed(mut phase: Phase) -> Phase {
+    if let Some(p) = &phase.partition.pipeline
+        && p.interval_s < phase.interval_s
+    {
+        phase.interval_s = p.interval_s;
+    }
+    phase
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {

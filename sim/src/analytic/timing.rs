@@ -12,8 +12,8 @@
 //! twice or for free: the root memory's port time over the whole graph is the sum of all D and W, so no schedule
 //! ends before it. With separate ports for reads and writes, `D + W` is `max(reads + W, writes)`.
 //!
-//! Ops that run at once ([`presil_mapper::partition`]) are one op of the cost of the set; each member is then told that part of
-//! the set's time that its time alone is of those of all members.
+//! Ops that run at once ([`presil_mapper::partition`]) are one step of the cost of the set. Each member is then told
+//! that part of the set's time that its own time times its cores is of that of all members, so that no utilization is above 1.
 //!
 //! A repeated block is unrolled until a repetition starts in the state that the one before started in; the
 //! repetitions between are then equal and are multiplied, the last ones run out into what follows the block.
@@ -140,7 +140,7 @@ fn split(schedule: &Schedule, set: &CoSet, times: &mut [OpTime]) {
     let Some(first) = set.members.first() else {
         return;
     };
-    let alone = |m: &Member| schedule.ops[m.op].cost.time.0;
+    let alone = |m: &Member| schedule.ops[m.op].cost.time.0 * m.cores as f64;
     let sum: f64 = set.members.iter().map(alone).sum();
     let whole = std::mem::take(&mut times[first.op.0 as usize]);
     for m in &set.members {
