@@ -1,9 +1,8 @@
 //! The main job: a model on a chip.
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::schedule::{
-    Memo, PlanOptions, ScheduleError, ScheduleOptions, schedule_planned,
-};
+use presil_mapper::partition::schedules;
+use presil_mapper::schedule::{Memo, PlanOptions, ScheduleError, ScheduleOptions};
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
@@ -53,6 +52,8 @@ pub struct Options {
     pub accumulate: Option<Format>,
     /// What the mapping minimizes.
     pub objective: Objective,
+    /// Whether many passes run, one after the other or as a pipeline over the chip's cores.
+    pub throughput: bool,
     /// How tokens spread over experts.
     pub routing: Routing,
     /// Whether latent attention absorbs its projections.
@@ -83,6 +84,7 @@ impl Options {
             kv: None,
             accumulate: None,
             objective: Objective::Latency,
+            throughput: false,
             routing: Routing::Uniform,
             absorb_mla: true,
             allow_unknown: false,
@@ -132,9 +134,19 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
                 fuse: options.fuse,
                 ..PlanOptions::default()
             };
-            let plan = schedule_planned(&graph, chip, &plan, &memories, &memo)?;
-            let phase = analytic::phase(name, steps, &graph, chip, &plan);
-            Ok((graph, phase))
+            let plans = schedules(&graph, chip, &plan, &memories, &memo)?;
+            let phases = plans
+                .iter()
+                .map(|s| analytic::phase(name, steps, &graph, chip, s));
+            let mut best = analytic::best(phases, options.objective).unwrap_or_default();
+            // The next token needs the one before it.
+            if matches!(pass, Pass::Decode { .. }) {
+                best.partition.pipeline = None;
+            }
+            if options.throughput {
+                best = analytic::streamed(best);
+            }
+            Ok((graph, best))
         };
     let mut graphs = Vec::new();
     let mut phases = Vec::new();
@@ -180,7 +192,11 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         generate: (model.is_llm() && options.phase != PhaseChoice::Prefill)
             .then_some(options.generate),
     };
-    Ok(analytic::assemble(context, chip, &graphs, phases))
+    let mut run = analytic::assemble(context, chip, &graphs, phases);
+    if options.throughput {
+        run.objective = "throughput".into();
+    }
+    Ok(run)
 }
 
 pub(crate) fn request(options: &Options, pass: Pass) -> Request {

@@ -180,6 +180,9 @@ pub struct FanoutDim {
     pub reduces: bool,
     /// Dimensions that may be laid along it, in order of preference. Several may share it.
     pub accepts: Vec<DimSelector>,
+    /// Instances that one instruction stream drives, at most `size`: groups of as many neighbours may run
+    /// different ops at once, what is left over joins none. `size`: all instances run the same op.
+    pub per_stream: u64,
 }
 
 /// A spatial fanout: everything below it exists once per instance.

@@ -210,6 +210,9 @@ spec_tables! {
         pub reduces: Option<bool>,
         /// Dimensions of an einsum that may be laid along it, in order of preference: classes or names.
         pub accepts: Vec<DimSelector>,
+        /// Instances that one instruction stream drives: groups of as many may run different ops at once. Default:
+        /// all of them, so that every instance runs the same op.
+        pub instances_per_stream: Option<Sourced<u64>>,
     }
 
     /// A compute node: multipliers below everything else.

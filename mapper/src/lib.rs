@@ -18,6 +18,7 @@
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
+//! - [`partition`]: ops that run at once, each on cores of its own;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!
 //! This crate knows no model file, no chip file and no report.
@@ -38,6 +39,7 @@ pub mod mapping;
 pub mod optimum;
 #[cfg(test)]
 mod oracle;
+pub mod partition;
 pub mod problem;
 pub mod schedule;
 pub mod search;

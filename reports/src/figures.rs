@@ -3,8 +3,9 @@
 //! Nothing here adds to the model; it only sums and divides what the Run holds. Equations, per phase:
 //!
 //! ```text
-//! throughput      = batch / latency                  inferences or, in a decode step, tokens per second
-//!                 = batch x prompt / latency         tokens per second of a prefill
+//! throughput      = batch / interval                 inferences or, in a decode step, tokens per second
+//!                 = batch x prompt / interval        tokens per second of a prefill; interval: the latency, or that
+//!                                                    of a pipeline where throughput is asked for
 //! average power   = energy / latency
 //! bound by        = the bottleneck under which most of the ops' time is spent
 //! intensity       = executed MACs / bytes of the root memory
@@ -316,7 +317,12 @@ pub fn throughput(run: &Run, phase: &Phase) -> Option<(f64, &'static str)> {
         ("decode", _) => (run.batch as f64, "tokens/s"),
         _ => (run.batch as f64, "inferences/s"),
     };
-    ratio(work, phase.latency_s).map(|r| (r, unit))
+    let interval = if phase.interval_s > 0.0 {
+        phase.interval_s.min(phase.latency_s)
+    } else {
+        phase.latency_s
+    };
+    ratio(work, interval).map(|r| (r, unit))
 }
 
 /// Mean power of a phase in watts.

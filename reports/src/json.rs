@@ -70,6 +70,7 @@ fn layer(view: &View<'_>, phase: &Phase, index: usize, op: &OpRun) -> Value {
         },
         "bottleneck": op.bottleneck,
         "utilization": op.utilization,
+        "cores": op.cores,
         "intensity_macs_per_byte": op.intensity,
         "energy_j": figures::op_joules(op),
         "energy": energy(&op.energy),
@@ -90,6 +91,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "name": phase.name,
         "steps": phase.steps,
         "latency_s": phase.latency_s,
+        "interval_s": phase.interval_s,
         "cold_latency_s": phase.cold_latency_s,
         "lower_bound_s": phase.lower_bound_s,
         "lower_bound_by": phase.lower_bound_by,
@@ -111,6 +113,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "peak_sram_bytes": memory::peaks(std::iter::once(phase)),
         "memory_plan": memory::plan_json(&phase.memory_plan),
         "groups": groups::groups_json(phase),
+        "partition": crate::cores::partition_json(&phase.partition),
         "time_by_cause": parts(view.phase_time(phase), "time_s"),
         "energy": energy(&phase.energy),
         "traffic": traffic(&phase.traffic),
@@ -154,6 +157,7 @@ fn totals(view: &View<'_>) -> Value {
     let busy = executed.and_then(|e| figures::ratio(e as f64, run.peak_macs_per_s * time));
     json!({
         "latency_s": one.map(|p| p.latency_s),
+        "interval_s": one.map(|p| p.interval_s),
         "cold_latency_s": one.map(|p| p.cold_latency_s),
         "lower_bound_s": one.map(|p| p.lower_bound_s),
         "ttft_s": run.ttft().map(|t| t.0),

@@ -13,6 +13,7 @@
 //!
 //! This crate knows no model file, no chip file and no cost model.
 
+mod cores;
 pub mod figures;
 pub mod files;
 mod groups;

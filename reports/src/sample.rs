@@ -6,8 +6,8 @@
 use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
 use presil_sim::run::{
-    Energy, Fidelity, MappedAxis, MappedMemory, MappedTile, MemoryPlan, MemoryRegion, MemoryUse,
-    OpRun, Phase, SpilledTensor, TimeParts, Traffic,
+    CoreUse, Energy, Fidelity, MappedAxis, MappedMemory, MappedTile, MemoryPlan, MemoryRegion,
+    MemoryUse, OpRun, Phase, SpilledTensor, TimeParts, Traffic,
 };
 
 const PEAK: f64 = 8.192e12;
@@ -99,6 +99,7 @@ fn op(w: &Work<'_>) -> OpRun {
         },
         bottleneck: bottleneck.into(),
         utilization: w.executed / PEAK / total_s,
+        cores: None,
         intensity: (w.dram.0 + w.dram.1 > 0.0).then(|| w.macs / (w.dram.0 + w.dram.1)),
         energy,
         traffic: vec![
@@ -182,6 +183,7 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         name: name.into(),
         steps,
         latency_s,
+        interval_s: latency_s,
         cold_latency_s: latency_s * 1.18,
         lower_bound_s: latency_s * 0.84,
         lower_bound_by: "lpddr5".into(),
@@ -199,6 +201,7 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         cache_bytes: 0,
         peak_activation_bytes: 1_605_632,
         memory_plan: memory_plan(),
+        partition: CoreUse::default(),
         ops,
         ..Phase::default()
     }

@@ -285,6 +285,7 @@ impl Table<'_> {
             text::joules,
         );
         self.traffic(phase);
+        self.cores(phase);
         self.memories(phase);
         self.groups(phase);
         self.layers(phase);
@@ -344,6 +345,22 @@ impl Table<'_> {
             self.line(&format!(
                 "  {memory:<name$} {read:>11} read {write:>11} written {rate:>12}"
             ));
+        }
+    }
+
+    fn cores(&mut self, phase: &Phase) {
+        let partition = &phase.partition;
+        let sets = ("Ops that run at once", crate::cores::lines(partition));
+        let stages = ("As a pipeline", crate::cores::pipeline_lines(partition));
+        for (title, lines) in [sets, stages] {
+            if lines.is_empty() {
+                continue;
+            }
+            self.heading(BOLD, title);
+            for line in lines {
+                let line = text::shorten(&line, self.width - 2);
+                self.line(&format!("  {line}"));
+            }
         }
     }
 

@@ -116,6 +116,9 @@ pub struct OpRun {
     pub bottleneck: String,
     /// Executed MACs over the engine's peak MACs in `total_s`; lanes likewise. 0..=1.
     pub utilization: f64,
+    /// Instances along the chip's axis of cores that the mapping uses; none on a chip without cores and for ops
+    /// without a mapping.
+    pub cores: Option<u64>,
     /// MACs per byte of root memory traffic; infinite is written as null.
     pub intensity: Option<f64>,
     /// Dynamic energy by component and action.
@@ -244,6 +247,62 @@ pub struct GroupRun {
     pub saved_root_bytes: f64,
 }
 
+/// A set of ops that run at once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CoreSet {
+    /// Names of the ops, and the cores of each.
+    pub ops: Vec<(String, u64)>,
+    /// Wall time of the set over all its repetitions.
+    pub latency_s: f64,
+}
+
+/// A stage of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageRun {
+    /// Names of its ops in order, epilogues aside.
+    pub ops: Vec<String>,
+    /// Its cores.
+    pub cores: u64,
+    /// Its time for one pass.
+    pub time_s: f64,
+    /// Weights that its cores keep.
+    pub weight_bytes: u64,
+}
+
+/// The graph as a pipeline over the cores, each keeping the weights of its ops; for one pass in the steady state.
+/// Its ops are mapped otherwise than those of the phase, so none of these figures is a sum of theirs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PipelineRun {
+    /// The stages in order.
+    pub stages: Vec<StageRun>,
+    /// Time from one pass to the next.
+    pub interval_s: f64,
+    /// What sets it: "stage", or a shared memory or unit.
+    pub interval_by: String,
+    /// Time of one pass through an empty pipeline.
+    pub latency_s: f64,
+    /// Time of one pass through a full one, at most: stages times the interval.
+    pub loaded_latency_s: f64,
+    /// Energy of one pass, static energy over an interval included.
+    pub energy_j: f64,
+    /// Where stages hand over activations.
+    pub memory: String,
+}
+
+/// How a phase uses the chip's cores.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct CoreUse {
+    /// The axis of cores; empty on a chip without.
+    pub axis: String,
+    /// Cores along it.
+    pub cores: u64,
+    /// Sets of ops that run at once. Of a set's time each op has the part as its own that its time times its cores is
+    /// of that of all members.
+    pub sets: Vec<CoreSet>,
+    /// The pipeline, if all weights fit in the cores' own buffers.
+    pub pipeline: Option<PipelineRun>,
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
@@ -253,6 +312,9 @@ pub struct Phase {
     pub steps: u64,
     /// Wall time of one pass, weights already where the steady state keeps them.
     pub latency_s: f64,
+    /// Time from one pass to the next in the steady state: the latency, or the interval of the pipeline where
+    /// throughput is asked for and the pipeline's is shorter.
+    pub interval_s: f64,
     /// Wall time of the first pass, with cold weights.
     pub cold_latency_s: f64,
     /// The bound that nothing beats: the busiest resource's time at peak rate.
@@ -281,6 +343,8 @@ pub struct Phase {
     pub peak_activation_bytes: u64,
     /// What resident memories hold, where and when, and what they could not hold.
     pub memory_plan: MemoryPlan,
+    /// Ops that run at once.
+    pub partition: CoreUse,
     /// The ops.
     pub ops: Vec<OpRun>,
     /// Groups of them that run tile by tile.

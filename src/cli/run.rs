@@ -95,7 +95,8 @@ enum Fidelity {
 #[derive(Clone, Copy, ValueEnum)]
 enum Goal {
     Latency,
-    /// Ops run one at a time, so that the highest throughput of a batch is its lowest latency.
+    /// Many passes: one after the other at the lowest latency, or as a pipeline over the chip's cores where all weights
+    /// fit in them.
     Throughput,
     Energy,
     Edp,
@@ -177,6 +178,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
             Goal::Energy => Objective::Energy,
             Goal::Edp => Objective::Edp,
         },
+        throughput: matches!(args.objective, Goal::Throughput),
         routing: routing(&args.routing)?,
         absorb_mla: !args.expand_mla,
         allow_unknown: args.allow_unknown,

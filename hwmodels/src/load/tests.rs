@@ -535,6 +535,32 @@ fn files_are_found_and_extended() {
     std::fs::remove_dir_all(&folder).unwrap_or_else(|e| panic!("{e}"));
 }
 
+#[test]
+fn axes_of_cores_say_how_many_instances_a_stream_drives() {
+    let per_stream = |sets: &[(String, String)]| {
+        let chip = load("edge-npu", sets).unwrap_or_else(|e| panic!("{e}"));
+        let cores = chip.node("cores").unwrap_or_else(|| panic!("no cores"));
+        match &chip.nodes[cores].kind {
+            NodeKind::Fanout(f) => (f.dims[0].size, f.dims[0].per_stream),
+            _ => panic!("no fanout"),
+        }
+    };
+    let set = |path: &str, value: &str| (path.to_string(), value.to_string());
+    assert_eq!(per_stream(&[]), (4, 1));
+    assert_eq!(per_stream(&[set("cores.cores.size", "6")]), (6, 1));
+    let key = "cores.cores.instances_per_stream";
+    assert_eq!(per_stream(&[set(key, "2")]), (4, 2));
+    assert_eq!(per_stream(&[set(key, "9")]), (4, 4));
+    assert!(load("edge-npu", &[set(key, "0")]).is_err());
+    // Without a statement all instances run one op.
+    let tiny = from_text("tiny", TINY, None, &[]).unwrap_or_else(|e| panic!("{e}"));
+    for node in tiny.nodes.iter() {
+        if let NodeKind::Fanout(f) = &node.kind {
+            assert!(f.dims.iter().all(|d| d.per_stream == d.size));
+        }
+    }
+}
+
 fn lines_of(name: &str) -> Vec<String> {
     library::text(name)
         .unwrap_or_default()

@@ -236,12 +236,17 @@ fn fanout(cx: &mut Context<'_>, f: &FanoutSpec) -> Fanout {
                 "add `accepts = [\"reduction\", ...]`",
             );
         }
+        let per_stream = d.instances_per_stream.as_ref().map_or(size, |s| {
+            let path = format!("{name}.{}.instances_per_stream", d.name.value);
+            cx.count(&path, s).clamp(1, size.max(1))
+        });
         dims.push(FanoutDim {
             name: d.name.value.clone(),
             size,
             multicast: OperandSet::of(&d.multicast),
             reduces: d.reduces.unwrap_or(false),
             accepts: d.accepts.clone(),
+            per_stream,
         });
     }
     let hop_energy = f.hop_energy.as_ref().map_or(JoulesPerBit::ZERO, |e| {

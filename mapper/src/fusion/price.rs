@@ -232,7 +232,7 @@ impl Pricing<'_> {
             tails: &step.tails,
         };
         let pricer = Pricer::new(scene, &residency, self.options, &order);
-        let solutions = pricer.solutions(self.memo, self.effort);
+        let solutions = pricer.solutions(|_| true, self.memo, self.effort);
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); order.len()];
         for (_, op, mut list) in pricer.tiles(&order, &solutions) {
             let whole = group.ops[op.0 as usize];
@@ -243,7 +243,7 @@ impl Pricing<'_> {
             }
             tiles[op.0 as usize] = list;
         }
-        let ops: Vec<ScheduledOp> = pricer.ops(solutions).iter().cloned().collect();
+        let ops: Vec<ScheduledOp> = pricer.ops(solutions, |_| None).iter().cloned().collect();
         let runs = |(op, choice): (&ScheduledOp, &Choice)| match choice {
             Choice::Array(_) => op.execution.is_mapped(),
             _ => !matches!(

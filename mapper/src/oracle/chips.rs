@@ -53,6 +53,7 @@ pub(crate) fn axis(size: u64, multicast: OperandSet, reduces: bool) -> FanoutDim
         multicast,
         reduces,
         accepts,
+        per_stream: size,
     }
 }
 

@@ -16,14 +16,14 @@
 
 pub(crate) mod engines;
 mod facts;
-mod ground;
 pub mod layout;
 mod mapped;
 pub mod memory_plan;
 pub(crate) mod operands;
-mod order;
-mod planned;
-mod price;
+pub(crate) mod order;
+pub(crate) mod planned;
+pub(crate) mod prepared;
+pub(crate) mod price;
 pub(crate) mod pricer;
 mod problems;
 pub(crate) mod residency;
@@ -41,6 +41,7 @@ use crate::cost::Cost;
 use crate::explain::Usage;
 pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::mapping::Mapping;
+use crate::partition::Partition;
 use crate::search::Objective;
 
 pub use engines::{array_rate, arrays, peak_macs_per_second};
@@ -122,6 +123,8 @@ impl Execution {
 pub struct WeightStream {
     /// Read from the root memory in every inference; part of the cost's counts.
     pub streamed: f64,
+    /// Of those, each element once.
+    pub once: f64,
     /// Read from the root memory in the first inference only, to stay on chip; in no count.
     pub loaded: f64,
     /// Room on chip for weights of later ops while this op runs.
@@ -166,6 +169,8 @@ pub struct Schedule {
     pub memory: MemoryPlan,
     /// Largest bytes of activations alive at once.
     pub peak_activation: Bytes,
+    /// Which ops run at once, each on cores of its own.
+    pub partition: Partition,
     /// What the figures rest on.
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.
@@ -210,7 +215,7 @@ pub fn schedule_planned(
 }
 
 /// Refuses what cannot be scheduled.
-fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
+pub(crate) fn check(graph: &Graph, chip: &Chip) -> Result<(), ScheduleError> {
     if graph.ops.is_empty() {
         return Err(ScheduleError::Empty(graph.name.clone()));
     }

@@ -54,7 +54,7 @@ pub(crate) fn lower_peak(
 }
 
 /// For each op that is a node, the nodes that run before it.
-fn dependences(graph: &Graph, base: &[TensorId], tails: &Tails) -> Vec<Vec<usize>> {
+pub(crate) fn dependences(graph: &Graph, base: &[TensorId], tails: &Tails) -> Vec<Vec<usize>> {
     let node = |op: OpId| tails.into[op.0 as usize].unwrap_or(op).0 as usize;
     let mut before: Vec<Vec<usize>> = vec![Vec::new(); graph.ops.len()];
     let mut writer: Vec<Option<usize>> = vec![None; graph.tensors.len()];

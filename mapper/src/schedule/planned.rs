@@ -45,12 +45,12 @@ impl Default for PlanOptions {
 }
 
 /// What was decided.
-pub(super) struct Planned {
-    pub(super) residency: Residency,
+pub(crate) struct Planned {
+    pub(crate) residency: Residency,
     /// With positions in the order chosen.
-    pub(super) tails: Tails,
-    pub(super) order: Vec<OpId>,
-    pub(super) reordered: bool,
+    pub(crate) tails: Tails,
+    pub(crate) order: Vec<OpId>,
+    pub(crate) reordered: bool,
 }
 
 /// Decides for a graph whose epilogues are known.

@@ -6,15 +6,16 @@ use presil_workloads::{Graph, OpId, OpKind};
 
 use super::engines::Choice;
 use super::facts::{assumptions, groups_in_words, proofs, scene_facts};
-use super::ground::Ground;
 use super::memory_plan::{self, Tiles, allocate::Span};
-use super::planned::PlanOptions;
+use super::planned::{PlanOptions, Planned};
+use super::prepared::{Prepared, Share};
 use super::pricer::Pricer;
 use super::residency::{self, GroupTile, Reserved, Residency, Scene};
 use super::room::weight_memory;
 use super::solve::{Effort, Memo};
 use super::{Execution, Schedule, ScheduleOptions, ScheduledOp};
 use crate::fusion::{self, Chosen, FusedGroup, Pricing};
+use crate::partition::Partition;
 use crate::search::Objective;
 
 /// Schedules a checked graph.
@@ -25,31 +26,11 @@ pub(super) fn schedule(
     plan: &PlanOptions,
     memo: &Memo,
 ) -> Schedule {
-    let ground = Ground::new(graph, chip, options, plan);
-    let scene = ground.scene(graph, chip);
-    let maker = Maker {
-        scene: &scene,
-        options,
-        plan,
-        memo,
-        order: &ground.order,
-        reordered: ground.reordered,
-    };
-    let plain = maker.schedule(&ground.residency, &[]);
-    if !(plan.fuse && chip.mapspace.fuse_groups) {
-        return plain;
-    }
-    match maker.fused(&ground.residency, &plain) {
-        Some(fused) => Schedule {
-            unfused: Some(Box::new(plain)),
-            ..fused
-        },
-        None => plain,
-    }
+    Prepared::new(graph, chip, options, plan).schedule(memo)
 }
 
 /// A fused group with its ops priced.
-struct Ready {
+pub(crate) struct Ready {
     group: FusedGroup,
     ops: Vec<ScheduledOp>,
     /// What their mappings have in resident memories.
@@ -82,26 +63,37 @@ fn reserved(pricing: &Pricing, chosen: &[Chosen]) -> Reserved {
     reserved
 }
 
-/// Makes schedules of a scene.
-struct Maker<'a> {
-    scene: &'a Scene<'a>,
-    options: &'a ScheduleOptions,
-    plan: &'a PlanOptions,
-    memo: &'a Memo,
-    order: &'a [OpId],
-    reordered: bool,
-}
+impl Prepared<'_> {
+    /// The schedule with groups fused, where that promises to pay; the one without is in it.
+    pub(crate) fn schedule(&self, memo: &Memo) -> Schedule {
+        let plain = self.price(
+            &self.planned,
+            &self.planned.residency,
+            Parts::default(),
+            memo,
+        );
+        if !(self.plan.fuse && self.chip.mapspace.fuse_groups) {
+            return plain.0;
+        }
+        match self.fused(&plain.0, memo) {
+            Some(fused) => Schedule {
+                unfused: Some(Box::new(plain.0)),
+                ..fused
+            },
+            None => plain.0,
+        }
+    }
 
-impl Maker<'_> {
     /// The schedule with the groups that pay, where there are any.
-    fn fused(&self, residency: &Residency, plain: &Schedule) -> Option<Schedule> {
-        let Scene { chip, .. } = *self.scene;
-        let before = self.pricing(residency, false, Effort::Quick);
-        let mut chosen = fusion::choose(&before, self.order, &plain.ops);
+    fn fused(&self, plain: &Schedule, memo: &Memo) -> Option<Schedule> {
+        let (chip, planned) = (self.chip, &self.planned);
+        let scene = self.scene(chip, planned);
+        let before = self.pricing(&scene, &planned.residency, false, Effort::Quick, memo);
+        let mut chosen = fusion::choose(&before, &planned.order, &plain.ops);
         // A group that does not do what it promised goes, and the rest is placed again.
         while !chosen.is_empty() {
             let again = residency::plan(
-                self.scene,
+                &scene,
                 self.options.objective,
                 self.plan.alignment,
                 &reserved(&before, &chosen),
@@ -114,14 +106,18 @@ impl Maker<'_> {
                 chosen.pop();
                 continue;
             }
-            let after = self.pricing(&again, true, Effort::Full);
+            let after = self.pricing(&scene, &again, true, Effort::Full, memo);
             let ready: Vec<Option<Ready>> = chosen
                 .iter()
                 .map(|c| self.ready(&after, c, plain))
                 .collect();
             if ready.iter().all(Option::is_some) {
                 let ready: Vec<Ready> = ready.into_iter().flatten().collect();
-                return Some(self.schedule(&again, &ready));
+                let parts = Parts {
+                    groups: &ready,
+                    ..Parts::default()
+                };
+                return Some(self.price(planned, &again, parts, memo).0);
             }
             let mut kept = ready.iter();
             chosen.retain(|_| kept.next().is_some_and(Option::is_some));
@@ -131,15 +127,17 @@ impl Maker<'_> {
 
     fn pricing<'b>(
         &'b self,
+        scene: &'b Scene<'b>,
         residency: &'b Residency,
         reserved: bool,
         effort: Effort,
+        memo: &'b Memo,
     ) -> Pricing<'b> {
         Pricing {
-            scene: self.scene,
+            scene,
             residency,
             options: self.options,
-            memo: self.memo,
+            memo,
             effort,
             reserved,
         }
@@ -164,22 +162,42 @@ impl Maker<'_> {
         })
     }
 
-    fn schedule(&self, residency: &Residency, groups: &[Ready]) -> Schedule {
-        let Scene {
-            chip, graph, tails, ..
-        } = *self.scene;
+    /// The schedule of a plan, with parts of it run otherwise than op by op, and whether all ops on shares have mappings
+    /// there.
+    pub(crate) fn price(
+        &self,
+        planned: &Planned,
+        residency: &Residency,
+        parts: Parts,
+        memo: &Memo,
+    ) -> (Schedule, bool) {
+        let Self { graph, chip, .. } = *self;
+        let Parts { shares, groups } = parts;
         // What runs in a group is priced already.
-        let mut choices = self.scene.choices.to_vec();
+        let mut choices = self.choices.clone();
         for op in groups.iter().flat_map(|g| &g.group.ops) {
             choices[op.0 as usize] = Choice::View;
         }
         let scene = Scene {
             choices: &choices,
-            ..*self.scene
+            ..self.scene(chip, planned)
         };
-        let pricer = Pricer::new(scene, residency, self.options, self.order);
-        let solutions = pricer.solutions(self.memo, Effort::Full);
-        let mut tiles = pricer.tiles(self.order, &solutions);
+        let whole = Pricer::new(scene, residency, self.options, &planned.order);
+        let pricers: Vec<Pricer> = shares
+            .iter()
+            .map(|s| self.pricer(s.chip, planned, &s.residency))
+            .collect();
+        let part_of = |op: OpId| shares.iter().position(|s| s.ops.contains(&op));
+        let mut solutions = whole.solutions(|op| part_of(op).is_none(), memo, Effort::Full);
+        for share in shares {
+            let mut found = self.solved(planned, share);
+            for op in &share.ops {
+                solutions[op.0 as usize] = found[op.0 as usize].take();
+            }
+        }
+        let mapped = |op: &OpId| matches!(solutions[op.0 as usize], Some(Ok(_)));
+        let complete = shares.iter().flat_map(|s| &s.ops).all(mapped);
+        let mut tiles = whole.tiles(&planned.order, &solutions);
         for (_, op, list) in &mut tiles {
             for ready in groups {
                 if let Some(m) = ready.group.ops.iter().position(|o| o == op) {
@@ -197,9 +215,9 @@ impl Maker<'_> {
             &tiles,
             ahead.flatten(),
             self.plan.alignment,
-            self.reordered,
+            planned.reordered,
         );
-        let mut ops = pricer.ops(solutions);
+        let mut ops = whole.ops(solutions, |op| part_of(op).map(|s| &pricers[s]));
         for ready in groups {
             for (id, op) in ready.group.ops.iter().zip(&ready.ops) {
                 let mut op = op.clone();
@@ -211,24 +229,35 @@ impl Maker<'_> {
                 ops[*id] = op;
             }
         }
-        let homes = graph.tensors.ids().map(|t| pricer.home(t)).collect();
-        let facts = scene_facts(chip, graph, tails, residency, self.reordered);
+        let homes = graph.tensors.ids().map(|t| whole.home(t)).collect();
+        let facts = scene_facts(chip, graph, &planned.tails, residency, planned.reordered);
         let mut assumptions = assumptions(&facts);
         assumptions.extend(groups_in_words(chip, groups.iter().map(|g| &g.group)));
         assumptions.extend(proofs(ops.iter().filter_map(|o| o.gap).collect()));
-        Schedule {
-            order: self.order.to_vec(),
+        let schedule = Schedule {
+            order: planned.order.clone(),
             homes,
             memory,
             peak_activation: residency.peak_activation,
+            partition: Partition::default(),
             assumptions,
             unmodelled: unmodelled(graph, &ops),
             groups: groups.iter().map(|g| g.group.clone()).collect(),
             objective: self.options.objective,
             unfused: None,
             ops,
-        }
+        };
+        (schedule, complete)
     }
+}
+
+/// What of a schedule does not run op by op on the whole chip.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Parts<'a> {
+    /// Ops on shares of the cores.
+    pub(crate) shares: &'a [Share<'a>],
+    /// Fused groups.
+    pub(crate) groups: &'a [Ready],
 }
 
 /// Ops without a model, or that no engine runs, with the reason.

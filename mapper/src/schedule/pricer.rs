@@ -81,9 +81,10 @@ impl<'a> Pricer<'a> {
         self.scene.tails.position[op.0 as usize]
     }
 
-    /// For each array op the first of its engines that has a mapping; else why not.
+    /// For each array op of some the first of its engines that has a mapping; else why not.
     pub(crate) fn solutions(
         &self,
+        of: impl Fn(OpId) -> bool,
         memo: &Memo,
         effort: Effort,
     ) -> Vec<Option<Result<Found, String>>> {
@@ -93,7 +94,7 @@ impl<'a> Pricer<'a> {
         let mut open: Vec<OpId> = graph
             .ops
             .ids()
-            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)))
+            .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)) && of(*id))
             .collect();
         let mut round = 0;
         while !open.is_empty() {
@@ -257,17 +258,20 @@ impl<'a> Pricer<'a> {
         solutions: &[Option<Result<Found, String>>],
     ) -> Vec<(usize, OpId, Vec<Tiles>)> {
         let alone = |id: &&OpId| self.scene.tails.into[id.0 as usize].is_none();
-        order
-            .iter()
-            .filter(alone)
-            .map(|id| {
-                let list = match &solutions[id.0 as usize] {
-                    Some(Ok(found)) => self.tiles_of(*id, found),
-                    _ => Vec::new(),
-                };
-                (self.position(*id), *id, list)
-            })
-            .collect()
+        let mut all: Vec<(usize, OpId, Vec<Tiles>)> = Vec::new();
+        for id in order.iter().filter(alone) {
+            let list = match &solutions[id.0 as usize] {
+                Some(Ok(found)) => self.tiles_of(*id, found),
+                _ => Vec::new(),
+            };
+            let at = self.position(*id);
+            // Ops that run at once have their tiles side by side.
+            match all.last_mut().filter(|last| last.0 == at) {
+                Some(last) => last.2.extend(list),
+                None => all.push((at, *id, list)),
+            }
+        }
+        all
     }
 
     /// What a mapped op has in resident memories beside whole tensors at home there.
@@ -409,6 +413,14 @@ impl<'a> Pricer<'a> {
             .filter(kept)
             .map(bits)
             .fold(0.0, |sum, b| sum + b);
+        let lasting = |t: &&TensorId| matches!(graph.tensors[**t].role, Role::Weight);
+        let once = graph.ops[id]
+            .inputs
+            .iter()
+            .filter(lasting)
+            .filter(|t| self.home(**t) == chip.root())
+            .map(|t| graph.tensors[*t].bits().0 as f64)
+            .fold(0.0, |sum, b| sum + b);
         let room = match weight_memory(chip, engine) {
             Some(n) => {
                 let left = self.residency.left(chip, n, self.position(id)).0 as f64 * 8.0;
@@ -422,6 +434,7 @@ impl<'a> Pricer<'a> {
             cost,
             weights: WeightStream {
                 streamed: 0.0,
+                once,
                 loaded,
                 room,
             },
@@ -433,9 +446,11 @@ impl<'a> Pricer<'a> {
     }
 
     /// All ops. What was to run in the epilogue of an op that has no mapping runs by itself.
-    pub(crate) fn ops(
-        &self,
+    /// All ops; some may be priced by another one.
+    pub(crate) fn ops<'p>(
+        &'p self,
         solutions: Vec<Option<Result<Found, String>>>,
+        by: impl Fn(OpId) -> Option<&'p Self>,
     ) -> IdVec<OpId, ScheduledOp> {
         let tails = self.scene.tails;
         let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
@@ -443,7 +458,7 @@ impl<'a> Pricer<'a> {
             let at = id.0 as usize;
             let tail_of =
                 tails.into[at].filter(|into| tails.folded[at] || ops[*into].execution.is_mapped());
-            ops.push(self.op(id, tail_of, solution));
+            ops.push(by(id).unwrap_or(self).op(id, tail_of, solution));
         }
         ops
     }

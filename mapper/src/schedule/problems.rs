@@ -8,9 +8,8 @@ use presil_workloads::{Graph, OpId};
 use thiserror::Error;
 
 use super::engines::Choice;
-use super::ground::Ground;
 use super::planned::PlanOptions;
-use super::pricer::Pricer;
+use super::prepared::Prepared;
 use super::{ScheduleError, ScheduleOptions, check};
 use crate::problem::Problem;
 
@@ -64,20 +63,21 @@ pub fn op_problems<'a>(
     let Some(einsum) = graph.ops[op].contraction() else {
         return Err(none("it is no sum of products".into()));
     };
-    let ground = Ground::new(graph, chip, options, &PlanOptions::default());
-    let engines = match &ground.choices[op.0 as usize] {
+    let plan = PlanOptions::default();
+    let prepared = Prepared::new(graph, chip, options, &plan);
+    let residency = &prepared.planned.residency;
+    let engines = match &prepared.choices[op.0 as usize] {
         Choice::Array(engines) => engines,
         other => return Err(none(runs_as(chip, other))),
     };
-    let scene = ground.scene(graph, chip);
-    let pricer = Pricer::new(scene, &ground.residency, options, &ground.order);
+    let pricer = prepared.pricer(chip, &prepared.planned, residency);
     let position = pricer.position(op);
     let on_array = |(engine, mode): &(_, usize)| {
         let (p, over_steps) = pricer.problem(op, *engine, *mode)?;
         let left = |(n, capacity): (&NodeId, &Bytes)| match over_steps {
             // Weights that stay over the steps are taken away already.
             Some(at) if at == *n => *capacity,
-            _ => ground.residency.left(chip, *n, position),
+            _ => residency.left(chip, *n, position),
         };
         let room = p.path.iter().zip(&p.capacity).map(left).collect();
         Some(OpProblem {

@@ -4,7 +4,8 @@
 //! do not depend on the number of threads. A [`Memo`] carries solutions over to further graphs on one chip
 //! (decode steps at other contexts, the other phase).
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -29,6 +30,8 @@ const QUICK: u64 = 50;
 pub struct Memo {
     solved: Mutex<Solved>,
     quick: Mutex<Solved>,
+    /// The same for the chip with fewer cores.
+    shares: Mutex<BTreeMap<u64, Arc<Memo>>>,
 }
 
 type Solved = FxHashMap<Key, Result<Solution, String>>;
@@ -40,6 +43,12 @@ impl Memo {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .len()
+    }
+
+    /// Solutions on the chip with so many of its cores; 0: with one instance of what keeps weights in them.
+    pub(crate) fn share(&self, cores: u64) -> Arc<Memo> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shares.entry(cores).or_default())
     }
 
     fn of(&self, effort: Effort) -> &Mutex<Solved> {

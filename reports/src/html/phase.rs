@@ -27,9 +27,28 @@ impl Page<'_> {
         self.roofline(index, phase)?;
         self.by_layer(index, phase)?;
         self.traffic(phase)?;
+        self.cores(phase);
         self.layers(index, phase);
         self.raw("</section>\n");
         Ok(())
+    }
+
+    /// Ops that run at once, and the pipeline.
+    fn cores(&mut self, phase: &Phase) {
+        let sets = crate::cores::lines(&phase.partition);
+        let stages = crate::cores::pipeline_lines(&phase.partition);
+        for (title, lines) in [("Ops that run at once", sets), ("As a pipeline", stages)] {
+            if lines.is_empty() {
+                continue;
+            }
+            self.put(format_args!(
+                "<section>\n<h3>{title}</h3>\n<ul class=\"cores\">\n"
+            ));
+            for line in lines {
+                self.put(format_args!("<li>{}</li>\n", escape(line.trim())));
+            }
+            self.raw("</ul>\n</section>\n");
+        }
     }
 
     /// The phase in one line of figures.

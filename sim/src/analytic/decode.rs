@@ -64,6 +64,8 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     };
     let of = |f: &dyn Fn(&Phase) -> f64| phases.iter().map(|(p, w)| f(p) * w).sum::<f64>();
     mean.latency_s = of(&|p| p.latency_s);
+    mean.interval_s = of(&|p| p.interval_s);
+    mean.partition.pipeline = None;
     mean.cold_latency_s = of(&|p| p.cold_latency_s);
     mean.lower_bound_s = of(&|p| p.lower_bound_s);
     mean.utilization = of(&|p| p.utilization);
@@ -87,6 +89,12 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     if let Some((largest, _)) = phases.iter().rev().max_by_key(|(p, _)| needs(p)) {
         mean.memory_plan = largest.memory_plan.clone();
     }
+    // Sets of the middle one, with their part of the mean time.
+    mean.partition.sets.iter_mut().for_each(|s| {
+        if pattern.latency_s > 0.0 {
+            s.latency_s *= mean.latency_s / pattern.latency_s;
+        }
+    });
     for (p, w) in &phases {
         for e in &p.energy {
             add_energy(&mut mean.energy, &e.component, &e.action, e.energy_j * w);

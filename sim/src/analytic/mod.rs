@@ -10,6 +10,7 @@
 
 mod bound;
 mod capacity;
+mod cores;
 mod decode;
 mod groups;
 mod memory;
@@ -60,7 +61,7 @@ fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule)
         .zip(&repeats)
         .map(|((id, time), repeat)| OpRun {
             group: schedule.groups.iter().position(|g| g.ops.contains(&id)),
-            ..op_run(graph, chip, id, &schedule.ops[id], time, *repeat)
+            ..op_run(graph, chip, id, schedule, time, *repeat)
         })
         .collect();
 
@@ -94,6 +95,7 @@ fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule)
         name: name.into(),
         steps,
         latency_s: latency,
+        interval_s: latency,
         cold_latency_s: cold.iter().map(|t| t.total).sum::<f64>().max(latency),
         lower_bound_s,
         lower_bound_by,
@@ -108,11 +110,35 @@ fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule)
         cache_bytes: small(counts.cache_bytes),
         peak_activation_bytes: schedule.peak_activation.0,
         memory_plan: memory::plan(graph, chip, schedule),
+        partition: cores::of_phase(graph, chip, schedule, &times),
         ops,
         groups: Vec::new(),
         assumptions: schedule.assumptions.clone(),
         unmodelled: schedule.unmodelled.clone(),
     }
+}
+
+/// The best of some phases of one graph, by what was made small; the first one of equals.
+pub fn best(phases: impl IntoIterator<Item = Phase>, objective: Objective) -> Option<Phase> {
+    let value = |p: &Phase| match objective {
+        Objective::Latency => p.latency_s,
+        Objective::Energy => p.energy_j,
+        Objective::Edp => p.latency_s * p.energy_j,
+    };
+    phases
+        .into_iter()
+        .reduce(|best, p| if value(&p) < value(&best) { p } else { best })
+}
+
+/// A phase of which many passes run: one starts an interval of the pipeline after the other, if that is shorter than
+/// one pass after the other.
+pub fn streamed(mut phase: Phase) -> Phase {
+    if let Some(p) = &phase.partition.pipeline
+        && p.interval_s < phase.interval_s
+    {
+        phase.interval_s = p.interval_s;
+    }
+    phase
 }
 
 fn ratio(part: f64, whole: f64) -> f64 {
@@ -151,11 +177,12 @@ fn op_run(
     graph: &Graph,
     chip: &Chip,
     id: OpId,
-    scheduled: &ScheduledOp,
+    schedule: &Schedule,
     time: &OpTime,
     repeat: u64,
 ) -> OpRun {
     let op = &graph.ops[id];
+    let scheduled = &schedule.ops[id];
     let n = repeat as f64;
     let (macs, executed) = op_macs(graph, id);
     let (macs, executed) = (macs * u128::from(repeat), executed * u128::from(repeat));
@@ -197,6 +224,7 @@ fn op_run(
         executed_macs: executed,
         bottleneck: bottleneck(chip, time),
         utilization: utilization(chip, scheduled, executed as f64, time),
+        cores: cores::of_op(graph, id, schedule),
         intensity: (root_bytes > 0.0 && executed > 0).then(|| executed as f64 / root_bytes),
         time: TimeParts {
             total_s: time.total,

@@ -537,3 +537,43 @@ fn fused_groups_are_never_worse_and_accounts_close() {
     }
     assert!(fused_some > 2, "{fused_some}");
 }
+
+#[test]
+fn ops_that_run_at_once_close_and_never_cost_more() {
+    let chip = presil_hwmodels::load("edge-npu", &[]).unwrap();
+    let graph = model("bert-base", Pass::Forward, 1, "int8");
+    for objective in [Objective::Latency, Objective::Energy, Objective::Edp] {
+        let all = presil_mapper::partition::schedules(
+            &graph,
+            &chip,
+            &options(objective),
+            &presil_mapper::schedule::PlanOptions::default(),
+            &presil_mapper::schedule::Memo::default(),
+        )
+        .unwrap();
+        let phases: Vec<Phase> = all
+            .iter()
+            .map(|s| phase("forward", 1, &graph, &chip, s))
+            .collect();
+        for p in &phases {
+            check(p, &graph, &chip);
+            assert_eq!(p.executed_macs, phases[0].executed_macs);
+            // Members of a set have the set's time between them, and no more cores than there are.
+            for set in &p.partition.sets {
+                let of = |name: &String| p.ops.iter().find(|o| o.name == *name).unwrap();
+                let sum: f64 = set.ops.iter().map(|(n, _)| of(n).time.total_s).sum();
+                close(sum, set.latency_s, "set");
+                assert!(set.ops.iter().map(|o| o.1).sum::<u64>() <= p.partition.cores);
+                assert!(set.ops.iter().all(|(n, k)| of(n).cores.unwrap() <= *k));
+            }
+        }
+        let plain = phases[0].clone();
+        let best = best(phases, objective).unwrap();
+        assert!(best.latency_s <= plain.latency_s || objective != Objective::Latency);
+        assert!(best.energy_j <= plain.energy_j || objective != Objective::Energy);
+        assert_eq!(best.interval_s, best.latency_s);
+        // Its weights are too many for the cores' buffers.
+        assert_eq!(best.partition.pipeline, None);
+        assert_eq!(streamed(best.clone()).interval_s, best.latency_s);
+    }
+}

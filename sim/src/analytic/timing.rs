@@ -12,14 +12,18 @@
 //! twice or for free: the root memory's port time over the whole graph is the sum of all D and W, so no schedule
 //! ends before it. With separate ports for reads and writes, `D + W` is `max(reads + W, writes)`.
 //!
+//! Ops that run at once ([`presil_mapper::partition`]) are one step of the cost of the set. Each member is then told
+//! that part of the set's time that its own time times its cores is of that of all members, so that no utilization is above 1.
+//!
 //! A repeated block is unrolled until a repetition starts in the state that the one before started in; the
 //! repetitions between are then equal and are multiplied, the last ones run out into what follows the block.
 
 use presil_hwmodels::Chip;
 use presil_mapper::cost::Resource;
 use presil_mapper::ledger;
+use presil_mapper::partition::{CoSet, Member, together};
 use presil_mapper::schedule::{Execution, Schedule, ScheduledOp};
-use presil_workloads::Graph;
+use presil_workloads::{Graph, OpId};
 
 /// How far ahead weights are fetched, in ops. Chips' fetch queues are shorter than any model; room binds first.
 const AHEAD: usize = 64;
@@ -85,7 +89,11 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
     let steps: Vec<Step> = schedule
         .order
         .iter()
-        .map(|id| step(chip, &schedule.ops[*id], cold))
+        .map(|id| match set_of(schedule, *id) {
+            Some(set) if set.members.first().is_none_or(|m| m.op != *id) => Step::default(),
+            Some(set) => at_once(chip, schedule, set, cold),
+            None => step(chip, &schedule.ops[*id], cold),
+        })
         .collect();
     let mut run = Runner {
         prefetch: chip.mapspace.prefetch_weights,
@@ -104,7 +112,52 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
     for (id, time) in schedule.order.iter().zip(run.times) {
         times[id.0 as usize] = time;
     }
+    for set in &schedule.partition.sets {
+        split(schedule, set, &mut times);
+    }
     times
+}
+
+/// The set that an op runs in.
+fn set_of(schedule: &Schedule, op: OpId) -> Option<&CoSet> {
+    let sets = schedule.partition.sets.iter();
+    sets.into_iter()
+        .find(|s| s.members.iter().any(|m| m.op == op))
+}
+
+/// A set is one step, at its first member's place.
+fn at_once(chip: &Chip, schedule: &Schedule, set: &CoSet, cold: bool) -> Step {
+    let members: Vec<&ScheduledOp> = set.members.iter().map(|m| &schedule.ops[m.op]).collect();
+    let cores = schedule.partition.cores;
+    match cores.and_then(|c| together(chip, c, &members)) {
+        Some(op) => step(chip, &op, cold),
+        None => Step::default(),
+    }
+}
+
+/// Gives each member of a set its part of the set's time.
+fn split(schedule: &Schedule, set: &CoSet, times: &mut [OpTime]) {
+    let Some(first) = set.members.first() else {
+        return;
+    };
+    let alone = |m: &Member| schedule.ops[m.op].cost.time.0 * m.cores as f64;
+    let sum: f64 = set.members.iter().map(alone).sum();
+    let whole = std::mem::take(&mut times[first.op.0 as usize]);
+    for m in &set.members {
+        let part = if sum > 0.0 {
+            alone(m) / sum
+        } else {
+            1.0 / set.members.len() as f64
+        };
+        times[m.op.0 as usize] = OpTime {
+            total: whole.total * part,
+            compute: whole.compute * part,
+            vector: whole.vector * part,
+            memory: whole.memory.iter().map(|(n, t)| (*n, t * part)).collect(),
+            latency: whole.latency * part,
+            busy: whole.busy.iter().map(|(r, t)| (*r, t * part)).collect(),
+        };
+    }
 }
 
 fn step(chip: &Chip, op: &ScheduledOp, cold: bool) -> Step {

@@ -143,6 +143,59 @@ impl Residency {
             .fold(0, |s, r| s.saturating_add(r.bytes))
     }
 
+    /// The same with a part of what is left in some memories, for an op that shares them with others.
+    pub(crate) fn part(
+        &self,
+        chip: &Chip,
+        (part, of): (u64, u64),
+        positions: usize,
+        shared: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let mut narrow = self.clone();
+        for ((node, at), used) in chip.nodes.iter_ids().zip(&mut narrow.used) {
+            let capacity = at.memory().map_or(0, |m| m.capacity.0);
+            if !shared(node) {
+                continue;
+            }
+            let left = |position: usize| {
+                let all = u128::from(self.left(chip, node, position).0);
+                u64::try_from(all * u128::from(part) / u128::from(of.max(1))).unwrap_or(capacity)
+            };
+            *used = (0..positions)
+                .map(|p| capacity.saturating_sub(left(p)))
+                .collect();
+        }
+        narrow
+    }
+
+    /// A residency with homes as given: of one memory a part is left for tiles, of another so many bytes are taken.
+    pub(crate) fn at(
+        &self,
+        chip: &Chip,
+        home: impl Fn(TensorId) -> NodeId,
+        (tiles, part): (NodeId, u64),
+        (taken, bytes): (NodeId, u64),
+        positions: usize,
+    ) -> Self {
+        let mut other = self.clone();
+        for (t, slot) in other.home.iter_mut().enumerate() {
+            *slot = home(TensorId(t as u32));
+        }
+        for ((node, at), used) in chip.nodes.iter_ids().zip(&mut other.used) {
+            let capacity = at.memory().map_or(0, |m| m.capacity.0);
+            let amount = if node == tiles && node != chip.root() {
+                capacity - capacity / part.max(1)
+            } else if node == taken {
+                bytes.min(capacity)
+            } else {
+                0
+            };
+            *used = vec![amount; positions];
+        }
+        other.held.clear();
+        other
+    }
+
     /// Whether something was spilled for want of room.
     pub(crate) fn short(&self) -> bool {
         let room = |s: &Spill| matches!(s.cause, Cause::Room | Cause::Gaps);

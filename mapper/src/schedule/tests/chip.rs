@@ -61,6 +61,7 @@ pub fn chip() -> Chip {
         multicast: OperandSet::ALL,
         reduces,
         accepts,
+        per_stream: 16,
     };
     let fanout = Fanout {
         dims: vec![

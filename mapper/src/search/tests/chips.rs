@@ -51,6 +51,7 @@ pub fn fanout(axes: &[(u64, &[DimSelector])]) -> NodeKind {
         multicast: OperandSet::ALL,
         reduces: true,
         accepts: accepts.to_vec(),
+        per_stream: *size,
     };
     NodeKind::Fanout(Fanout {
         dims: axes.iter().map(axis).collect(),

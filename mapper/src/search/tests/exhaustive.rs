@@ -287,9 +287,11 @@ fn some_fanout(numbers: &mut Numbers) -> NodeKind {
     let axes = 1 + numbers.below(2);
     let dims = (0..axes).map(|_| {
         let first = numbers.below(4) as usize;
+        let size = 2 + numbers.below(3);
         presil_hwmodels::FanoutDim {
             name: "axis".into(),
-            size: 2 + numbers.below(3),
+            size,
+            per_stream: size,
             multicast: presil_hwmodels::OperandSet(numbers.below(8) as u8),
             reduces: numbers.below(2) == 0,
             accepts: ALL[first..(first + 2).min(4)].to_vec(),
