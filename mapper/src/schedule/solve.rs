@@ -45,6 +45,11 @@ impl Memo {
             .len()
     }
 
+    /// Distinct problems solved so far on the chip with so many of its cores.
+    pub fn share_problems(&self, cores: u64) -> usize {
+        self.share(cores).problems()
+    }
+
     /// Solutions on the chip with so many of its cores; 0: with one instance of what keeps weights in them.
     pub(crate) fn share(&self, cores: u64) -> Arc<Memo> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
