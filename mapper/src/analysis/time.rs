@@ -47,7 +47,23 @@ struct Port {
     read: f64,
     write: f64,
     setup: f64,
-    exposed: f64,
+    /// Of reads, writes and set-ups, what is exposed.
+    exposed: [f64; 3],
+}
+
+impl Port {
+    /// Busy time, and what of it is not exposed. Ports of their own for reads and writes have each its own part of
+    /// both: what one of them does early takes no time from the other.
+    fn busy(&self, shared: bool) -> (f64, f64) {
+        let [read, write, setup] = self.exposed;
+        let rest = [self.read - read, self.write - write];
+        let (busy, steady) = if shared {
+            (self.read + self.write, rest[0] + rest[1])
+        } else {
+            (self.read.max(self.write), rest[0].max(rest[1]))
+        };
+        (busy + self.setup, steady + self.setup - setup)
+    }
 }
 
 /// Fills in busy times, latency and time.
@@ -100,9 +116,10 @@ pub(crate) fn fill(
         } else {
             0.0
         };
-        ports[parent].exposed += above * part + setup;
+        ports[parent].exposed[usize::from(edge.output)] += above * part;
+        ports[parent].exposed[2] += setup;
         ports[parent].setup += setup * transfers;
-        ports[child].exposed += here * part;
+        ports[child].exposed[usize::from(!edge.output)] += here * part;
     }
     let clock = problem.chip.clocks[compute.clock].domain;
     let mut fixed = 0.0;
@@ -127,13 +144,9 @@ pub(crate) fn fill(
         if port.read + port.write == 0.0 {
             continue;
         }
-        let busy = if m.shared_port {
-            port.read + port.write
-        } else {
-            port.read.max(port.write)
-        } + port.setup;
+        let (busy, rest) = port.busy(m.shared_port);
         fixed += if *answers { m.latency.0 } else { 0.0 };
-        steady = steady.max(busy - port.exposed);
+        steady = steady.max(rest);
         cost.busy.push((Resource::Memory(*node), Seconds(busy)));
     }
     let longest = cost.busy.iter().fold(0.0, |t: f64, b| t.max(b.1.0));

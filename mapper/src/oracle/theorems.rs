@@ -2,11 +2,14 @@
 
 use proptest::prelude::*;
 
+use super::cases::{self, Kind, Random};
+use super::chips;
 use super::tests::{Case, case};
 use crate::conventions::{Convention, Evaluation, evaluate};
 use crate::hierarchy::{Level, Mask, access_of, operand_count};
 use crate::looptree::Node;
-use presil_hwmodels::{Operand, Overlap};
+use crate::{Mapping, Problem};
+use presil_hwmodels::{NodeKind, Operand, Overlap};
 use presil_workloads::Domain;
 
 fn told(case: &Case) -> Option<Evaluation> {
@@ -73,6 +76,50 @@ fn config() -> ProptestConfig {
 
 proptest! {
     #![proptest_config(config())]
+
+    /// A faster port makes no mapping slower.
+    #[test]
+    fn more_bandwidth_is_never_slower(seed: u64) {
+        let mut r = Random(seed);
+        let kind = Kind::CONTRACTIONS[r.int(0, Kind::CONTRACTIONS.len() as u64 - 1) as usize];
+        let einsum = cases::einsum(&mut r, kind);
+        let mut chip = chips::random_chip(&mut r);
+        // Rates at which any port may be the slowest, some tiles that wait for others, a memory set up for each.
+        for node in chip.nodes.iter_mut() {
+            if let NodeKind::Memory(m) = &mut node.kind {
+                m.read_rate.0 = r.int(1, 40) as f64 * 1e8;
+                m.write_rate.0 = r.int(1, 40) as f64 * 1e8;
+                m.buffering = r.int(1, 2) as u32;
+                m.setup.0 = r.int(0, 2) as f64 * 1e-8;
+            }
+        }
+        let problem = chips::problem(&einsum, &chip);
+        let Ok(mapping) = Mapping::new(&problem, chips::mapping(&mut r, &problem)) else {
+            return Ok(());
+        };
+        let before = crate::evaluate(&problem, &mapping).unwrap().time.0;
+        let memories: Vec<_> = problem
+            .path
+            .iter()
+            .filter(|n| chip.nodes[**n].memory().is_some())
+            .collect();
+        let node = *memories[r.int(0, memories.len() as u64 - 1) as usize];
+        let mut faster = chip.clone();
+        if let NodeKind::Memory(m) = &mut faster.nodes[node].kind {
+            let rate = if r.chance(50) {
+                &mut m.read_rate
+            } else {
+                &mut m.write_rate
+            };
+            rate.0 *= 1.0 + r.int(1, 30) as f64 / 10.0;
+        }
+        let problem = Problem {
+            chip: &faster,
+            ..problem.clone()
+        };
+        let after = crate::evaluate(&problem, &mapping).unwrap().time.0;
+        prop_assert!(after <= before * (1.0 + 1e-12), "{after} after {before}");
+    }
 
     /// A step that keeps fetches what is new; one that refetches fetches the same or the whole tile.
     #[test]
