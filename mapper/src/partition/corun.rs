@@ -355,8 +355,8 @@ impl<'a> Search<'a> {
     ) -> Vec<(usize, usize)> {
         let words = nodes.len().div_ceil(64);
         let mut waits: Vec<Vec<u64>> = vec![vec![0; words]; nodes.len()];
-        for i in 0..nodes.len() {
-            for b in &units[i].before {
+        for (i, unit) in units.iter().enumerate() {
+            for b in &unit.before {
                 let mut all = waits[*b].clone();
                 all[b / 64] |= 1 << (b % 64);
                 waits[i].iter_mut().zip(all).for_each(|(w, x)| *w |= x);

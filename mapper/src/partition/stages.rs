@@ -16,6 +16,9 @@ pub(super) struct Choice {
     pub(super) weights: u64,
 }
 
+/// Longest stage and sum of times, and the first unit and the cores of the last stage.
+type Reached = ((f64, f64), usize, u64);
+
 /// A stage: units from and up to without, and its cores.
 pub(super) type Stage = (usize, usize, u64);
 
@@ -28,8 +31,7 @@ pub(super) fn balance(
 ) -> Option<Vec<Stage>> {
     let units = table.len();
     let all = usize::try_from(all).ok()?;
-    // (longest, sum) and the stage that ends there.
-    let mut best: Vec<Vec<Option<((f64, f64), usize, u64)>>> = vec![vec![None; all + 1]; units + 1];
+    let mut best: Vec<Vec<Option<Reached>>> = vec![vec![None; all + 1]; units + 1];
     for slot in &mut best[0] {
         *slot = Some(((0.0, 0.0), 0, 0));
     }

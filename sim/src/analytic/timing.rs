@@ -120,9 +120,8 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
 
 /// The set that an op runs in.
 fn set_of(schedule: &Schedule, op: OpId) -> Option<&CoSet> {
-    let sets = schedule.partition.sets.iter();
-    sets.into_iter()
-        .find(|s| s.members.iter().any(|m| m.op == op))
+    let holds = |s: &&CoSet| s.members.iter().any(|m| m.op == op);
+    schedule.partition.sets.iter().find(holds)
 }
 
 /// A set is one step, at its first member's place.
