@@ -15,6 +15,9 @@
 //! join       from the first einsum to the last: the best sums for each tile handed over next
 //! ```
 //!
+//! What several einsums of a group keep of one tensor outside the shared loops, in tiles of one size at one memory, is
+//! one copy.
+//!
 //! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
 //! earlier: a chain of three or more that needs that room is not found.
 
@@ -322,6 +325,10 @@ pub(super) fn link(case: &Case, i: usize, options: &Options) -> Result<Link, Spa
     let perfect = options.perfect || e.constraints.perfect;
     let mut space = Space::new(&e.einsum, &e.hierarchy, perfect)?;
     space.constrain(&e.hierarchy, &e.constraints)?;
+    let mine = |o: usize| (0..case.einsums.len()).any(|j| j != i && alike(case, (i, o), j));
+    for o in 0..space.operands.len() - 1 {
+        space.common[o] = mine(o).then_some(e.operands[o]);
+    }
     let ways = |o: usize| -> Vec<Start> {
         let tensor = e.operands[o];
         let (mut producers, mut readers) = (Vec::new(), Vec::new());
@@ -401,22 +408,32 @@ fn numbers(case: &Case, e: &CaseEinsum, space: &Space) -> Vec<usize> {
 /// Whether tiles of a tensor are told the same way by the einsum that makes it and the one that reads it: every rank
 /// is one dimension of the same name and extent.
 fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
-    let names = |i: usize| -> Option<Vec<(String, u64)>> {
-        let e = &case.einsums[i];
-        let o = if i == producer {
-            e.operands.len() - 1
-        } else {
-            e.operands.iter().position(|t| *t == tensor)?
-        };
-        let access = crate::hierarchy::access_of(&e.einsum, o);
-        let name = |r: &presil_workloads::Affine| match r.terms.as_slice() {
-            [] => Some((String::new(), 1)),
-            [(d, 1)] => Some((e.einsum.dim(*d).name.clone(), e.einsum.dim(*d).size)),
-            _ => None,
-        };
-        access.ranks.iter().map(name).collect()
+    let output = case.einsums[producer].operands.len() - 1;
+    let read = case.einsums[reader].operands.iter();
+    let input = read.take_while(|t| **t != tensor).count();
+    let made = ranks(case, producer, output);
+    made.is_some() && made == ranks(case, reader, input)
+}
+
+/// Whether another einsum reads the tensor of an operand, and its ranks are the same dimensions there.
+fn alike(case: &Case, (i, o): (usize, usize), other: usize) -> bool {
+    let tensor = case.einsums[i].operands[o];
+    let mine = ranks(case, i, o);
+    let inputs = case.einsums[other].operands.split_last();
+    let mut inputs = inputs.into_iter().flat_map(|x| x.1.iter().enumerate());
+    mine.is_some() && inputs.any(|(p, t)| *t == tensor && ranks(case, other, p) == mine)
+}
+
+/// Names and extents of the dimensions that are an operand's ranks, if each is one.
+fn ranks(case: &Case, i: usize, o: usize) -> Option<Vec<(String, u64)>> {
+    let einsum = &case.einsums[i].einsum;
+    let name = |r: &presil_workloads::Affine| match r.terms.as_slice() {
+        [] => Some((String::new(), 1)),
+        [(d, 1)] => Some((einsum.dim(*d).name.clone(), einsum.dim(*d).size)),
+        _ => None,
     };
-    names(producer).is_some_and(|a| names(reader).is_some_and(|b| a == b))
+    let access = crate::hierarchy::access_of(einsum, o);
+    access.ranks.iter().map(name).collect()
 }
 
 /// Least energy and least cycles of an einsum, whatever its neighbours do.

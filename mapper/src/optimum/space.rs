@@ -130,6 +130,8 @@ pub(super) struct Space {
     pub rules: Vec<Rule>,
     /// Dimensions whose loops they tell apart by where they stand.
     pub ruled: Mask,
+    /// For each operand, the number of its tensor if other einsums read it too.
+    pub common: Vec<Option<usize>>,
 }
 
 /// Why a search cannot be set up.
@@ -275,6 +277,7 @@ impl Space {
             perfect,
             rules: Vec::new(),
             ruled: Mask::NONE,
+            common: vec![None; count],
         };
         let carrying = super::search::slots(&space).len();
         let what = "ports below fanouts that carry partial sums";
