@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::Options;
-use super::chain::Link;
+use super::link::Link;
 use super::search::{Common, Part, Room, Score, Tiles, no_more};
 use super::space::MEMORIES;
 

@@ -543,7 +543,7 @@ fn case_names(i: usize, case: &Case) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(120))]
+    #![proptest_config(ProptestConfig::with_cases(70))]
 
     #[test]
     fn pairs_equal_full_enumeration(seed in any::<u64>()) {
