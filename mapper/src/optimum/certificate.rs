@@ -25,7 +25,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Asked, link, roots};
+use super::chain::{Asked, roots};
+use super::link::link;
 use super::search::{Goal, Placement, Record, Score, Search, Work};
 use super::{Mapped, Options, SpaceError};
 use crate::case::Case;

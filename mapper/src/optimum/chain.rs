@@ -15,23 +15,22 @@
 //! join       from the first einsum to the last: the best sums for each tile handed over next
 //! ```
 //!
+//! What several einsums of a group keep of one tensor outside the shared loops, in tiles of one size at one memory, is
+//! one copy.
+//!
 //! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
 //! earlier: a chain of three or more that needs that room is not found.
 
 use std::time::{Duration, Instant};
 
-use presil_workloads::Einsum;
-
 use super::join::{Joined, join};
-use super::placement::{Start, placements, tree};
-use super::search::{
-    Fuse, Goal, Part, Parts, Placement, Score, Search, Tiles, Work, least as least_of,
-};
-use super::space::{Space, SpaceError};
+use super::link::{Link, link};
+use super::placement::tree;
+use super::search::{Fuse, Goal, Part, Parts, Score, Search, Tiles, Work, least as least_of};
+use super::space::SpaceError;
 use super::{Mapped, Options, Solution};
 use crate::case::{Case, CaseEinsum};
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 
 /// Partial mappings that the first, quick search keeps at each fan.
@@ -39,21 +38,6 @@ const BEAM: usize = 4;
 
 /// The most that it keeps where it finds nothing with fewer.
 const WIDEST: usize = 512;
-
-/// An einsum of the chain, compiled.
-pub(super) struct Link {
-    pub einsum: Einsum,
-    pub hierarchy: Hierarchy,
-    pub space: Space,
-    /// Of each dimension of the space, its number in the case.
-    pub dims: Vec<usize>,
-    /// The same with perfect factors only.
-    factors: Space,
-    /// All placements of all ways to hand over.
-    pub placements: Vec<Placement>,
-    /// Least energy and cycles.
-    least: (f64, f64),
-}
 
 /// The best mappings of all einsums of a case together.
 ///
@@ -314,109 +298,6 @@ pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Sc
     let mut roots: Vec<(Score, usize)> = placements.map(root).collect();
     roots.sort_by(|a, b| a.0.0.total_cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
     roots
-}
-
-/// Compiles an einsum, with every way to hand over its intermediates.
-pub(super) fn link(case: &Case, i: usize, options: &Options) -> Result<Link, SpaceError> {
-    let e = &case.einsums[i];
-    let perfect = options.perfect || e.constraints.perfect;
-    let mut space = Space::new(&e.einsum, &e.hierarchy, perfect)?;
-    space.constrain(&e.hierarchy, &e.constraints)?;
-    let ways = |o: usize| -> Vec<Start> {
-        let tensor = e.operands[o];
-        let (mut producers, mut readers) = (Vec::new(), Vec::new());
-        // One that reads a tensor twice counts twice.
-        for (j, x) in case.einsums.iter().enumerate() {
-            for (place, _) in x.operands.iter().enumerate().filter(|x| *x.1 == tensor) {
-                if place + 1 == x.operands.len() {
-                    producers.push(j);
-                } else {
-                    readers.push(j);
-                }
-            }
-        }
-        match (producers.as_slice(), readers.as_slice()) {
-            ([], _) | (_, []) => vec![Start::Anywhere],
-            ([p], [r]) if p + 1 == *r && plain(case, *p, *r, tensor) => {
-                vec![Start::Outermost, Start::Floating]
-            }
-            _ => vec![Start::Outermost],
-        }
-    };
-    let mut all = Vec::new();
-    let mut starts = vec![Vec::new()];
-    for o in 0..space.operands.len() {
-        let ways = ways(o);
-        let with = |s: &Vec<Start>| {
-            let s = s.clone();
-            let one = |w: &Start| s.iter().copied().chain([*w]).collect::<Vec<Start>>();
-            ways.iter().map(one).collect::<Vec<_>>()
-        };
-        starts = starts.iter().flat_map(with).collect();
-    }
-    let inputs = space.operands.len() - 1;
-    let mut refused = None;
-    for starts in starts {
-        let floating = starts[..inputs]
-            .iter()
-            .filter(|s| **s == Start::Floating)
-            .count();
-        if floating > 1 {
-            continue;
-        }
-        match placements(&space, &starts) {
-            Ok(some) => all.extend(some),
-            Err(error) => refused = Some(error),
-        }
-    }
-    match (all.is_empty(), refused) {
-        (true, Some(error)) => Err(error),
-        (true, None) => Err(SpaceError::Nothing),
-        _ => Ok(Link {
-            dims: numbers(case, e, &space),
-            einsum: e.einsum.clone(),
-            hierarchy: e.hierarchy.clone(),
-            factors: Space {
-                perfect: true,
-                ..space.clone()
-            },
-            space,
-            placements: all,
-            least: (0.0, 0.0),
-        }),
-    }
-}
-
-/// Numbers of a space's dimensions in the case: dimensions of the same name are the same.
-fn numbers(case: &Case, e: &CaseEinsum, space: &Space) -> Vec<usize> {
-    let all = case.einsums.iter().flat_map(|x| &x.einsum.dims);
-    let names: Vec<&str> = all.map(|d| d.name.as_str()).collect();
-    let number = |d: &presil_workloads::DimId| {
-        let name = e.einsum.dim(*d).name.as_str();
-        names.iter().position(|n| *n == name).unwrap_or(names.len())
-    };
-    space.dims.iter().map(number).collect()
-}
-
-/// Whether tiles of a tensor are told the same way by the einsum that makes it and the one that reads it: every rank
-/// is one dimension of the same name and extent.
-fn plain(case: &Case, producer: usize, reader: usize, tensor: usize) -> bool {
-    let names = |i: usize| -> Option<Vec<(String, u64)>> {
-        let e = &case.einsums[i];
-        let o = if i == producer {
-            e.operands.len() - 1
-        } else {
-            e.operands.iter().position(|t| *t == tensor)?
-        };
-        let access = crate::hierarchy::access_of(&e.einsum, o);
-        let name = |r: &presil_workloads::Affine| match r.terms.as_slice() {
-            [] => Some((String::new(), 1)),
-            [(d, 1)] => Some((e.einsum.dim(*d).name.clone(), e.einsum.dim(*d).size)),
-            _ => None,
-        };
-        access.ranks.iter().map(name).collect()
-    };
-    names(producer).is_some_and(|a| names(reader).is_some_and(|b| a == b))
 }
 
 /// Least energy and least cycles of an einsum, whatever its neighbours do.

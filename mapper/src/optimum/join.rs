@@ -3,8 +3,8 @@
 use rustc_hash::FxHashMap;
 
 use super::Options;
-use super::chain::Link;
-use super::search::{Part, Room, Score, Tiles, no_more};
+use super::link::Link;
+use super::search::{Common, Part, Room, Score, Tiles, no_more};
 use super::space::MEMORIES;
 
 /// A chain of parts, one for each einsum.
@@ -24,6 +24,8 @@ struct Sum {
     peak: Room,
     /// Bits that earlier einsums of the group keep outside the loops shared next.
     alive: Room,
+    /// Of those, tiles of tensors that several einsums read.
+    common: Vec<Common>,
     /// Tiles of the dimensions of the case where loops of the group are split, outermost first.
     cuts: Vec<Vec<u32>>,
     before: usize,
@@ -36,6 +38,7 @@ impl Sum {
             && self.cycles <= other.cycles
             && no_more(&self.peak, &other.peak)
             && no_more(&self.alive, &other.alive)
+            && other.common.iter().all(|c| self.common.contains(c))
             && self.cuts.iter().all(|c| other.cuts.contains(c))
     }
 }
@@ -47,6 +50,7 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
         cycles: 0.0,
         peak: [0.0; MEMORIES],
         alive: [0.0; MEMORIES],
+        common: Vec::new(),
         cuts: Vec::new(),
         before: 0,
         part: 0,
@@ -177,6 +181,15 @@ impl Sum {
         Some(all)
     }
 
+    /// Bits by memory of what is kept already in the same way.
+    fn already(&self, common: &[Common]) -> Room {
+        let mut room = [0.0; MEMORIES];
+        for c in common.iter().filter(|c| self.common.contains(c)) {
+            room[c.memory] += c.bits;
+        }
+        room
+    }
+
     /// With a part behind it, if both fit.
     fn with(
         &self,
@@ -186,11 +199,17 @@ impl Sum {
         (before, index): (usize, usize),
     ) -> Option<Self> {
         let (mut peak, mut alive) = (part.used, part.outside[1]);
+        let mut common = part.common[1].clone();
         if part.tiles[0].is_some() {
+            let [inward, onward] = part.common.each_ref().map(|c| self.already(c));
             for m in 0..MEMORIES {
-                peak[m] = (self.peak[m] + part.outside[0][m]).max(part.used[m] + self.alive[m]);
-                alive[m] += self.alive[m];
+                let outside = part.outside[0][m] - inward[m];
+                let used = part.used[m] - inward[m];
+                peak[m] = (self.peak[m] + outside).max(used + self.alive[m]);
+                alive[m] += self.alive[m] - onward[m];
             }
+            common.retain(|c| !self.common.contains(c));
+            common.extend(self.common.iter().cloned());
         }
         let memories = &link.space.segments[0].memories;
         let fits = memories.iter().zip(&peak).all(|(m, p)| *p <= m.capacity);
@@ -200,6 +219,7 @@ impl Sum {
             cycles: self.cycles + part.cycles,
             peak: if goes_on { peak } else { [0.0; MEMORIES] },
             alive: if goes_on { alive } else { [0.0; MEMORIES] },
+            common: if goes_on { common } else { Vec::new() },
             cuts: if goes_on { cuts } else { Vec::new() },
             before,
             part: index,

@@ -56,7 +56,9 @@ pub mod certificate;
 mod chain;
 pub mod check;
 mod join;
+mod link;
 mod placement;
+mod rules;
 mod search;
 mod space;
 #[cfg(test)]

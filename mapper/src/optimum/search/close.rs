@@ -1,7 +1,7 @@
 //! The end of a segment; the end of the outermost one is a whole mapping.
 
 use super::front::Front;
-use super::{Goal, Local, NONE, Part, Score, Search, State, Step, Tiles};
+use super::{Common, Goal, Local, NONE, Part, Score, Search, State, Step, Tiles};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::Mask;
 use crate::optimum::placement::tree;
@@ -120,6 +120,41 @@ impl Search<'_> {
         cuts
     }
 
+    /// What is kept outside the home of a floating operand, of tensors that other einsums read too.
+    fn common(&self, floating: usize, steps: &[Step]) -> Vec<Common> {
+        if self.space.common.iter().all(Option::is_none) {
+            return Vec::new();
+        }
+        let kept = |o: usize, memory: usize, tile: &Tile| {
+            let ranks = self.space.operands[o].ranks.iter();
+            Some(Common {
+                tensor: self.space.common[o]?,
+                memory,
+                tile: ranks.map(|d| d.map_or(1, |d| tile[d])).collect(),
+                bits: self.words(o, tile) * self.memory((0, memory)).bits[o],
+            })
+        };
+        let mut tile = self.space.sizes;
+        let chains = self.placement.chains.iter().enumerate();
+        let homes = chains.filter(|(o, _)| !self.placement.floats(*o));
+        let mut common: Vec<Common> = homes
+            .filter_map(|(o, chain)| kept(o, chain[0].1, &tile))
+            .collect();
+        for step in steps.iter().rev() {
+            match *step {
+                Step::Grow { dim, tile: t } | Step::Spread { dim, tile: t, .. } => {
+                    tile[usize::from(dim)] = t;
+                }
+                Step::Keep { operand, .. } if usize::from(operand) == floating => break,
+                Step::Keep { operand, memory } => {
+                    common.extend(kept(usize::from(operand), usize::from(memory), &tile));
+                }
+                Step::Fan => {}
+            }
+        }
+        common
+    }
+
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
         let steps = self.trail(&local.state);
         let mut part = Part {
@@ -128,6 +163,7 @@ impl Search<'_> {
             cycles,
             used: [0.0; MEMORIES],
             outside: [[0.0; MEMORIES]; 2],
+            common: [Vec::new(), Vec::new()],
             cuts: self.cuts(&steps),
             steps,
             placement: self.index,
@@ -146,6 +182,7 @@ impl Search<'_> {
                 part.used[m] = local.used[m];
                 part.outside[side][m] = local.used[m] - (used[m] - homes[m]);
             }
+            part.common[side] = self.common(o, &part.steps);
         }
         part
     }

@@ -79,6 +79,16 @@ pub(crate) type Tiles = Option<(usize, Vec<u32>)>;
 /// Bits of each memory of segment 0; none of those that never limit.
 pub(crate) type Room = [f64; MEMORIES];
 
+/// A tile of a tensor that other einsums read too: one copy serves all that keep it like this.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Common {
+    pub tensor: usize,
+    pub memory: usize,
+    /// Extent by rank.
+    pub tile: Vec<u32>,
+    pub bits: f64,
+}
+
 /// A mapping of one einsum of a chain, as far as its neighbours see it. Floating operands (intermediates that live
 /// on chip below loops shared with a neighbour) are told by the tile that is kept.
 #[derive(Debug, Clone)]
@@ -91,6 +101,8 @@ pub(crate) struct Part {
     pub used: Room,
     /// Of those, bits of what lives outside the shared loops of the floating input and output.
     pub outside: [Room; 2],
+    /// Of what lives there, that of tensors which other einsums read too.
+    pub common: [Vec<Common>; 2],
     /// Tiles at storages outside the homes of floating operands, and at these, outermost first: where the shared
     /// loops cannot change places.
     pub cuts: Vec<Tile>,
@@ -115,6 +127,7 @@ impl Parts {
                 && no_more(&a.outside[0], &b.outside[0])
                 && no_more(&a.outside[1], &b.outside[1])
                 && a.cuts.iter().all(|c| b.cuts.contains(c))
+                && a.common == b.common
         };
         if same
             .iter()

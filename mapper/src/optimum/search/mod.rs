@@ -23,7 +23,7 @@ use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
 use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 use bound::{Coming, Limits};
-pub(super) use goal::{Goal, Part, Parts, Room, Tiles, no_more};
+pub(super) use goal::{Common, Goal, Part, Parts, Room, Tiles, no_more};
 pub(super) use record::Record;
 
 /// Most ports below a fan that carry partial sums.

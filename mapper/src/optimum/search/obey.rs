@@ -6,7 +6,7 @@
 //! are compared only where the loops at each memory came to the same.
 
 use super::{NONE, Search, Site, State, Step};
-use crate::optimum::space::Rule;
+use crate::optimum::rules::Rule;
 
 /// What stands at the memories that have rules.
 pub(super) struct Stood {

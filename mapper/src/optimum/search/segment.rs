@@ -262,7 +262,7 @@ impl Search<'_> {
         memories.iter().zip(&used).all(|(m, u)| *u <= m.capacity)
     }
 
-    fn words(&self, o: usize, tile: &Tile) -> f64 {
+    pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
         let operand = &self.space.operands[o];
         let plain = (0..self.space.dims.len()).filter(|d| operand.plain.has(*d));
         plain.map(|d| f64::from(tile[d])).product::<f64>()

@@ -154,7 +154,7 @@ fn compare(seed: u64, perfect: bool) -> Result<Seen, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn constrained_searches_equal_full_enumeration(seed in any::<u64>()) {

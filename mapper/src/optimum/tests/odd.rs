@@ -301,3 +301,17 @@ fn ranks_of_one_position_are_handed_over() {
         solution.energy
     );
 }
+
+#[test]
+fn what_two_einsums_read_takes_room_once() {
+    // Room for the tensor that both read, the result, and one element of what lies between.
+    let h = machine(vec![dram(), memory("glb", 25.0, 0.1)]);
+    let names = ["m", "n"];
+    let einsums = [copy(&names, 4, 3), product(&names, 4, 3)];
+    let solution = chain(&einsums, &[&[0, 1], &[0, 1, 2]], &h, Objective::Energy);
+    assert_eq!(solution.fused, [true]);
+    // Everything lives on chip: five passages of 12 elements, and 24 operations.
+    let expected = 60.0 * 8.0 * 0.1 + 24.0;
+    let energy = solution.energy;
+    assert!((energy - expected).abs() < 1e-9, "{energy}");
+}
