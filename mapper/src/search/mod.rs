@@ -36,15 +36,20 @@
 //! anything.
 
 mod assign;
+mod cases;
 mod chain;
 mod climb;
+mod dual;
 mod estimate;
 mod factors;
 mod frame;
 mod judge;
 mod key;
+mod layout;
 mod model;
+mod options;
 mod plan;
+mod posynomial;
 mod prove;
 mod seed;
 mod shape;
@@ -280,6 +285,8 @@ pub fn solve(
 ) -> Result<Solution, SearchError> {
     #[cfg(test)]
     let watch = tests::Watch::new();
+    #[cfg(test)]
+    let options = &tests::changed(options);
     let frame = Frame::new(problem);
     let analyzer = Analyzer::new(problem)?;
     let model = Model::new(problem, &frame)?;

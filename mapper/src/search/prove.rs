@@ -11,10 +11,12 @@ use presil_hwmodels::{NodeId, Operand};
 use rustc_hash::FxHashMap;
 
 use super::assign::{self, Assignment};
+use super::cases::{self, Root};
 use super::chain::Link;
 use super::model::{DIMS, Model};
 use super::shape::{self, Shape};
-use super::terms::{Layout, Options};
+use super::layout::Layout;
+use super::options::Options;
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
 /// Assignments that are told apart at most.
@@ -52,18 +54,19 @@ pub(super) struct Outcome {
     pub cuts: Vec<Cut>,
 }
 
-/// A subtree in the heap: an assignment, or an assignment and a shape.
+/// A subtree in the heap: an assignment, or a tree of an assignment and a shape.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     bound: f64,
     assignment: u32,
-    shape: Option<u32>,
+    /// Its shape, and its place in the list of trees.
+    tree: Option<(u32, u32)>,
 }
 
 impl Ord for Open {
     fn cmp(&self, other: &Self) -> Ordering {
         // The least bound first; of equal ones trees before assignments, then in order.
-        let key = |o: &Self| (o.shape.is_none(), o.assignment, o.shape);
+        let key = |o: &Self| (o.tree.is_none(), o.assignment, o.tree);
         other
             .bound
             .total_cmp(&self.bound)
@@ -124,11 +127,12 @@ pub(super) fn prove<J: Judge>(
         heap.push(Open {
             bound,
             assignment: i as u32,
-            shape: None,
+            tree: None,
         });
     }
     out.work.bounds += assignments.len() as u64 / 8;
     let mut open = f64::INFINITY;
+    let mut roots: Vec<Root> = Vec::new();
     // Trees that were dived into: a quick look at their most promising mappings.
     let mut dived: BinaryHeap<Open> = BinaryHeap::new();
     let mut diving = true;
@@ -151,7 +155,7 @@ pub(super) fn prove<J: Judge>(
             break;
         }
         let assignment = &assignments[top.assignment as usize];
-        let Some(s) = top.shape else {
+        let Some((s, r)) = top.tree else {
             for (s, shape) in shapes.iter().enumerate() {
                 let layout = Layout::new(model, shape, assignment);
                 let keys = keys(model, s, assignment);
@@ -175,24 +179,45 @@ pub(super) fn prove<J: Judge>(
                     open = open.min(top.bound);
                     break;
                 };
-                out.work.bounds += ROOT_WORK;
-                let bound = root(&layout, &options, model, goal).max(top.bound);
-                heap.push(Open {
-                    bound,
-                    shape: Some(s as u32),
-                    ..top
-                });
+                for mut root in cases::split(&layout, &options, goal) {
+                    out.work.bounds += ROOT_WORK;
+                    root.bound = root.bound.max(top.bound);
+                    if root.bound >= best * (1.0 - EQUAL) && !log {
+                        out.work.pruned += 1;
+                        continue;
+                    }
+                    heap.push(Open {
+                        bound: root.bound,
+                        tree: Some((s as u32, roots.len() as u32)),
+                        ..top
+                    });
+                    roots.push(root);
+                }
             }
             continue;
         };
-        let dive = diving;
-        out.entered += usize::from(!dive);
         let shape = &shapes[s as usize];
         let layout = Layout::new(model, shape, assignment);
         let keys = keys(model, s as usize, assignment);
         let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
+        let root = &mut roots[r as usize];
+        if root.weights.is_none() {
+            cases::refine(&layout, &options, root, goal, best, &mut out.work);
+            root.weights.get_or_insert_default();
+            if root.bound < best * (1.0 - EQUAL) {
+                heap.push(Open {
+                    bound: root.bound,
+                    ..top
+                });
+            } else {
+                out.work.pruned += 1;
+            }
+            continue;
+        }
+        let dive = diving;
+        out.entered += usize::from(!dive);
         let mut order: Vec<usize> = (0..options.len()).collect();
-        order.sort_by_key(|d| (std::cmp::Reverse(options[*d].chains.len()), *d));
+        order.sort_by_key(|d| (std::cmp::Reverse(root.open[*d].len()), *d));
         let mut cuts = Vec::new();
         let mut tree = Tree {
             layout: &layout,
@@ -208,10 +233,13 @@ pub(super) fn prove<J: Judge>(
             width: if dive { 1 } else { usize::MAX },
             order,
             rest: Vec::new(),
+            rest_part: Vec::new(),
+            parts: Vec::new(),
+            root,
             chosen: [0; DIMS],
             log: (log && !dive).then_some(&mut cuts),
         };
-        tree.search(top.bound);
+        tree.search();
         best = tree.best;
         if dive {
             dived.push(top);
@@ -233,7 +261,7 @@ pub(super) fn prove<J: Judge>(
     if log {
         out.cuts.extend(heap.drain().map(|o| Cut {
             assignment: assignments[o.assignment as usize].clone(),
-            marks: o.shape.map(|s| marks(model, &shapes[s as usize])),
+            marks: o.tree.map(|(s, _)| marks(model, &shapes[s as usize])),
             fixed: Vec::new(),
             bound: o.bound,
         }));
@@ -278,25 +306,4 @@ fn keys(model: &Model, shape: usize, assignment: &Assignment) -> Vec<OptionKey> 
             (shape, d, mine.map(|s| (s.axis, s.trips)).collect())
         })
         .collect()
-}
-
-/// Bound on a whole tree.
-fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64 {
-    if options.iter().any(|o| o.chains.is_empty()) {
-        return f64::INFINITY;
-    }
-    let mut factors = vec![1.0; layout.count];
-    let mut tiles = [[1u64; DIMS]; shape::MARKS];
-    let mut partial = 0;
-    for (d, o) in options.iter().enumerate() {
-        factors.iter_mut().zip(&o.least).for_each(|(f, l)| *f *= l);
-        for (m, t) in o.least_tiles.iter().enumerate() {
-            tiles[m][d] = u64::from(*t);
-        }
-        partial |= o.least_partial;
-    }
-    let cost = layout.evaluate(&factors, &tiles, partial, options.is_empty());
-    cost.map_or(f64::INFINITY, |(t, e)| {
-        goal.of(model.frame.static_power, t, e)
-    })
 }
