@@ -202,7 +202,10 @@ pub(super) fn prove<J: Judge>(
         let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
         let root = &mut roots[r as usize];
         if root.weights.is_none() {
+            let dbg = std::env::var("PRESIL_DBG").is_ok();
+            let (b0, w0, n0) = (root.bound, out.work.bounds, root.open.iter().map(Vec::len).collect::<Vec<_>>());
             cases::refine(&layout, &options, root, goal, best, &mut out.work);
+            if dbg { println!("{:?} a{} s{s} case {:x} {:.4} -> {:.4} {:?} -> {:?} work {}", goal.figure, top.assignment, root.case, b0/best, root.bound/best, n0, root.open.iter().map(Vec::len).collect::<Vec<_>>(), out.work.bounds-w0); }
             root.weights.get_or_insert_default();
             if root.bound < best * (1.0 - EQUAL) {
                 heap.push(Open {
@@ -239,7 +242,9 @@ pub(super) fn prove<J: Judge>(
             chosen: [0; DIMS],
             log: (log && !dive).then_some(&mut cuts),
         };
+        let w0 = tree.work.bounds;
         tree.search();
+        if std::env::var("PRESIL_DBG").is_ok() { println!("   search dive {dive} a{} s{s} case {:x} bound {:.4} best {:e} work {}", top.assignment, root.case, root.bound / tree.best, tree.best, tree.work.bounds - w0); }
         best = tree.best;
         if dive {
             dived.push(top);
