@@ -3,9 +3,11 @@
 //! *Lone tiles.* Where a last block is so short that an operand's own loops have one iteration in it, its tile stays while loops outside
 //! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
 //! are lower bounds.
+//!
+//! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
 use super::assign::Assignment;
-use super::chain::{Link, Role, combinations};
+use super::chain::{Chain, Link, Role, combinations};
 use super::layout::{Edge, Factors, KINDS, Layout};
 use super::posynomial::HOME;
 
@@ -30,7 +32,6 @@ pub(super) struct Options {
 }
 
 impl Layout<'_, '_> {
-
     /// All options of a dimension, less dominated ones; and how many there were. None if there are more than `most`.
     pub fn options(
         &self,
@@ -38,32 +39,17 @@ impl Layout<'_, '_> {
         assignment: &Assignment,
         most: u64,
     ) -> Option<(Options, u64)> {
-        let gaps = self.shape.gaps(self.model, dim);
-        let mut stages = Vec::new();
-        for section in 0..self.model.sections.len() {
-            let here = gaps
-                .iter()
-                .filter(|g| self.shape.marks[usize::from(**g)].section == section);
-            stages.extend(here.map(|g| Stage::Time(*g)));
-            let spread = assignment.spreads.iter().filter(|s| {
-                usize::from(s.dim) == dim && self.model.axis_section[usize::from(s.axis)] == section
-            });
-            stages.extend(spread.map(|s| Stage::Space(s.axis, s.trips)));
-        }
-        let mut options = Options {
-            least: vec![f64::INFINITY; self.count],
-            least_tiles: vec![u32::MAX; self.shape.marks.len()],
-            least_partial: u32::MAX,
-            ..Options::default()
-        };
-        if !self.extend(dim, &stages, 1, &mut Vec::new(), &mut options, most) {
+        let mut builder = Builder::new(self, dim, assignment, most);
+        if !builder.extend(0, 0) {
             return None;
         }
+        let mut options = builder.options;
         let built = options.chains.len() as u64;
         if self.model.exact {
             self.drop_dominated(&mut options);
         }
-        options.logs = options.factors.iter().map(|f| f.ln()).collect();
+        let log = |f: &f64| if *f == 1.0 { 0.0 } else { f.ln() };
+        options.logs = options.factors.iter().map(log).collect();
         Some((options, built))
     }
 
@@ -125,89 +111,6 @@ impl Layout<'_, '_> {
         axes.any(|(a, s)| between.contains(s) && model.shares(a as u8, 2))
     }
 
-    /// Adds all options that begin with some loops; false if there are too many.
-    fn extend(
-        &self,
-        dim: usize,
-        stages: &[Stage],
-        outer: u32,
-        links: &mut Vec<Link>,
-        options: &mut Options,
-        most: u64,
-    ) -> bool {
-        let chain = &self.model.chains[dim];
-        let Some((stage, rest)) = stages.split_first() else {
-            if options.chains.len() as u64 >= most {
-                return false;
-            }
-            let size = self.model.sizes[dim];
-            if size.div_ceil(size.div_ceil(outer)) == outer {
-                let trips = size.div_ceil(outer);
-                if trips > 1 {
-                    links.push(Link {
-                        trips,
-                        tiles: size,
-                        gap: self.shape.marks.len() as u8,
-                        axis: None,
-                    });
-                }
-                self.add(dim, links, options);
-                if trips > 1 {
-                    links.pop();
-                }
-            }
-            return true;
-        };
-        match *stage {
-            Stage::Time(gap) => chain.inside(outer).all(|(tiles, trips)| {
-                let axis = None;
-                if trips > 1 {
-                    links.push(Link {
-                        trips,
-                        tiles,
-                        gap,
-                        axis,
-                    });
-                }
-                let whole = self.extend(dim, rest, tiles, links, options, most);
-                if trips > 1 {
-                    links.pop();
-                }
-                whole
-            }),
-            Stage::Space(axis, trips) => chain.with_trips(outer, trips).all(|tiles| {
-                let axis = Some(axis);
-                links.push(Link {
-                    trips,
-                    tiles,
-                    gap: 0,
-                    axis,
-                });
-                let whole = self.extend(dim, rest, tiles, links, options, most);
-                links.pop();
-                whole
-            }),
-        }
-    }
-
-    /// Adds an option.
-    fn add(&self, dim: usize, links: &[Link], options: &mut Options) {
-        let at = options.factors.len();
-        let (factors, tiles, partial, moving) = self.factors(dim, links);
-        options.factors.extend_from_slice(&factors);
-        for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
-            *l = l.min(*f);
-        }
-        for (l, t) in options.least_tiles.iter_mut().zip(&tiles) {
-            *l = (*l).min(*t);
-        }
-        options.least_partial &= partial;
-        options.tiles.extend_from_slice(&tiles);
-        options.partial.push(partial);
-        options.moving.push(moving);
-        options.chains.push(links.to_vec());
-    }
-
     /// A dimension's factor of the elements of a tile: of a window only its widest dimension counts.
     fn breadth(&self, operand: usize, dim: usize, tile: u32) -> f64 {
         let model = self.model;
@@ -223,170 +126,364 @@ impl Layout<'_, '_> {
             1.0
         }
     }
+}
 
-    /// Factors of a chain of loops, tiles at the marks, marks of the output that it makes hold partial sums, and
-    /// marks whose tiles its loops in time change.
-    fn factors(&self, dim: usize, links: &[Link]) -> (Vec<f64>, Vec<u32>, u32, u32) {
-        let (model, shape) = (self.model, self.shape);
-        let size = model.sizes[dim];
-        let section = |l: &Link| l.axis.map(|a| model.axis_section[usize::from(a)]);
-        let mut factors = vec![1.0; self.count];
-        let mut tiles = Vec::with_capacity(shape.marks.len());
-        for (m, mark) in shape.marks.iter().enumerate() {
-            let (natural, below) = (model.slots[mark.slot].section, shape.below(model, m));
-            let inside = |l: &&Link| section(l).map_or(l.gap >= below, |s| s >= natural);
-            let tile: u64 = links
+/// Where an edge stands, for one dimension.
+struct Place {
+    /// Sections of its parent and its child.
+    from: usize,
+    to: usize,
+    named: bool,
+    exact: bool,
+    /// Loops in time that enter its child anew stand in gaps before this one.
+    until: u8,
+    /// Axes that share its operand's words, as bits.
+    shared: u32,
+    /// The gap from which on loops of a scattering dimension leave its child, and its parent if that is the home, whole.
+    whole: [u8; 2],
+    /// Of the fanouts in between, the end of their axes.
+    hops: Vec<u8>,
+}
+
+/// Builds options.
+struct Builder<'l, 'a, 'm> {
+    layout: &'l Layout<'a, 'm>,
+    dim: usize,
+    size: u32,
+    stages: Vec<Stage>,
+    /// Of each stage, and after the last, the tile counts outside it that some choice inside completes.
+    alive: Vec<Vec<bool>>,
+    places: Vec<Place>,
+    /// Of each mark its section, and the first gap inside it.
+    marks: Vec<(usize, u8)>,
+    links: Vec<Link>,
+    /// Combinations counted for the present chain.
+    ways: Vec<(u32, u32, f64)>,
+    options: Options,
+    most: u64,
+}
+
+impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
+    fn new(layout: &'l Layout<'a, 'm>, dim: usize, assignment: &Assignment, most: u64) -> Self {
+        let (model, shape) = (layout.model, layout.shape);
+        let section = |m: usize| model.slots[shape.marks[m].slot].section;
+        let gaps = shape.gaps(model, dim);
+        let mut stages = Vec::new();
+        for section in 0..model.sections.len() {
+            let here = gaps
                 .iter()
-                .filter(inside)
-                .map(|l| u64::from(l.trips))
-                .product();
-            tiles.push(tile.min(u64::from(size)) as u32);
-        }
-        let (mut partial, mut moving) = (0, 0);
-        for (i, e) in self.edges.iter().enumerate() {
-            let place = |m: Option<usize>, none: usize| {
-                m.map_or(none, |m| model.slots[shape.marks[m].slot].section)
-            };
-            let (from, to) = (place(e.parent, 0), place(e.child, usize::MAX));
-            let named = model.has(e.operand, dim);
-            // Loops in time that count are those up to the child's mark.
-            let timed = |l: &Link| e.child.is_none_or(|m| usize::from(l.gap) <= m);
-            let shared = |l: &Link| l.axis.is_some_and(|a| model.shares(a, e.operand));
-            let thin = |count: f64| {
-                if model.masked[dim] {
-                    (model.density * (count - 1.0)).max(1.0)
-                } else {
-                    count
-                }
-            };
-            let entering = |l: &Link| match section(l) {
-                None if timed(l) => Role::Keep,
-                Some(s) if s < to => Role::Keep,
-                _ => Role::Drop,
-            };
-            let served = |l: &Link| match section(l) {
-                Some(s) if s >= from && s < to && shared(l) => Role::Drop,
-                _ => entering(l),
-            };
-            let parent_one = |l: &Link| match section(l) {
-                Some(s) if s < from => Role::First,
-                _ => served(l),
-            };
-            let child_one = |l: &Link| match section(l) {
-                Some(s) if s < to => Role::First,
-                _ => entering(l),
-            };
-            let f = &mut factors[i * KINDS..(i + 1) * KINDS];
-            let visits: f64 = links
-                .iter()
-                .filter(|l| l.axis.is_none() && timed(l))
-                .map(|l| f64::from(l.trips))
-                .product();
-            f[Factors::Visits as usize] = visits;
-            let exact = !model.windows(e.operand);
-            let spatial = |until: usize| -> f64 {
-                let above = links
-                    .iter()
-                    .filter(|l| section(l).is_some_and(|s| s < until));
-                above.map(|l| f64::from(l.trips)).product()
-            };
-            // Words of an operand with the dimension are elements; else repetitions.
-            let (all, once) = if named {
-                (1.0, 1.0)
-            } else {
-                (combinations(links, entering), combinations(links, served))
-            };
-            if let Some(m) = e.child {
-                f[Factors::Entering as usize] = thin(all);
-                f[Factors::Served as usize] = thin(once);
-                if named
-                    && let Some(last) = links.iter().rposition(|l| l.axis.is_none() && timed(l))
-                {
-                    moving |= 1 << m;
-                    let lone = lone(links, last, size, section, [from, to]);
-                    f[Factors::Entering as usize] = 1.0 - lone;
-                    f[Factors::Served as usize] = 1.0 - lone;
-                    if lone > 0.0 {
-                        partial |= RAGGED;
-                    }
-                }
-            } else {
-                f[Factors::Served as usize] = once / all;
-            }
-            let keep = |role: &dyn Fn(&Link) -> Role| {
-                if named {
-                    combinations(links, |l| {
-                        if role(l) == Role::First {
-                            Role::First
-                        } else {
-                            Role::Keep
-                        }
-                    })
-                } else {
-                    combinations(links, role)
-                }
-            };
-            let words = |count: f64| if named { f64::from(size) } else { count };
-            if exact {
-                f[Factors::ParentShare as usize] = keep(&parent_one) / words(once);
-                let one = keep(&child_one);
-                f[Factors::ChildShare as usize] = one / words(all);
-                if let Some(m) = e.child {
-                    f[Factors::First as usize] =
-                        if named { f64::from(tiles[m]) } else { 1.0 } / one;
-                }
-            } else {
-                f[Factors::ParentShare as usize] = 1.0 / spatial(from);
-                f[Factors::ChildShare as usize] = 1.0 / spatial(to);
-                f[Factors::First as usize] = 1.0 / visits;
-            }
-            if let Some(m) = e.child {
-                f[Factors::Tile as usize] = if named {
-                    self.breadth(e.operand, dim, tiles[m])
-                } else {
-                    1.0
-                };
-                if e.operand == 2 && model.frame.dims[dim].scatters {
-                    let next = self.out_of(i).and_then(|n| n.child);
-                    let below = next.map_or(u8::MAX, |n| shape.below(model, n));
-                    if links.iter().any(|l| l.axis.is_none() && l.gap < below) {
-                        partial |= 1 << m;
-                    }
-                }
-            }
-            if e.operand == 2 && e.parent.is_none() && model.frame.dims[dim].scatters {
-                let below = e.child.map_or(u8::MAX, |m| shape.below(model, m));
-                if links.iter().any(|l| l.axis.is_none() && l.gap < below) {
-                    partial |= HOME;
-                }
-            }
-            let mut fans = model.fans.iter().filter(|f| f.1 > 0.0).filter(|f| {
-                let s = model.axis_section.get(f.0.start).copied().unwrap_or(0);
-                s >= from && s < to
+                .filter(|g| shape.marks[usize::from(**g)].section == section);
+            stages.extend(here.map(|g| Stage::Time(*g)));
+            let spread = assignment.spreads.iter().filter(|s| {
+                usize::from(s.dim) == dim && model.axis_section[usize::from(s.axis)] == section
             });
-            for (_, at) in &e.hops {
-                let end = fans.next().map_or(0, |f| f.0.end);
-                let words = |l: &Link| match l.axis {
-                    Some(a) if usize::from(a) >= end => served(l),
-                    _ => entering(l),
-                };
-                factors[*at] = if named {
-                    1.0
-                } else {
-                    let n = combinations(links, words);
-                    if e.child.is_some() { thin(n) } else { n / all }
-                };
+            stages.extend(spread.map(|s| Stage::Space(s.axis, s.trips)));
+        }
+        let marks: Vec<(usize, u8)> = (0..shape.marks.len())
+            .map(|m| (section(m), shape.below(model, m)))
+            .collect();
+        let below = |m: Option<usize>| m.map_or(u8::MAX, |m| marks[m].1);
+        let scatters = model.frame.dims[dim].scatters;
+        let place = |(i, e): (usize, &Edge)| {
+            let (from, to) = (e.parent.map_or(0, section), e.child.map_or(usize::MAX, section));
+            let shares = (0..model.axis_section.len()).filter(|a| model.shares(*a as u8, e.operand));
+            let next = layout.out_of(i).and_then(|n| n.child);
+            let counts = e.operand == 2 && scatters;
+            let between = |f: &&(std::ops::Range<usize>, f64)| {
+                let s = model.axis_section.get(f.0.start).copied().unwrap_or(0);
+                f.1 > 0.0 && s >= from && s < to
+            };
+            Place {
+                from,
+                to,
+                named: model.has(e.operand, dim),
+                exact: !model.windows(e.operand),
+                until: e.child.map_or(u8::MAX, |m| m as u8 + 1),
+                shared: shares.fold(0, |s, a| s | 1 << a),
+                whole: [
+                    if counts && e.child.is_some() { below(next) } else { 0 },
+                    if counts && e.parent.is_none() { below(e.child) } else { 0 },
+                ],
+                hops: model.fans.iter().filter(between).map(|f| f.0.end as u8).collect(),
+            }
+        };
+        let places: Vec<Place> = layout.edges.iter().enumerate().map(place).collect();
+        let mut limits = vec![u32::MAX; stages.len() + 1];
+        for e in &layout.edges {
+            let Some(m) = e.child.filter(|_| model.has(e.operand, dim)) else {
+                continue;
+            };
+            let width = if e.operand == 2 {
+                model.frame.bits[2].min(model.frame.partial)
+            } else {
+                model.frame.bits[e.operand]
+            };
+            let most = model.stores[e.child_store].capacity / width;
+            let size = model.sizes[dim];
+            if layout.breadth(e.operand, dim, size) <= most {
+                continue;
+            }
+            let inside = |s: &Stage| match *s {
+                Stage::Time(gap) => gap >= marks[m].1,
+                Stage::Space(axis, _) => model.axis_section[usize::from(axis)] >= marks[m].0,
+            };
+            let outside = stages.iter().take_while(|s| !inside(s)).count();
+            if stages[outside..].iter().all(inside) {
+                limits[outside] = limits[outside].min(most.min(f64::from(u32::MAX)) as u32);
             }
         }
-        factors[self.count - 1] = combinations(links, |l| {
-            if l.axis.is_none() {
+        let alive = alive(&model.chains[dim], &stages, &limits);
+        let options = Options {
+            least: vec![f64::INFINITY; layout.count],
+            least_tiles: vec![u32::MAX; shape.marks.len()],
+            least_partial: u32::MAX,
+            ..Options::default()
+        };
+        Self {
+            layout,
+            dim,
+            size: model.sizes[dim],
+            stages,
+            alive,
+            places,
+            marks,
+            links: Vec::new(),
+            ways: Vec::new(),
+            options,
+            most,
+        }
+    }
+
+    /// Adds all options that begin with the present loops, from a stage on, with the tile count at a place of the chain;
+    /// false if there are too many.
+    fn extend(&mut self, stage: usize, outer: usize) -> bool {
+        if !self.alive[stage][outer] {
+            return true;
+        }
+        let chain = &self.layout.model.chains[self.dim];
+        let (trips, gap, axis) = match self.stages.get(stage) {
+            None => {
+                if self.options.chains.len() as u64 >= self.most {
+                    return false;
+                }
+                let trips = self.size.div_ceil(chain.counts[outer]);
+                let gap = self.marks.len() as u8;
+                self.within((trips, gap, None), chain.counts.len() - 1, Self::add);
+                return true;
+            }
+            Some(Stage::Time(gap)) => (0, *gap, None),
+            Some(Stage::Space(axis, trips)) => (*trips, 0, Some(*axis)),
+        };
+        let steps = &chain.inside[outer];
+        let mut whole = true;
+        for &(inner, m) in steps.iter().filter(|s| trips == 0 || s.1 == trips) {
+            self.within((m, gap, axis), inner as usize, |b| {
+                whole &= b.extend(stage + 1, inner as usize);
+            });
+            if !whole {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does something within a loop, if it has more than one iteration.
+    fn within(
+        &mut self,
+        (trips, gap, axis): (u32, u8, Option<u8>),
+        inner: usize,
+        what: impl FnOnce(&mut Self),
+    ) {
+        let tiles = self.layout.model.chains[self.dim].counts[inner];
+        let link = Link {
+            trips,
+            tiles,
+            gap,
+            axis,
+        };
+        if trips > 1 {
+            self.links.push(link);
+        }
+        what(self);
+        if trips > 1 {
+            self.links.pop();
+        }
+    }
+
+    /// Links that a condition holds for, as bits.
+    fn links_that(&self, of: impl Fn(&Link) -> bool) -> u32 {
+        let each = self.links.iter().enumerate().filter(|(_, l)| of(l));
+        each.fold(0, |s, (i, _)| s | 1 << i)
+    }
+
+    /// Combinations of iterations of the links to keep, the first of others.
+    fn ways(&mut self, keep: u32, first: u32) -> f64 {
+        let keep = keep & !first;
+        let known = self.ways.iter().find(|w| (w.0, w.1) == (keep, first));
+        if let Some(w) = known {
+            return w.2;
+        }
+        let n = combinations(&self.links, |i| {
+            if keep & (1 << i) != 0 {
                 Role::Keep
+            } else if first & (1 << i) != 0 {
+                Role::First
             } else {
                 Role::Drop
             }
         });
-        (factors, tiles, partial, moving)
+        self.ways.push((keep, first, n));
+        n
     }
+
+    /// Trips of links, in all.
+    fn trips(&self, of: u32) -> f64 {
+        let each = self.links.iter().enumerate().filter(|(i, _)| of & (1 << i) != 0);
+        each.map(|(_, l)| f64::from(l.trips)).product()
+    }
+
+    /// Adds the present chain: factors, tiles at the marks, marks of the output that it makes hold partial sums, and
+    /// marks whose tiles its loops in time change.
+    fn add(&mut self) {
+        let (layout, dim, size) = (self.layout, self.dim, self.size);
+        let model = layout.model;
+        self.ways.clear();
+        let at = self.options.factors.len();
+        self.options.factors.resize(at + layout.count, 1.0);
+        let section = |l: &Link| l.axis.map(|a| model.axis_section[usize::from(a)]);
+        let tiles_at = self.options.tiles.len();
+        for &(natural, below) in &self.marks {
+            let inside = self.links_that(|l| section(l).map_or(l.gap >= below, |s| s >= natural));
+            let tile = self.trips(inside).min(f64::from(size)) as u32;
+            self.options.tiles.push(tile);
+        }
+        let time = self.links_that(|l| l.axis.is_none());
+        let all_links = (1u32 << self.links.len()) - 1;
+        let ragged = self.trips(all_links) != f64::from(size);
+        let masked = model.masked[dim];
+        let thin = |count: f64| {
+            if masked {
+                (model.density * (count - 1.0)).max(1.0)
+            } else {
+                count
+            }
+        };
+        let (mut partial, mut moving) = (0, 0);
+        for (i, e) in layout.edges.iter().enumerate() {
+            let place = &self.places[i];
+            let (from, to, until, named) = (place.from, place.to, place.until, place.named);
+            let (exact, shared, whole) = (place.exact, place.shared, place.whole);
+            let timed = time & self.links_that(|l| l.gap < until);
+            let above = |s: usize| self.links_that(|l| section(l).is_some_and(|x| x < s));
+            let (above_parent, above_child) = (above(from), above(to));
+            let shares = self.links_that(|l| l.axis.is_some_and(|a| shared & (1 << a) != 0));
+            let merging = above_child & !above_parent & shares;
+            let entering = timed | above_child;
+            let served = entering & !merging;
+            let visits = self.trips(timed);
+            // Words of an operand with the dimension are elements; else repetitions.
+            let (all, once) = if named {
+                (1.0, 1.0)
+            } else {
+                (self.ways(entering, 0), self.ways(served, 0))
+            };
+            let (mut enter, mut serve) = (thin(all), thin(once));
+            if let Some(m) = e.child {
+                if named && timed != 0 {
+                    moving |= 1 << m;
+                    let last = 31 - timed.leading_zeros() as usize;
+                    let lone = if ragged {
+                        lone(&self.links, last, size, section, [from, to])
+                    } else {
+                        0.0
+                    };
+                    (enter, serve) = (1.0 - lone, 1.0 - lone);
+                    if lone > 0.0 {
+                        partial |= RAGGED;
+                    }
+                }
+                if self.links_that(|l| l.gap < whole[0]) & time != 0 {
+                    partial |= 1 << m;
+                }
+            } else {
+                (enter, serve) = (1.0, once / all);
+            }
+            if self.links_that(|l| l.gap < whole[1]) & time != 0 {
+                partial |= HOME;
+            }
+            let words = |count: f64| if named { f64::from(size) } else { count };
+            let (parent, child, first);
+            if exact {
+                let keep = if named { [all_links; 2] } else { [served, entering] };
+                parent = self.ways(keep[0], above_parent) / words(once);
+                let one = self.ways(keep[1], above_child);
+                child = one / words(all);
+                first = e.child.map_or(1.0, |m| {
+                    let tile = self.options.tiles[tiles_at + m];
+                    if named { f64::from(tile) / one } else { 1.0 / one }
+                });
+            } else {
+                parent = 1.0 / self.trips(above_parent);
+                child = 1.0 / self.trips(above_child);
+                first = 1.0 / visits;
+            }
+            let tile = e.child.filter(|_| named).map_or(1.0, |m| {
+                layout.breadth(e.operand, dim, self.options.tiles[tiles_at + m])
+            });
+            for (h, (_, column)) in e.hops.iter().enumerate() {
+                if named {
+                    continue;
+                }
+                let end = self.places[i].hops[h];
+                let inner = self.links_that(|l| l.axis.is_some_and(|a| a >= end));
+                let n = self.ways(entering & !(merging & inner), 0);
+                self.options.factors[at + column] = if e.child.is_some() { thin(n) } else { n / all };
+            }
+            let f = &mut self.options.factors[at + i * KINDS..at + (i + 1) * KINDS];
+            f[Factors::Entering as usize] = enter;
+            f[Factors::Served as usize] = serve;
+            f[Factors::ParentShare as usize] = parent;
+            f[Factors::ChildShare as usize] = child;
+            f[Factors::First as usize] = first;
+            f[Factors::Visits as usize] = visits;
+            f[Factors::Tile as usize] = tile;
+        }
+        self.options.factors[at + layout.count - 1] = self.ways(time, 0);
+        let options = &mut self.options;
+        for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
+            *l = l.min(*f);
+        }
+        for (l, t) in options.least_tiles.iter_mut().zip(&options.tiles[tiles_at..]) {
+            *l = (*l).min(*t);
+        }
+        options.least_partial &= partial;
+        options.partial.push(partial);
+        options.moving.push(moving);
+        options.chains.push(self.links.clone());
+    }
+}
+
+/// Of each stage, and after the last, which tile counts outside it lead on to a chain whose tiles fit.
+fn alive(chain: &Chain, stages: &[Stage], limits: &[u32]) -> Vec<Vec<bool>> {
+    let size = chain.counts.last().copied().unwrap_or(1);
+    let fits = |stage: usize, n: u32| size.div_ceil(n) <= limits[stage];
+    let whole = |n: &u32| fits(stages.len(), *n) && size.div_ceil(size.div_ceil(*n)) == *n;
+    let mut all = vec![chain.counts.iter().map(whole).collect::<Vec<bool>>()];
+    for (s, stage) in stages.iter().enumerate().rev() {
+        let inner = &all[all.len() - 1];
+        let trips = match stage {
+            Stage::Time(_) => 0,
+            Stage::Space(_, trips) => *trips,
+        };
+        let leads = |(n, steps): (&u32, &Vec<(u16, u32)>)| {
+            let mut fit = steps.iter().filter(|i| trips == 0 || i.1 == trips);
+            fits(s, *n) && fit.any(|i| inner[usize::from(i.0)])
+        };
+        let outer = chain.counts.iter().zip(&chain.inside).map(leads).collect();
+        all.push(outer);
+    }
+    all.reverse();
+    all
 }
 
 /// The share of a dimension's elements that lie in a block in which its loop `at` has one iteration, that is where no
@@ -416,7 +513,7 @@ fn lone(
     let mut share = units as f64 / f64::from(size);
     for (first, s) in first.into_iter().zip(sections) {
         if first {
-            let one = combinations(links, |l| match section(l) {
+            let one = combinations(links, |i| match section(&links[i]) {
                 Some(x) if x < s => Role::First,
                 _ => Role::Keep,
             });
