@@ -1,6 +1,7 @@
 //! Which dimensions lie along which axes, and with how many trips: every assignment there is.
 
 use super::model::{DIMS, Model, STORES, Slot};
+use super::symmetry;
 
 /// A loop in space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +23,7 @@ pub(super) struct Assignment {
 /// All assignments whose iterations alone may take less than `cycles` points on each instance, at most `most` of
 /// them; whether those are all.
 pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, bool) {
-    let mut found = vec![Assignment {
-        spreads: Vec::new(),
-        spread: [1; DIMS],
-    }];
+    let mut found = vec![Assignment::none()];
     let mut whole = true;
     for (a, axis) in model.frame.axes.iter().enumerate() {
         let mut dims = axis.accepts.clone();
@@ -54,6 +52,7 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
         next.truncate(most);
         found = next;
     }
+    symmetry::drop_images(&mut found, &model.swaps);
     (found, whole)
 }
 
@@ -93,6 +92,20 @@ fn fill(
 }
 
 impl Assignment {
+    /// Nothing in space.
+    pub fn none() -> Self {
+        Self {
+            spreads: Vec::new(),
+            spread: [1; DIMS],
+        }
+    }
+
+    /// Axes and trips of a dimension.
+    pub fn along(&self, dim: usize) -> Vec<(u8, u32)> {
+        let mine = self.spreads.iter().filter(|s| usize::from(s.dim) == dim);
+        mine.map(|s| (s.axis, s.trips)).collect()
+    }
+
     /// Points of the box that the busiest instance runs, at least.
     pub fn iterations(&self, model: &Model) -> f64 {
         let each = model.sizes.iter().zip(&self.spread);

@@ -136,7 +136,9 @@ pub(super) fn refine(
                 open,
             })
             .collect();
-        dual.improve(&tables, target, PASSES);
+        dual.improve(target, PASSES, |weights, chosen| {
+            Dual::least_of(&tables, weights, chosen)
+        });
         work.bounds += (u64::from(PASSES) * before as u64) / 16;
         root.bound = root.bound.max(dual.bound());
         root.off = dual.off();

@@ -7,20 +7,50 @@
 //! quotients `ceil(D / t)`, tiles are products of trips (each inner tile divides the next outer one), and
 //! only the outermost loop leaves a remainder.
 
+/// A loop from one tile count to a larger one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// Place of the tile count inside it.
+    pub inner: u16,
+    pub trips: u32,
+    /// Logarithms of the ratio of tile counts, and of the trips.
+    pub ratio: f64,
+    pub log: f64,
+    /// If the last block has one iteration: logarithm of the share of the other blocks' elements, at least. Else 0.
+    pub lone: f64,
+}
+
 /// The tile counts of a dimension.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     /// Distinct quotients `ceil(size / t)`, ascending from 1 to the size.
     pub counts: Vec<u32>,
-    /// Of each, the places of the tile counts that one loop can make of so many tiles, ascending, and its trips; the first is
-    /// the count itself.
-    pub inside: Vec<Vec<(u16, u32)>>,
+    /// Of each, the loops that can split so many tiles further, fewest trips first; the first does not.
+    pub steps: Vec<Vec<Step>>,
+}
+
+/// Tile counts of a dimension at most.
+const MOST: usize = 1024;
+
+impl Step {
+    fn new(outer: u32, inner: u32, place: usize, trips: u32) -> Self {
+        let last = inner - (outer - 1) * trips;
+        // Of all elements, or of those of one instance, which has at least one block with more iterations.
+        let others = if trips > 1 && last == 1 { 0.5 } else { 1.0 };
+        Self {
+            inner: place as u16,
+            trips,
+            ratio: (f64::from(inner) / f64::from(outer)).ln(),
+            log: f64::from(trips).ln(),
+            lone: f64::ln(others),
+        }
+    }
 }
 
 impl Chain {
-    /// The chain of a dimension; none for sizes beyond 28 bit.
+    /// The chain of a dimension; none if it has too many.
     pub fn new(size: u64) -> Option<Self> {
-        let size = u32::try_from(size).ok().filter(|s| *s < 1 << 28)?;
+        let size = u32::try_from(size).ok().filter(|s| u64::from(*s) < (MOST * MOST) as u64)?;
         let mut counts = Vec::new();
         let mut tile = size;
         while tile > 0 {
@@ -29,15 +59,18 @@ impl Chain {
             // The largest tile with more pieces.
             tile = (size.div_ceil(n) - 1).min(tile - 1);
         }
-        let inside = |(i, outer): (usize, &u32)| {
+        if counts.len() > MOST {
+            return None;
+        }
+        let steps = |(i, outer): (usize, &u32)| {
             let step = |(n, inner): (usize, &u32)| {
                 let trips = inner.div_ceil(*outer);
-                (inner.div_ceil(trips) == *outer).then_some((n as u16, trips))
+                (inner.div_ceil(trips) == *outer).then(|| Step::new(*outer, *inner, n, trips))
             };
             counts.iter().enumerate().skip(i).filter_map(step).collect()
         };
-        let inside = counts.iter().enumerate().map(inside).collect();
-        Some(Self { counts, inside })
+        let steps = counts.iter().enumerate().map(steps).collect();
+        Some(Self { counts, steps })
     }
 
     /// Trips from 2 to `most` that a loop can have.
@@ -136,12 +169,12 @@ mod tests {
     #[test]
     fn loops_lead_back_out() {
         let chain = Chain::new(56).unwrap();
-        for (outer, steps) in chain.counts.iter().zip(&chain.inside) {
-            assert_eq!(chain.counts[usize::from(steps[0].0)], *outer);
-            assert_eq!(steps[0].1, 1);
-            for (inner, trips) in steps {
-                let inner = chain.counts[usize::from(*inner)];
-                assert_eq!(inner.div_ceil(*trips), *outer);
+        for (outer, steps) in chain.counts.iter().zip(&chain.steps) {
+            assert_eq!(chain.counts[usize::from(steps[0].inner)], *outer);
+            assert_eq!(steps[0].trips, 1);
+            for step in steps {
+                let inner = chain.counts[usize::from(step.inner)];
+                assert_eq!(inner.div_ceil(step.trips), *outer);
             }
         }
     }
@@ -152,8 +185,8 @@ mod tests {
             let chain = Chain::new(u64::from(size)).unwrap();
             let inside = |outer: u32| -> Vec<(u32, u32)> {
                 let at = chain.counts.iter().position(|n| *n == outer).unwrap();
-                let steps = chain.inside[at].iter();
-                steps.map(|(n, m)| (chain.counts[usize::from(*n)], *m)).collect()
+                let steps = chain.steps[at].iter();
+                steps.map(|s| (chain.counts[usize::from(s.inner)], s.trips)).collect()
             };
             for (a, m1) in inside(1) {
                 for (b, m2) in inside(a) {

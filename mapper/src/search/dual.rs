@@ -20,7 +20,6 @@
 //! *Options that no optimum has.* If the bound with one option fixed reaches the incumbent, it can go; the rest is bounded
 //! anew, and better.
 
-use super::model::STORES;
 use super::posynomial::{COMPUTE, ENERGY, Monomial, Posynomial};
 use super::tree::{Figure, Goal};
 
@@ -65,8 +64,8 @@ pub(super) struct Dual<'a> {
     count: usize,
     /// Logarithms of the factors of the mix.
     mix: Vec<f64>,
-    /// Multipliers of the memories' room and of the limit.
-    room: [f64; STORES],
+    /// Multipliers of the room of memories and axes, and of the limit.
+    room: Vec<f64>,
     limit: f64,
     /// The best bound (a logarithm) and its weights.
     pub best: f64,
@@ -87,13 +86,14 @@ impl<'a> Dual<'a> {
         let time = (COMPUTE..posynomial.groups.len())
             .map(|g| posynomial.value(g, least))
             .fold(0.0, f64::max);
+        let rooms = posynomial.rooms.iter().map(|r| r.store + 1).max().unwrap_or(0);
         Self {
             posynomial,
             goal,
             power,
             count,
             mix: vec![0.0; count],
-            room: [0.0; STORES],
+            room: vec![0.0; rooms],
             limit: 0.0,
             best: f64::NEG_INFINITY,
             weights: Weights::default(),
@@ -102,26 +102,19 @@ impl<'a> Dual<'a> {
         }
     }
 
-    /// Improves the bound until it reaches a target (a logarithm), for so many passes at most.
-    pub fn improve(&mut self, tables: &[Table], target: f64, passes: u32) {
+    /// Improves the bound until it reaches a target (a logarithm), for so many passes at most. `least` finds the least
+    /// weighted sum of logarithms of factors, and adds those to a row of zeros.
+    pub fn improve(
+        &mut self,
+        target: f64,
+        passes: u32,
+        mut least: impl FnMut(&Weights, &mut [f64]) -> f64,
+    ) {
         let mut chosen = vec![0.0; self.count];
         for _ in 0..passes {
             let weights = self.weigh();
-            let mut bound = weights.constant;
             chosen.fill(0.0);
-            for table in tables {
-                let mut least = (f64::INFINITY, 0);
-                for &o in table.open.iter() {
-                    let at = o as usize * self.count;
-                    let x = weights.of(&table.logs[at..at + self.count]);
-                    if x < least.0 {
-                        least = (x, at);
-                    }
-                }
-                bound += least.0;
-                let row = &table.logs[least.1..least.1 + self.count];
-                chosen.iter_mut().zip(row).for_each(|(c, r)| *c += r);
-            }
+            let bound = weights.constant + least(&weights, &mut chosen);
             if bound > self.best {
                 self.best = bound;
                 self.weights = weights;
@@ -130,10 +123,11 @@ impl<'a> Dual<'a> {
                 return;
             }
             self.step += 1;
+            let k = knobs();
             let share = if self.step == 1 {
                 1.0
             } else {
-                2.0 / (f64::from(self.step) + 2.0)
+                k[4] / (f64::from(self.step) + k[4])
             };
             for (m, c) in self.mix.iter_mut().zip(&chosen) {
                 *m += share * (c - *m);
@@ -274,10 +268,11 @@ impl<'a> Dual<'a> {
 
     /// Moves multipliers towards what the mix violates.
     fn constrain(&mut self, share: f64) {
-        for s in 0..STORES {
+        for s in 0..self.room.len() {
             let used = self.used(s);
             if used > 0.0 {
-                self.room[s] = (self.room[s] + 0.5 * share * used.ln()).max(0.0);
+                let k = knobs();
+                self.room[s] = (self.room[s] + k[1] * share.powf(k[2]) * used.ln().clamp(-k[0], k[0])).max(0.0);
             }
         }
         if self.goal.limit.is_finite() {
@@ -291,8 +286,29 @@ impl<'a> Dual<'a> {
             let time = (COMPUTE..p.groups.len()).map(value).fold(0.0, f64::max);
             let energy = value(ENERGY) - p.off + self.power * time;
             let over = (self.goal.limited.of(time, energy) / self.goal.limit).max(1e-9);
-            self.limit = (self.limit + 2.0 * share * over.ln()).max(0.0);
+                let k = knobs();
+            self.limit = (self.limit + k[3] * share.powf(k[2]) * over.ln().clamp(-k[0], k[0])).max(0.0);
         }
+    }
+
+    /// The least weighted sum of the options that are left.
+    pub fn least_of(tables: &[Table], weights: &Weights, chosen: &mut [f64]) -> f64 {
+        let count = chosen.len();
+        let mut sum = 0.0;
+        for table in tables {
+            let mut least = (f64::INFINITY, 0);
+            for &o in table.open.iter() {
+                let at = o as usize * count;
+                let x = weights.of(&table.logs[at..at + count]);
+                if x < least.0 {
+                    least = (x, at);
+                }
+            }
+            sum += least.0;
+            let row = &table.logs[least.1..least.1 + count];
+            chosen.iter_mut().zip(row).for_each(|(c, r)| *c += r);
+        }
+        sum
     }
 
     /// Drops the options with which the bound reaches the target; whether any was dropped.
@@ -312,3 +328,16 @@ impl<'a> Dual<'a> {
         dropped
     }
 }
+
+fn knobs() -> [f64; 6] {
+    use std::sync::OnceLock;
+    static K: OnceLock<[f64; 6]> = OnceLock::new();
+    *K.get_or_init(|| {
+        let mut k = [1.5, 0.5, 1.0, 2.0, 2.0, 24.0];
+        if let Ok(t) = std::env::var("PRESIL_K") {
+            for (a, b) in k.iter_mut().zip(t.split(',')) { *a = b.parse().unwrap_or(*a); }
+        }
+        k
+    })
+}
+pub fn passes() -> u32 { knobs()[5] as u32 }

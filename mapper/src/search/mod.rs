@@ -51,9 +51,11 @@ mod options;
 mod plan;
 mod posynomial;
 mod prove;
+mod relax;
 mod seed;
 mod shape;
 mod spatial;
+mod symmetry;
 mod terms;
 mod tree;
 
@@ -273,6 +275,7 @@ const SEED: Effort = Effort {
     estimates: 6_000,
     evaluations: 72,
 };
+fn effort() -> Effort { let mut e = SEED; if let Ok(x) = std::env::var("PRESIL_SEED") { let v: Vec<u64> = x.split(',').map(|y| y.parse().unwrap_or(1)).collect(); e.estimates = v[0]; e.evaluations = v[1]; } e }
 
 /// The best mapping of a problem. Equal problems give equal solutions.
 ///
@@ -290,7 +293,7 @@ pub fn solve(
     let frame = Frame::new(problem);
     let analyzer = Analyzer::new(problem)?;
     let model = Model::new(problem, &frame)?;
-    let (seeds, looked) = seed::seeds(problem, &frame, &analyzer, objective, SEED)?;
+    let (seeds, looked) = seed::seeds(problem, &frame, &analyzer, objective, effort())?;
     let (first, second) = match objective {
         Objective::Latency => (Figure::Time, Figure::Energy),
         Objective::Energy => (Figure::Energy, Figure::Time),

@@ -7,7 +7,7 @@
 //! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
 use super::assign::Assignment;
-use super::chain::{Chain, Link, Role, combinations};
+use super::chain::{Chain, Link, Role, Step, combinations};
 use super::layout::{Edge, Factors, KINDS, Layout};
 use super::posynomial::HOME;
 
@@ -112,7 +112,7 @@ impl Layout<'_, '_> {
     }
 
     /// A dimension's factor of the elements of a tile: of a window only its widest dimension counts.
-    fn breadth(&self, operand: usize, dim: usize, tile: u32) -> f64 {
+    pub fn breadth(&self, operand: usize, dim: usize, tile: u32) -> f64 {
         let model = self.model;
         let tile = f64::from(tile);
         let mut ranks = model.frame.ranks[operand].iter();
@@ -274,11 +274,11 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             Some(Stage::Time(gap)) => (0, *gap, None),
             Some(Stage::Space(axis, trips)) => (*trips, 0, Some(*axis)),
         };
-        let steps = &chain.inside[outer];
         let mut whole = true;
-        for &(inner, m) in steps.iter().filter(|s| trips == 0 || s.1 == trips) {
-            self.within((m, gap, axis), inner as usize, |b| {
-                whole &= b.extend(stage + 1, inner as usize);
+        for step in chain.steps[outer].iter().filter(|s| trips == 0 || s.trips == trips) {
+            let inner = usize::from(step.inner);
+            self.within((step.trips, gap, axis), inner, |b| {
+                whole &= b.extend(stage + 1, inner);
             });
             if !whole {
                 return false;
@@ -475,11 +475,11 @@ fn alive(chain: &Chain, stages: &[Stage], limits: &[u32]) -> Vec<Vec<bool>> {
             Stage::Time(_) => 0,
             Stage::Space(_, trips) => *trips,
         };
-        let leads = |(n, steps): (&u32, &Vec<(u16, u32)>)| {
-            let mut fit = steps.iter().filter(|i| trips == 0 || i.1 == trips);
-            fits(s, *n) && fit.any(|i| inner[usize::from(i.0)])
+        let leads = |(n, steps): (&u32, &Vec<Step>)| {
+            let mut fit = steps.iter().filter(|i| trips == 0 || i.trips == trips);
+            fits(s, *n) && fit.any(|i| inner[usize::from(i.inner)])
         };
-        let outer = chain.counts.iter().zip(&chain.inside).map(leads).collect();
+        let outer = chain.counts.iter().zip(&chain.steps).map(leads).collect();
         all.push(outer);
     }
     all.reverse();

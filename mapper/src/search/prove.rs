@@ -13,19 +13,26 @@ use rustc_hash::FxHashMap;
 use super::assign::{self, Assignment};
 use super::cases::{self, Root};
 use super::chain::Link;
-use super::model::{DIMS, Model};
-use super::shape::{self, Shape};
+use super::dual::Weights;
 use super::layout::Layout;
+use super::model::{DIMS, Model};
 use super::options::Options;
+use super::relax::Relaxed;
+use super::shape::{self, Shape};
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
 /// Assignments that are told apart at most.
 const ASSIGNMENTS: usize = 8_000;
 
-/// Trees that are dived into before any is searched in full.
-const DIVES: usize = 8;
-/// Work of building an option and of bounding a tree, in bounds of nodes.
+/// Assignments whose trees are dived into before any is searched in full, and trees of each.
+const DIVES: usize = 4;
+const DEEP: usize = 2;
+/// So few assignments are not bounded all at once.
+const FEW: usize = 24;
+/// Work of building an option, of a relaxed bound, of one of its parts and of bounding a tree, in bounds of nodes.
 const OPTION_WORK: u64 = 3;
+const RELAX_WORK: u64 = 400;
+const PART_WORK: u64 = 8;
 const ROOT_WORK: u64 = 8;
 
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
@@ -54,19 +61,31 @@ pub(super) struct Outcome {
     pub cuts: Vec<Cut>,
 }
 
-/// A subtree in the heap: an assignment, or a tree of an assignment and a shape.
+/// What is left to look at below an open node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// A tree with weights, by its place in the list of trees.
+    Refined(u32),
+    /// A tree.
+    Tree(u32),
+    /// All trees of an assignment and a shape.
+    Shape(u32),
+    /// All shapes of an assignment.
+    Assignment,
+}
+
+/// A subtree in the heap.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     bound: f64,
     assignment: u32,
-    /// Its shape, and its place in the list of trees.
-    tree: Option<(u32, u32)>,
+    what: What,
 }
 
 impl Ord for Open {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The least bound first; of equal ones trees before assignments, then in order.
-        let key = |o: &Self| (o.tree.is_none(), o.assignment, o.tree);
+        // The least bound first; of equal ones what is closest to a mapping, then in order.
+        let key = |o: &Self| (o.what, o.assignment);
         other
             .bound
             .total_cmp(&self.bound)
@@ -92,14 +111,13 @@ impl Eq for Open {}
 pub(super) fn prove<J: Judge>(
     model: &Model,
     goal: Goal,
-    mut best: f64,
+    best: f64,
     judge: &mut J,
     budget: u64,
     log: bool,
     cache: &mut Cache,
 ) -> Outcome {
     let frame = model.frame;
-    let power = frame.static_power;
     // More cycles than the incumbent's whole time, or than its limit, cannot be worth it.
     let most = match (goal.figure, goal.limited) {
         (Figure::Time, _) => best,
@@ -113,174 +131,381 @@ pub(super) fn prove<J: Judge>(
     };
     let (assignments, all) = assign::all(model, cycles, ASSIGNMENTS);
     let shapes = shape::all(model);
-    let mut out = Outcome {
-        assignments: assignments.len(),
-        shapes: shapes.len(),
-        root: f64::INFINITY,
-        ..Outcome::default()
+    let mut search = Search {
+        model,
+        goal,
+        best,
+        judge,
+        budget,
+        log,
+        cache,
+        out: Outcome {
+            assignments: assignments.len(),
+            shapes: shapes.len(),
+            root: f64::INFINITY,
+            ..Outcome::default()
+        },
+        relaxed: Vec::new(),
+        table: Table::default(),
+        roots: Vec::new(),
+        shape_of: Vec::new(),
+        heap: BinaryHeap::with_capacity(assignments.len()),
+        open: f64::INFINITY,
+        assignments,
+        shapes,
     };
-    let mut heap: BinaryHeap<Open> = BinaryHeap::with_capacity(assignments.len());
-    for (i, a) in assignments.iter().enumerate() {
-        let (time, energy) = a.bound(model);
-        let bound = goal.of(power, time, energy);
-        out.root = out.root.min(bound);
-        heap.push(Open {
-            bound,
-            assignment: i as u32,
-            tree: None,
-        });
+    let beyond = search.relax(all);
+    search.start();
+    search.dive();
+    search.run();
+    search.finish(all, beyond)
+}
+
+/// A search over all assignments and shapes.
+struct Search<'a, 'm, J: Judge> {
+    model: &'a Model<'m>,
+    goal: Goal,
+    /// The best figure so far.
+    best: f64,
+    judge: &'a mut J,
+    budget: u64,
+    log: bool,
+    cache: &'a mut Cache,
+    out: Outcome,
+    assignments: Vec<Assignment>,
+    shapes: Vec<Shape>,
+    /// Bounds on all assignments of each shape, if there are many assignments.
+    relaxed: Vec<Relaxed>,
+    table: Table,
+    roots: Vec<Root>,
+    /// The shape of each root.
+    shape_of: Vec<u32>,
+    heap: BinaryHeap<Open>,
+    /// Least bound of what the budget left open.
+    open: f64,
+}
+
+impl<J: Judge> Search<'_, '_, J> {
+    fn dead(&self, bound: f64) -> bool {
+        bound >= self.best * (1.0 - EQUAL)
     }
-    out.work.bounds += assignments.len() as u64 / 8;
-    let mut open = f64::INFINITY;
-    let mut roots: Vec<Root> = Vec::new();
-    // Trees that were dived into: a quick look at their most promising mappings.
-    let mut dived: BinaryHeap<Open> = BinaryHeap::new();
-    let mut diving = true;
-    while let Some(top) = heap.pop().or_else(|| {
-        diving = false;
-        dived.pop()
-    }) {
-        let dead = top.bound >= best * (1.0 - EQUAL);
-        if dead || out.work.bounds > budget {
-            heap.push(top);
-            if diving {
-                // Nothing else to dive into: now all of them in full.
-                diving = false;
-                heap.append(&mut dived);
+
+    fn spent(&self) -> bool {
+        self.out.work.bounds > self.budget
+    }
+
+    /// Bounds all assignments of each shape at once; the least of them.
+    fn relax(&mut self, all: bool) -> f64 {
+        if self.log || (all && self.assignments.len() < FEW) {
+            return 0.0;
+        }
+        let mut least = f64::INFINITY;
+        for shape in &self.shapes {
+            let relaxed = Relaxed::new(self.model, shape, self.goal, self.best);
+            least = least.min(relaxed.bound);
+            self.out.work.bounds += RELAX_WORK;
+            self.relaxed.push(relaxed);
+        }
+        if std::env::var("PRESIL_DBG").is_ok() { let mut b: Vec<f64> = self.relaxed.iter().map(|r| r.bound/self.best).collect(); b.sort_by(f64::total_cmp); let m = b.iter().map(|x| x.min(1.0).ln()).sum::<f64>() / b.len() as f64; println!("{:?} relaxed min {:.4} mean {:.4} dead {}", self.goal.figure, b[0], m.exp(), b.iter().filter(|x| **x >= 1.0).count()); if std::env::var("PRESIL_STOP").is_ok() { self.out.work.bounds += 1 << 40; } }
+        self.table = Table::new(self.model, &self.assignments, self.shapes.len());
+        least
+    }
+
+    /// Opens all assignments.
+    fn start(&mut self) {
+        let power = self.model.frame.static_power;
+        for (i, a) in self.assignments.iter().enumerate() {
+            let (time, energy) = a.bound(self.model);
+            let bound = self.goal.of(power, time, energy);
+            self.out.root = self.out.root.min(bound);
+            self.heap.push(Open {
+                bound,
+                assignment: i as u32,
+                what: What::Assignment,
+            });
+        }
+        self.out.work.bounds += self.assignments.len() as u64 / 8;
+    }
+
+    /// A quick look at the most promising mappings of a few trees.
+    fn dive(&mut self) {
+        let mut later = Vec::new();
+        for _ in 0..DIVES {
+            // The best tree of one assignment after the other.
+            let Some(top) = self.heap.pop() else { break };
+            if top.what != What::Assignment || self.dead(top.bound) || self.spent() {
+                later.push(top);
                 continue;
             }
-            if !dead {
-                open = open.min(top.bound);
-            }
-            break;
-        }
-        let assignment = &assignments[top.assignment as usize];
-        let Some((s, r)) = top.tree else {
-            for (s, shape) in shapes.iter().enumerate() {
-                let layout = Layout::new(model, shape, assignment);
-                let keys = keys(model, s, assignment);
-                for key in &keys {
-                    if !cache.contains_key(key) {
-                        let most = budget.saturating_sub(out.work.bounds) / OPTION_WORK;
-                        let Some((options, built)) = layout.options(key.1, assignment, most) else {
-                            out.work.bounds += OPTION_WORK * most + 1;
-                            break;
-                        };
-                        out.work.bounds += OPTION_WORK * built + 1;
-                        cache.insert(key.clone(), options);
-                    }
-                }
-                let Some(options) = keys
-                    .iter()
-                    .map(|k| cache.get(k))
-                    .collect::<Option<Vec<_>>>()
-                else {
-                    // The budget is spent.
-                    open = open.min(top.bound);
+            let from = std::mem::take(&mut self.heap);
+            self.expand(top);
+            let mut dives = 0;
+            while let Some(next) = self.heap.pop() {
+                if self.dead(next.bound) || self.spent() {
+                    later.push(next);
                     break;
-                };
-                for mut root in cases::split(&layout, &options, goal) {
-                    out.work.bounds += ROOT_WORK;
-                    root.bound = root.bound.max(top.bound);
-                    if root.bound >= best * (1.0 - EQUAL) && !log {
-                        out.work.pruned += 1;
-                        continue;
+                }
+                if let What::Refined(root) = next.what {
+                    self.search(next, root, 1);
+                    later.push(next);
+                    dives += 1;
+                    if dives == DEEP {
+                        break;
                     }
-                    heap.push(Open {
-                        bound: root.bound,
-                        tree: Some((s as u32, roots.len() as u32)),
-                        ..top
-                    });
-                    roots.push(root);
+                } else {
+                    self.expand(next);
                 }
             }
-            continue;
-        };
-        let shape = &shapes[s as usize];
-        let layout = Layout::new(model, shape, assignment);
-        let keys = keys(model, s as usize, assignment);
-        let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
-        let root = &mut roots[r as usize];
-        if root.weights.is_none() {
-            let dbg = std::env::var("PRESIL_DBG").is_ok();
-            let (b0, w0, n0) = (root.bound, out.work.bounds, root.open.iter().map(Vec::len).collect::<Vec<_>>());
-            cases::refine(&layout, &options, root, goal, best, &mut out.work);
-            if dbg { println!("{:?} a{} s{s} case {:x} {:.4} -> {:.4} {:?} -> {:?} work {}", goal.figure, top.assignment, root.case, b0/best, root.bound/best, n0, root.open.iter().map(Vec::len).collect::<Vec<_>>(), out.work.bounds-w0); }
-            root.weights.get_or_insert_default();
-            if root.bound < best * (1.0 - EQUAL) {
-                heap.push(Open {
-                    bound: root.bound,
-                    ..top
-                });
-            } else {
-                out.work.pruned += 1;
-            }
-            continue;
+            later.extend(self.heap.drain());
+            self.heap = from;
         }
-        let dive = diving;
-        out.entered += usize::from(!dive);
+        self.heap.extend(later);
+    }
+
+    /// Best first, until nothing open is better than the best mapping, or the budget is spent.
+    fn run(&mut self) {
+        while let Some(top) = self.heap.pop() {
+            if self.dead(top.bound) || self.spent() {
+                if !self.dead(top.bound) {
+                    self.open = self.open.min(top.bound);
+                }
+                self.heap.push(top);
+                return;
+            }
+            match top.what {
+                What::Refined(root) => {
+                    self.out.entered += 1;
+                    self.search(top, root, usize::MAX);
+                }
+                _ => self.expand(top),
+            }
+        }
+    }
+
+    /// Opens what lies below a node; what the budget does not allow stays open.
+    fn expand(&mut self, top: Open) {
+        match top.what {
+            What::Assignment => self.expand_assignment(top),
+            What::Shape(s) => self.expand_shape(top, s),
+            What::Tree(root) => self.refine(top, root),
+            What::Refined(_) => {}
+        }
+    }
+
+    fn expand_assignment(&mut self, top: Open) {
+        let a = top.assignment as usize;
+        for s in 0..self.shapes.len() {
+            let mut bound = top.bound;
+            if let Some(relaxed) = self.relaxed.get(s) {
+                let assignment = &self.assignments[a];
+                let (parts, built) = self.table.parts(self.model, relaxed, s, a, assignment);
+                self.out.work.bounds += built * PART_WORK;
+                bound = bound.max(relaxed.figure(parts)).max(relaxed.bound);
+                if self.dead(bound) {
+                    self.out.work.pruned += 1;
+                    continue;
+                }
+            }
+            self.heap.push(Open {
+                bound,
+                what: What::Shape(s as u32),
+                ..top
+            });
+        }
+        self.out.work.bounds += self.relaxed.len() as u64 / 16;
+    }
+
+    fn expand_shape(&mut self, top: Open, s: u32) {
+        let shape = &self.shapes[s as usize];
+        let assignment = &self.assignments[top.assignment as usize];
+        let layout = Layout::new(self.model, shape, assignment);
+        let keys = keys(self.model, s as usize, assignment);
+        for key in &keys {
+            if !self.cache.contains_key(key) {
+                let most = self.budget.saturating_sub(self.out.work.bounds) / OPTION_WORK;
+                let Some((options, built)) = layout.options(key.1, assignment, most) else {
+                    // The budget is spent.
+                    self.out.work.bounds += OPTION_WORK * most + 1;
+                    self.open = self.open.min(top.bound);
+                    return;
+                };
+                self.out.work.bounds += OPTION_WORK * built + 1;
+                self.cache.insert(key.clone(), options);
+            }
+        }
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        for mut root in cases::split(&layout, &options, self.goal) {
+            self.out.work.bounds += ROOT_WORK;
+            root.bound = root.bound.max(top.bound);
+            if root.bound >= self.best * (1.0 - EQUAL) && !self.log {
+                self.out.work.pruned += 1;
+                continue;
+            }
+            self.heap.push(Open {
+                bound: root.bound,
+                what: What::Tree(self.roots.len() as u32),
+                ..top
+            });
+            self.roots.push(root);
+            self.shape_of.push(s);
+        }
+    }
+
+    fn refine(&mut self, top: Open, r: u32) {
+        let s = self.shape_of[r as usize];
+        let assignment = &self.assignments[top.assignment as usize];
+        let layout = Layout::new(self.model, &self.shapes[s as usize], assignment);
+        let keys = keys(self.model, s as usize, assignment);
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let root = &mut self.roots[r as usize];
+        let work = &mut self.out.work;
+        if self.log {
+            root.weights = Some(Weights::default());
+        } else {
+            cases::refine(&layout, &options, root, self.goal, self.best, work);
+        }
+        if root.bound < self.best * (1.0 - EQUAL) {
+            self.heap.push(Open {
+                bound: root.bound,
+                what: What::Refined(r),
+                ..top
+            });
+        } else {
+            work.pruned += 1;
+        }
+    }
+
+    /// Searches a tree, following so many children of each node.
+    fn search(&mut self, top: Open, r: u32, width: usize) {
+        let whole = width == usize::MAX;
+        let s = self.shape_of[r as usize] as usize;
+        let (shape, assignment) = (&self.shapes[s], &self.assignments[top.assignment as usize]);
+        let layout = Layout::new(self.model, shape, assignment);
+        let keys = keys(self.model, s, assignment);
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let root = &self.roots[r as usize];
         let mut order: Vec<usize> = (0..options.len()).collect();
         order.sort_by_key(|d| (std::cmp::Reverse(root.open[*d].len()), *d));
         let mut cuts = Vec::new();
         let mut tree = Tree {
             layout: &layout,
-            model,
+            model: self.model,
             shape,
             options: &options,
-            goal,
-            best,
-            judge,
-            work: &mut out.work,
-            budget,
+            goal: self.goal,
+            best: self.best,
+            judge: &mut *self.judge,
+            work: &mut self.out.work,
+            budget: self.budget,
             open: f64::INFINITY,
-            width: if dive { 1 } else { usize::MAX },
+            width,
             order,
             rest: Vec::new(),
             rest_part: Vec::new(),
             parts: Vec::new(),
             root,
             chosen: [0; DIMS],
-            log: (log && !dive).then_some(&mut cuts),
+            log: (self.log && whole).then_some(&mut cuts),
         };
-        let w0 = tree.work.bounds;
         tree.search();
-        if std::env::var("PRESIL_DBG").is_ok() { println!("   search dive {dive} a{} s{s} case {:x} bound {:.4} best {:e} work {}", top.assignment, root.case, root.bound / tree.best, tree.best, tree.work.bounds - w0); }
-        best = tree.best;
-        if dive {
-            dived.push(top);
-            if dived.len() == DIVES {
-                diving = false;
-                heap.append(&mut dived);
-            }
-            continue;
+        self.best = tree.best;
+        if whole {
+            self.open = self.open.min(tree.open);
         }
-        open = open.min(tree.open);
-        out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
+        self.out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
             assignment: assignment.clone(),
-            marks: Some(marks(model, shape)),
+            marks: Some(marks(self.model, shape)),
             fixed,
             bound,
         }));
     }
-    out.work.pruned += heap.len() as u64;
-    if log {
-        out.cuts.extend(heap.drain().map(|o| Cut {
-            assignment: assignments[o.assignment as usize].clone(),
-            marks: o.tree.map(|(s, _)| marks(model, &shapes[s as usize])),
-            fixed: Vec::new(),
-            bound: o.bound,
-        }));
+
+    /// What was found, and proven: `all` assignments were made, or nothing beyond those made is below a bound.
+    fn finish(mut self, all: bool, beyond: f64) -> Outcome {
+        let (model, frame) = (self.model, self.model.frame);
+        let mut out = std::mem::take(&mut self.out);
+        out.work.pruned += self.heap.len() as u64;
+        if self.log {
+            out.cuts.extend(self.heap.iter().map(|o| {
+                let shape = match o.what {
+                    What::Assignment => None,
+                    What::Shape(s) => Some(s),
+                    What::Tree(r) | What::Refined(r) => Some(self.shape_of[r as usize]),
+                };
+                Cut {
+                    assignment: self.assignments[o.assignment as usize].clone(),
+                    marks: shape.map(|s| marks(model, &self.shapes[s as usize])),
+                    fixed: Vec::new(),
+                    bound: o.bound,
+                }
+            }));
+        }
+        if !all {
+            // Of assignments that were not made only this is known: all instances work all the time.
+            let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
+            let time = frame.fixed + frame.macs * frame.point_time / instances;
+            let energy = frame.mac_energy + frame.static_power * time;
+            self.open = self.open.min(self.goal.figure.of(time, energy).max(beyond));
+        }
+        // What is open belongs to some shape.
+        self.open = self.open.max(beyond);
+        out.bound = self.best.min(self.open);
+        out.proven = self.open >= self.best * (1.0 - EQUAL);
+        out
     }
-    out.bound = best.min(open);
-    if !all {
-        // Of assignments that were not made only this is known: all instances work all the time.
-        let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
-        let time = frame.fixed + frame.macs * frame.point_time / instances;
-        let energy = frame.mac_energy + power * time;
-        out.bound = out.bound.min(goal.figure.of(time, energy));
+}
+
+/// Parts of relaxed bounds, by shape, dimension and trips along the axes.
+#[derive(Debug, Default)]
+struct Table {
+    /// Of each assignment and dimension, its number among the distinct trips of that dimension.
+    numbers: Vec<[u16; DIMS]>,
+    /// By shape and dimension.
+    parts: Vec<Vec<Vec<f64>>>,
+    values: Vec<f64>,
+}
+
+impl Table {
+    fn new(model: &Model, assignments: &[Assignment], shapes: usize) -> Self {
+        let dims = model.sizes.len();
+        let mut known: Vec<FxHashMap<Vec<(u8, u32)>, u16>> = vec![FxHashMap::default(); dims];
+        let number = |a: &Assignment| {
+            let mut numbers = [0; DIMS];
+            for (d, known) in known.iter_mut().enumerate() {
+                let next = known.len() as u16;
+                numbers[d] = *known.entry(a.along(d)).or_insert(next);
+            }
+            numbers
+        };
+        let numbers = assignments.iter().map(number).collect();
+        let parts = known.iter().map(|k| vec![f64::NAN; k.len()]).collect();
+        Self {
+            numbers,
+            parts: vec![parts; shapes],
+            values: Vec::new(),
+        }
     }
-    out.proven = all && open >= best * (1.0 - EQUAL);
-    out
+
+    /// The sum of the parts of an assignment's dimensions, and how many of them were new.
+    fn parts(
+        &mut self,
+        model: &Model,
+        relaxed: &Relaxed,
+        shape: usize,
+        a: usize,
+        assignment: &Assignment,
+    ) -> (f64, u64) {
+        let (mut sum, mut built) = (0.0, 0);
+        for (d, known) in self.parts[shape].iter_mut().enumerate() {
+            let part = &mut known[usize::from(self.numbers[a][d])];
+            if part.is_nan() {
+                *part = relaxed.part(model, d, &assignment.along(d), &mut self.values);
+                built += 1;
+            }
+            sum += *part;
+        }
+        (sum, built)
+    }
 }
 
 fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
@@ -303,12 +528,6 @@ type OptionKey = (usize, usize, Vec<(u8, u32)>);
 
 fn keys(model: &Model, shape: usize, assignment: &Assignment) -> Vec<OptionKey> {
     (0..model.sizes.len())
-        .map(|d| {
-            let mine = assignment
-                .spreads
-                .iter()
-                .filter(|s| usize::from(s.dim) == d);
-            (shape, d, mine.map(|s| (s.axis, s.trips)).collect())
-        })
+        .map(|d| (shape, d, assignment.along(d)))
         .collect()
 }
