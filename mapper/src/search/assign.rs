@@ -56,6 +56,40 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
     (found, whole)
 }
 
+/// Time and dynamic energy of every mapping of any assignment, at least: all instances work all the time, and touched
+/// elements cross from their homes, if they have to.
+pub(super) fn floor(model: &Model) -> (f64, f64) {
+    let frame = model.frame;
+    let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
+    let mut energy = frame.mac_energy;
+    let mut ports = [[0.0f64; 2]; STORES];
+    for operand in 0..3 {
+        let mut mine = model.slots.iter().filter(|s| s.operand == operand);
+        if mine.any(|s| s.required) {
+            let home = frame.levels[0].memory[operand].unwrap_or(0);
+            let bits = model.touched[operand] * frame.bits[operand];
+            let way = usize::from(operand == 2);
+            energy += bits * model.stores[home].energy[way];
+            ports[home][way] += bits * model.stores[home].time[way];
+        }
+    }
+    let points = frame.macs * frame.point_time / instances;
+    let time = busiest(model, &ports, points);
+    (frame.fixed + time, energy)
+}
+
+/// The largest of a time and the busy times of ports.
+fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
+    let each = ports.iter().zip(&model.stores).map(|(port, store)| {
+        if store.shared_port {
+            port[0] + port[1]
+        } else {
+            port[0].max(port[1])
+        }
+    });
+    each.fold(time, f64::max)
+}
+
 fn fill(
     model: &Model,
     axis: u8,
@@ -182,14 +216,7 @@ impl Assignment {
                 ports[s.store][way] += bits * model.stores[s.store].time[way];
             }
         }
-        let mut time = self.iterations(model) * frame.point_time;
-        for (port, store) in ports.iter().zip(&model.stores) {
-            time = time.max(if store.shared_port {
-                port[0] + port[1]
-            } else {
-                port[0].max(port[1])
-            });
-        }
+        let time = busiest(model, &ports, self.iterations(model) * frame.point_time);
         (frame.fixed + time, energy)
     }
 

@@ -122,7 +122,7 @@ pub(super) fn refine(
     work: &mut Work,
 ) {
     let power = layout.model.frame.static_power;
-    for _ in 0..ROUNDS {
+    for _ in 0..super::dual::knobs()[6] as u32 {
         let factors = least_factors(layout, options, root);
         let posynomial = Posynomial::new(layout, root.case, &factors);
         let mut dual = Dual::new(&posynomial, goal, power, layout.count, &factors);
@@ -136,10 +136,10 @@ pub(super) fn refine(
                 open,
             })
             .collect();
-        dual.improve(target, PASSES, |weights, chosen| {
+        dual.improve(target, super::dual::knobs()[5] as u32, |weights, chosen| {
             Dual::least_of(&tables, weights, chosen)
         });
-        work.bounds += (u64::from(PASSES) * before as u64) / 16;
+        work.bounds += (16u64 * before as u64) / 16;
         root.bound = root.bound.max(dual.bound());
         root.off = dual.off();
         if dual.best >= target {

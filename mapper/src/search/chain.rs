@@ -13,11 +13,6 @@ pub(super) struct Step {
     /// Place of the tile count inside it.
     pub inner: u16,
     pub trips: u32,
-    /// Logarithms of the ratio of tile counts, and of the trips.
-    pub ratio: f64,
-    pub log: f64,
-    /// If the last block has one iteration: logarithm of the share of the other blocks' elements, at least. Else 0.
-    pub lone: f64,
 }
 
 /// The tile counts of a dimension.
@@ -31,21 +26,6 @@ pub(super) struct Chain {
 
 /// Tile counts of a dimension at most.
 const MOST: usize = 1024;
-
-impl Step {
-    fn new(outer: u32, inner: u32, place: usize, trips: u32) -> Self {
-        let last = inner - (outer - 1) * trips;
-        // Of all elements, or of those of one instance, which has at least one block with more iterations.
-        let others = if trips > 1 && last == 1 { 0.5 } else { 1.0 };
-        Self {
-            inner: place as u16,
-            trips,
-            ratio: (f64::from(inner) / f64::from(outer)).ln(),
-            log: f64::from(trips).ln(),
-            lone: f64::ln(others),
-        }
-    }
-}
 
 impl Chain {
     /// The chain of a dimension; none if it has too many.
@@ -65,7 +45,10 @@ impl Chain {
         let steps = |(i, outer): (usize, &u32)| {
             let step = |(n, inner): (usize, &u32)| {
                 let trips = inner.div_ceil(*outer);
-                (inner.div_ceil(trips) == *outer).then(|| Step::new(*outer, *inner, n, trips))
+                (inner.div_ceil(trips) == *outer).then_some(Step {
+                    inner: n as u16,
+                    trips,
+                })
             };
             counts.iter().enumerate().skip(i).filter_map(step).collect()
         };

@@ -64,7 +64,7 @@ pub(super) struct Dual<'a> {
     count: usize,
     /// Logarithms of the factors of the mix.
     mix: Vec<f64>,
-    /// Multipliers of the room of memories and axes, and of the limit.
+    /// Multipliers of the room of memories, and of the limit.
     room: Vec<f64>,
     limit: f64,
     /// The best bound (a logarithm) and its weights.
@@ -329,11 +329,11 @@ impl<'a> Dual<'a> {
     }
 }
 
-fn knobs() -> [f64; 6] {
+pub fn knobs() -> [f64; 10] {
     use std::sync::OnceLock;
-    static K: OnceLock<[f64; 6]> = OnceLock::new();
+    static K: OnceLock<[f64; 10]> = OnceLock::new();
     *K.get_or_init(|| {
-        let mut k = [1.5, 0.5, 1.0, 2.0, 2.0, 24.0];
+        let mut k = [1.5, 0.5, 1.0, 2.0, 2.0, 16.0, 3.0, 4.0, 2.0, 2.0];
         if let Ok(t) = std::env::var("PRESIL_K") {
             for (a, b) in k.iter_mut().zip(t.split(',')) { *a = b.parse().unwrap_or(*a); }
         }

@@ -51,7 +51,6 @@ mod options;
 mod plan;
 mod posynomial;
 mod prove;
-mod relax;
 mod seed;
 mod shape;
 mod spatial;

@@ -17,7 +17,6 @@ use super::dual::Weights;
 use super::layout::Layout;
 use super::model::{DIMS, Model};
 use super::options::Options;
-use super::relax::Relaxed;
 use super::shape::{self, Shape};
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
@@ -27,14 +26,11 @@ const ASSIGNMENTS: usize = 8_000;
 /// Assignments whose trees are dived into before any is searched in full, and trees of each.
 const DIVES: usize = 4;
 const DEEP: usize = 2;
-/// So few assignments are not bounded all at once.
-const FEW: usize = 24;
-/// Work of building an option, of a relaxed bound, of one of its parts and of bounding a tree, in bounds of nodes.
-const OPTION_WORK: u64 = 3;
-const RELAX_WORK: u64 = 400;
-const PART_WORK: u64 = 8;
-const ROOT_WORK: u64 = 8;
-
+/// Children of each node that a dive follows.
+const WIDTH: usize = 2;
+/// Work of building an option and of bounding a tree, in bounds of nodes.
+const OPTION_WORK: u64 = 1;
+const ROOT_WORK: u64 = 4;
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
@@ -145,8 +141,6 @@ pub(super) fn prove<J: Judge>(
             root: f64::INFINITY,
             ..Outcome::default()
         },
-        relaxed: Vec::new(),
-        table: Table::default(),
         roots: Vec::new(),
         shape_of: Vec::new(),
         heap: BinaryHeap::with_capacity(assignments.len()),
@@ -154,11 +148,10 @@ pub(super) fn prove<J: Judge>(
         assignments,
         shapes,
     };
-    let beyond = search.relax(all);
     search.start();
     search.dive();
     search.run();
-    search.finish(all, beyond)
+    search.finish(all)
 }
 
 /// A search over all assignments and shapes.
@@ -174,9 +167,6 @@ struct Search<'a, 'm, J: Judge> {
     out: Outcome,
     assignments: Vec<Assignment>,
     shapes: Vec<Shape>,
-    /// Bounds on all assignments of each shape, if there are many assignments.
-    relaxed: Vec<Relaxed>,
-    table: Table,
     roots: Vec<Root>,
     /// The shape of each root.
     shape_of: Vec<u32>,
@@ -192,23 +182,6 @@ impl<J: Judge> Search<'_, '_, J> {
 
     fn spent(&self) -> bool {
         self.out.work.bounds > self.budget
-    }
-
-    /// Bounds all assignments of each shape at once; the least of them.
-    fn relax(&mut self, all: bool) -> f64 {
-        if self.log || (all && self.assignments.len() < FEW) {
-            return 0.0;
-        }
-        let mut least = f64::INFINITY;
-        for shape in &self.shapes {
-            let relaxed = Relaxed::new(self.model, shape, self.goal, self.best);
-            least = least.min(relaxed.bound);
-            self.out.work.bounds += RELAX_WORK;
-            self.relaxed.push(relaxed);
-        }
-        if std::env::var("PRESIL_DBG").is_ok() { let mut b: Vec<f64> = self.relaxed.iter().map(|r| r.bound/self.best).collect(); b.sort_by(f64::total_cmp); let m = b.iter().map(|x| x.min(1.0).ln()).sum::<f64>() / b.len() as f64; println!("{:?} relaxed min {:.4} mean {:.4} dead {}", self.goal.figure, b[0], m.exp(), b.iter().filter(|x| **x >= 1.0).count()); if std::env::var("PRESIL_STOP").is_ok() { self.out.work.bounds += 1 << 40; } }
-        self.table = Table::new(self.model, &self.assignments, self.shapes.len());
-        least
     }
 
     /// Opens all assignments.
@@ -230,7 +203,7 @@ impl<J: Judge> Search<'_, '_, J> {
     /// A quick look at the most promising mappings of a few trees.
     fn dive(&mut self) {
         let mut later = Vec::new();
-        for _ in 0..DIVES {
+        for _ in 0..super::dual::knobs()[7] as usize {
             // The best tree of one assignment after the other.
             let Some(top) = self.heap.pop() else { break };
             if top.what != What::Assignment || self.dead(top.bound) || self.spent() {
@@ -246,10 +219,10 @@ impl<J: Judge> Search<'_, '_, J> {
                     break;
                 }
                 if let What::Refined(root) = next.what {
-                    self.search(next, root, 1);
+                    self.search(next, root, super::dual::knobs()[9] as usize);
                     later.push(next);
                     dives += 1;
-                    if dives == DEEP {
+                    if dives == super::dual::knobs()[8] as usize {
                         break;
                     }
                 } else {
@@ -293,26 +266,12 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 
     fn expand_assignment(&mut self, top: Open) {
-        let a = top.assignment as usize;
-        for s in 0..self.shapes.len() {
-            let mut bound = top.bound;
-            if let Some(relaxed) = self.relaxed.get(s) {
-                let assignment = &self.assignments[a];
-                let (parts, built) = self.table.parts(self.model, relaxed, s, a, assignment);
-                self.out.work.bounds += built * PART_WORK;
-                bound = bound.max(relaxed.figure(parts)).max(relaxed.bound);
-                if self.dead(bound) {
-                    self.out.work.pruned += 1;
-                    continue;
-                }
-            }
+        for s in 0..self.shapes.len() as u32 {
             self.heap.push(Open {
-                bound,
-                what: What::Shape(s as u32),
+                what: What::Shape(s),
                 ..top
             });
         }
-        self.out.work.bounds += self.relaxed.len() as u64 / 16;
     }
 
     fn expand_shape(&mut self, top: Open, s: u32) {
@@ -420,9 +379,9 @@ impl<J: Judge> Search<'_, '_, J> {
         }));
     }
 
-    /// What was found, and proven: `all` assignments were made, or nothing beyond those made is below a bound.
-    fn finish(mut self, all: bool, beyond: f64) -> Outcome {
-        let (model, frame) = (self.model, self.model.frame);
+    /// What was found, and proven, if `all` assignments were made.
+    fn finish(mut self, all: bool) -> Outcome {
+        let model = self.model;
         let mut out = std::mem::take(&mut self.out);
         out.work.pruned += self.heap.len() as u64;
         if self.log {
@@ -441,70 +400,14 @@ impl<J: Judge> Search<'_, '_, J> {
             }));
         }
         if !all {
-            // Of assignments that were not made only this is known: all instances work all the time.
-            let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
-            let time = frame.fixed + frame.macs * frame.point_time / instances;
-            let energy = frame.mac_energy + frame.static_power * time;
-            self.open = self.open.min(self.goal.figure.of(time, energy).max(beyond));
+            // Of assignments that were not made only this is known.
+            let (time, energy) = assign::floor(model);
+            let bound = self.goal.of(model.frame.static_power, time, energy);
+            self.open = self.open.min(bound);
         }
-        // What is open belongs to some shape.
-        self.open = self.open.max(beyond);
         out.bound = self.best.min(self.open);
         out.proven = self.open >= self.best * (1.0 - EQUAL);
         out
-    }
-}
-
-/// Parts of relaxed bounds, by shape, dimension and trips along the axes.
-#[derive(Debug, Default)]
-struct Table {
-    /// Of each assignment and dimension, its number among the distinct trips of that dimension.
-    numbers: Vec<[u16; DIMS]>,
-    /// By shape and dimension.
-    parts: Vec<Vec<Vec<f64>>>,
-    values: Vec<f64>,
-}
-
-impl Table {
-    fn new(model: &Model, assignments: &[Assignment], shapes: usize) -> Self {
-        let dims = model.sizes.len();
-        let mut known: Vec<FxHashMap<Vec<(u8, u32)>, u16>> = vec![FxHashMap::default(); dims];
-        let number = |a: &Assignment| {
-            let mut numbers = [0; DIMS];
-            for (d, known) in known.iter_mut().enumerate() {
-                let next = known.len() as u16;
-                numbers[d] = *known.entry(a.along(d)).or_insert(next);
-            }
-            numbers
-        };
-        let numbers = assignments.iter().map(number).collect();
-        let parts = known.iter().map(|k| vec![f64::NAN; k.len()]).collect();
-        Self {
-            numbers,
-            parts: vec![parts; shapes],
-            values: Vec::new(),
-        }
-    }
-
-    /// The sum of the parts of an assignment's dimensions, and how many of them were new.
-    fn parts(
-        &mut self,
-        model: &Model,
-        relaxed: &Relaxed,
-        shape: usize,
-        a: usize,
-        assignment: &Assignment,
-    ) -> (f64, u64) {
-        let (mut sum, mut built) = (0.0, 0);
-        for (d, known) in self.parts[shape].iter_mut().enumerate() {
-            let part = &mut known[usize::from(self.numbers[a][d])];
-            if part.is_nan() {
-                *part = relaxed.part(model, d, &assignment.along(d), &mut self.values);
-                built += 1;
-            }
-            sum += *part;
-        }
-        (sum, built)
     }
 }
 
