@@ -31,8 +31,9 @@ pub(super) struct Root {
 const PASSES: u32 = 16;
 const ROUNDS: u32 = 3;
 
-/// The trees of an assignment and a shape, with the bounds of least factors.
-pub(super) fn split(layout: &Layout, options: &[&Options], goal: Goal) -> Vec<Root> {
+/// The trees of an assignment and a shape, with the bounds of least factors; one tree of all cases if they are not to
+/// be told apart.
+pub(super) fn split(layout: &Layout, options: &[&Options], goal: Goal, apart: bool) -> Vec<Root> {
     let outputs = layout.edges.iter().filter(|e| e.operand == 2);
     let (mut told, mut forced) = (HOME, 0);
     for e in outputs {
@@ -50,14 +51,14 @@ pub(super) fn split(layout: &Layout, options: &[&Options], goal: Goal) -> Vec<Ro
         forced |= o.partial.iter().fold(u32::MAX, |s, p| s & p);
     }
     forced &= told;
-    let free = some & told & !forced;
+    let free = if apart { some & told & !forced } else { 0 };
     let mut roots = Vec::new();
     let mut part = free;
     loop {
         let case = forced | part;
         let fits = |o: &&Options| -> Vec<u32> {
             let all = 0..o.chains.len() as u32;
-            all.filter(|i| o.partial[*i as usize] & told & !case == 0)
+            all.filter(|i| !apart || o.partial[*i as usize] & told & !case == 0)
                 .collect()
         };
         let open: Vec<Vec<u32>> = options.iter().map(fits).collect();
@@ -122,7 +123,7 @@ pub(super) fn refine(
     work: &mut Work,
 ) {
     let power = layout.model.frame.static_power;
-    for _ in 0..super::dual::knobs()[6] as u32 {
+    for _ in 0..ROUNDS {
         let factors = least_factors(layout, options, root);
         let posynomial = Posynomial::new(layout, root.case, &factors);
         let mut dual = Dual::new(&posynomial, goal, power, layout.count, &factors);
@@ -136,10 +137,10 @@ pub(super) fn refine(
                 open,
             })
             .collect();
-        dual.improve(target, super::dual::knobs()[5] as u32, |weights, chosen| {
+        dual.improve(target, PASSES, |weights, chosen| {
             Dual::least_of(&tables, weights, chosen)
         });
-        work.bounds += (16u64 * before as u64) / 16;
+        work.bounds += (u64::from(PASSES) * before as u64) / 16;
         root.bound = root.bound.max(dual.bound());
         root.off = dual.off();
         if dual.best >= target {

@@ -30,7 +30,9 @@ const MOST: usize = 1024;
 impl Chain {
     /// The chain of a dimension; none if it has too many.
     pub fn new(size: u64) -> Option<Self> {
-        let size = u32::try_from(size).ok().filter(|s| u64::from(*s) < (MOST * MOST) as u64)?;
+        let size = u32::try_from(size)
+            .ok()
+            .filter(|s| u64::from(*s) < (MOST * MOST) as u64)?;
         let mut counts = Vec::new();
         let mut tile = size;
         while tile > 0 {
@@ -169,7 +171,9 @@ mod tests {
             let inside = |outer: u32| -> Vec<(u32, u32)> {
                 let at = chain.counts.iter().position(|n| *n == outer).unwrap();
                 let steps = chain.steps[at].iter();
-                steps.map(|s| (chain.counts[usize::from(s.inner)], s.trips)).collect()
+                steps
+                    .map(|s| (chain.counts[usize::from(s.inner)], s.trips))
+                    .collect()
             };
             for (a, m1) in inside(1) {
                 for (b, m2) in inside(a) {

@@ -23,6 +23,10 @@
 use super::posynomial::{COMPUTE, ENERGY, Monomial, Posynomial};
 use super::tree::{Figure, Goal};
 
+/// First steps of the multipliers of room and of the limit.
+const ROOM_STEP: f64 = 0.3;
+const LIMIT_STEP: f64 = 1.0;
+
 /// Options of one dimension as logarithms of their factors.
 pub(super) struct Table<'a> {
     /// Of one option after the other.
@@ -86,7 +90,12 @@ impl<'a> Dual<'a> {
         let time = (COMPUTE..posynomial.groups.len())
             .map(|g| posynomial.value(g, least))
             .fold(0.0, f64::max);
-        let rooms = posynomial.rooms.iter().map(|r| r.store + 1).max().unwrap_or(0);
+        let rooms = posynomial
+            .rooms
+            .iter()
+            .map(|r| r.store + 1)
+            .max()
+            .unwrap_or(0);
         Self {
             posynomial,
             goal,
@@ -123,11 +132,10 @@ impl<'a> Dual<'a> {
                 return;
             }
             self.step += 1;
-            let k = knobs();
             let share = if self.step == 1 {
                 1.0
             } else {
-                k[4] / (f64::from(self.step) + k[4])
+                2.0 / (f64::from(self.step) + 2.0)
             };
             for (m, c) in self.mix.iter_mut().zip(&chosen) {
                 *m += share * (c - *m);
@@ -164,9 +172,15 @@ impl<'a> Dual<'a> {
         let longest = values[COMPUTE..].iter().copied().fold(0.0, f64::max);
         // A soft maximum, the harder the further the mix has come.
         let hardness = 4.0 + 2.0 * f64::from(self.step);
-        let mut shares: Vec<f64> = values.iter().map(|v| (v / longest).powf(hardness)).collect();
+        let mut shares: Vec<f64> = values
+            .iter()
+            .map(|v| (v / longest).powf(hardness))
+            .collect();
         // What is too little to matter costs work.
-        shares.iter_mut().filter(|s| **s < 1e-6).for_each(|s| *s = 0.0);
+        shares
+            .iter_mut()
+            .filter(|s| **s < 1e-6)
+            .for_each(|s| *s = 0.0);
         let sum: f64 = shares[COMPUTE..].iter().sum();
         shares.iter_mut().for_each(|s| *s /= sum);
         let (of, limited) = self.exponents();
@@ -268,11 +282,12 @@ impl<'a> Dual<'a> {
 
     /// Moves multipliers towards what the mix violates.
     fn constrain(&mut self, share: f64) {
+        let step = share.sqrt();
         for s in 0..self.room.len() {
             let used = self.used(s);
             if used > 0.0 {
-                let k = knobs();
-                self.room[s] = (self.room[s] + k[1] * share.powf(k[2]) * used.ln().clamp(-k[0], k[0])).max(0.0);
+                let move_by = ROOM_STEP * step * used.ln().clamp(-1.0, 1.0);
+                self.room[s] = (self.room[s] + move_by).max(0.0);
             }
         }
         if self.goal.limit.is_finite() {
@@ -286,8 +301,8 @@ impl<'a> Dual<'a> {
             let time = (COMPUTE..p.groups.len()).map(value).fold(0.0, f64::max);
             let energy = value(ENERGY) - p.off + self.power * time;
             let over = (self.goal.limited.of(time, energy) / self.goal.limit).max(1e-9);
-                let k = knobs();
-            self.limit = (self.limit + k[3] * share.powf(k[2]) * over.ln().clamp(-k[0], k[0])).max(0.0);
+            let move_by = LIMIT_STEP * step * over.ln().clamp(-1.0, 1.0);
+            self.limit = (self.limit + move_by).max(0.0);
         }
     }
 
@@ -319,7 +334,11 @@ impl<'a> Dual<'a> {
                 let at = o as usize * self.count;
                 self.weights.of(&table.logs[at..at + self.count])
             };
-            let least = table.open.iter().map(|o| of(*o)).fold(f64::INFINITY, f64::min);
+            let least = table
+                .open
+                .iter()
+                .map(|o| of(*o))
+                .fold(f64::INFINITY, f64::min);
             let slack = target - self.best + least;
             let before = table.open.len();
             table.open.retain(|o| of(*o) < slack);
@@ -328,16 +347,3 @@ impl<'a> Dual<'a> {
         dropped
     }
 }
-
-pub fn knobs() -> [f64; 10] {
-    use std::sync::OnceLock;
-    static K: OnceLock<[f64; 10]> = OnceLock::new();
-    *K.get_or_init(|| {
-        let mut k = [1.5, 0.5, 1.0, 2.0, 2.0, 16.0, 3.0, 4.0, 2.0, 2.0];
-        if let Ok(t) = std::env::var("PRESIL_K") {
-            for (a, b) in k.iter_mut().zip(t.split(',')) { *a = b.parse().unwrap_or(*a); }
-        }
-        k
-    })
-}
-pub fn passes() -> u32 { knobs()[5] as u32 }

@@ -119,7 +119,11 @@ impl Layout<'_, '_> {
         let Some(rank) = ranks.find(|r| r.terms.iter().any(|t| t.0 == dim)) else {
             return tile;
         };
-        let widest = rank.terms.iter().map(|t| t.0).max_by_key(|d| model.sizes[*d]);
+        let widest = rank
+            .terms
+            .iter()
+            .map(|t| t.0)
+            .max_by_key(|d| model.sizes[*d]);
         if widest == Some(dim) {
             tile.min(rank.extent)
         } else {
@@ -185,8 +189,12 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         let below = |m: Option<usize>| m.map_or(u8::MAX, |m| marks[m].1);
         let scatters = model.frame.dims[dim].scatters;
         let place = |(i, e): (usize, &Edge)| {
-            let (from, to) = (e.parent.map_or(0, section), e.child.map_or(usize::MAX, section));
-            let shares = (0..model.axis_section.len()).filter(|a| model.shares(*a as u8, e.operand));
+            let (from, to) = (
+                e.parent.map_or(0, section),
+                e.child.map_or(usize::MAX, section),
+            );
+            let shares =
+                (0..model.axis_section.len()).filter(|a| model.shares(*a as u8, e.operand));
             let next = layout.out_of(i).and_then(|n| n.child);
             let counts = e.operand == 2 && scatters;
             let between = |f: &&(std::ops::Range<usize>, f64)| {
@@ -201,10 +209,23 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 until: e.child.map_or(u8::MAX, |m| m as u8 + 1),
                 shared: shares.fold(0, |s, a| s | 1 << a),
                 whole: [
-                    if counts && e.child.is_some() { below(next) } else { 0 },
-                    if counts && e.parent.is_none() { below(e.child) } else { 0 },
+                    if counts && e.child.is_some() {
+                        below(next)
+                    } else {
+                        0
+                    },
+                    if counts && e.parent.is_none() {
+                        below(e.child)
+                    } else {
+                        0
+                    },
                 ],
-                hops: model.fans.iter().filter(between).map(|f| f.0.end as u8).collect(),
+                hops: model
+                    .fans
+                    .iter()
+                    .filter(between)
+                    .map(|f| f.0.end as u8)
+                    .collect(),
             }
         };
         let places: Vec<Place> = layout.edges.iter().enumerate().map(place).collect();
@@ -275,7 +296,10 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             Some(Stage::Space(axis, trips)) => (*trips, 0, Some(*axis)),
         };
         let mut whole = true;
-        for step in chain.steps[outer].iter().filter(|s| trips == 0 || s.trips == trips) {
+        for step in chain.steps[outer]
+            .iter()
+            .filter(|s| trips == 0 || s.trips == trips)
+        {
             let inner = usize::from(step.inner);
             self.within((step.trips, gap, axis), inner, |b| {
                 whole &= b.extend(stage + 1, inner);
@@ -338,7 +362,11 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
 
     /// Trips of links, in all.
     fn trips(&self, of: u32) -> f64 {
-        let each = self.links.iter().enumerate().filter(|(i, _)| of & (1 << i) != 0);
+        let each = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| of & (1 << i) != 0);
         each.map(|(_, l)| f64::from(l.trips)).product()
     }
 
@@ -414,13 +442,21 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             let words = |count: f64| if named { f64::from(size) } else { count };
             let (parent, child, first);
             if exact {
-                let keep = if named { [all_links; 2] } else { [served, entering] };
+                let keep = if named {
+                    [all_links; 2]
+                } else {
+                    [served, entering]
+                };
                 parent = self.ways(keep[0], above_parent) / words(once);
                 let one = self.ways(keep[1], above_child);
                 child = one / words(all);
                 first = e.child.map_or(1.0, |m| {
                     let tile = self.options.tiles[tiles_at + m];
-                    if named { f64::from(tile) / one } else { 1.0 / one }
+                    if named {
+                        f64::from(tile) / one
+                    } else {
+                        1.0 / one
+                    }
                 });
             } else {
                 parent = 1.0 / self.trips(above_parent);
@@ -437,7 +473,8 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 let end = self.places[i].hops[h];
                 let inner = self.links_that(|l| l.axis.is_some_and(|a| a >= end));
                 let n = self.ways(entering & !(merging & inner), 0);
-                self.options.factors[at + column] = if e.child.is_some() { thin(n) } else { n / all };
+                self.options.factors[at + column] =
+                    if e.child.is_some() { thin(n) } else { n / all };
             }
             let f = &mut self.options.factors[at + i * KINDS..at + (i + 1) * KINDS];
             f[Factors::Entering as usize] = enter;
@@ -453,7 +490,11 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
             *l = l.min(*f);
         }
-        for (l, t) in options.least_tiles.iter_mut().zip(&options.tiles[tiles_at..]) {
+        for (l, t) in options
+            .least_tiles
+            .iter_mut()
+            .zip(&options.tiles[tiles_at..])
+        {
             *l = (*l).min(*t);
         }
         options.least_partial &= partial;

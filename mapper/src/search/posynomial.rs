@@ -143,7 +143,9 @@ impl Posynomial {
     /// The value of a group for products of factors.
     pub fn value(&self, group: usize, factors: &[f64]) -> f64 {
         let terms = self.groups[group].iter();
-        terms.map(|t| t.coefficient * t.monomial.value(factors)).sum()
+        terms
+            .map(|t| t.coefficient * t.monomial.value(factors))
+            .sum()
     }
 }
 
@@ -228,8 +230,7 @@ impl Collect<'_, '_, '_> {
             model.points[e.operand]
         };
         let bits = base * width;
-        let [served, entering] =
-            [Factors::Served, Factors::Entering].map(|f| Self::column(i, f));
+        let [served, entering] = [Factors::Served, Factors::Entering].map(|f| Self::column(i, f));
         let [parent, child] =
             [Factors::ParentShare, Factors::ChildShare].map(|f| Self::column(i, f));
         let p = &model.stores[e.parent_store];
@@ -262,8 +263,7 @@ impl Collect<'_, '_, '_> {
         } else {
             model.points[2]
         };
-        let [served, entering] =
-            [Factors::Served, Factors::Entering].map(|f| Self::column(i, f));
+        let [served, entering] = [Factors::Served, Factors::Entering].map(|f| Self::column(i, f));
         let [parent, child] =
             [Factors::ParentShare, Factors::ChildShare].map(|f| Self::column(i, f));
         let p = &model.stores[e.parent_store];
@@ -293,7 +293,12 @@ impl Collect<'_, '_, '_> {
             }
         } else if again {
             self.add(ENERGY, base * wide * p.energy[0], &[served]);
-            self.port(e.parent_store, true, base * wide * p.time[0], &[served, parent]);
+            self.port(
+                e.parent_store,
+                true,
+                base * wide * p.time[0],
+                &[served, parent],
+            );
         }
         for (hop, at) in &e.hops {
             self.add(ENERGY, base * written * hop, &[*at]);

@@ -28,6 +28,9 @@ const DIVES: usize = 4;
 const DEEP: usize = 2;
 /// Children of each node that a dive follows.
 const WIDTH: usize = 2;
+/// Work of all of a tree, about; and the part of the budget that is spent where it cannot suffice for all trees.
+const TREE_WORK: u64 = 60;
+const BEYOND_REACH: u64 = 20;
 /// Work of building an option and of bounding a tree, in bounds of nodes.
 const OPTION_WORK: u64 = 1;
 const ROOT_WORK: u64 = 4;
@@ -103,6 +106,16 @@ impl PartialEq for Open {
 
 impl Eq for Open {}
 
+/// Whether all trees are within reach of a budget, given the least time so far.
+pub(super) fn reaches(model: &Model, time: f64, budget: u64) -> bool {
+    let frame = model.frame;
+    let cycles = (time - frame.fixed) / frame.point_time;
+    let shapes = shape::all(model).len();
+    let most = (budget / TREE_WORK) as usize / shapes.max(1);
+    let (assignments, all) = assign::all(model, cycles, most.max(1));
+    all && within_reach((assignments.len() * shapes) as u64, budget) == budget
+}
+
 /// Minimizes the goal's figure, given an incumbent of so much, within a budget of work.
 pub(super) fn prove<J: Judge>(
     model: &Model,
@@ -149,9 +162,21 @@ pub(super) fn prove<J: Judge>(
         shapes,
     };
     search.start();
+    search.budget = within_reach(search.trees(), budget);
     search.dive();
+    // Better mappings may have brought the rest within reach.
+    search.budget = within_reach(search.trees(), budget);
     search.run();
     search.finish(all)
+}
+
+/// The budget for so many trees: all of it if they are within reach, else a small part.
+fn within_reach(trees: u64, budget: u64) -> u64 {
+    if trees > budget / TREE_WORK {
+        budget / BEYOND_REACH
+    } else {
+        budget
+    }
 }
 
 /// A search over all assignments and shapes.
@@ -180,6 +205,14 @@ impl<J: Judge> Search<'_, '_, J> {
         bound >= self.best * (1.0 - EQUAL)
     }
 
+    /// Trees that may have to be looked into.
+    fn trees(&self) -> u64 {
+        let open = self.heap.iter().filter(|o| !self.dead(o.bound));
+        let (whole, part): (Vec<&Open>, Vec<&Open>) =
+            open.partition(|o| o.what == What::Assignment);
+        (whole.len() * self.shapes.len() + part.len()) as u64
+    }
+
     fn spent(&self) -> bool {
         self.out.work.bounds > self.budget
     }
@@ -203,7 +236,7 @@ impl<J: Judge> Search<'_, '_, J> {
     /// A quick look at the most promising mappings of a few trees.
     fn dive(&mut self) {
         let mut later = Vec::new();
-        for _ in 0..super::dual::knobs()[7] as usize {
+        for _ in 0..DIVES {
             // The best tree of one assignment after the other.
             let Some(top) = self.heap.pop() else { break };
             if top.what != What::Assignment || self.dead(top.bound) || self.spent() {
@@ -219,10 +252,10 @@ impl<J: Judge> Search<'_, '_, J> {
                     break;
                 }
                 if let What::Refined(root) = next.what {
-                    self.search(next, root, super::dual::knobs()[9] as usize);
+                    self.search(next, root, WIDTH);
                     later.push(next);
                     dives += 1;
-                    if dives == super::dual::knobs()[8] as usize {
+                    if dives == DEEP {
                         break;
                     }
                 } else {
@@ -293,7 +326,7 @@ impl<J: Judge> Search<'_, '_, J> {
             }
         }
         let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
-        for mut root in cases::split(&layout, &options, self.goal) {
+        for mut root in cases::split(&layout, &options, self.goal, !self.log) {
             self.out.work.bounds += ROOT_WORK;
             root.bound = root.bound.max(top.bound);
             if root.bound >= self.best * (1.0 - EQUAL) && !self.log {
@@ -319,6 +352,7 @@ impl<J: Judge> Search<'_, '_, J> {
         let root = &mut self.roots[r as usize];
         let work = &mut self.out.work;
         if self.log {
+            // Every subtree has to be told with its bound: no weights, and no options dropped.
             root.weights = Some(Weights::default());
         } else {
             cases::refine(&layout, &options, root, self.goal, self.best, work);
@@ -371,12 +405,14 @@ impl<J: Judge> Search<'_, '_, J> {
         if whole {
             self.open = self.open.min(tree.open);
         }
-        self.out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
-            assignment: assignment.clone(),
-            marks: Some(marks(self.model, shape)),
-            fixed,
-            bound,
-        }));
+        self.out
+            .cuts
+            .extend(cuts.into_iter().map(|(fixed, bound)| Cut {
+                assignment: assignment.clone(),
+                marks: Some(marks(self.model, shape)),
+                fixed,
+                bound,
+            }));
     }
 
     /// What was found, and proven, if `all` assignments were made.

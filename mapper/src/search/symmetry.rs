@@ -24,7 +24,9 @@ pub(super) fn swaps(problem: &Problem, frame: &Frame) -> Vec<Swap> {
         x.size == y.size
             && x.operands == y.operands
             && x.scatters == y.scatters
-            && axes.clone().all(|x| x.accepts.contains(&a) == x.accepts.contains(&b))
+            && axes
+                .clone()
+                .all(|x| x.accepts.contains(&a) == x.accepts.contains(&b))
     };
     let dims = frame.dims.len();
     let pairs: Vec<(usize, usize)> = (0..dims)

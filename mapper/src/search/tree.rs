@@ -2,17 +2,20 @@
 
 use presil_hwmodels::Operand;
 
-use super::chain::Link;
-use super::model::{DIMS, Model};
-use super::shape::{MARKS, Shape};
 use super::cases::Root;
+use super::chain::Link;
 use super::layout::Layout;
+use super::model::{DIMS, Model};
 use super::options::{Options, RAGGED};
 use super::posynomial::HOME;
+use super::shape::{MARKS, Shape};
 use crate::mapping::Step;
 
 /// Relative difference below which two figures count as equal.
 pub(super) const EQUAL: f64 = 1e-9;
+
+/// Work of an exact analysis, in bounds.
+const LEAF_WORK: u64 = 40;
 
 /// What a search minimizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +207,14 @@ impl<J: Judge> Tree<'_, '_, J> {
                 .layout
                 .evaluate(&child.factors, &child.tiles, child.partial, whole);
             let bound = cost.map_or(f64::INFINITY, |(t, e)| self.goal.of(power, t, e));
+            debug_assert!(
+                !whole
+                    || !self.model.exact
+                    || child.partial & RAGGED != 0
+                    || (rest_part + self.parts[d][at]).exp() - root.off
+                        <= bound * (1.0 + 1e-6) + 1e-9 * root.off,
+                "the weighted bound is beyond the exact cost"
+            );
             list.push((bound, at));
         }
         list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -275,6 +286,11 @@ impl<J: Judge> Tree<'_, '_, J> {
         let mut at = vec![0; gaps];
         loop {
             self.work.leaves += 1;
+            self.work.bounds += LEAF_WORK;
+            if self.work.bounds > self.budget {
+                self.open = self.open.min(bound);
+                return;
+            }
             let last: Vec<usize> = choices.iter().zip(&at).map(|(c, i)| c[*i]).collect();
             let steps = self.steps(&last);
             if let Some(found) = self.judge.judge(steps, bound) {
