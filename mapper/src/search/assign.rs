@@ -1,6 +1,7 @@
 //! Which dimensions lie along which axes, and with how many trips: every assignment there is.
 
 use super::model::{DIMS, Model, STORES, Slot};
+use super::symmetry;
 
 /// A loop in space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +23,7 @@ pub(super) struct Assignment {
 /// All assignments whose iterations alone may take less than `cycles` points on each instance, at most `most` of
 /// them; whether those are all.
 pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, bool) {
-    let mut found = vec![Assignment {
-        spreads: Vec::new(),
-        spread: [1; DIMS],
-    }];
+    let mut found = vec![Assignment::none()];
     let mut whole = true;
     for (a, axis) in model.frame.axes.iter().enumerate() {
         let mut dims = axis.accepts.clone();
@@ -54,7 +52,42 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
         next.truncate(most);
         found = next;
     }
+    symmetry::drop_images(&mut found, &model.swaps);
     (found, whole)
+}
+
+/// Time and dynamic energy of every mapping of any assignment, at least: all instances work all the time, and touched
+/// elements cross from their homes, if they have to.
+pub(super) fn floor(model: &Model) -> (f64, f64) {
+    let frame = model.frame;
+    let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
+    let mut energy = frame.mac_energy;
+    let mut ports = [[0.0f64; 2]; STORES];
+    for operand in 0..3 {
+        let mut mine = model.slots.iter().filter(|s| s.operand == operand);
+        if mine.any(|s| s.required) {
+            let home = frame.levels[0].memory[operand].unwrap_or(0);
+            let bits = model.touched[operand] * frame.bits[operand];
+            let way = usize::from(operand == 2);
+            energy += bits * model.stores[home].energy[way];
+            ports[home][way] += bits * model.stores[home].time[way];
+        }
+    }
+    let points = frame.macs * frame.point_time / instances;
+    let time = busiest(model, &ports, points);
+    (frame.fixed + time, energy)
+}
+
+/// The largest of a time and the busy times of ports.
+fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
+    let each = ports.iter().zip(&model.stores).map(|(port, store)| {
+        if store.shared_port {
+            port[0] + port[1]
+        } else {
+            port[0].max(port[1])
+        }
+    });
+    each.fold(time, f64::max)
 }
 
 fn fill(
@@ -93,6 +126,20 @@ fn fill(
 }
 
 impl Assignment {
+    /// Nothing in space.
+    pub fn none() -> Self {
+        Self {
+            spreads: Vec::new(),
+            spread: [1; DIMS],
+        }
+    }
+
+    /// Axes and trips of a dimension.
+    pub fn along(&self, dim: usize) -> Vec<(u8, u32)> {
+        let mine = self.spreads.iter().filter(|s| usize::from(s.dim) == dim);
+        mine.map(|s| (s.axis, s.trips)).collect()
+    }
+
     /// Points of the box that the busiest instance runs, at least.
     pub fn iterations(&self, model: &Model) -> f64 {
         let each = model.sizes.iter().zip(&self.spread);
@@ -169,14 +216,7 @@ impl Assignment {
                 ports[s.store][way] += bits * model.stores[s.store].time[way];
             }
         }
-        let mut time = self.iterations(model) * frame.point_time;
-        for (port, store) in ports.iter().zip(&model.stores) {
-            time = time.max(if store.shared_port {
-                port[0] + port[1]
-            } else {
-                port[0].max(port[1])
-            });
-        }
+        let time = busiest(model, &ports, self.iterations(model) * frame.point_time);
         (frame.fixed + time, energy)
     }
 

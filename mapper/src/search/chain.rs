@@ -7,17 +7,32 @@
 //! quotients `ceil(D / t)`, tiles are products of trips (each inner tile divides the next outer one), and
 //! only the outermost loop leaves a remainder.
 
+/// A loop from one tile count to a larger one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    /// Place of the tile count inside it.
+    pub inner: u16,
+    pub trips: u32,
+}
+
 /// The tile counts of a dimension.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     /// Distinct quotients `ceil(size / t)`, ascending from 1 to the size.
-    counts: Vec<u32>,
+    pub counts: Vec<u32>,
+    /// Of each, the loops that can split so many tiles further, fewest trips first; the first does not.
+    pub steps: Vec<Vec<Step>>,
 }
 
+/// Tile counts of a dimension at most.
+const MOST: usize = 1024;
+
 impl Chain {
-    /// The chain of a dimension; none for sizes beyond 32 bit.
+    /// The chain of a dimension; none if it has too many.
     pub fn new(size: u64) -> Option<Self> {
-        let size = u32::try_from(size).ok()?;
+        let size = u32::try_from(size)
+            .ok()
+            .filter(|s| u64::from(*s) < (MOST * MOST) as u64)?;
         let mut counts = Vec::new();
         let mut tile = size;
         while tile > 0 {
@@ -26,27 +41,21 @@ impl Chain {
             // The largest tile with more pieces.
             tile = (size.div_ceil(n) - 1).min(tile - 1);
         }
-        Some(Self { counts })
-    }
-
-    /// Tile counts that one loop can make of `outer` tiles, ascending, with its trips; the first is `outer` itself.
-    pub fn inside(&self, outer: u32) -> impl Iterator<Item = (u32, u32)> + use<'_> {
-        let from = self.counts.partition_point(|n| *n < outer);
-        self.counts[from..]
-            .iter()
-            .map(move |n| (*n, n.div_ceil(outer)))
-            .filter(move |(n, m)| n.div_ceil(*m) == outer)
-    }
-
-    /// Tile counts that a loop of exactly so many trips can make of `outer` tiles.
-    pub fn with_trips(&self, outer: u32, trips: u32) -> impl Iterator<Item = u32> + use<'_> {
-        let from = self.counts.partition_point(|n| *n < outer);
-        let most = outer.saturating_mul(trips);
-        self.counts[from..]
-            .iter()
-            .copied()
-            .take_while(move |n| *n <= most)
-            .filter(move |n| n.div_ceil(outer) == trips && n.div_ceil(trips) == outer)
+        if counts.len() > MOST {
+            return None;
+        }
+        let steps = |(i, outer): (usize, &u32)| {
+            let step = |(n, inner): (usize, &u32)| {
+                let trips = inner.div_ceil(*outer);
+                (inner.div_ceil(trips) == *outer).then_some(Step {
+                    inner: n as u16,
+                    trips,
+                })
+            };
+            counts.iter().enumerate().skip(i).filter_map(step).collect()
+        };
+        let steps = counts.iter().enumerate().map(steps).collect();
+        Some(Self { counts, steps })
     }
 
     /// Trips from 2 to `most` that a loop can have.
@@ -85,40 +94,45 @@ pub(super) enum Role {
     First,
 }
 
-/// How many combinations of iterations of a dimension's loops, from the outside in, exist. Only the outermost
-/// loop leaves a remainder.
-pub(super) fn combinations(links: &[Link], role: impl Fn(&Link) -> Role + Copy) -> f64 {
+/// How many combinations of iterations of a dimension's loops, from the outside in, exist; `role` says what each loop, by
+/// its place, is to the count. Only the outermost loop leaves a remainder.
+pub(super) fn combinations(links: &[Link], role: impl Fn(usize) -> Role + Copy) -> f64 {
     let Some(last) = links.last() else {
         return 1.0;
     };
     let full: u64 = links.iter().map(|l| u64::from(l.trips)).product();
-    count(links, full, u64::from(last.tiles), role) as f64
+    count(links, 0, full, u64::from(last.tiles), role) as f64
 }
 
-/// The same of a block with `units` of `full` innermost tiles.
-fn count(links: &[Link], full: u64, units: u64, role: impl Fn(&Link) -> Role + Copy) -> u64 {
-    let Some((first, inner)) = links.split_first() else {
+/// The same of the loops from a place on, of a block with `units` of `full` innermost tiles.
+fn count(
+    links: &[Link],
+    from: usize,
+    full: u64,
+    units: u64,
+    role: impl Fn(usize) -> Role + Copy,
+) -> u64 {
+    let Some(first) = links.get(from) else {
         return 1;
     };
     if units == full {
-        return links
-            .iter()
-            .filter(|l| role(l) == Role::Keep)
-            .map(|l| u64::from(l.trips))
+        return (from..links.len())
+            .filter(|i| role(*i) == Role::Keep)
+            .map(|i| u64::from(links[i].trips))
             .product();
     }
     let each = full / u64::from(first.trips);
     let (whole, rest) = (units / each, units % each);
-    match role(first) {
+    match role(from) {
         Role::Keep => {
             let last = if rest > 0 {
-                count(inner, each, rest, role)
+                count(links, from + 1, each, rest, role)
             } else {
                 0
             };
-            whole * count(inner, each, each, role) + last
+            whole * count(links, from + 1, each, each, role) + last
         }
-        Role::Drop | Role::First => count(inner, each, units.min(each), role),
+        Role::Drop | Role::First => count(links, from + 1, each, units.min(each), role),
     }
 }
 
@@ -140,13 +154,12 @@ mod tests {
     #[test]
     fn loops_lead_back_out() {
         let chain = Chain::new(56).unwrap();
-        for &outer in &chain.counts {
-            let all: Vec<_> = chain.inside(outer).collect();
-            assert_eq!(all[0], (outer, 1));
-            for (inner, trips) in all {
-                assert_eq!(inner.div_ceil(trips), outer);
-                let with: Vec<u32> = chain.with_trips(outer, trips).collect();
-                assert!(with.contains(&inner));
+        for (outer, steps) in chain.counts.iter().zip(&chain.steps) {
+            assert_eq!(chain.counts[usize::from(steps[0].inner)], *outer);
+            assert_eq!(steps[0].trips, 1);
+            for step in steps {
+                let inner = chain.counts[usize::from(step.inner)];
+                assert_eq!(inner.div_ceil(step.trips), *outer);
             }
         }
     }
@@ -155,9 +168,16 @@ mod tests {
     fn combinations_agree_with_a_walk() {
         for size in [1u32, 5, 7, 12, 13, 30] {
             let chain = Chain::new(u64::from(size)).unwrap();
-            for (a, m1) in chain.inside(1) {
-                for (b, m2) in chain.inside(a) {
-                    for (c, m3) in chain.inside(b) {
+            let inside = |outer: u32| -> Vec<(u32, u32)> {
+                let at = chain.counts.iter().position(|n| *n == outer).unwrap();
+                let steps = chain.steps[at].iter();
+                steps
+                    .map(|s| (chain.counts[usize::from(s.inner)], s.trips))
+                    .collect()
+            };
+            for (a, m1) in inside(1) {
+                for (b, m2) in inside(a) {
+                    for (c, m3) in inside(b) {
                         let link = |tiles, trips| Link {
                             trips,
                             tiles,
@@ -179,10 +199,7 @@ mod tests {
                                     seen.push(kept);
                                 }
                             }
-                            let base = links.as_ptr();
-                            let keep = |l: &Link| {
-                                let k = (std::ptr::from_ref(l) as usize - base as usize)
-                                    / size_of::<Link>();
+                            let keep = |k: usize| {
                                 if mask & (1 << k) != 0 {
                                     Role::Keep
                                 } else {

@@ -59,6 +59,13 @@ impl<'a, 'p> Exact<'a, 'p> {
         self.best = figures.fold(f64::INFINITY, f64::min);
     }
 
+    /// Adds mappings that were analysed.
+    pub fn add(&mut self, found: Vec<Found>) {
+        let figures = found.iter().map(|f| figure(&self.goal, f.time, f.energy));
+        self.best = figures.fold(self.best, f64::min);
+        self.pool.extend(found);
+    }
+
     /// The least figure so far.
     pub fn best(&self) -> f64 {
         self.best

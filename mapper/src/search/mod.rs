@@ -3,12 +3,14 @@
 //! ```text
 //! frame     the problem compiled: levels, axes, plain numbers
 //! seed      a heuristic climb: the first incumbent            (spatial, plan, estimate, climb, factors)
-//! assign    all assignments of dimensions to axes, each with a bound from compulsory traffic
+//! assign    all assignments of dimensions to axes, each with a bound from compulsory traffic     (symmetry)
 //! shape     all orders of storage, and what stays over which loops
-//! chain     all chains of tile counts of a dimension
-//! terms     costs as products of one factor a dimension: exact for plain operands, bounds for all
+//! chain     all chains of tile counts of a dimension; options: those that fit, with their factors
+//! layout    costs as products of one factor a dimension; terms: exact for plain operands, bounds for all
+//! cases     a tree of each assignment, shape and case of the output                            (posynomial)
+//! dual      a bound on a whole tree by duality; options that no optimum has are dropped
 //! tree      one dimension after the other takes a chain; what cannot beat the incumbent is cut off
-//! prove     best first over assignments and shapes; bound, gap, proof
+//! prove     best first over assignments, shapes and trees; bound, gap, proof
 //! judge     the exact analysis of what is left
 //! ```
 //!
@@ -36,19 +38,25 @@
 //! anything.
 
 mod assign;
+mod cases;
 mod chain;
 mod climb;
+mod dual;
 mod estimate;
 mod factors;
 mod frame;
 mod judge;
 mod key;
+mod layout;
 mod model;
+mod options;
 mod plan;
+mod posynomial;
 mod prove;
 mod seed;
 mod shape;
 mod spatial;
+mod symmetry;
 mod terms;
 mod tree;
 
@@ -67,8 +75,8 @@ use crate::{Cost, Mapping, MappingError, Problem};
 use frame::Frame;
 use judge::Exact;
 use model::Model;
-use prove::{Cache, Outcome, prove};
-use seed::Effort;
+use prove::{Cache, Outcome, prove, reaches};
+use seed::{Effort, Found};
 use tree::{Figure, Goal};
 
 /// What is made small. Near ties ([`Options::give`]) go to the one with less energy (less time, where energy itself
@@ -98,8 +106,8 @@ impl Objective {
 /// How a problem is searched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// Work of each stage: bounds computed, of about a microsecond each. The default keeps a layer to some
-    /// milliseconds and proves small problems only; what is not proven carries its lower bound.
+    /// Work of each stage: bounds computed, of about a microsecond each. A stage whose trees are more than this can
+    /// reach takes a twentieth of it. What is not proven carries its lower bound.
     pub budget: u64,
     /// Share of the objective that may be given up for the other figure: a mapping that takes half the energy is
     /// preferred to one that is a thousandth faster. 0 for the objective alone.
@@ -113,7 +121,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            budget: 2_000,
+            budget: 20_000,
             give: 0.005,
             near: 0,
             log: false,
@@ -263,7 +271,13 @@ pub enum SearchError {
     Analysis(#[from] AnalysisError),
 }
 
-/// Effort of the climb.
+/// Effort of the climb where the proof is within reach: its dives do the rest.
+const LIGHT: Effort = Effort {
+    estimates: 1_000,
+    evaluations: 12,
+};
+
+/// Effort of the climb elsewhere.
 const SEED: Effort = Effort {
     estimates: 6_000,
     evaluations: 72,
@@ -280,10 +294,23 @@ pub fn solve(
 ) -> Result<Solution, SearchError> {
     #[cfg(test)]
     let watch = tests::Watch::new();
+    #[cfg(test)]
+    let options = &tests::changed(options);
     let frame = Frame::new(problem);
     let analyzer = Analyzer::new(problem)?;
     let model = Model::new(problem, &frame)?;
-    let (seeds, looked) = seed::seeds(problem, &frame, &analyzer, objective, SEED)?;
+    let climb = |effort| seed::seeds(problem, &frame, &analyzer, objective, effort);
+    let (mut seeds, mut looked) = climb(LIGHT)?;
+    let fastest = |s: &[Found]| s.iter().map(|f| f.time).fold(f64::INFINITY, f64::min);
+    let near = fastest(&seeds) * (1.0 + options.give);
+    let light = model
+        .as_ref()
+        .is_some_and(|m| objective == Objective::Latency && reaches(m, near, options.budget));
+    if !light {
+        let (more, counted) = climb(SEED)?;
+        seeds.extend(more);
+        looked += counted;
+    }
     let (first, second) = match objective {
         Objective::Latency => (Figure::Time, Figure::Energy),
         Objective::Energy => (Figure::Energy, Figure::Time),
@@ -313,7 +340,14 @@ pub fn solve(
         limited: first,
         limit: f64::INFINITY,
     };
-    let (of_objective, outcome) = stage(&mut exact, &mut cache, goal, options.log);
+    let (mut of_objective, outcome) = stage(&mut exact, &mut cache, goal, options.log);
+    if light && !of_objective.proven {
+        let (more, counted) = climb(SEED)?;
+        looked += counted;
+        exact.add(more);
+        of_objective.found = of_objective.found.min(exact.best());
+        of_objective.lower_bound = of_objective.lower_bound.min(of_objective.found);
+    }
     let goal = Goal {
         figure: second,
         limited: first,

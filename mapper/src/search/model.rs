@@ -6,6 +6,7 @@ use presil_workloads::Domain;
 use super::SearchError;
 use super::chain::Chain;
 use super::frame::Frame;
+use super::symmetry::{Swap, swaps};
 use crate::analysis::{Analyzer, compulsory};
 use crate::problem::Problem;
 
@@ -73,6 +74,8 @@ pub(super) struct Model<'a> {
     pub windows: [bool; 3],
     /// Whether no operand's may: then costs in closed form are exact.
     pub exact: bool,
+    /// Dimensions that may change places.
+    pub swaps: Vec<Swap>,
 }
 
 impl<'a> Model<'a> {
@@ -158,6 +161,7 @@ impl<'a> Model<'a> {
             density: frame.density,
             exact: windows == [false; 3],
             windows,
+            swaps: swaps(problem, frame),
         }))
     }
 

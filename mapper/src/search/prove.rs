@@ -11,21 +11,29 @@ use presil_hwmodels::{NodeId, Operand};
 use rustc_hash::FxHashMap;
 
 use super::assign::{self, Assignment};
+use super::cases::{self, Root};
 use super::chain::Link;
+use super::dual::Weights;
+use super::layout::Layout;
 use super::model::{DIMS, Model};
+use super::options::Options;
 use super::shape::{self, Shape};
-use super::terms::{Layout, Options};
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
 /// Assignments that are told apart at most.
 const ASSIGNMENTS: usize = 8_000;
 
-/// Trees that are dived into before any is searched in full.
-const DIVES: usize = 8;
+/// Assignments whose trees are dived into before any is searched in full, and trees of each.
+const DIVES: usize = 4;
+const DEEP: usize = 2;
+/// Children of each node that a dive follows.
+const WIDTH: usize = 2;
+/// Work of all of a tree, about; and the part of the budget that is spent where it cannot suffice for all trees.
+const TREE_WORK: u64 = 60;
+const BEYOND_REACH: u64 = 20;
 /// Work of building an option and of bounding a tree, in bounds of nodes.
-const OPTION_WORK: u64 = 3;
-const ROOT_WORK: u64 = 8;
-
+const OPTION_WORK: u64 = 1;
+const ROOT_WORK: u64 = 4;
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
@@ -52,18 +60,31 @@ pub(super) struct Outcome {
     pub cuts: Vec<Cut>,
 }
 
-/// A subtree in the heap: an assignment, or an assignment and a shape.
+/// What is left to look at below an open node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// A tree with weights, by its place in the list of trees.
+    Refined(u32),
+    /// A tree.
+    Tree(u32),
+    /// All trees of an assignment and a shape.
+    Shape(u32),
+    /// All shapes of an assignment.
+    Assignment,
+}
+
+/// A subtree in the heap.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     bound: f64,
     assignment: u32,
-    shape: Option<u32>,
+    what: What,
 }
 
 impl Ord for Open {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The least bound first; of equal ones trees before assignments, then in order.
-        let key = |o: &Self| (o.shape.is_none(), o.assignment, o.shape);
+        // The least bound first; of equal ones what is closest to a mapping, then in order.
+        let key = |o: &Self| (o.what, o.assignment);
         other
             .bound
             .total_cmp(&self.bound)
@@ -85,18 +106,27 @@ impl PartialEq for Open {
 
 impl Eq for Open {}
 
+/// Whether all trees are within reach of a budget, given the least time so far.
+pub(super) fn reaches(model: &Model, time: f64, budget: u64) -> bool {
+    let frame = model.frame;
+    let cycles = (time - frame.fixed) / frame.point_time;
+    let shapes = shape::all(model).len();
+    let most = (budget / TREE_WORK) as usize / shapes.max(1);
+    let (assignments, all) = assign::all(model, cycles, most.max(1));
+    all && within_reach((assignments.len() * shapes) as u64, budget) == budget
+}
+
 /// Minimizes the goal's figure, given an incumbent of so much, within a budget of work.
 pub(super) fn prove<J: Judge>(
     model: &Model,
     goal: Goal,
-    mut best: f64,
+    best: f64,
     judge: &mut J,
     budget: u64,
     log: bool,
     cache: &mut Cache,
 ) -> Outcome {
     let frame = model.frame;
-    let power = frame.static_power;
     // More cycles than the incumbent's whole time, or than its limit, cannot be worth it.
     let most = match (goal.figure, goal.limited) {
         (Figure::Time, _) => best,
@@ -110,144 +140,311 @@ pub(super) fn prove<J: Judge>(
     };
     let (assignments, all) = assign::all(model, cycles, ASSIGNMENTS);
     let shapes = shape::all(model);
-    let mut out = Outcome {
-        assignments: assignments.len(),
-        shapes: shapes.len(),
-        root: f64::INFINITY,
-        ..Outcome::default()
+    let mut search = Search {
+        model,
+        goal,
+        best,
+        judge,
+        budget,
+        log,
+        cache,
+        out: Outcome {
+            assignments: assignments.len(),
+            shapes: shapes.len(),
+            root: f64::INFINITY,
+            ..Outcome::default()
+        },
+        roots: Vec::new(),
+        shape_of: Vec::new(),
+        heap: BinaryHeap::with_capacity(assignments.len()),
+        open: f64::INFINITY,
+        assignments,
+        shapes,
     };
-    let mut heap: BinaryHeap<Open> = BinaryHeap::with_capacity(assignments.len());
-    for (i, a) in assignments.iter().enumerate() {
-        let (time, energy) = a.bound(model);
-        let bound = goal.of(power, time, energy);
-        out.root = out.root.min(bound);
-        heap.push(Open {
-            bound,
-            assignment: i as u32,
-            shape: None,
-        });
+    search.start();
+    search.budget = within_reach(search.trees(), budget);
+    search.dive();
+    // Better mappings may have brought the rest within reach.
+    search.budget = within_reach(search.trees(), budget);
+    search.run();
+    search.finish(all)
+}
+
+/// The budget for so many trees: all of it if they are within reach, else a small part.
+fn within_reach(trees: u64, budget: u64) -> u64 {
+    if trees > budget / TREE_WORK {
+        budget / BEYOND_REACH
+    } else {
+        budget
     }
-    out.work.bounds += assignments.len() as u64 / 8;
-    let mut open = f64::INFINITY;
-    // Trees that were dived into: a quick look at their most promising mappings.
-    let mut dived: BinaryHeap<Open> = BinaryHeap::new();
-    let mut diving = true;
-    while let Some(top) = heap.pop().or_else(|| {
-        diving = false;
-        dived.pop()
-    }) {
-        let dead = top.bound >= best * (1.0 - EQUAL);
-        if dead || out.work.bounds > budget {
-            heap.push(top);
-            if diving {
-                // Nothing else to dive into: now all of them in full.
-                diving = false;
-                heap.append(&mut dived);
+}
+
+/// A search over all assignments and shapes.
+struct Search<'a, 'm, J: Judge> {
+    model: &'a Model<'m>,
+    goal: Goal,
+    /// The best figure so far.
+    best: f64,
+    judge: &'a mut J,
+    budget: u64,
+    log: bool,
+    cache: &'a mut Cache,
+    out: Outcome,
+    assignments: Vec<Assignment>,
+    shapes: Vec<Shape>,
+    roots: Vec<Root>,
+    /// The shape of each root.
+    shape_of: Vec<u32>,
+    heap: BinaryHeap<Open>,
+    /// Least bound of what the budget left open.
+    open: f64,
+}
+
+impl<J: Judge> Search<'_, '_, J> {
+    fn dead(&self, bound: f64) -> bool {
+        bound >= self.best * (1.0 - EQUAL)
+    }
+
+    /// Trees that may have to be looked into.
+    fn trees(&self) -> u64 {
+        let open = self.heap.iter().filter(|o| !self.dead(o.bound));
+        let (whole, part): (Vec<&Open>, Vec<&Open>) =
+            open.partition(|o| o.what == What::Assignment);
+        (whole.len() * self.shapes.len() + part.len()) as u64
+    }
+
+    fn spent(&self) -> bool {
+        self.out.work.bounds > self.budget
+    }
+
+    /// Opens all assignments.
+    fn start(&mut self) {
+        let power = self.model.frame.static_power;
+        for (i, a) in self.assignments.iter().enumerate() {
+            let (time, energy) = a.bound(self.model);
+            let bound = self.goal.of(power, time, energy);
+            self.out.root = self.out.root.min(bound);
+            self.heap.push(Open {
+                bound,
+                assignment: i as u32,
+                what: What::Assignment,
+            });
+        }
+        self.out.work.bounds += self.assignments.len() as u64 / 8;
+    }
+
+    /// A quick look at the most promising mappings of a few trees.
+    fn dive(&mut self) {
+        let mut later = Vec::new();
+        for _ in 0..DIVES {
+            // The best tree of one assignment after the other.
+            let Some(top) = self.heap.pop() else { break };
+            if top.what != What::Assignment || self.dead(top.bound) || self.spent() {
+                later.push(top);
                 continue;
             }
-            if !dead {
-                open = open.min(top.bound);
-            }
-            break;
-        }
-        let assignment = &assignments[top.assignment as usize];
-        let Some(s) = top.shape else {
-            for (s, shape) in shapes.iter().enumerate() {
-                let layout = Layout::new(model, shape, assignment);
-                let keys = keys(model, s, assignment);
-                for key in &keys {
-                    if !cache.contains_key(key) {
-                        let most = budget.saturating_sub(out.work.bounds) / OPTION_WORK;
-                        let Some((options, built)) = layout.options(key.1, assignment, most) else {
-                            out.work.bounds += OPTION_WORK * most + 1;
-                            break;
-                        };
-                        out.work.bounds += OPTION_WORK * built + 1;
-                        cache.insert(key.clone(), options);
-                    }
-                }
-                let Some(options) = keys
-                    .iter()
-                    .map(|k| cache.get(k))
-                    .collect::<Option<Vec<_>>>()
-                else {
-                    // The budget is spent.
-                    open = open.min(top.bound);
+            let from = std::mem::take(&mut self.heap);
+            self.expand(top);
+            let mut dives = 0;
+            while let Some(next) = self.heap.pop() {
+                if self.dead(next.bound) || self.spent() {
+                    later.push(next);
                     break;
-                };
-                out.work.bounds += ROOT_WORK;
-                let bound = root(&layout, &options, model, goal).max(top.bound);
-                heap.push(Open {
-                    bound,
-                    shape: Some(s as u32),
-                    ..top
-                });
+                }
+                if let What::Refined(root) = next.what {
+                    self.search(next, root, WIDTH);
+                    later.push(next);
+                    dives += 1;
+                    if dives == DEEP {
+                        break;
+                    }
+                } else {
+                    self.expand(next);
+                }
             }
-            continue;
-        };
-        let dive = diving;
-        out.entered += usize::from(!dive);
-        let shape = &shapes[s as usize];
-        let layout = Layout::new(model, shape, assignment);
-        let keys = keys(model, s as usize, assignment);
-        let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
+            later.extend(self.heap.drain());
+            self.heap = from;
+        }
+        self.heap.extend(later);
+    }
+
+    /// Best first, until nothing open is better than the best mapping, or the budget is spent.
+    fn run(&mut self) {
+        while let Some(top) = self.heap.pop() {
+            if self.dead(top.bound) || self.spent() {
+                if !self.dead(top.bound) {
+                    self.open = self.open.min(top.bound);
+                }
+                self.heap.push(top);
+                return;
+            }
+            match top.what {
+                What::Refined(root) => {
+                    self.out.entered += 1;
+                    self.search(top, root, usize::MAX);
+                }
+                _ => self.expand(top),
+            }
+        }
+    }
+
+    /// Opens what lies below a node; what the budget does not allow stays open.
+    fn expand(&mut self, top: Open) {
+        match top.what {
+            What::Assignment => self.expand_assignment(top),
+            What::Shape(s) => self.expand_shape(top, s),
+            What::Tree(root) => self.refine(top, root),
+            What::Refined(_) => {}
+        }
+    }
+
+    fn expand_assignment(&mut self, top: Open) {
+        for s in 0..self.shapes.len() as u32 {
+            self.heap.push(Open {
+                what: What::Shape(s),
+                ..top
+            });
+        }
+    }
+
+    fn expand_shape(&mut self, top: Open, s: u32) {
+        let shape = &self.shapes[s as usize];
+        let assignment = &self.assignments[top.assignment as usize];
+        let layout = Layout::new(self.model, shape, assignment);
+        let keys = keys(self.model, s as usize, assignment);
+        for key in &keys {
+            if !self.cache.contains_key(key) {
+                let most = self.budget.saturating_sub(self.out.work.bounds) / OPTION_WORK;
+                let Some((options, built)) = layout.options(key.1, assignment, most) else {
+                    // The budget is spent.
+                    self.out.work.bounds += OPTION_WORK * most + 1;
+                    self.open = self.open.min(top.bound);
+                    return;
+                };
+                self.out.work.bounds += OPTION_WORK * built + 1;
+                self.cache.insert(key.clone(), options);
+            }
+        }
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        for mut root in cases::split(&layout, &options, self.goal, !self.log) {
+            self.out.work.bounds += ROOT_WORK;
+            root.bound = root.bound.max(top.bound);
+            if root.bound >= self.best * (1.0 - EQUAL) && !self.log {
+                self.out.work.pruned += 1;
+                continue;
+            }
+            self.heap.push(Open {
+                bound: root.bound,
+                what: What::Tree(self.roots.len() as u32),
+                ..top
+            });
+            self.roots.push(root);
+            self.shape_of.push(s);
+        }
+    }
+
+    fn refine(&mut self, top: Open, r: u32) {
+        let s = self.shape_of[r as usize];
+        let assignment = &self.assignments[top.assignment as usize];
+        let layout = Layout::new(self.model, &self.shapes[s as usize], assignment);
+        let keys = keys(self.model, s as usize, assignment);
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let root = &mut self.roots[r as usize];
+        let work = &mut self.out.work;
+        if self.log {
+            // Every subtree has to be told with its bound: no weights, and no options dropped.
+            root.weights = Some(Weights::default());
+        } else {
+            cases::refine(&layout, &options, root, self.goal, self.best, work);
+        }
+        if root.bound < self.best * (1.0 - EQUAL) {
+            self.heap.push(Open {
+                bound: root.bound,
+                what: What::Refined(r),
+                ..top
+            });
+        } else {
+            work.pruned += 1;
+        }
+    }
+
+    /// Searches a tree, following so many children of each node.
+    fn search(&mut self, top: Open, r: u32, width: usize) {
+        let whole = width == usize::MAX;
+        let s = self.shape_of[r as usize] as usize;
+        let (shape, assignment) = (&self.shapes[s], &self.assignments[top.assignment as usize]);
+        let layout = Layout::new(self.model, shape, assignment);
+        let keys = keys(self.model, s, assignment);
+        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let root = &self.roots[r as usize];
         let mut order: Vec<usize> = (0..options.len()).collect();
-        order.sort_by_key(|d| (std::cmp::Reverse(options[*d].chains.len()), *d));
+        order.sort_by_key(|d| (std::cmp::Reverse(root.open[*d].len()), *d));
         let mut cuts = Vec::new();
         let mut tree = Tree {
             layout: &layout,
-            model,
+            model: self.model,
             shape,
             options: &options,
-            goal,
-            best,
-            judge,
-            work: &mut out.work,
-            budget,
+            goal: self.goal,
+            best: self.best,
+            judge: &mut *self.judge,
+            work: &mut self.out.work,
+            budget: self.budget,
             open: f64::INFINITY,
-            width: if dive { 1 } else { usize::MAX },
+            width,
             order,
             rest: Vec::new(),
+            rest_part: Vec::new(),
+            parts: Vec::new(),
+            root,
             chosen: [0; DIMS],
-            log: (log && !dive).then_some(&mut cuts),
+            log: (self.log && whole).then_some(&mut cuts),
         };
-        tree.search(top.bound);
-        best = tree.best;
-        if dive {
-            dived.push(top);
-            if dived.len() == DIVES {
-                diving = false;
-                heap.append(&mut dived);
-            }
-            continue;
+        tree.search();
+        self.best = tree.best;
+        if whole {
+            self.open = self.open.min(tree.open);
         }
-        open = open.min(tree.open);
-        out.cuts.extend(cuts.into_iter().map(|(fixed, bound)| Cut {
-            assignment: assignment.clone(),
-            marks: Some(marks(model, shape)),
-            fixed,
-            bound,
-        }));
+        self.out
+            .cuts
+            .extend(cuts.into_iter().map(|(fixed, bound)| Cut {
+                assignment: assignment.clone(),
+                marks: Some(marks(self.model, shape)),
+                fixed,
+                bound,
+            }));
     }
-    out.work.pruned += heap.len() as u64;
-    if log {
-        out.cuts.extend(heap.drain().map(|o| Cut {
-            assignment: assignments[o.assignment as usize].clone(),
-            marks: o.shape.map(|s| marks(model, &shapes[s as usize])),
-            fixed: Vec::new(),
-            bound: o.bound,
-        }));
+
+    /// What was found, and proven, if `all` assignments were made.
+    fn finish(mut self, all: bool) -> Outcome {
+        let model = self.model;
+        let mut out = std::mem::take(&mut self.out);
+        out.work.pruned += self.heap.len() as u64;
+        if self.log {
+            out.cuts.extend(self.heap.iter().map(|o| {
+                let shape = match o.what {
+                    What::Assignment => None,
+                    What::Shape(s) => Some(s),
+                    What::Tree(r) | What::Refined(r) => Some(self.shape_of[r as usize]),
+                };
+                Cut {
+                    assignment: self.assignments[o.assignment as usize].clone(),
+                    marks: shape.map(|s| marks(model, &self.shapes[s as usize])),
+                    fixed: Vec::new(),
+                    bound: o.bound,
+                }
+            }));
+        }
+        if !all {
+            // Of assignments that were not made only this is known.
+            let (time, energy) = assign::floor(model);
+            let bound = self.goal.of(model.frame.static_power, time, energy);
+            self.open = self.open.min(bound);
+        }
+        out.bound = self.best.min(self.open);
+        out.proven = self.open >= self.best * (1.0 - EQUAL);
+        out
     }
-    out.bound = best.min(open);
-    if !all {
-        // Of assignments that were not made only this is known: all instances work all the time.
-        let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
-        let time = frame.fixed + frame.macs * frame.point_time / instances;
-        let energy = frame.mac_energy + power * time;
-        out.bound = out.bound.min(goal.figure.of(time, energy));
-    }
-    out.proven = all && open >= best * (1.0 - EQUAL);
-    out
 }
 
 fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
@@ -270,33 +467,6 @@ type OptionKey = (usize, usize, Vec<(u8, u32)>);
 
 fn keys(model: &Model, shape: usize, assignment: &Assignment) -> Vec<OptionKey> {
     (0..model.sizes.len())
-        .map(|d| {
-            let mine = assignment
-                .spreads
-                .iter()
-                .filter(|s| usize::from(s.dim) == d);
-            (shape, d, mine.map(|s| (s.axis, s.trips)).collect())
-        })
+        .map(|d| (shape, d, assignment.along(d)))
         .collect()
-}
-
-/// Bound on a whole tree.
-fn root(layout: &Layout, options: &[&Options], model: &Model, goal: Goal) -> f64 {
-    if options.iter().any(|o| o.chains.is_empty()) {
-        return f64::INFINITY;
-    }
-    let mut factors = vec![1.0; layout.count];
-    let mut tiles = [[1u64; DIMS]; shape::MARKS];
-    let mut partial = 0;
-    for (d, o) in options.iter().enumerate() {
-        factors.iter_mut().zip(&o.least).for_each(|(f, l)| *f *= l);
-        for (m, t) in o.least_tiles.iter().enumerate() {
-            tiles[m][d] = u64::from(*t);
-        }
-        partial |= o.least_partial;
-    }
-    let cost = layout.evaluate(&factors, &tiles, partial, options.is_empty());
-    cost.map_or(f64::INFINITY, |(t, e)| {
-        goal.of(model.frame.static_power, t, e)
-    })
 }

@@ -2,14 +2,20 @@
 
 use presil_hwmodels::Operand;
 
+use super::cases::Root;
 use super::chain::Link;
+use super::layout::Layout;
 use super::model::{DIMS, Model};
+use super::options::{Options, RAGGED};
+use super::posynomial::HOME;
 use super::shape::{MARKS, Shape};
-use super::terms::{Layout, Options, RAGGED};
 use crate::mapping::Step;
 
 /// Relative difference below which two figures count as equal.
 pub(super) const EQUAL: f64 = 1e-9;
+
+/// Work of an exact analysis, in bounds.
+const LEAF_WORK: u64 = 40;
 
 /// What a search minimizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +93,13 @@ pub(super) struct Tree<'a, 'm, J: Judge> {
     pub width: usize,
     /// Dimensions in the order of choice.
     pub order: Vec<usize>,
-    /// Least factors of the dimensions from each depth on.
+    /// Least factors of the dimensions from each depth on, and the least part of the weighted bound.
     pub rest: Vec<Vec<f64>>,
+    pub rest_part: Vec<f64>,
+    /// What is searched: options that are left, and weights.
+    pub root: &'a Root,
+    /// Of each dimension, the parts of its options in the weighted bound.
+    pub parts: Vec<Vec<f64>>,
     pub chosen: [usize; DIMS],
     /// Subtrees cut off, if they are wanted: chains of the dimensions chosen, and the bound.
     pub log: Option<&'a mut Vec<Cut>>,
@@ -103,31 +114,50 @@ struct Node {
     factors: Vec<f64>,
     tiles: [[u64; DIMS]; MARKS],
     partial: u32,
+    /// Logarithm of the weighted bound so far.
+    part: f64,
 }
 
 impl<J: Judge> Tree<'_, '_, J> {
-    /// Searches all mappings under a root with a bound.
-    pub fn search(&mut self, bound: f64) {
-        let n = self.order.len();
-        let count = self.layout.count;
+    /// Searches all mappings under the root.
+    pub fn search(&mut self) {
+        let (n, count) = (self.order.len(), self.layout.count);
+        let root = self.root;
+        let weights = root.weights.as_ref();
+        let row = |i: u32| i as usize * count..(i as usize + 1) * count;
+        self.parts = (0..n)
+            .map(|d| {
+                let open = root.open[d].iter();
+                open.map(|i| weights.map_or(0.0, |w| w.of(&self.options[d].logs[row(*i)])))
+                    .collect()
+            })
+            .collect();
         self.rest = vec![vec![1.0; count]; n + 1];
+        self.rest_part = vec![0.0; n + 1];
         for at in (0..n).rev() {
-            let least = &self.options[self.order[at]].least;
-            let rest = self.rest[at + 1].iter().zip(least).map(|(r, l)| r * l);
+            let d = self.order[at];
+            let mut least = vec![f64::INFINITY; count];
+            for i in &root.open[d] {
+                let own = &self.options[d].factors[row(*i)];
+                least.iter_mut().zip(own).for_each(|(l, f)| *l = l.min(*f));
+            }
+            let rest = self.rest[at + 1].iter().zip(&least).map(|(r, l)| r * l);
             self.rest[at] = rest.collect();
+            let part = self.parts[d].iter().copied().fold(f64::INFINITY, f64::min);
+            self.rest_part[at] = self.rest_part[at + 1] + part;
         }
         let mut node = Node {
             factors: vec![1.0; count],
             tiles: [[1; DIMS]; MARKS],
-            partial: 0,
+            partial: root.case & !HOME,
+            part: weights.map_or(f64::NEG_INFINITY, |w| w.constant),
         };
         for (d, o) in self.options.iter().enumerate() {
             for (m, t) in o.least_tiles.iter().enumerate() {
                 node.tiles[m][d] = u64::from(*t);
             }
-            node.partial |= o.least_partial;
         }
-        self.grow(0, &node, bound);
+        self.grow(0, &node, root.bound);
     }
 
     fn dead(&self, bound: f64) -> bool {
@@ -144,13 +174,22 @@ impl<J: Judge> Tree<'_, '_, J> {
             return;
         }
         let d = self.order[depth];
-        let options = self.options[d];
+        let (options, root) = (self.options[d], self.root);
         let count = self.layout.count;
         let whole = depth + 1 == self.order.len();
         let power = self.model.frame.static_power;
-        let mut list: Vec<(f64, usize)> = Vec::with_capacity(options.chains.len());
+        let mut list: Vec<(f64, usize)> = Vec::with_capacity(root.open[d].len());
         let mut child = node.clone();
-        for i in 0..options.chains.len() {
+        let target = (self.best * (1.0 - EQUAL) + root.off).ln();
+        let rest_part = node.part + self.rest_part[depth + 1];
+        for at in 0..root.open[d].len() {
+            if rest_part + self.parts[d][at] >= target {
+                self.work.pruned += 1;
+                self.chosen[d] = root.open[d][at] as usize;
+                self.note(depth + 1, self.best);
+                continue;
+            }
+            let i = root.open[d][at] as usize;
             let own = &options.factors[i * count..(i + 1) * count];
             let rest = &self.rest[depth + 1];
             for (((c, n), o), r) in child
@@ -168,11 +207,20 @@ impl<J: Judge> Tree<'_, '_, J> {
                 .layout
                 .evaluate(&child.factors, &child.tiles, child.partial, whole);
             let bound = cost.map_or(f64::INFINITY, |(t, e)| self.goal.of(power, t, e));
-            list.push((bound, i));
+            debug_assert!(
+                !whole
+                    || !self.model.exact
+                    || child.partial & RAGGED != 0
+                    || (rest_part + self.parts[d][at]).exp() - root.off
+                        <= bound * (1.0 + 1e-6) + 1e-9 * root.off,
+                "the weighted bound is beyond the exact cost"
+            );
+            list.push((bound, at));
         }
         list.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         list.truncate(self.width);
-        for (bound, i) in list {
+        for (bound, at) in list {
+            let i = root.open[d][at] as usize;
             if self.dead(bound) {
                 self.work.pruned += 1;
                 self.chosen[d] = i;
@@ -184,6 +232,7 @@ impl<J: Judge> Tree<'_, '_, J> {
                 *c = n * o;
             }
             self.place(&mut child, node, d, i);
+            child.part = node.part + self.parts[d][at];
             self.chosen[d] = i;
             self.grow(depth + 1, &child, bound);
         }
@@ -237,6 +286,11 @@ impl<J: Judge> Tree<'_, '_, J> {
         let mut at = vec![0; gaps];
         loop {
             self.work.leaves += 1;
+            self.work.bounds += LEAF_WORK;
+            if self.work.bounds > self.budget {
+                self.open = self.open.min(bound);
+                return;
+            }
             let last: Vec<usize> = choices.iter().zip(&at).map(|(c, i)| c[*i]).collect();
             let steps = self.steps(&last);
             if let Some(found) = self.judge.judge(steps, bound) {

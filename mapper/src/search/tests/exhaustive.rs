@@ -5,7 +5,7 @@
 //! left out.
 
 use presil_hwmodels::{DimSelector, NodeKind, Operand};
-use presil_workloads::build::Conv;
+use presil_workloads::build::{Attention, Conv, Mask};
 use presil_workloads::{DimId, Einsum, OpClass};
 use rustc_hash::FxHashMap;
 
@@ -403,6 +403,35 @@ impl Judge for Everything<'_> {
     }
 }
 
+/// The least figures of all mappings of the search's space.
+fn everything<'a>(problem: &'a Problem<'a>, what: &str) -> Everything<'a> {
+    let frame = Frame::new(problem);
+    let Ok(Some(model)) = Model::new(problem, &frame) else {
+        panic!("{what} does not compile");
+    };
+    let mut judge = Everything {
+        problem,
+        power: frame.static_power,
+        best: [f64::INFINITY; 3],
+        count: 0,
+    };
+    let goal = Goal {
+        figure: Figure::Time,
+        limited: Figure::Time,
+        limit: f64::INFINITY,
+    };
+    prove(
+        &model,
+        goal,
+        f64::INFINITY,
+        &mut judge,
+        u64::MAX,
+        false,
+        &mut FxHashMap::default(),
+    );
+    judge
+}
+
 #[test]
 fn nothing_in_the_space_of_convolutions_is_missed() {
     let mut numbers = Numbers(13);
@@ -431,30 +460,7 @@ fn nothing_in_the_space_of_convolutions_is_missed() {
         let chip = chip(nodes);
         let einsum: Einsum = conv(c, 3, &shape);
         let problem = problem(&chip, &einsum);
-        let frame = Frame::new(&problem);
-        let Ok(Some(model)) = Model::new(&problem, &frame) else {
-            panic!("case {case} does not compile");
-        };
-        let mut judge = Everything {
-            problem: &problem,
-            power: frame.static_power,
-            best: [f64::INFINITY; 3],
-            count: 0,
-        };
-        let goal = Goal {
-            figure: Figure::Time,
-            limited: Figure::Time,
-            limit: f64::INFINITY,
-        };
-        prove(
-            &model,
-            goal,
-            f64::INFINITY,
-            &mut judge,
-            u64::MAX,
-            false,
-            &mut FxHashMap::default(),
-        );
+        let judge = everything(&problem, &format!("case {case}"));
         let whole = exhaust(&problem);
         for (i, objective) in OBJECTIVES.iter().enumerate() {
             match solve(&problem, *objective, &OPTIONS) {
@@ -487,4 +493,85 @@ fn nothing_in_the_space_of_convolutions_is_missed() {
     }
     println!("{missed} of {all} optima lie outside of the space of windows");
     assert!(20 * missed <= all, "{missed} of {all}");
+}
+
+/// Windows of all kinds, and masks.
+fn odd_einsums() -> Vec<(&'static str, Einsum)> {
+    let window = |filter, stride, groups, dilation| {
+        let shape = Conv {
+            kernel: [filter, 1],
+            padding: [1, 0, 0, 0],
+            stride: [stride, 1],
+            dilation: [dilation, 1],
+            ..Conv::square(2, 1, 1, 0)
+        };
+        conv(2, 3, &shape.with_groups(groups))
+    };
+    let transposed = einsum(|b| {
+        let x = b.input("x", &[1, 1, 2, 2]);
+        let w = b.weight("w", &[1, 2, 2, 1]);
+        let shape = Conv {
+            kernel: [2, 1],
+            ..Conv::square(2, 1, 1, 0)
+        };
+        b.conv_transpose2d_with("y", x, w, None, &shape, [0, 0])
+            .unwrap();
+    });
+    let masked = |mask| {
+        let a = Attention {
+            batch: 1,
+            heads: 2,
+            kv_heads: 1,
+            query_length: 4,
+            key_length: 4,
+            key_width: 2,
+            value_width: 2,
+            mask,
+        };
+        einsum(|b| {
+            let q = b.input("q", &[1, 4, 4]);
+            let k = b.input("k", &[1, 4, 2]);
+            b.attention_scores("y", q, k, &a).unwrap();
+        })
+    };
+    vec![
+        ("grouped", window(2, 1, 2, 1)),
+        ("strided", window(2, 2, 1, 1)),
+        ("dilated", window(2, 1, 1, 2)),
+        ("transposed", transposed),
+        ("causal", masked(Mask::Causal { past: 0 })),
+        ("banded", masked(Mask::Sliding { past: 0, window: 2 })),
+    ]
+}
+
+#[test]
+fn proofs_hold_with_windows_and_masks_of_all_kinds() {
+    let mut numbers = Numbers(23);
+    for case in 0..3 {
+        for (name, einsum) in odd_einsums() {
+            let bytes = 8 + numbers.below(24);
+            let mut nodes = vec![
+                some_dram(&mut numbers),
+                some_memory(&mut numbers, bytes, &["iwo", "io", "i"]),
+            ];
+            if case == 1 {
+                nodes.push(some_fanout(&mut numbers));
+                nodes.push(some_memory(&mut numbers, 6, &["w", "o"]));
+            }
+            let chip = chip(nodes);
+            let problem = problem(&chip, &einsum);
+            let what = format!("{name} {case}");
+            let judge = everything(&problem, &what);
+            for (objective, best) in OBJECTIVES.into_iter().zip(judge.best) {
+                let Ok(s) = solve(&problem, objective, &OPTIONS) else {
+                    assert!(best.is_infinite(), "{what}");
+                    continue;
+                };
+                let found = score(objective, &problem, &s);
+                let text = format!("{what} {objective:?}: {found} of {best}, {}", s.mapping);
+                assert!(s.proven && found <= best * (1.0 + 1e-9), "{text}");
+                assert!((s.lower_bound / found - 1.0).abs() < 1e-8, "{text}");
+            }
+        }
+    }
 }

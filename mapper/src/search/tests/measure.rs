@@ -85,3 +85,12 @@ fn measure() {
         start.elapsed().as_secs_f64() * 1e3
     );
 }
+
+/// Options with a budget from the environment.
+pub(in crate::search) fn changed(options: &crate::search::Options) -> crate::search::Options {
+    let mut options = *options;
+    if let Ok(b) = std::env::var("PRESIL_BUDGET") {
+        options.budget = b.parse().unwrap();
+    }
+    options
+}

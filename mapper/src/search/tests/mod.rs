@@ -6,4 +6,4 @@ mod measure;
 mod optimum;
 mod realistic;
 
-pub(super) use measure::Watch;
+pub(super) use measure::{Watch, changed};

@@ -1,0 +1,574 @@
+//! Options of a dimension: its chains of loops, and the factors that they make.
+//!
+//! *Lone tiles.* Where a last block is so short that an operand's own loops have one iteration in it, its tile stays while loops outside
+//! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
+//! are lower bounds.
+//!
+//! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
+
+use super::assign::Assignment;
+use super::chain::{Chain, Link, Role, Step, combinations};
+use super::layout::{Edge, Factors, KINDS, Layout};
+use super::posynomial::HOME;
+
+/// The options of one dimension.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Options {
+    pub chains: Vec<Vec<Link>>,
+    /// Factors of one option after the other.
+    pub factors: Vec<f64>,
+    /// Their logarithms.
+    pub logs: Vec<f64>,
+    /// Tile at each mark, of one option after the other.
+    pub tiles: Vec<u32>,
+    /// Marks of the output that hold partial sums by a loop of this option, as bits, and [`HOME`].
+    pub partial: Vec<u32>,
+    /// Marks whose tiles a loop in time of this option changes, as bits.
+    pub moving: Vec<u32>,
+    /// The least of each.
+    pub least: Vec<f64>,
+    pub least_tiles: Vec<u32>,
+    pub least_partial: u32,
+}
+
+impl Layout<'_, '_> {
+    /// All options of a dimension, less dominated ones; and how many there were. None if there are more than `most`.
+    pub fn options(
+        &self,
+        dim: usize,
+        assignment: &Assignment,
+        most: u64,
+    ) -> Option<(Options, u64)> {
+        let mut builder = Builder::new(self, dim, assignment, most);
+        if !builder.extend(0, 0) {
+            return None;
+        }
+        let mut options = builder.options;
+        let built = options.chains.len() as u64;
+        if self.model.exact {
+            self.drop_dominated(&mut options);
+        }
+        let log = |f: &f64| if *f == 1.0 { 0.0 } else { f.ln() };
+        options.logs = options.factors.iter().map(log).collect();
+        Some((options, built))
+    }
+
+    /// Drops options that another one is at least as good as in every factor. Where drains of the output merge, options are only
+    /// compared if as many do.
+    fn drop_dominated(&self, options: &mut Options) {
+        let (count, marks) = (self.count, self.shape.marks.len());
+        let all = options.chains.len();
+        let row = |i: usize| &options.factors[i * count..(i + 1) * count];
+        let varies = |c: &usize| (1..all).any(|i| row(i)[*c] != row(0)[*c]);
+        let columns: Vec<usize> = (0..count).filter(varies).collect();
+        let merging: Vec<usize> = (0..self.edges.len())
+            .filter(|e| self.may_merge(&self.edges[*e]))
+            .map(|e| e * KINDS)
+            .collect();
+        let sum = |i: usize| -> f64 {
+            columns
+                .iter()
+                .map(|c| row(i)[*c] / options.least[*c].max(f64::MIN_POSITIVE))
+                .sum()
+        };
+        let mut order: Vec<(f64, usize)> = (0..all).map(|i| (sum(i), i)).collect();
+        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut kept: Vec<usize> = Vec::new();
+        for (_, i) in order {
+            let beaten = kept.iter().any(|k| {
+                options.partial[*k] & !options.partial[i] & !(RAGGED | HOME) == 0
+                    && options.moving[*k] & !options.moving[i] == 0
+                    && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])
+                    && merging.iter().all(|c| row(*k)[*c] == row(i)[*c])
+            });
+            if !beaten {
+                kept.push(i);
+            }
+        }
+        kept.sort_unstable();
+        let factors = kept.iter().flat_map(|i| row(*i).iter().copied()).collect();
+        let tiles = kept
+            .iter()
+            .flat_map(|i| &options.tiles[i * marks..(i + 1) * marks])
+            .copied()
+            .collect();
+        let partial = kept.iter().map(|i| options.partial[*i]).collect();
+        let moving = kept.iter().map(|i| options.moving[*i]).collect();
+        let chains = kept.iter().map(|i| options.chains[*i].clone()).collect();
+        (options.factors, options.tiles) = (factors, tiles);
+        (options.partial, options.moving, options.chains) = (partial, moving, chains);
+    }
+
+    /// Whether drains into an edge's child may merge on their way up, in any assignment.
+    fn may_merge(&self, e: &Edge) -> bool {
+        let model = self.model;
+        let Some(child) = e.child.filter(|_| e.operand == 2) else {
+            return false;
+        };
+        let section = |m: usize| model.slots[self.shape.marks[m].slot].section;
+        let between = e.parent.map_or(0, section)..section(child);
+        let mut axes = model.axis_section.iter().enumerate();
+        axes.any(|(a, s)| between.contains(s) && model.shares(a as u8, 2))
+    }
+
+    /// A dimension's factor of the elements of a tile: of a window only its widest dimension counts.
+    pub fn breadth(&self, operand: usize, dim: usize, tile: u32) -> f64 {
+        let model = self.model;
+        let tile = f64::from(tile);
+        let mut ranks = model.frame.ranks[operand].iter();
+        let Some(rank) = ranks.find(|r| r.terms.iter().any(|t| t.0 == dim)) else {
+            return tile;
+        };
+        let widest = rank
+            .terms
+            .iter()
+            .map(|t| t.0)
+            .max_by_key(|d| model.sizes[*d]);
+        if widest == Some(dim) {
+            tile.min(rank.extent)
+        } else {
+            1.0
+        }
+    }
+}
+
+/// Where an edge stands, for one dimension.
+struct Place {
+    /// Sections of its parent and its child.
+    from: usize,
+    to: usize,
+    named: bool,
+    exact: bool,
+    /// Loops in time that enter its child anew stand in gaps before this one.
+    until: u8,
+    /// Axes that share its operand's words, as bits.
+    shared: u32,
+    /// The gap from which on loops of a scattering dimension leave its child, and its parent if that is the home, whole.
+    whole: [u8; 2],
+    /// Of the fanouts in between, the end of their axes.
+    hops: Vec<u8>,
+}
+
+/// Builds options.
+struct Builder<'l, 'a, 'm> {
+    layout: &'l Layout<'a, 'm>,
+    dim: usize,
+    size: u32,
+    stages: Vec<Stage>,
+    /// Of each stage, and after the last, the tile counts outside it that some choice inside completes.
+    alive: Vec<Vec<bool>>,
+    places: Vec<Place>,
+    /// Of each mark its section, and the first gap inside it.
+    marks: Vec<(usize, u8)>,
+    links: Vec<Link>,
+    /// Combinations counted for the present chain.
+    ways: Vec<(u32, u32, f64)>,
+    options: Options,
+    most: u64,
+}
+
+impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
+    fn new(layout: &'l Layout<'a, 'm>, dim: usize, assignment: &Assignment, most: u64) -> Self {
+        let (model, shape) = (layout.model, layout.shape);
+        let section = |m: usize| model.slots[shape.marks[m].slot].section;
+        let gaps = shape.gaps(model, dim);
+        let mut stages = Vec::new();
+        for section in 0..model.sections.len() {
+            let here = gaps
+                .iter()
+                .filter(|g| shape.marks[usize::from(**g)].section == section);
+            stages.extend(here.map(|g| Stage::Time(*g)));
+            let spread = assignment.spreads.iter().filter(|s| {
+                usize::from(s.dim) == dim && model.axis_section[usize::from(s.axis)] == section
+            });
+            stages.extend(spread.map(|s| Stage::Space(s.axis, s.trips)));
+        }
+        let marks: Vec<(usize, u8)> = (0..shape.marks.len())
+            .map(|m| (section(m), shape.below(model, m)))
+            .collect();
+        let below = |m: Option<usize>| m.map_or(u8::MAX, |m| marks[m].1);
+        let scatters = model.frame.dims[dim].scatters;
+        let place = |(i, e): (usize, &Edge)| {
+            let (from, to) = (
+                e.parent.map_or(0, section),
+                e.child.map_or(usize::MAX, section),
+            );
+            let shares =
+                (0..model.axis_section.len()).filter(|a| model.shares(*a as u8, e.operand));
+            let next = layout.out_of(i).and_then(|n| n.child);
+            let counts = e.operand == 2 && scatters;
+            let between = |f: &&(std::ops::Range<usize>, f64)| {
+                let s = model.axis_section.get(f.0.start).copied().unwrap_or(0);
+                f.1 > 0.0 && s >= from && s < to
+            };
+            Place {
+                from,
+                to,
+                named: model.has(e.operand, dim),
+                exact: !model.windows(e.operand),
+                until: e.child.map_or(u8::MAX, |m| m as u8 + 1),
+                shared: shares.fold(0, |s, a| s | 1 << a),
+                whole: [
+                    if counts && e.child.is_some() {
+                        below(next)
+                    } else {
+                        0
+                    },
+                    if counts && e.parent.is_none() {
+                        below(e.child)
+                    } else {
+                        0
+                    },
+                ],
+                hops: model
+                    .fans
+                    .iter()
+                    .filter(between)
+                    .map(|f| f.0.end as u8)
+                    .collect(),
+            }
+        };
+        let places: Vec<Place> = layout.edges.iter().enumerate().map(place).collect();
+        let mut limits = vec![u32::MAX; stages.len() + 1];
+        for e in &layout.edges {
+            let Some(m) = e.child.filter(|_| model.has(e.operand, dim)) else {
+                continue;
+            };
+            let width = if e.operand == 2 {
+                model.frame.bits[2].min(model.frame.partial)
+            } else {
+                model.frame.bits[e.operand]
+            };
+            let most = model.stores[e.child_store].capacity / width;
+            let size = model.sizes[dim];
+            if layout.breadth(e.operand, dim, size) <= most {
+                continue;
+            }
+            let inside = |s: &Stage| match *s {
+                Stage::Time(gap) => gap >= marks[m].1,
+                Stage::Space(axis, _) => model.axis_section[usize::from(axis)] >= marks[m].0,
+            };
+            let outside = stages.iter().take_while(|s| !inside(s)).count();
+            if stages[outside..].iter().all(inside) {
+                limits[outside] = limits[outside].min(most.min(f64::from(u32::MAX)) as u32);
+            }
+        }
+        let alive = alive(&model.chains[dim], &stages, &limits);
+        let options = Options {
+            least: vec![f64::INFINITY; layout.count],
+            least_tiles: vec![u32::MAX; shape.marks.len()],
+            least_partial: u32::MAX,
+            ..Options::default()
+        };
+        Self {
+            layout,
+            dim,
+            size: model.sizes[dim],
+            stages,
+            alive,
+            places,
+            marks,
+            links: Vec::new(),
+            ways: Vec::new(),
+            options,
+            most,
+        }
+    }
+
+    /// Adds all options that begin with the present loops, from a stage on, with the tile count at a place of the chain;
+    /// false if there are too many.
+    fn extend(&mut self, stage: usize, outer: usize) -> bool {
+        if !self.alive[stage][outer] {
+            return true;
+        }
+        let chain = &self.layout.model.chains[self.dim];
+        let (trips, gap, axis) = match self.stages.get(stage) {
+            None => {
+                if self.options.chains.len() as u64 >= self.most {
+                    return false;
+                }
+                let trips = self.size.div_ceil(chain.counts[outer]);
+                let gap = self.marks.len() as u8;
+                self.within((trips, gap, None), chain.counts.len() - 1, Self::add);
+                return true;
+            }
+            Some(Stage::Time(gap)) => (0, *gap, None),
+            Some(Stage::Space(axis, trips)) => (*trips, 0, Some(*axis)),
+        };
+        let mut whole = true;
+        for step in chain.steps[outer]
+            .iter()
+            .filter(|s| trips == 0 || s.trips == trips)
+        {
+            let inner = usize::from(step.inner);
+            self.within((step.trips, gap, axis), inner, |b| {
+                whole &= b.extend(stage + 1, inner);
+            });
+            if !whole {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Does something within a loop, if it has more than one iteration.
+    fn within(
+        &mut self,
+        (trips, gap, axis): (u32, u8, Option<u8>),
+        inner: usize,
+        what: impl FnOnce(&mut Self),
+    ) {
+        let tiles = self.layout.model.chains[self.dim].counts[inner];
+        let link = Link {
+            trips,
+            tiles,
+            gap,
+            axis,
+        };
+        if trips > 1 {
+            self.links.push(link);
+        }
+        what(self);
+        if trips > 1 {
+            self.links.pop();
+        }
+    }
+
+    /// Links that a condition holds for, as bits.
+    fn links_that(&self, of: impl Fn(&Link) -> bool) -> u32 {
+        let each = self.links.iter().enumerate().filter(|(_, l)| of(l));
+        each.fold(0, |s, (i, _)| s | 1 << i)
+    }
+
+    /// Combinations of iterations of the links to keep, the first of others.
+    fn ways(&mut self, keep: u32, first: u32) -> f64 {
+        let keep = keep & !first;
+        let known = self.ways.iter().find(|w| (w.0, w.1) == (keep, first));
+        if let Some(w) = known {
+            return w.2;
+        }
+        let n = combinations(&self.links, |i| {
+            if keep & (1 << i) != 0 {
+                Role::Keep
+            } else if first & (1 << i) != 0 {
+                Role::First
+            } else {
+                Role::Drop
+            }
+        });
+        self.ways.push((keep, first, n));
+        n
+    }
+
+    /// Trips of links, in all.
+    fn trips(&self, of: u32) -> f64 {
+        let each = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| of & (1 << i) != 0);
+        each.map(|(_, l)| f64::from(l.trips)).product()
+    }
+
+    /// Adds the present chain: factors, tiles at the marks, marks of the output that it makes hold partial sums, and
+    /// marks whose tiles its loops in time change.
+    fn add(&mut self) {
+        let (layout, dim, size) = (self.layout, self.dim, self.size);
+        let model = layout.model;
+        self.ways.clear();
+        let at = self.options.factors.len();
+        self.options.factors.resize(at + layout.count, 1.0);
+        let section = |l: &Link| l.axis.map(|a| model.axis_section[usize::from(a)]);
+        let tiles_at = self.options.tiles.len();
+        for &(natural, below) in &self.marks {
+            let inside = self.links_that(|l| section(l).map_or(l.gap >= below, |s| s >= natural));
+            let tile = self.trips(inside).min(f64::from(size)) as u32;
+            self.options.tiles.push(tile);
+        }
+        let time = self.links_that(|l| l.axis.is_none());
+        let all_links = (1u32 << self.links.len()) - 1;
+        let ragged = self.trips(all_links) != f64::from(size);
+        let masked = model.masked[dim];
+        let thin = |count: f64| {
+            if masked {
+                (model.density * (count - 1.0)).max(1.0)
+            } else {
+                count
+            }
+        };
+        let (mut partial, mut moving) = (0, 0);
+        for (i, e) in layout.edges.iter().enumerate() {
+            let place = &self.places[i];
+            let (from, to, until, named) = (place.from, place.to, place.until, place.named);
+            let (exact, shared, whole) = (place.exact, place.shared, place.whole);
+            let timed = time & self.links_that(|l| l.gap < until);
+            let above = |s: usize| self.links_that(|l| section(l).is_some_and(|x| x < s));
+            let (above_parent, above_child) = (above(from), above(to));
+            let shares = self.links_that(|l| l.axis.is_some_and(|a| shared & (1 << a) != 0));
+            let merging = above_child & !above_parent & shares;
+            let entering = timed | above_child;
+            let served = entering & !merging;
+            let visits = self.trips(timed);
+            // Words of an operand with the dimension are elements; else repetitions.
+            let (all, once) = if named {
+                (1.0, 1.0)
+            } else {
+                (self.ways(entering, 0), self.ways(served, 0))
+            };
+            let (mut enter, mut serve) = (thin(all), thin(once));
+            if let Some(m) = e.child {
+                if named && timed != 0 {
+                    moving |= 1 << m;
+                    let last = 31 - timed.leading_zeros() as usize;
+                    let lone = if ragged {
+                        lone(&self.links, last, size, section, [from, to])
+                    } else {
+                        0.0
+                    };
+                    (enter, serve) = (1.0 - lone, 1.0 - lone);
+                    if lone > 0.0 {
+                        partial |= RAGGED;
+                    }
+                }
+                if self.links_that(|l| l.gap < whole[0]) & time != 0 {
+                    partial |= 1 << m;
+                }
+            } else {
+                (enter, serve) = (1.0, once / all);
+            }
+            if self.links_that(|l| l.gap < whole[1]) & time != 0 {
+                partial |= HOME;
+            }
+            let words = |count: f64| if named { f64::from(size) } else { count };
+            let (parent, child, first);
+            if exact {
+                let keep = if named {
+                    [all_links; 2]
+                } else {
+                    [served, entering]
+                };
+                parent = self.ways(keep[0], above_parent) / words(once);
+                let one = self.ways(keep[1], above_child);
+                child = one / words(all);
+                first = e.child.map_or(1.0, |m| {
+                    let tile = self.options.tiles[tiles_at + m];
+                    if named {
+                        f64::from(tile) / one
+                    } else {
+                        1.0 / one
+                    }
+                });
+            } else {
+                parent = 1.0 / self.trips(above_parent);
+                child = 1.0 / self.trips(above_child);
+                first = 1.0 / visits;
+            }
+            let tile = e.child.filter(|_| named).map_or(1.0, |m| {
+                layout.breadth(e.operand, dim, self.options.tiles[tiles_at + m])
+            });
+            for (h, (_, column)) in e.hops.iter().enumerate() {
+                if named {
+                    continue;
+                }
+                let end = self.places[i].hops[h];
+                let inner = self.links_that(|l| l.axis.is_some_and(|a| a >= end));
+                let n = self.ways(entering & !(merging & inner), 0);
+                self.options.factors[at + column] =
+                    if e.child.is_some() { thin(n) } else { n / all };
+            }
+            let f = &mut self.options.factors[at + i * KINDS..at + (i + 1) * KINDS];
+            f[Factors::Entering as usize] = enter;
+            f[Factors::Served as usize] = serve;
+            f[Factors::ParentShare as usize] = parent;
+            f[Factors::ChildShare as usize] = child;
+            f[Factors::First as usize] = first;
+            f[Factors::Visits as usize] = visits;
+            f[Factors::Tile as usize] = tile;
+        }
+        self.options.factors[at + layout.count - 1] = self.ways(time, 0);
+        let options = &mut self.options;
+        for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
+            *l = l.min(*f);
+        }
+        for (l, t) in options
+            .least_tiles
+            .iter_mut()
+            .zip(&options.tiles[tiles_at..])
+        {
+            *l = (*l).min(*t);
+        }
+        options.least_partial &= partial;
+        options.partial.push(partial);
+        options.moving.push(moving);
+        options.chains.push(self.links.clone());
+    }
+}
+
+/// Of each stage, and after the last, which tile counts outside it lead on to a chain whose tiles fit.
+fn alive(chain: &Chain, stages: &[Stage], limits: &[u32]) -> Vec<Vec<bool>> {
+    let size = chain.counts.last().copied().unwrap_or(1);
+    let fits = |stage: usize, n: u32| size.div_ceil(n) <= limits[stage];
+    let whole = |n: &u32| fits(stages.len(), *n) && size.div_ceil(size.div_ceil(*n)) == *n;
+    let mut all = vec![chain.counts.iter().map(whole).collect::<Vec<bool>>()];
+    for (s, stage) in stages.iter().enumerate().rev() {
+        let inner = &all[all.len() - 1];
+        let trips = match stage {
+            Stage::Time(_) => 0,
+            Stage::Space(_, trips) => *trips,
+        };
+        let leads = |(n, steps): (&u32, &Vec<Step>)| {
+            let mut fit = steps.iter().filter(|i| trips == 0 || i.trips == trips);
+            fits(s, *n) && fit.any(|i| inner[usize::from(i.inner)])
+        };
+        let outer = chain.counts.iter().zip(&chain.steps).map(leads).collect();
+        all.push(outer);
+    }
+    all.reverse();
+    all
+}
+
+/// The share of a dimension's elements that lie in a block in which its loop `at` has one iteration, that is where no
+/// loop further in changes the tile: of all, or of the first instance below either of two sections, if that is more.
+/// Only the last block can be so short.
+fn lone(
+    links: &[Link],
+    at: usize,
+    size: u32,
+    section: impl Fn(&Link) -> Option<usize>,
+    sections: [usize; 2],
+) -> f64 {
+    let mut units = u64::from(size);
+    let mut full: u64 = links.iter().map(|l| u64::from(l.trips)).product();
+    let mut first = [true; 2];
+    for l in &links[..at] {
+        full /= u64::from(l.trips);
+        let digit = (units - 1) / full;
+        units -= digit * full;
+        for (first, s) in first.iter_mut().zip(sections) {
+            *first &= digit == 0 || section(l).is_none_or(|x| x >= s);
+        }
+    }
+    if units > full / u64::from(links[at].trips) {
+        return 0.0;
+    }
+    let mut share = units as f64 / f64::from(size);
+    for (first, s) in first.into_iter().zip(sections) {
+        if first {
+            let one = combinations(links, |i| match section(&links[i]) {
+                Some(x) if x < s => Role::First,
+                _ => Role::Keep,
+            });
+            share = share.max(units as f64 / one);
+        }
+    }
+    share
+}
+
+/// The bit that marks an option with such a block: costs in closed form are bounds then.
+pub(super) const RAGGED: u32 = 1 << 31;
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Time(u8),
+    Space(u8, u32),
+}
