@@ -19,7 +19,7 @@
 //! *Runs of a tile.* Ranks in the order of their pitch, the smallest first: as long as a rank is whole in the tile and
 //! the next one follows without padding, runs go on through it. A rank that is touched with gaps (a stride) ends them.
 //! Operands without a place of their own ([`crate::problem::Lies`]: weights, which are packed for the mapping before
-//! they are loaded) are one run a tile, from the start of a burst.
+//! they are loaded, one tile after the other) are streams.
 
 use presil_hwmodels::Memory;
 use presil_workloads::{Access, Affine};
@@ -81,15 +81,6 @@ pub fn stretch(memory: &Memory, rate: f64, runs: Runs) -> Stretch {
     Stretch {
         time: (time * rate / length).max(1.0),
         bytes: bytes / length,
-    }
-}
-
-/// The one run of a packed tile of so many bytes.
-pub fn packed(memory: &Memory, length: f64) -> Runs {
-    let burst = memory.burst.0.max(1) as f64;
-    Runs {
-        length,
-        pitch: (length / burst).ceil() * burst,
     }
 }
 

@@ -23,8 +23,7 @@
 //! above a storage, without the innermost ones whose dimension the operand does not have.
 //!
 //! Off-chip memories move whole bursts and open rows: what tiles take from and give to an operand's home there takes
-//! longer by [`super::runs::stretch`]. A tile's runs are those of all instances that one loop nest below the home
-//! reads together: loops in space right above the tile's storage belong to it.
+//! longer by [`super::runs::stretch`]; each instance's tile is a transfer of its own.
 //!
 //! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
 
@@ -34,7 +33,7 @@ use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
-use super::nest::{Loop, Nest};
+use super::nest::Nest;
 use super::runs::{self, Stretch};
 use super::traffic::{self, accesses};
 use crate::cost::{Cost, MemoryCount, Resource};
@@ -170,23 +169,16 @@ fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
     if home.is_none_or(|h| h.level != edge.parent) {
         return none;
     }
-    let einsum = problem.einsum;
-    let spatial = |l: &&Loop| l.network.is_some();
-    let together = nest.loops[..edge.to].iter().rev().take_while(spatial);
-    let above = edge.to - together.count();
+    let (einsum, operand) = (problem.einsum, traffic::operand(edge).index());
+    let Some(lies) = &problem.lies[operand] else {
+        return none;
+    };
     let mut tile: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
-    for l in &nest.loops[..above] {
+    for l in &nest.loops[..edge.to] {
         tile[l.dim] = l.tile;
     }
-    let operand = traffic::operand(edge).index();
-    let (access, bits) = (access_of(einsum, edge.operand), problem.bits[operand]);
-    let runs = match &problem.lies[operand] {
-        Some(lies) => runs::runs(access, lies, &tile, bits),
-        None => {
-            let elements = crate::schedule::footprint(access, &tile);
-            runs::packed(memory, elements * bits / 8.0)
-        }
-    };
+    let access = access_of(einsum, edge.operand);
+    let runs = runs::runs(access, lies, &tile, problem.bits[operand]);
     [memory.read_rate.0, memory.write_rate.0].map(|rate| runs::stretch(memory, rate, runs))
 }
 

@@ -48,7 +48,6 @@ pub use engines::{array_rate, arrays, peak_macs_per_second};
 pub use memory_plan::MemoryPlan;
 pub use planned::{Order, PlanOptions};
 pub use problems::{NoProblem, OpProblem, op_problems};
-pub(crate) use room::footprint;
 pub use solve::Memo;
 
 /// What a schedule is to be like.

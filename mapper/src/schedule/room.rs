@@ -64,7 +64,7 @@ pub(super) fn usable(
 }
 
 /// Elements of the box that an operand's tile spans, padding included.
-pub(crate) fn footprint(access: &Access, tile: &[u64]) -> f64 {
+pub(super) fn footprint(access: &Access, tile: &[u64]) -> f64 {
     let rank = |r: &presil_workloads::Affine| {
         let reach = r
             .terms

@@ -95,13 +95,16 @@ impl Estimator {
         for (port, store) in self.ports.iter().zip(&frame.stores) {
             energy += port.bits[0] * store.energy[0] + port.bits[1] * store.energy[1];
             let [read, write] = port.seconds;
-            let busy = if store.shared_port {
-                read + write
+            let [early_read, early_write, early_setup] = port.exposed;
+            let (busy, rest) = if store.shared_port {
+                let busy = read + write;
+                (busy, busy - early_read - early_write)
             } else {
-                read.max(write)
-            } + port.setup;
-            longest = longest.max(busy);
-            steady = steady.max(busy - port.exposed);
+                let rest = (read - early_read).max(write - early_write);
+                (read.max(write), rest)
+            };
+            longest = longest.max(busy + port.setup);
+            steady = steady.max(rest + port.setup - early_setup);
         }
         Some(Estimate {
             time: frame.fixed + (wait.exposed + steady).max(longest),
@@ -322,9 +325,12 @@ impl Estimator {
         if frame.stores[child.store].single {
             wait.stalled += above.max(here) * (1.0 - part);
         }
-        self.ports[parent.store].exposed += above * part + setup;
+        // Outputs are written above and read here.
+        let out = usize::from(operand == 2);
+        self.ports[parent.store].exposed[out] += above * part;
+        self.ports[parent.store].exposed[2] += setup;
         self.ports[parent.store].setup += setup * child.visits;
-        self.ports[child.store].exposed += here * part;
+        self.ports[child.store].exposed[1 - out] += here * part;
         fresh
     }
 
@@ -385,8 +391,8 @@ struct Port {
     /// Seconds of one instance.
     seconds: [f64; 2],
     setup: f64,
-    /// Seconds of first and last tiles, which wait for nothing.
-    exposed: f64,
+    /// Seconds of first and last tiles, which wait for nothing: of reads, writes and set-ups.
+    exposed: [f64; 3],
 }
 
 /// Seconds that overlap with nothing.

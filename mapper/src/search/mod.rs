@@ -20,7 +20,8 @@
 //! rule that each inner tile divides the next outer one and only the outermost split leaves a remainder; all orders
 //! of loops. Of mappings that provably cost the same or more only one is looked at ([`chain`](self): fewest trips; `shape`: where
 //! loops stand). For plain operands on dense domains (matmuls, 1x1 convolutions) nothing is lost:
-//! the optimum is that of all legal mappings. For sliding windows and masks, where tiles overlap, those rules are part
+//! the optimum is that of all legal mappings. For sliding windows and masks, where tiles overlap, and for operands that lie
+//! off chip in rows, of which tiles fetch runs, those rules are part
 //! of the space's statement: loops stand where `shape` puts them, tile counts are fewest, and of
 //! each gap's loops any one may be innermost, those that index the same operands right around it, the others in the order of the dimensions.
 //!

@@ -72,7 +72,10 @@ pub(super) struct Model<'a> {
     pub density: f64,
     /// Whether an operand's tiles may overlap, or be cut by a border or a mask.
     pub windows: [bool; 3],
-    /// Whether no operand's may: then costs in closed form are exact.
+    /// Whether an operand lies in an off-chip memory in a way that makes its tiles runs: their bursts and rows may cost
+    /// more than the closed form, which stays a lower bound.
+    pub lies: [bool; 3],
+    /// Whether no operand's may: then costs in closed form are exact, but for runs.
     pub exact: bool,
     /// Dimensions that may change places.
     pub swaps: Vec<Swap>,
@@ -159,6 +162,7 @@ impl<'a> Model<'a> {
             windowed,
             axis_section,
             density: frame.density,
+            lies: [0, 1, 2].map(|o: usize| problem.lies[o].is_some()),
             exact: windows == [false; 3],
             windows,
             swaps: swaps(problem, frame),

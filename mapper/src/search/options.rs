@@ -46,7 +46,7 @@ impl Layout<'_, '_> {
         let mut options = builder.options;
         let built = options.chains.len() as u64;
         if self.model.exact {
-            self.drop_dominated(&mut options);
+            self.drop_dominated(dim, &mut options);
         }
         let log = |f: &f64| if *f == 1.0 { 0.0 } else { f.ln() };
         options.logs = options.factors.iter().map(log).collect();
@@ -54,8 +54,8 @@ impl Layout<'_, '_> {
     }
 
     /// Drops options that another one is at least as good as in every factor. Where drains of the output merge, options are only
-    /// compared if as many do.
-    fn drop_dominated(&self, options: &mut Options) {
+    /// compared if as many do; where tiles are fetched in runs, only if those have the same tile.
+    fn drop_dominated(&self, dim: usize, options: &mut Options) {
         let (count, marks) = (self.count, self.shape.marks.len());
         let all = options.chains.len();
         let row = |i: usize| &options.factors[i * count..(i + 1) * count];
@@ -65,6 +65,16 @@ impl Layout<'_, '_> {
             .filter(|e| self.may_merge(&self.edges[*e]))
             .map(|e| e * KINDS)
             .collect();
+        let lying: Vec<usize> = self
+            .edges
+            .iter()
+            .filter(|e| {
+                let o = e.operand;
+                e.parent.is_none() && self.model.lies[o] && self.model.has(o, dim)
+            })
+            .filter_map(|e| e.child)
+            .collect();
+        let tile = |i: usize, m: usize| options.tiles[i * marks + m];
         let sum = |i: usize| -> f64 {
             columns
                 .iter()
@@ -80,6 +90,7 @@ impl Layout<'_, '_> {
                     && options.moving[*k] & !options.moving[i] == 0
                     && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])
                     && merging.iter().all(|c| row(*k)[*c] == row(i)[*c])
+                    && lying.iter().all(|m| tile(*k, *m) == tile(i, *m))
             });
             if !beaten {
                 kept.push(i);

@@ -15,7 +15,8 @@ pub(super) type Swap = Vec<(usize, usize)>;
 
 /// The swaps that leave a problem as it is.
 pub(super) fn swaps(problem: &Problem, frame: &Frame) -> Vec<Swap> {
-    if problem.einsum.domain != Domain::Dense {
+    // Ranks of a tensor that lies in some order are not alike.
+    if problem.einsum.domain != Domain::Dense || problem.lies.iter().any(Option::is_some) {
         return Vec::new();
     }
     let alike = |a: usize, b: usize| {

@@ -148,8 +148,11 @@ impl Layout<'_, '_> {
                 waited += first;
             }
             ports[e.parent_store].setup += p.setup * f[Factors::Visits as usize];
-            ports[e.parent_store].exposed += up * part + p.setup;
-            ports[e.child_store].exposed += down * part;
+            // Outputs are written above and read here.
+            let out = usize::from(e.operand == 2);
+            ports[e.parent_store].exposed[out] += up * part;
+            ports[e.parent_store].exposed[2] += p.setup;
+            ports[e.child_store].exposed[1 - out] += down * part;
             ports[e.parent_store].touched += first;
             ports[e.child_store].touched += first;
         }
@@ -164,18 +167,13 @@ impl Layout<'_, '_> {
             if port.read + port.write == 0.0 {
                 continue;
             }
-            let busy = port.setup
-                + if store.shared_port {
-                    port.read + port.write
-                } else {
-                    port.read.max(port.write)
-                };
-            let also = if exact {
-                exposed - port.exposed
+            let (busy, steady) = port.busy(store.shared_port);
+            let all = if exact {
+                exposed + steady
             } else {
-                (exposed - port.touched).max(0.0)
+                busy + (exposed - port.touched).max(0.0)
             };
-            time = time.max(self.fixed + busy + also).max(busy);
+            time = time.max(self.fixed + all).max(busy);
         }
         Some((time, energy))
     }
@@ -187,7 +185,22 @@ struct Port {
     read: f64,
     write: f64,
     setup: f64,
-    exposed: f64,
+    /// Of reads, writes and set-ups, what is exposed.
+    exposed: [f64; 3],
     /// Exposed time of all transfers that it takes part in.
     touched: f64,
+}
+
+impl Port {
+    /// Busy time, and what of it is not exposed, as in the analysis.
+    fn busy(&self, shared: bool) -> (f64, f64) {
+        let [read, write, setup] = self.exposed;
+        let rest = [self.read - read, self.write - write];
+        let (busy, steady) = if shared {
+            (self.read + self.write, rest[0] + rest[1])
+        } else {
+            (self.read.max(self.write), rest[0].max(rest[1]))
+        };
+        (busy + self.setup, steady + self.setup - setup)
+    }
 }
