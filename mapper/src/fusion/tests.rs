@@ -439,11 +439,10 @@ fn the_choice_is_the_best_of_all_ways() {
                 "{}: {found} below {best}",
                 graph.name
             );
-            let proven = chosen.iter().all(|c| c.proven);
-            let slack = if proven { 2e-3 } else { 0.1 };
+            // Ways are compared by rough prices of their mappings.
             assert!(
-                found <= best * (1.0 + slack),
-                "{}: {found} against {best}, proven {proven}",
+                found <= best * 1.06,
+                "{}: {found} against {best}",
                 graph.name
             );
         });
@@ -512,8 +511,9 @@ fn keys_go_online_where_rows_do_not_fit_and_not_where_they_do() {
     // A row of scores and one of probabilities: 128 KiB.
     let long = attention(64, 65536, Mask::Full);
     assert_eq!(rewritten(&long, 96 << 10), Some(true));
+    // Where half of all scores fit, rows do.
     let short = attention(2048, 256, Mask::Full);
-    assert_eq!(rewritten(&short, 256 << 10), Some(false));
+    assert_eq!(rewritten(&short, 512 << 10), Some(false));
 }
 
 #[test]
@@ -523,28 +523,30 @@ fn sigmoid_attention_sums_over_keys_without_a_state() {
         batch: 1,
         heads: 2,
         kv_heads: 2,
-        query_length: 64,
-        key_length: 4096,
+        query_length: 512,
+        key_length: 16384,
         key_width: 32,
         value_width: 32,
         mask: Mask::Full,
     };
-    let q = b.input("q", &[1, 64, 64]);
-    let k = b.input("k", &[1, 4096, 64]);
-    let v = b.input("v", &[1, 4096, 64]);
+    let q = b.input("q", &[1, 512, 64]);
+    let k = b.input("k", &[1, 16384, 64]);
+    let v = b.input("v", &[1, 16384, 64]);
     let s = b.attention_scores("scores", q, k, &a).unwrap();
     let p = b.function("sigmoid", s, Function::Sigmoid).unwrap();
     let out = b.attention_values("values", p, v, &a).unwrap();
     b.output(out);
     let graph = int8(b.finish().unwrap());
-    with(&graph, &fusing(64 << 10), |p, roots| {
+    // Not a row of scores fits.
+    let chip = fusing(8 << 10);
+    with(&graph, &chip, |p, roots| {
         let group = Group::of(p.scene, roots).unwrap();
-        let keys = group.axes.iter().find(|a| a.size == 4096).unwrap();
+        let keys = group.axes.iter().find(|a| a.size == 16384).unwrap();
         assert_eq!(keys.kind, Kind::Sum);
     });
-    let s = scheduled(&graph, &fusing(64 << 10), Objective::Latency, true);
+    let s = scheduled(&graph, &chip, Objective::Latency, true);
     assert_eq!(s.groups.len(), 1);
-    let over_keys = |l: &crate::schedule::SharedLoop| l.trips * l.tile >= 4096;
+    let over_keys = |l: &crate::schedule::SharedLoop| l.trips * l.tile >= 16384;
     assert!(s.groups[0].rewrite.is_none() && s.groups[0].loops.iter().any(over_keys));
 }
 
