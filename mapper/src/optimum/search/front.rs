@@ -116,11 +116,14 @@ impl Front {
     }
 }
 
+/// Tile, top operand, storages placed, the one directly inside, and what rules depend on.
+type Within = (Tile, u8, u32, Option<usize>, Vec<u32>);
+
 /// Partial mappings within a segment with equally many storages placed, of which none is needless.
 #[derive(Default)]
 pub(super) struct Layer {
     pub(super) locals: Vec<Local>,
-    by_tile: FxHashMap<(Tile, u8, u32, Option<usize>, Vec<u32>), Vec<u32>>,
+    by_tile: FxHashMap<Within, Vec<u32>>,
     pub(super) dominated: u64,
 }
 
