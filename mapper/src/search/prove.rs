@@ -1,8 +1,10 @@
 //! Branch and bound over all assignments and shapes: the optimum, and what proves it.
 //!
-//! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment and shape
-//! (bounded by the least factors of every dimension); a tree is searched depth first. What has a bound no less than the best mapping so far
-//! is cut off; when the heap's least bound is, the best mapping is the optimum.
+//! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment, shape
+//! and case of the output (bounded by the least factors of every dimension, then by duality); a tree is searched depth first. What has a
+//! bound no less than the best mapping so far is cut off; when the heap's least bound is, the best mapping is the optimum.
+//! First a few trees are dived into, for a good mapping to cut by. If there are more trees than the budget can reach,
+//! only a small part of it is spent. Masked domains are searched alike, but never called proven: their bound is that of compulsory traffic.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -415,7 +417,7 @@ impl<J: Judge> Search<'_, '_, J> {
             }));
     }
 
-    /// What was found, and proven, if `all` assignments were made.
+    /// What was found, and proven, if `all` assignments were made and bounds hold.
     fn finish(mut self, all: bool) -> Outcome {
         let model = self.model;
         let mut out = std::mem::take(&mut self.out);
@@ -435,8 +437,10 @@ impl<J: Judge> Search<'_, '_, J> {
                 }
             }));
         }
-        if !all {
-            // Of assignments that were not made only this is known.
+        // Under a mask that cuts something off, counts in closed form are no bounds in every case.
+        let masked = model.density < 1.0 && model.masked.contains(&true);
+        if !all || masked {
+            // Of assignments that were not made, or not bounded, only this is known.
             let (time, energy) = assign::floor(model);
             let bound = self.goal.of(model.frame.static_power, time, energy);
             self.open = self.open.min(bound);
