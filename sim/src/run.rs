@@ -237,8 +237,6 @@ pub struct GroupRun {
     pub tiles: Vec<(String, u64)>,
     /// The rewrite that it needs ("online softmax").
     pub rewrite: Option<String>,
-    /// Whether no other way to run it is better, on the analytic model.
-    pub proven: bool,
     /// Time that its ops take less than each alone.
     pub saved_s: f64,
     /// Dynamic energy that they take less.

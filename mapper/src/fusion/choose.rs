@@ -50,7 +50,6 @@ pub(crate) struct Chosen {
     pub(crate) tiling: Tiling,
     pub(crate) way: Way,
     pub(crate) priced: Priced,
-    pub(crate) proven: bool,
 }
 
 impl Chosen {
@@ -88,7 +87,6 @@ impl Chosen {
             held: kept,
             tiles: passing,
             rewrite: self.tiling.online.then_some("online softmax"),
-            proven: self.proven,
         }
     }
 }
@@ -385,11 +383,8 @@ impl<'a> Chooser<'a> {
         }
         let mut ways: Vec<Candidate> = Vec::new();
         let mut tilings: Vec<Tiling> = Vec::new();
-        let mut all = true;
         for memory in memories(scene, &group) {
-            let (list, whole) = self.tiles(&group, memory);
-            all &= whole;
-            for tiles in list {
+            for tiles in self.tiles(&group, memory) {
                 let Some(tiling) =
                     Tiling::new(scene, &group, &tiles, self.pricing.options.accumulate, true)
                 else {
@@ -408,9 +403,7 @@ impl<'a> Chooser<'a> {
                 }
             }
         }
-        let mut best = self.best(&group, &tilings, ways, than, repeat);
-        best.iter_mut().for_each(|c| c.proven &= all);
-        best
+        self.best(&group, &tilings, ways, than, repeat)
     }
 
     /// The ways that no other beats, priced in the order of their bounds, in turn from those that leave much room to
@@ -471,7 +464,6 @@ impl<'a> Chooser<'a> {
                 continue;
             }
             if tried == EXACT {
-                best.iter_mut().for_each(|c| c.proven = false);
                 break;
             }
             tried += 1;
@@ -492,7 +484,6 @@ impl<'a> Chooser<'a> {
                     tiling: tilings[tiling].clone(),
                     way,
                     priced,
-                    proven: true,
                 });
             }
         }
@@ -514,7 +505,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// Tile sizes that may fit a memory, those of fewest iterations first; whether they are all.
-    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> (Vec<Vec<u64>>, bool) {
+    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> Vec<Vec<u64>> {
         let scene = self.pricing.scene;
         let capacity = scene.chip.nodes[memory]
             .memory()
@@ -565,15 +556,13 @@ impl<'a> Chooser<'a> {
                 classes[2 * room + usize::from(online(&tiles))].push((n, tiles));
             }
         }
-        let mut all = true;
         let mut chosen = Vec::new();
         for class in &mut classes {
             class.sort();
-            all &= class.len() <= TILINGS / ROOMS.len();
             let few = class.drain(..).take(TILINGS / ROOMS.len());
             chosen.extend(few.map(|l| l.1));
         }
-        (chosen, all)
+        chosen
     }
 
     /// The intermediates of a group, whole.

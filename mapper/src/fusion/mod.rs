@@ -27,8 +27,8 @@
 //! For each run of up to [`UNITS`] ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
 //! those that fit the [`TILINGS`] of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
 //! bound (roofline of this tiling, compulsory traffic, launches). Ways are priced from the least bound on, in turn of how
-//! much room they leave, until no bound is a thousandth of the whole below the best price (or [`EXACT`] are priced:
-//! then the group is not called proven); these prices come from quick searches and dense means of masked tiles. The groups
+//! much room they leave, until no bound is a thousandth of the whole below the best price (or [`EXACT`] are priced);
+//! these prices come from quick searches and dense means of masked tiles. The groups
 //! chosen are then priced in full, beside residency planned anew, and the pass is compared with the one without groups.
 
 mod axes;
@@ -52,7 +52,7 @@ pub(crate) const UNITS: usize = 6;
 /// Tilings of a group in a memory that are looked at.
 pub(crate) const TILINGS: usize = 64;
 /// Ways of a group that are priced exactly.
-pub(crate) const EXACT: usize = 32;
+pub(crate) const EXACT: usize = 16;
 
 /// A loop that a group shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,4 @@ pub struct FusedGroup {
     pub tiles: Vec<(TensorId, Bytes)>,
     /// The rewrite that it needs.
     pub rewrite: Option<&'static str>,
-    /// Whether no other way of the space is better on the analytic model.
-    pub proven: bool,
 }

@@ -122,7 +122,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            budget: 20_000,
+            budget: 2_000,
             give: 0.005,
             near: 0,
             log: false,

@@ -44,7 +44,6 @@ pub(super) fn groups(
             held: named(&g.held),
             tiles: named(&g.tiles),
             rewrite: g.rewrite.map(str::to_string),
-            proven: g.proven,
             saved_s: saved(&|o| o.time.total_s),
             saved_j: saved(&|o| o.energy.iter().map(|e| e.energy_j).sum()),
             saved_root_bytes: saved(&root_bytes),
