@@ -52,7 +52,7 @@ pub(crate) const UNITS: usize = 6;
 /// Tilings of a group in a memory that are looked at.
 pub(crate) const TILINGS: usize = 64;
 /// Ways of a group that are priced exactly.
-pub(crate) const EXACT: usize = 16;
+pub(crate) const EXACT: usize = 48;
 
 /// A loop that a group shares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -284,6 +284,11 @@ const SEED: Effort = Effort {
     evaluations: 72,
 };
 
+/// A budget of fewer bounds reaches hardly any proof: the full climb is made at once.
+const PROOFS_FROM: u64 = 10_000;
+/// A budget of fewer bounds wants a quick comparison: the light climb is all.
+const QUICK_BELOW: u64 = 100;
+
 /// The best mapping of a problem. Equal problems give equal solutions.
 ///
 /// # Errors
@@ -301,13 +306,15 @@ pub fn solve(
     let analyzer = Analyzer::new(problem)?;
     let model = Model::new(problem, &frame)?;
     let climb = |effort| seed::seeds(problem, &frame, &analyzer, objective, effort);
-    let (mut seeds, mut looked) = climb(LIGHT)?;
+    let hopeful = objective == Objective::Latency && options.budget >= PROOFS_FROM;
+    let quick = options.budget < QUICK_BELOW;
+    let (mut seeds, mut looked) = climb(if hopeful || quick { LIGHT } else { SEED })?;
     let fastest = |s: &[Found]| s.iter().map(|f| f.time).fold(f64::INFINITY, f64::min);
     let near = fastest(&seeds) * (1.0 + options.give);
     let light = model
         .as_ref()
-        .is_some_and(|m| objective == Objective::Latency && reaches(m, near, options.budget));
-    if !light {
+        .is_some_and(|m| hopeful && reaches(m, near, options.budget));
+    if hopeful && !light {
         let (more, counted) = climb(SEED)?;
         seeds.extend(more);
         looked += counted;
