@@ -210,11 +210,10 @@ impl Group {
     }
 
     fn classify(&mut self, scene: &Scene, pinned: &[bool]) {
-        for axis in 0..self.axes.len() {
-            if pinned[axis] || self.axes[axis].size <= 1 {
-                continue;
+        for (axis, pinned) in pinned.iter().enumerate() {
+            if !pinned && self.axes[axis].size > 1 {
+                self.axes[axis].kind = self.kind(scene, axis);
             }
-            self.axes[axis].kind = self.kind(scene, axis);
         }
     }
 

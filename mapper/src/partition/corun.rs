@@ -102,6 +102,9 @@ pub(super) fn co_run(
     schedule(prepared, cores, arrangement, memo)
 }
 
+/// Members of a set, by number, and the cores of each.
+type Divided = (Vec<usize>, Vec<u64>);
+
 impl<'a> Search<'a> {
     /// None where nothing can be gained.
     fn new(prepared: &'a Prepared<'a>, cores: Cores, plain: &'a Schedule) -> Option<Self> {
@@ -286,7 +289,7 @@ impl<'a> Search<'a> {
         before: &[Vec<usize>],
         worth: f64,
         memo: &Memo,
-    ) -> (Vec<Unit>, Vec<(Vec<usize>, Vec<u64>)>) {
+    ) -> (Vec<Unit>, Vec<Divided>) {
         let mut place = vec![usize::MAX; before.len()];
         for (i, op) in nodes.iter().enumerate() {
             place[op.0 as usize] = i;

@@ -227,7 +227,7 @@ fn score(
         .zip(Operand::ALL)
         .map(|(access, operand)| {
             u128::from(touched(&part, access))
-                * u128::from(groups(chip, &[one.clone()], access, operand))
+                * u128::from(groups(chip, std::slice::from_ref(&one), access, operand))
         });
     let weights = einsum.inputs.get(1).map_or(0, |a| touched(&part, a));
     let points = part.points().unwrap_or(u64::MAX);

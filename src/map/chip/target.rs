@@ -119,7 +119,7 @@ mod tests {
         std::fs::write(&model, "[[op]]\n").unwrap();
         let name = model.display().to_string();
         assert_eq!(
-            Target::parse(&[case.clone()], None).unwrap(),
+            Target::parse(std::slice::from_ref(&case), None).unwrap(),
             Target::Case(case)
         );
         let op = format!("{name}/x/y");
