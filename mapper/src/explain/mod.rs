@@ -4,7 +4,7 @@
 //! - [`prices`](mod@prices): shadow prices, by finite difference;
 //! - [`why`](mod@why): for each axis and dimension, what keeps more of it from lying there.
 //!
-//! All three work on a [`Problem`](crate::Problem) in convention `physical`; the figures are those of
+//! All three work on a [`Problem`] in convention `physical`; the figures are those of
 //! [`crate::search`]: seconds, and joules with the chip's static power over that time.
 
 pub mod prices;

@@ -24,10 +24,10 @@
 //!
 //! # What is searched
 //!
-//! For each run of up to [`UNITS`] ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
-//! those that fit the [`TILINGS`] of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
+//! For each run of up to `UNITS` ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
+//! those that fit the `TILINGS` of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
 //! bound (roofline of this tiling, compulsory traffic, launches). Ways are priced from the least bound on, in turn of how
-//! much room they leave, until no bound is a thousandth of the whole below the best price (or [`EXACT`] are priced);
+//! much room they leave, until no bound is a thousandth of the whole below the best price (or `EXACT` are priced);
 //! these prices come from quick searches and dense means of masked tiles. The groups
 //! chosen are then priced in full, beside residency planned anew, and the pass is compared with the one without groups.
 

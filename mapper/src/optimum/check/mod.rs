@@ -4,7 +4,7 @@
 //!
 //! - All placements of the case stand at the start; each partial mapping that is open has every extension listed, as
 //!   enumerated here from the rules of the certificate's space; so the ends cover the space.
-//! - A bound is no more than the one computed here ([`bound`](mod@bound)), and no less than what was found.
+//! - A bound is no more than the one computed here (`bound`), and no less than what was found.
 //! - What dominates another one stands at the same step of the same placement with the same tiles, and is no worse in
 //!   everything that matters outside; no circle of partial mappings dominates itself.
 //! - What is called infeasible does not fit or does not obey; what is called unhelpful has a loop directly inside the
