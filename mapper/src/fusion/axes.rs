@@ -15,7 +15,8 @@
 //! - *free*: every einsum of the group has it, and none reduces it: iterations are independent;
 //! - *sum*: as before, but MAC ops whose output leaves the group reduce it: their outputs accumulate over the loop;
 //! - *online*: the keys of a softmax between two matmuls, by the rewrite of [`super::rewrite`];
-//! - *fixed*: all others (reductions whose result the group reads, sliding windows, experts chosen by data).
+//! - *fixed*: all others (reductions whose result the group reads, sliding windows, experts chosen by data, two dimensions
+//!   of one einsum that are the same: queries and keys of one sequence).
 
 use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, DimId, Domain, Einsum, OpId, OpKind, TensorId};
@@ -136,6 +137,11 @@ impl Group {
         let mut pinned = vec![false; self.axes.len()];
         let mut masks: Vec<Option<Mask>> = Vec::new();
         for (s, (_, e)) in splitter.sites.iter().enumerate() {
+            // Queries and keys of one sequence: a tile of the axis would pair each row with those of its own tile alone.
+            let parts: Vec<usize> = self.parts[s].iter().flatten().copied().collect();
+            for (i, axis) in parts.iter().enumerate() {
+                pinned[*axis] |= parts[..i].contains(axis);
+            }
             let mut pin = |d: DimId| {
                 for a in &self.parts[s][d.0 as usize] {
                     pinned[*a] = true;

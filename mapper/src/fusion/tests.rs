@@ -173,6 +173,38 @@ fn a_matmul_behind_another_may_sum_over_what_the_first_makes() {
     });
 }
 
+/// Scores pair each row of a sequence with all others: no loop over the rows may cut both.
+#[test]
+fn queries_and_keys_of_one_sequence_are_not_cut_together() {
+    let mut b = Builder::new("self-attention");
+    let a = Attention {
+        batch: 1,
+        heads: 2,
+        kv_heads: 2,
+        query_length: 48,
+        key_length: 48,
+        key_width: 32,
+        value_width: 32,
+        mask: Mask::Full,
+    };
+    let x = b.input("x", &[1, 48, 64]);
+    let x = b.norm("norm", x, NormKind::Rms, false, false).unwrap();
+    let q = b.linear("q", x, 64, false).unwrap();
+    let k = b.linear("k", x, 64, false).unwrap();
+    let s = b.attention_scores("scores", q, k, &a).unwrap();
+    b.output(s);
+    let graph = int8(b.finish().unwrap());
+    with(&graph, &fusing(1 << 20), |p, roots| {
+        let group = Group::of(p.scene, roots).unwrap();
+        let rows = group.axes.iter().find(|a| a.size == 48).unwrap();
+        assert_eq!(rows.kind, Kind::Fixed);
+        // Without the keys they are free.
+        let group = Group::of(p.scene, &roots[2..]);
+        let free = |g: &Group| g.axes.iter().any(|a| a.size == 48 && a.kind == Kind::Free);
+        assert!(group.is_none_or(|g| free(&g)));
+    });
+}
+
 /// Whatever the mask and the tiles: MACs, scores and rows over all iterations are those of the whole ops.
 #[test]
 fn iterations_add_up_to_the_ops() {

@@ -337,10 +337,16 @@ impl Walk<'_> {
         let mut step = |time: Option<&Vec<u64>>, points: &[&Vec<i64>], levels: &mut Vec<Level>| {
             // Tiles that groups leave, from the inside out, then those that they enter, from the outside in.
             let mut moves: Vec<Vec<Move>> = Vec::new();
-            for (n, level) in levels.iter_mut().enumerate() {
+            for n in 0..levels.len() {
                 let (from, above) = (chain[n].1, chain[n + 1].1);
                 let merged = |i: usize| i >= from && self.merges(self.output(), i);
-                moves.push(level.moves(self, time, from, above, &merged));
+                let (outer, inner) = levels.split_at_mut(n);
+                let level = &mut inner[0];
+                let mut here = level.moves(self, time, from, above, &merged);
+                if let Some(parents) = outer.last() {
+                    here.extend(level.left_behind(parents));
+                }
+                moves.push(here);
             }
             for (n, level_moves) in moves.iter().enumerate().rev() {
                 for m in level_moves {
@@ -547,6 +553,39 @@ impl Level {
                 }
             }
             moves.push(m);
+        }
+        moves
+    }
+}
+
+impl Level {
+    /// What buffers without work in this state give up because their parent has gone on: a buffer holds nothing that its
+    /// parent does not.
+    fn left_behind(&mut self, parents: &Level) -> Vec<Move> {
+        let mut moves = Vec::new();
+        for (group, (_, tile)) in &mut self.held_joint {
+            let Some((parent, (_, inside))) = parents.held.iter().find(|p| group.starts_with(p.0))
+            else {
+                continue;
+            };
+            let leaves: Vec<Element> = tile.difference(inside).cloned().collect();
+            if leaves.is_empty() {
+                continue;
+            }
+            tile.retain(|e| inside.contains(e));
+            let mut gone = Vec::new();
+            let members = self.held.iter_mut().filter(|m| m.0.starts_with(parent));
+            for (member, (_, tile)) in members {
+                gone.extend(tile.difference(inside).map(|e| (member.clone(), e.clone())));
+                tile.retain(|e| inside.contains(e));
+            }
+            moves.push(Move {
+                parent: parent.clone(),
+                leaves,
+                enters: vec![],
+                gone,
+                takes: BTreeMap::new(),
+            });
         }
         moves
     }

@@ -467,3 +467,10 @@ proptest! {
         check_problem(seed)?;
     }
 }
+
+/// Keys along an axis under a causal mask: in the instance with the later keys the first query has none, so its inner
+/// buffer has no work when its outer one goes on to the next tile.
+#[test]
+fn a_buffer_gives_up_what_its_parent_leaves() {
+    check(13836447550093300899, &RefCell::default()).unwrap();
+}
