@@ -1,41 +1,11 @@
 //! `presil eval` and `presil map` as a user meets them.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-use serde_json::Value;
+use super::program::{json, refused, stdout};
 
 fn case(name: &str) -> String {
     format!("{}/configs/cases/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn presil(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_presil"))
-        .args(args)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap()
-}
-
-/// Runs, expects success, gives stdout.
-fn stdout(args: &[&str]) -> String {
-    let out = presil(args);
-    let told = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(0), "{args:?}: {told}");
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&stdout(args)).unwrap()
-}
-
-/// Runs, expects exit code 2 and nothing on stdout, gives stderr.
-fn refused(args: &[&str]) -> String {
-    let out = presil(args);
-    let told = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {told}");
-    assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
-    told
 }
 
 #[test]

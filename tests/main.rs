@@ -11,5 +11,6 @@ mod cases;
 mod command_line;
 mod documentation;
 mod map_chip;
+mod program;
 mod sanity;
 mod validation;

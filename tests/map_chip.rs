@@ -1,35 +1,10 @@
 //! `presil map PROBLEM --chip CHIP` as a user meets it.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
-fn presil(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_presil"))
-        .args(args)
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap()
-}
-
-fn stdout(args: &[&str]) -> String {
-    let out = presil(args);
-    let told = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(0), "{args:?}: {told}");
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&stdout(args)).unwrap()
-}
-
-fn refused(args: &[&str]) -> String {
-    let out = presil(args);
-    let told = String::from_utf8_lossy(&out.stderr).to_string();
-    assert_eq!(out.status.code(), Some(2), "{args:?}: {told}");
-    assert!(out.stdout.is_empty(), "{args:?} wrote to stdout");
-    told
-}
+use super::program::{json, refused, stdout};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)

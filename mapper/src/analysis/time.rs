@@ -40,28 +40,35 @@ use crate::cost::{Cost, MemoryCount, Resource};
 use crate::hierarchy::access_of;
 use crate::problem::Problem;
 
-/// Seconds of a memory instance.
+/// Seconds of a memory's busiest instance.
 #[derive(Debug, Clone, Copy, Default)]
-struct Port {
-    read: f64,
-    write: f64,
-    setup: f64,
+pub(crate) struct Port {
+    /// Of reads and of writes.
+    pub(crate) seconds: [f64; 2],
+    /// Of set-ups.
+    pub(crate) setup: f64,
     /// Of reads, writes and set-ups, what is exposed.
-    exposed: [f64; 3],
+    pub(crate) exposed: [f64; 3],
 }
 
 impl Port {
     /// Busy time, and what of it is not exposed. Ports of their own for reads and writes have each its own part of
     /// both: what one of them does early takes no time from the other.
-    fn busy(&self, shared: bool) -> (f64, f64) {
-        let [read, write, setup] = self.exposed;
-        let rest = [self.read - read, self.write - write];
+    pub(crate) fn busy(&self, shared: bool) -> (f64, f64) {
+        let [read, write] = self.seconds;
+        let [early_read, early_write, early_setup] = self.exposed;
+        let rest = [read - early_read, write - early_write];
         let (busy, steady) = if shared {
-            (self.read + self.write, rest[0] + rest[1])
+            (read + write, rest[0] + rest[1])
         } else {
-            (self.read.max(self.write), rest[0].max(rest[1]))
+            (read.max(write), rest[0].max(rest[1]))
         };
-        (busy + self.setup, steady + self.setup - setup)
+        (busy + self.setup, steady + self.setup - early_setup)
+    }
+
+    /// Whether nothing is read or written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.seconds == [0.0; 2]
     }
 }
 
@@ -83,14 +90,14 @@ pub(crate) fn fill(
         let stretched = stretched(problem, nest, edge).map(|s| s.time);
         let busy_parent = port_time(problem, &of_parent, edge.parent_share);
         let busy_parent = (busy_parent.0 * stretched[0], busy_parent.1 * stretched[1]);
-        ports[parent].read += busy_parent.0;
-        ports[parent].write += busy_parent.1;
+        ports[parent].seconds[0] += busy_parent.0;
+        ports[parent].seconds[1] += busy_parent.1;
         let Some((child, of_child)) = edge.child.zip(of_child) else {
             continue;
         };
         let busy_child = port_time(problem, &of_child, edge.child_share);
-        ports[child].read += busy_child.0;
-        ports[child].write += busy_child.1;
+        ports[child].seconds[0] += busy_child.0;
+        ports[child].seconds[1] += busy_child.1;
         let transfers = transfers(problem.einsum, nest, edge);
         let setup = problem.chip.nodes[of_parent.memory]
             .memory()
@@ -140,7 +147,7 @@ pub(crate) fn fill(
         let Some(m) = problem.chip.nodes[*node].memory() else {
             continue;
         };
-        if port.read + port.write == 0.0 {
+        if port.is_idle() {
             continue;
         }
         let (busy, rest) = port.busy(m.shared_port);

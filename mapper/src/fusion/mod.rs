@@ -1,9 +1,10 @@
 //! Fused groups: ops that run tile by tile under shared loops, what passes between them staying on chip.
 //!
 //! ```text
-//! groups     consecutive ops of a block linked by tensors that only they use     (axes)
-//! ways       tile sizes, order of the shared loops, what is held over them        (plan), each with a bound
+//! groups     consecutive ops of a block linked by tensors that only they use      (axes)
+//! plan       tile sizes, order of shared loops, what is held over them, a bound   (plan)
 //! price      the exact cost of a way: one iteration is a graph of its own         (step, price)
+//! ways       those worth pricing, and the best of them                            (ways)
 //! choice     disjoint groups of least total, by dynamic programming over the order (choose)
 //! ```
 //!
@@ -39,6 +40,7 @@ mod rewrite;
 mod step;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use presil_hwmodels::NodeId;
 use presil_numerics::Bytes;

@@ -274,7 +274,8 @@ fn keep_set(may: &str, must: &str) -> String {
 fn fanout(name: &Value, spatial: &[Value], set: &dyn Fn(&Value) -> String) -> Value {
     let axis = |a: &Value| {
         let must = a.get("must_reuse").or_else(|| a.get("reuse"));
-        // A min_usage of 1 is AccelForge's "as much as the shape allows", which a search finds by itself.
+        // A min_usage of 1 (AccelForge: as much as the shape allows) is left out: the search may use less where that costs
+        // less, as it does in one row of `three_matmuls`.
         json!({
             "name": a["name"],
             "size": a["fanout"].as_f64().unwrap_or(1.0) as u64,

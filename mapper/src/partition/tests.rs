@@ -90,6 +90,12 @@ fn options(objective: Objective) -> ScheduleOptions {
     }
 }
 
+/// The schedules of a graph on a chip: that op by op, and where it pays one with sets.
+fn both(graph: &Graph, chip: &Chip, objective: Objective) -> Vec<Schedule> {
+    let plan = PlanOptions::default();
+    schedules(graph, chip, &options(objective), &plan, &Memo::default()).unwrap()
+}
+
 #[test]
 fn cores_are_what_the_chip_file_says() {
     assert_eq!(Cores::of(&four_cores(4)), None);
@@ -196,14 +202,7 @@ fn chosen_sets_are_as_good_as_any() {
 fn narrow_branches_run_side_by_side() {
     let chip = four_cores(1);
     let graph = branches(16, 4);
-    let all = schedules(
-        &graph,
-        &chip,
-        &options(Objective::Latency),
-        &PlanOptions::default(),
-        &Memo::default(),
-    )
-    .unwrap();
+    let all = both(&graph, &chip, Objective::Latency);
     let [plain, apart] = all.as_slice() else {
         panic!("nothing runs at once")
     };
@@ -272,14 +271,7 @@ fn narrow_branches_run_side_by_side() {
         &Memo::default(),
     );
     assert_eq!(bound.unwrap().len(), 1);
-    let again = schedules(
-        &graph,
-        &chip,
-        &options(Objective::Latency),
-        &PlanOptions::default(),
-        &Memo::default(),
-    )
-    .unwrap();
+    let again = both(&graph, &chip, Objective::Latency);
     assert_eq!(again[1], all[1]);
 }
 
@@ -306,14 +298,7 @@ fn ops_that_fill_the_array_run_alone() {
 fn a_set_of_one_is_the_op_itself() {
     let chip = four_cores(1);
     let graph = branches(16, 8);
-    let all = schedules(
-        &graph,
-        &chip,
-        &options(Objective::Edp),
-        &PlanOptions::default(),
-        &Memo::default(),
-    )
-    .unwrap();
+    let all = both(&graph, &chip, Objective::Edp);
     let cores = Cores::of(&chip).unwrap();
     for op in all[0].ops.iter().filter(|o| o.execution.is_mapped()) {
         let one = together(&chip, cores, &[op]).unwrap();

@@ -17,6 +17,7 @@
 use super::Objective;
 use super::frame::Frame;
 use super::plan::{Item, Loop, Plan};
+use crate::analysis::time::Port;
 
 /// Time and energy of a plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,7 +62,7 @@ pub(super) struct Estimator {
     items: Vec<Item>,
     tile: Vec<u64>,
     /// Traffic by store.
-    ports: Vec<Port>,
+    ports: Vec<Traffic>,
     /// Bits that tiles take by store.
     used: Vec<f64>,
     /// Whether partial sums are held, by store.
@@ -77,7 +78,7 @@ impl Estimator {
         plan.lower(frame, &mut self.items, &mut self.tile);
         let n = frame.stores.len();
         self.ports.clear();
-        self.ports.resize(n, Port::default());
+        self.ports.resize(n, Traffic::default());
         self.used.clear();
         self.used.resize(n, 0.0);
         self.partial.clear();
@@ -94,17 +95,9 @@ impl Estimator {
         let mut longest = steady;
         for (port, store) in self.ports.iter().zip(&frame.stores) {
             energy += port.bits[0] * store.energy[0] + port.bits[1] * store.energy[1];
-            let [read, write] = port.seconds;
-            let [early_read, early_write, early_setup] = port.exposed;
-            let (busy, rest) = if store.shared_port {
-                let busy = read + write;
-                (busy, busy - early_read - early_write)
-            } else {
-                let rest = (read - early_read).max(write - early_write);
-                (read.max(write), rest)
-            };
-            longest = longest.max(busy + port.setup);
-            steady = steady.max(rest + port.setup - early_setup);
+            let (busy, rest) = port.time.busy(store.shared_port);
+            longest = longest.max(busy);
+            steady = steady.max(rest);
         }
         Some(Estimate {
             time: frame.fixed + (wait.exposed + steady).max(longest),
@@ -327,10 +320,10 @@ impl Estimator {
         }
         // Outputs are written above and read here.
         let out = usize::from(operand == 2);
-        self.ports[parent.store].exposed[out] += above * part;
-        self.ports[parent.store].exposed[2] += setup;
-        self.ports[parent.store].setup += setup * child.visits;
-        self.ports[child.store].exposed[1 - out] += here * part;
+        self.ports[parent.store].time.exposed[out] += above * part;
+        self.ports[parent.store].time.exposed[2] += setup;
+        self.ports[parent.store].time.setup += setup * child.visits;
+        self.ports[child.store].time.exposed[1 - out] += here * part;
         fresh
     }
 
@@ -341,7 +334,7 @@ impl Estimator {
         let port = &mut self.ports[store];
         for i in 0..2 {
             port.bits[i] += bits[i];
-            port.seconds[i] += seconds[i];
+            port.time.seconds[i] += seconds[i];
         }
         seconds
     }
@@ -385,14 +378,11 @@ impl Estimator {
 
 /// Traffic of one store.
 #[derive(Debug, Clone, Copy, Default)]
-struct Port {
+struct Traffic {
     /// Bits read and written, all instances.
     bits: [f64; 2],
     /// Seconds of one instance.
-    seconds: [f64; 2],
-    setup: f64,
-    /// Seconds of first and last tiles, which wait for nothing: of reads, writes and set-ups.
-    exposed: [f64; 3],
+    time: Port,
 }
 
 /// Seconds that overlap with nothing.

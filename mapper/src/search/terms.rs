@@ -9,6 +9,7 @@
 use super::layout::{Factors, KINDS, Layout};
 use super::model::{DIMS, STORES};
 use super::options::RAGGED;
+use crate::analysis::time::Port;
 
 impl Layout<'_, '_> {
     /// Whether tiles fit, of products of factors.
@@ -59,6 +60,8 @@ impl Layout<'_, '_> {
         let mut energy = frame.mac_energy;
         let (mut exposed, mut stalled, mut waited) = (0.0, 0.0, 0.0);
         let mut ports = [Port::default(); STORES];
+        // Exposed time of all transfers that a store takes part in.
+        let mut touched = [0.0; STORES];
         let mut fresh = [0.0; 16];
         let wide = frame.partial;
         for (i, e) in self.edges.iter().enumerate() {
@@ -121,8 +124,8 @@ impl Layout<'_, '_> {
             energy += above[0] * p.energy[0] + above[1] * p.energy[1];
             let share = f[Factors::ParentShare as usize];
             let above = [above[0] * p.time[0] * share, above[1] * p.time[1] * share];
-            ports[e.parent_store].read += above[0];
-            ports[e.parent_store].write += above[1];
+            ports[e.parent_store].seconds[0] += above[0];
+            ports[e.parent_store].seconds[1] += above[1];
             if e.child.is_none() {
                 continue;
             }
@@ -130,8 +133,8 @@ impl Layout<'_, '_> {
             energy += here[0] * c.energy[0] + here[1] * c.energy[1];
             let share = f[Factors::ChildShare as usize];
             let here = [here[0] * c.time[0] * share, here[1] * c.time[1] * share];
-            ports[e.child_store].read += here[0];
-            ports[e.child_store].write += here[1];
+            ports[e.child_store].seconds[0] += here[0];
+            ports[e.child_store].seconds[1] += here[1];
             let (up, down) = if e.operand == 2 {
                 (above[1], here[0])
             } else {
@@ -153,8 +156,8 @@ impl Layout<'_, '_> {
             ports[e.parent_store].exposed[out] += up * part;
             ports[e.parent_store].exposed[2] += p.setup;
             ports[e.child_store].exposed[1 - out] += down * part;
-            ports[e.parent_store].touched += first;
-            ports[e.child_store].touched += first;
+            touched[e.parent_store] += first;
+            touched[e.child_store] += first;
         }
         let iterations = factors[self.count - 1] * model.density;
         let compute = iterations * frame.point_time;
@@ -163,44 +166,18 @@ impl Layout<'_, '_> {
         } else {
             self.fixed + waited + compute
         };
-        for (port, store) in ports.iter().zip(&model.stores) {
-            if port.read + port.write == 0.0 {
+        for ((port, store), touched) in ports.iter().zip(&model.stores).zip(touched) {
+            if port.is_idle() {
                 continue;
             }
             let (busy, steady) = port.busy(store.shared_port);
             let all = if exact {
                 exposed + steady
             } else {
-                busy + (exposed - port.touched).max(0.0)
+                busy + (exposed - touched).max(0.0)
             };
             time = time.max(self.fixed + all).max(busy);
         }
         Some((time, energy))
-    }
-}
-
-/// Traffic of one memory's busiest instance.
-#[derive(Debug, Clone, Copy, Default)]
-struct Port {
-    read: f64,
-    write: f64,
-    setup: f64,
-    /// Of reads, writes and set-ups, what is exposed.
-    exposed: [f64; 3],
-    /// Exposed time of all transfers that it takes part in.
-    touched: f64,
-}
-
-impl Port {
-    /// Busy time, and what of it is not exposed, as in the analysis.
-    fn busy(&self, shared: bool) -> (f64, f64) {
-        let [read, write, setup] = self.exposed;
-        let rest = [self.read - read, self.write - write];
-        let (busy, steady) = if shared {
-            (self.read + self.write, rest[0] + rest[1])
-        } else {
-            (self.read.max(self.write), rest[0].max(rest[1]))
-        };
-        (busy + self.setup, steady + self.setup - setup)
     }
 }

@@ -1,0 +1,389 @@
+//! The ways to run a group that are worth pricing, and the best of them.
+//!
+//! Tilings of a group in each memory; of each all orders of its loops and sets of held operands, with a bound; priced
+//! from the least bound on (see [`super`]).
+
+use presil_workloads::{OpId, TensorId};
+
+use super::axes::{Group, Kind};
+use super::choose::{Chooser, Chosen, Price};
+use super::plan::{Floor, Tiling, Way, base, memories, tile_sizes};
+use super::price::Pricing;
+use super::{EXACT, TILINGS};
+use crate::search::Objective;
+
+/// Bounds of ways that differ by less are taken for equal.
+const CLOSE: f64 = 0.01;
+/// Classes of ways by the least share of the group's memory that they leave to an op.
+const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
+
+/// An intermediate, whole.
+struct Inner {
+    bytes: f64,
+    axes: Vec<usize>,
+    /// Ops that make or read it.
+    members: Vec<usize>,
+}
+
+/// A way that may be worth pricing.
+struct Candidate {
+    floor: Floor,
+    /// Index into [`ROOMS`].
+    room: usize,
+    tiling: usize,
+    way: Way,
+}
+
+impl Chooser<'_> {
+    /// The best ways to run some ops as a group, if any is better than what is known of them.
+    pub(super) fn group(&self, roots: &[OpId], than: Price, repeat: f64) -> Vec<Chosen> {
+        let scene = self.pricing.scene;
+        if !self.promising(roots) {
+            return Vec::new();
+        }
+        let Some(group) = Group::of(scene, roots) else {
+            return Vec::new();
+        };
+        if !connected(self.pricing, &group, roots) {
+            return Vec::new();
+        }
+        let mut ways: Vec<Candidate> = Vec::new();
+        let mut tilings: Vec<Tiling> = Vec::new();
+        for memory in memories(scene, &group) {
+            for tiles in self.tiles(&group, memory) {
+                let Some(tiling) =
+                    Tiling::new(scene, &group, &tiles, self.pricing.options.accumulate, true)
+                else {
+                    continue;
+                };
+                if self.ways(
+                    &group,
+                    &tiling,
+                    memory,
+                    than,
+                    repeat,
+                    tilings.len(),
+                    &mut ways,
+                ) {
+                    tilings.push(tiling);
+                }
+            }
+        }
+        self.best(&group, &tilings, ways, than, repeat)
+    }
+
+    /// The ways that no other beats, priced in the order of their bounds, in turn from those that leave much room to
+    /// those that leave little: bounds know nothing of room.
+    fn best(
+        &self,
+        group: &Group,
+        tilings: &[Tiling],
+        mut ways: Vec<Candidate>,
+        than: Price,
+        repeat: f64,
+    ) -> Vec<Chosen> {
+        let objective = self.pricing.options.objective;
+        let of = |f: &Floor| {
+            Price {
+                time: f.time,
+                energy: f.energy,
+            }
+            .of(objective)
+        };
+        // Bounds within a hundredth are as good as equal: of those the one with least of the other figure.
+        let least = ways
+            .iter()
+            .map(|w| of(&w.floor))
+            .fold(f64::INFINITY, f64::min);
+        let grade = |f: &Floor| ((of(f) / least).ln() / CLOSE).floor();
+        let other = |f: &Floor| match objective {
+            Objective::Energy => f.time,
+            _ => f.energy,
+        };
+        ways.sort_by(|a, b| {
+            let (a, b) = (&a.floor, &b.floor);
+            let by_grade = grade(a).total_cmp(&grade(b));
+            by_grade
+                .then(other(a).total_cmp(&other(b)))
+                .then(of(a).total_cmp(&of(b)))
+        });
+        let mut best: Vec<Chosen> = Vec::new();
+        let mut tried = 0;
+        let mut class = 0;
+        while !ways.is_empty() {
+            let next = (0..ROOMS.len()).find_map(|k| {
+                let wanted = (class + k) % ROOMS.len();
+                let at = ways.iter().position(|w| w.room == wanted);
+                at.map(|at| (at, wanted))
+            });
+            let Some((at, taken)) = next else { break };
+            class = (taken + 1) % ROOMS.len();
+            let Candidate {
+                floor, tiling, way, ..
+            } = ways.remove(at);
+            let known: Vec<Price> = best.iter().map(|c| self.price_of(c)).collect();
+            let beaten = |p: &Price| match objective {
+                Objective::Edp => p.time <= floor.time && p.energy <= floor.energy,
+                _ => !self.worth(*p, floor, repeat),
+            };
+            if known.iter().any(beaten) {
+                continue;
+            }
+            if tried == EXACT {
+                break;
+            }
+            tried += 1;
+            let Some(priced) = self.pricing.price(group, &tilings[tiling], &way) else {
+                continue;
+            };
+            let price = self.price(priced.time, priced.energy);
+            let better = |than: &Price| match objective {
+                Objective::Edp => price.time < than.time || price.energy < than.energy,
+                _ => price.of(objective) < than.of(objective),
+            };
+            if better(&than) && known.iter().all(better) {
+                if objective != Objective::Edp {
+                    best.clear();
+                }
+                best.push(Chosen {
+                    group: group.clone(),
+                    tiling: tilings[tiling].clone(),
+                    way,
+                    priced,
+                });
+            }
+        }
+        best
+    }
+
+    /// Whether some tensor between the ops passes through the root memory, or launches can be saved.
+    fn promising(&self, roots: &[OpId]) -> bool {
+        let Pricing {
+            scene, residency, ..
+        } = self.pricing;
+        let chip = scene.chip;
+        let spilled = |id: &OpId| {
+            scene
+                .output_of(*id)
+                .is_some_and(|t| residency.home[scene.stored(t)] == chip.root())
+        };
+        chip.mapspace.launch_groups_once || roots[..roots.len() - 1].iter().any(spilled)
+    }
+
+    /// Tile sizes that may fit a memory, those of fewest iterations first; whether they are all.
+    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> Vec<Vec<u64>> {
+        let scene = self.pricing.scene;
+        let capacity = scene.chip.nodes[memory]
+            .memory()
+            .map_or(0, |m| m.capacity.0);
+        let inner = self.inner(group);
+        let loops: Vec<usize> = (0..group.axes.len())
+            .filter(|a| group.axes[*a].kind != Kind::Fixed)
+            .collect();
+        let start: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let mut list: Vec<(u64, Vec<u64>)> = vec![(1, start)];
+        for axis in loops {
+            let size = group.axes[axis].size;
+            let mut next = Vec::new();
+            for (n, tiles) in &list {
+                for tile in tile_sizes(size) {
+                    let mut tiles = tiles.clone();
+                    tiles[axis] = tile;
+                    next.push((n.saturating_mul(size.div_ceil(tile)), tiles));
+                }
+            }
+            list = next;
+        }
+        let part = |tiles: &[u64], axes: &[usize]| -> f64 {
+            axes.iter()
+                .map(|a| tiles[*a] as f64 / group.axes[*a].size as f64)
+                .product()
+        };
+        // What an op reads and what it makes are there at one time.
+        let filled = |tiles: &[u64]| {
+            let members = 0..group.ops.len();
+            let of = |m: usize| {
+                let own = inner.iter().filter(|i| i.members.contains(&m));
+                own.map(|i| i.bytes * part(tiles, &i.axes)).sum::<f64>() / capacity as f64
+            };
+            members.map(of).fold(0.0, f64::max)
+        };
+        let online = |tiles: &[u64]| {
+            let cut =
+                |a: usize| group.axes[a].kind == Kind::Online && tiles[a] < group.axes[a].size;
+            (0..tiles.len()).any(cut)
+        };
+        // Rewritten or not, with much room left or little: each by itself.
+        let mut classes: Vec<Vec<(u64, Vec<u64>)>> = vec![Vec::new(); 2 * ROOMS.len()];
+        for (n, tiles) in list {
+            let left = 1.0 - filled(&tiles);
+            if left > 0.0 {
+                let room = ROOMS.iter().position(|r| left >= *r).unwrap_or(0);
+                classes[2 * room + usize::from(online(&tiles))].push((n, tiles));
+            }
+        }
+        let mut chosen = Vec::new();
+        for class in &mut classes {
+            class.sort();
+            let few = class.drain(..).take(TILINGS / ROOMS.len());
+            chosen.extend(few.map(|l| l.1));
+        }
+        chosen
+    }
+
+    /// The intermediates of a group, whole.
+    fn inner(&self, group: &Group) -> Vec<Inner> {
+        let scene = self.pricing.scene;
+        let of = |t: &TensorId| {
+            let touches = |m: &usize| {
+                let op = &scene.graph.ops[group.ops[*m]];
+                let mut all = op.inputs.iter().chain(&op.outputs);
+                all.any(|x| scene.stored(*x) == t.0 as usize)
+            };
+            let makes = |s: &usize| {
+                let outputs = &scene.graph.ops[group.ops[group.sites[*s].member]].outputs;
+                outputs.iter().any(|x| scene.stored(*x) == t.0 as usize)
+            };
+            // A cascade makes its output in its last einsum.
+            let maker = (0..group.sites.len()).rfind(makes);
+            Inner {
+                bytes: scene.graph.tensors[*t].bits().0 as f64 / 8.0,
+                axes: maker.map_or(Vec::new(), |s| {
+                    group.indexed(s, &group.einsum(scene, s).output)
+                }),
+                members: (0..group.ops.len()).filter(touches).collect(),
+            }
+        };
+        group.inner.iter().map(of).collect()
+    }
+
+    /// The ways of a tiling that may be worth something; whether there are any.
+    #[expect(clippy::too_many_arguments, reason = "what is known of a tiling")]
+    fn ways(
+        &self,
+        group: &Group,
+        tiling: &Tiling,
+        memory: presil_hwmodels::NodeId,
+        than: Price,
+        repeat: f64,
+        index: usize,
+        ways: &mut Vec<Candidate>,
+    ) -> bool {
+        let Pricing {
+            scene, residency, ..
+        } = self.pricing;
+        let chip = scene.chip;
+        let each = !chip.mapspace.launch_groups_once;
+        // Without a loop nothing is cut. What is one launch runs its iterations side by side: some must not sum.
+        let free = |l: &super::plan::Shared| group.axes[l.axis].kind == Kind::Free;
+        if tiling.loops.is_empty() || (!each && !tiling.loops.iter().any(free)) {
+            return false;
+        }
+        let base = base(scene, group, tiling, memory, residency, each);
+        if !self.worth(
+            than,
+            base.best(chip, tiling, residency, self.static_power),
+            repeat,
+        ) {
+            return false;
+        }
+        let before = ways.len();
+        let capacity = chip.nodes[memory]
+            .memory()
+            .map_or(1.0, |m| m.capacity.0.max(1) as f64);
+        // Ways that hold the same, fetch it as often and sum as long are one.
+        let mut seen: Vec<(Vec<TensorId>, Vec<u64>, u64)> = Vec::new();
+        for loops in tiling.orders() {
+            let way = Way {
+                memory,
+                loops,
+                held: Vec::new(),
+            };
+            let sums = |l: &super::plan::Shared| {
+                matches!(group.axes[l.axis].kind, Kind::Sum | Kind::Online)
+            };
+            let outermost = way.loops.iter().position(sums).unwrap_or(way.loops.len());
+            let summed: u64 = way.loops[outermost..].iter().map(|l| l.trips).product();
+            let free = self.pricing.room(group, tiling, &way);
+            if free <= 0.0 {
+                continue;
+            }
+            let home = |o: &super::plan::Outside| residency.home[o.tensor.0 as usize];
+            let able: Vec<TensorId> = tiling
+                .outside
+                .iter()
+                .filter(|o| home(o) != memory)
+                .filter(|o| way.fetches(&o.axes) < tiling.iterations || o.readers.len() > 1)
+                .map(|o| o.tensor)
+                .collect();
+            for set in 0..1usize << able.len().min(6) {
+                let held = able
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| set >> i & 1 == 1)
+                    .map(|(_, t)| *t)
+                    .collect();
+                let way = Way {
+                    held,
+                    ..way.clone()
+                };
+                let floor = base.floor(chip, tiling, &way, residency, self.static_power);
+                let taken = |o: &&super::plan::Outside| way.held.contains(&o.tensor);
+                let fetches = tiling
+                    .outside
+                    .iter()
+                    .filter(taken)
+                    .map(|o| way.fetches(&o.axes));
+                let what = (way.held.clone(), fetches.collect::<Vec<u64>>(), summed);
+                if seen.contains(&what) {
+                    continue;
+                }
+                seen.push(what);
+                let bytes = tiling.outside.iter().filter(taken).map(|o| o.bytes as f64);
+                let room = free - bytes.sum::<f64>() / capacity;
+                if room > 0.0 && self.worth(than, floor, repeat) {
+                    let room = ROOMS
+                        .iter()
+                        .position(|r| room >= *r)
+                        .unwrap_or(ROOMS.len() - 1);
+                    ways.push(Candidate {
+                        floor,
+                        room,
+                        tiling: index,
+                        way,
+                    });
+                }
+            }
+        }
+        ways.len() > before
+    }
+}
+
+/// Whether the ops hang together by what passes between them.
+fn connected(pricing: &Pricing, group: &Group, roots: &[OpId]) -> bool {
+    let scene = pricing.scene;
+    let mut set: Vec<usize> = (0..roots.len()).collect();
+    let unit = |id: &OpId| {
+        let root = scene.tails.into[id.0 as usize].unwrap_or(*id);
+        roots.iter().position(|r| *r == root)
+    };
+    for t in &group.inner {
+        let touch = group.ops.iter().filter(|id| {
+            let op = &scene.graph.ops[**id];
+            op.inputs
+                .iter()
+                .chain(&op.outputs)
+                .any(|x| scene.stored(*x) == t.0 as usize)
+        });
+        let units: Vec<usize> = touch.filter_map(unit).collect();
+        if let Some(first) = units.first().map(|u| set[*u]) {
+            for u in &units {
+                let from = set[*u];
+                set.iter_mut()
+                    .filter(|s| **s == from)
+                    .for_each(|s| *s = first);
+            }
+        }
+    }
+    set.iter().all(|s| *s == set[0])
+}
