@@ -8,7 +8,7 @@
 use super::estimate::Score;
 use super::factors::Factors;
 use super::frame::Frame;
-use super::plan::{Plan, Spread};
+use super::plan::{Few, Plan, Spread};
 
 /// What climbing works with.
 pub(super) struct Climb<'a, 'f> {
@@ -163,8 +163,8 @@ impl Climb<'_, '_> {
         }
         let mut plan = best.plan.clone();
         for s in self.spreads {
-            if *s != best.plan.spreads {
-                plan.spreads.clone_from(s);
+            if s[..] != best.plan.spreads[..] {
+                plan.spreads = Few::from_slice(s);
                 best.offer(&plan);
             }
         }
@@ -172,9 +172,10 @@ impl Climb<'_, '_> {
 
     fn keeping(&self, best: &mut Best, level: usize) {
         let l = &self.frame.levels[level];
+        let mut plan = best.plan.clone();
         for o in (0..3).filter(|o| l.allowed() & !l.required & (1 << o) != 0) {
-            let mut plan = best.plan.clone();
-            plan.layers[level].keep ^= 1 << o;
+            let keep = best.plan.layers[level].keep;
+            plan.layers[level].keep = keep ^ (1 << o);
             best.offer(&plan);
         }
     }
@@ -182,14 +183,19 @@ impl Climb<'_, '_> {
     /// All factors of each dimension at a level.
     fn factoring(&mut self, best: &mut Best, level: usize) {
         for dim in 0..self.frame.dims.len() {
-            let start = best.plan.clone();
-            let (inner, outer) = self.tiles(&start, level, dim);
+            let (inner, outer) = self.tiles(&best.plan, level, dim);
             let size = self.frame.dims[dim].size;
             if inner >= size {
                 continue;
             }
-            let now = start.layers[level].factors[dim];
-            let mut plan = start.clone();
+            let now = best.plan.layers[level].factors[dim];
+            let mut plan = best.plan.clone();
+            let (above, spread) = if level > 1 {
+                let above = plan.layers[level - 1].factors[dim];
+                (above, self.spread_below(&plan, level - 1, dim))
+            } else {
+                (1, 1)
+            };
             for &f in self.factors.of(size.div_ceil(inner)).iter() {
                 if f != now {
                     plan.layers[level].factors[dim] = f;
@@ -197,8 +203,6 @@ impl Climb<'_, '_> {
                 }
                 // The same with the tile outside kept as it is, by the factor of the level above.
                 if level > 1 && f != now {
-                    let above = start.layers[level - 1].factors[dim];
-                    let spread = self.spread_below(&start, level - 1, dim);
                     let rest = outer
                         .div_ceil(inner.saturating_mul(f).saturating_mul(spread))
                         .max(1);
@@ -214,27 +218,27 @@ impl Climb<'_, '_> {
 
     /// The places of the loops of a level, and of the storage below them.
     fn ordering(&self, best: &mut Best, level: usize) {
-        let n = self.frame.dims.len();
-        let active: Vec<usize> = best.plan.layers[level]
+        let active: Few<usize> = best.plan.layers[level]
             .order
             .iter()
             .copied()
             .filter(|d| self.loops(&best.plan, level, *d))
             .collect();
         if active.len() > 1 {
-            let start = best.plan.clone();
+            let mut plan = best.plan.clone();
+            let order = &plan.layers[level].order;
+            let idle: Few<usize> = order
+                .iter()
+                .copied()
+                .filter(|d| !active.contains(d))
+                .collect();
             for (i, dim) in active.iter().enumerate() {
                 for j in (0..active.len()).filter(|j| *j != i) {
-                    let mut order = active.clone();
-                    order.remove(i);
-                    order.insert(j, *dim);
-                    let mut plan = start.clone();
-                    let idle = start.layers[level]
-                        .order
-                        .iter()
-                        .copied()
-                        .filter(|d| !active.contains(d));
-                    plan.layers[level].order = idle.chain(order).collect();
+                    let order = &mut plan.layers[level].order;
+                    order.clear();
+                    order.extend(idle.iter().chain(&active).copied());
+                    order.remove(idle.len() + i);
+                    order.insert(idle.len() + j, *dim);
                     best.offer(&plan);
                 }
             }
@@ -243,17 +247,16 @@ impl Climb<'_, '_> {
         if below >= best.plan.layers.len() || !self.frame.levels[level].fans.is_empty() {
             return;
         }
-        let start = best.plan.clone();
-        for o in (0..3).filter(|o| start.layers[below].keep & (1 << o) != 0) {
-            let order = &start.layers[level].order;
-            let places = (0..n)
-                .filter(|p| self.loops(&start, level, order[*p]))
-                .chain([n]);
-            for p in places.filter(|p| *p != start.layers[below].hoist[o]) {
-                let mut plan = start.clone();
-                plan.layers[below].hoist[o] = p;
+        let mut plan = best.plan.clone();
+        let places = self.places(&plan, level);
+        let layer = &plan.layers[below];
+        let (keep, hoist) = (layer.keep, layer.hoist);
+        for o in (0..3).filter(|o| keep & (1 << o) != 0) {
+            for p in places.iter().filter(|p| **p != hoist[o]) {
+                plan.layers[below].hoist[o] = *p;
                 best.offer(&plan);
             }
+            plan.layers[below].hoist[o] = hoist[o];
         }
     }
 
@@ -264,7 +267,7 @@ impl Climb<'_, '_> {
         if !self.frame.levels[above].fans.is_empty() {
             return;
         }
-        let (n, start) = (self.frame.dims.len(), best.plan.clone());
+        let start = best.plan.clone();
         let l = &self.frame.levels[level];
         let mut kinds: Vec<u8> = self.frame.dims.iter().map(|d| d.operands).collect();
         kinds.sort_unstable();
@@ -278,33 +281,39 @@ impl Climb<'_, '_> {
                     .position(|k| *k == self.frame.dims[*d].operands)
             };
             plan.layers[above].order.sort_by_key(rank);
-            let sequence = plan.layers[above].order.clone();
-            let places: Vec<usize> = (0..n)
-                .filter(|p| self.loops(&plan, above, sequence[*p]))
-                .chain([n])
-                .collect();
+            let places = self.places(&plan, above);
             for first in 0..3 {
                 for step in [1, 2] {
-                    let mut plan = plan.clone();
-                    plan.layers[level].keep &= !free;
+                    let (keep, hoist) =
+                        (start.layers[level].keep & !free, start.layers[level].hoist);
+                    plan.layers[level].keep = keep;
+                    plan.layers[level].hoist = hoist;
                     for o in [first, (first + step) % 3, (first + 2 * step) % 3] {
                         if l.allowed() & (1 << o) == 0 {
                             continue;
                         }
-                        let mut taken = (best.try_out(&plan), plan.clone());
+                        let without = plan.layers[level].keep;
+                        let mut taken = (best.try_out(&plan), without, plan.layers[level].hoist[o]);
                         plan.layers[level].keep |= 1 << o;
                         for p in &places {
                             plan.layers[level].hoist[o] = *p;
                             let score = best.try_out(&plan);
                             if score.beats(taken.0) {
-                                taken = (score, plan.clone());
+                                taken = (score, without | 1 << o, *p);
                             }
                         }
-                        plan = taken.1;
+                        (plan.layers[level].keep, plan.layers[level].hoist[o]) = (taken.1, taken.2);
                     }
                 }
             }
         }
+    }
+
+    /// Places among the loops of a level where storage may stand: before each loop, and below all of them.
+    fn places(&self, plan: &Plan, level: usize) -> Few<usize> {
+        let order = &plan.layers[level].order;
+        let loops = (0..order.len()).filter(|p| self.loops(plan, level, order[*p]));
+        loops.chain([order.len()]).collect()
     }
 
     /// One dimension's factor up and another's down, at the same level.
@@ -312,19 +321,19 @@ impl Climb<'_, '_> {
         let n = self.frame.dims.len();
         for up in 0..n {
             for down in (0..n).filter(|d| *d != up) {
-                let start = best.plan.clone();
+                let mut plan = best.plan.clone();
+                let now = plan.layers[level].factors[up];
                 let steps = |s: &mut Self, dim: usize| {
-                    let inner = s.tiles(&start, level, dim).0;
+                    let inner = s.tiles(&plan, level, dim).0;
                     let list = s.factors.of(s.frame.dims[dim].size.div_ceil(inner).max(1));
-                    let now = start.layers[level].factors[dim];
+                    let now = plan.layers[level].factors[dim];
                     (list.partition_point(|f| *f < now), list)
                 };
                 let (at_up, ups) = steps(self, up);
                 let (at_down, downs) = steps(self, down);
                 for &more in ups.iter().skip(at_up + 1).take(2).chain(ups.last()) {
                     for &less in downs[..at_down.min(downs.len())].iter().rev().take(3) {
-                        if more > start.layers[level].factors[up] {
-                            let mut plan = start.clone();
+                        if more > now {
                             plan.layers[level].factors[up] = more;
                             plan.layers[level].factors[down] = less;
                             best.offer(&plan);
@@ -384,8 +393,8 @@ impl Climb<'_, '_> {
                 1 if level > 0 => layer.hoist[numbers.below(3)] = numbers.below(n + 1),
                 2 if n > 1 => layer.order.swap(numbers.below(n), numbers.below(n)),
                 3 if !self.spreads.is_empty() => {
-                    plan.spreads
-                        .clone_from(&self.spreads[numbers.below(self.spreads.len())]);
+                    plan.spreads =
+                        Few::from_slice(&self.spreads[numbers.below(self.spreads.len())]);
                 }
                 _ if level > 0 && n > 0 => {
                     let dim = numbers.below(n);

@@ -161,9 +161,26 @@ impl Estimator {
 
     /// Seconds of the busiest compute instance.
     fn compute_time(&self, frame: &Frame) -> f64 {
-        let mut points = 1.0;
-        for dim in 0..frame.dims.len() {
-            points *= iterations(&self.items, dim, frame.dims[dim].size);
+        let bit = |l: &Loop| 1u64 << (l.dim & 63);
+        let (mut points, mut uneven) = (1.0, 0);
+        for item in &self.items {
+            if let Item::Time(l) | Item::Space { each: l, .. } = item
+                && l.trips != l.ratio
+            {
+                uneven |= bit(l);
+            }
+        }
+        for item in &self.items {
+            if let Item::Time(l) = item
+                && uneven & bit(l) == 0
+            {
+                points *= l.trips;
+            }
+        }
+        for (dim, d) in frame.dims.iter().enumerate() {
+            if uneven & (1 << (dim & 63)) != 0 {
+                points *= iterations(&self.items, dim, d.size);
+            }
         }
         points * frame.point_time * frame.density
     }

@@ -10,9 +10,13 @@
 //! tile, which pays where the next loop further out does not index it.
 
 use presil_hwmodels::Operand;
+use smallvec::{SmallVec, smallvec};
 
 use super::frame::Frame;
 use crate::mapping::Step;
+
+/// A short list without a heap: climbs copy plans by the thousand.
+pub(super) type Few<T> = SmallVec<[T; 8]>;
 
 /// A dimension laid along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,9 +33,9 @@ pub(super) struct Spread {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Layer {
     /// Temporal factor by dimension; that of level 0 is not used.
-    pub factors: Vec<u64>,
+    pub factors: Few<u64>,
     /// Dimensions in the order of the loops, outermost first.
-    pub order: Vec<usize>,
+    pub order: Few<usize>,
     /// Operands kept, as bits.
     pub keep: u8,
     /// By operand: its storage stands before this place of the loop order of the level above. The number of
@@ -42,7 +46,7 @@ pub(super) struct Layer {
 /// A point of the search space.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Plan {
-    pub spreads: Vec<Spread>,
+    pub spreads: Few<Spread>,
     pub layers: Vec<Layer>,
 }
 
@@ -82,13 +86,13 @@ impl Plan {
     pub fn trivial(frame: &Frame) -> Self {
         let n = frame.dims.len();
         let layer = |(i, l): (usize, &super::frame::Level)| Layer {
-            factors: vec![1; n],
+            factors: smallvec![1; n],
             order: (0..n).collect(),
             keep: if i == 0 { 0b111 } else { l.required },
             hoist: [n; 3],
         };
         Self {
-            spreads: Vec::new(),
+            spreads: Few::new(),
             layers: frame.levels.iter().enumerate().map(layer).collect(),
         }
     }
@@ -113,8 +117,11 @@ impl Plan {
                 }
                 items.push(Item::Fan { hop: fan.hop });
             }
+            let places = self.hoists(frame, l);
             for (place, &dim) in layer.order.iter().enumerate().rev() {
-                self.hoisted(frame, l, place + 1, items, tile);
+                if places & (1 << ((place + 1) & 63)) != 0 {
+                    self.hoisted(frame, l, place + 1, items, tile);
+                }
                 let factor = if l == 0 { u64::MAX } else { layer.factors[dim] };
                 if let Some(each) = grow(frame, tile, dim, factor) {
                     items.push(Item::Time(each));
@@ -127,6 +134,15 @@ impl Plan {
             }
         }
         items.reverse();
+    }
+
+    /// Places of the loops of level `above` at which there is storage of the next level, as bits (modulo 64).
+    fn hoists(&self, frame: &Frame, above: usize) -> u64 {
+        let n = frame.dims.len();
+        self.layers.get(above + 1).map_or(0, |layer| {
+            let kept = (0..3).filter(|o| layer.keep & (1 << o) != 0);
+            kept.fold(0, |bits, o| bits | 1 << (layer.hoist[o].min(n) & 63))
+        })
     }
 
     /// Storage of level `above + 1` that is hoisted to a place of the loops of level `above`.

@@ -17,7 +17,7 @@ use super::climb::{Climb, Numbers};
 use super::estimate::{Estimator, Score};
 use super::factors::Factors;
 use super::frame::Frame;
-use super::plan::{Plan, Spread};
+use super::plan::{Few, Plan, Spread};
 use super::{Objective, SearchError, spatial, too_small};
 use crate::analysis::Analyzer;
 use crate::{Mapping, MappingError, Problem};
@@ -184,7 +184,7 @@ impl Search<'_> {
         for (i, s) in spreads.iter().enumerate() {
             for keep_all in [true, false].into_iter().take(if i < 3 { 2 } else { 1 }) {
                 let mut plan = Plan {
-                    spreads: s.clone(),
+                    spreads: Few::from_slice(s),
                     ..trivial.clone()
                 };
                 for (layer, level) in plan.layers.iter_mut().zip(&self.frame.levels).skip(1) {
