@@ -14,6 +14,10 @@
 //! the operand count partial tiles in part, so sums over plain dimensions are exact; borders of padded windows,
 //! halos kept over a reset of inner loops, and masks are not: the exact analysis judges the best plans.
 
+use std::hash::BuildHasher;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
 use super::Objective;
 use super::frame::Frame;
 use super::plan::{Item, Loop, Plan};
@@ -67,6 +71,9 @@ pub(super) struct Estimator {
     used: Vec<f64>,
     /// Whether partial sums are held, by store.
     partial: Vec<bool>,
+    /// Estimates by the plan's hash: climbs come back to two plans of five. (Two plans of one hash would mislead a
+    /// climb, not the result, which is analysed exactly.)
+    seen: FxHashMap<u64, Option<Estimate>>,
     /// Estimates made.
     pub count: u64,
 }
@@ -75,6 +82,16 @@ impl Estimator {
     /// The estimate of a plan; none if its tiles do not fit.
     pub fn estimate(&mut self, frame: &Frame, plan: &Plan) -> Option<Estimate> {
         self.count += 1;
+        let key = FxBuildHasher.hash_one(plan);
+        if let Some(known) = self.seen.get(&key) {
+            return *known;
+        }
+        let estimate = self.calculate(frame, plan);
+        self.seen.insert(key, estimate);
+        estimate
+    }
+
+    fn calculate(&mut self, frame: &Frame, plan: &Plan) -> Option<Estimate> {
         plan.lower(frame, &mut self.items, &mut self.tile);
         let n = frame.stores.len();
         self.ports.clear();

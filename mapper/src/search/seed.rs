@@ -63,13 +63,27 @@ pub(super) fn seeds(
     effort: Effort,
 ) -> Result<(Vec<Found>, u64), SearchError> {
     let effort = affordable(problem, effort);
-    let (mut found, mut count) = towards(problem, frame, analyzer, Objective::Edp, effort)?;
+    let spreads = spatial::assignments(frame, ASSIGNMENTS);
+    let mut estimator = Estimator::default();
+    let mut towards = |objective, effort| {
+        estimator.count = 0;
+        towards(
+            problem,
+            frame,
+            analyzer,
+            objective,
+            effort,
+            &spreads,
+            &mut estimator,
+        )
+    };
+    let (mut found, mut count) = towards(Objective::Edp, effort)?;
     if objective != Objective::Edp {
         let less = Effort {
             estimates: effort.estimates / 2,
             evaluations: effort.evaluations / 2,
         };
-        let (more, counted) = towards(problem, frame, analyzer, objective, less)?;
+        let (more, counted) = towards(objective, less)?;
         found.extend(more);
         count += counted;
     }
@@ -100,18 +114,19 @@ fn towards(
     analyzer: &Analyzer,
     objective: Objective,
     effort: Effort,
+    spreads: &[Vec<Spread>],
+    estimator: &mut Estimator,
 ) -> Result<(Vec<Found>, u64), SearchError> {
     let mut search = Search {
         frame,
         objective,
-        estimator: Estimator::default(),
+        estimator,
         factors: Factors::default(),
         pool: Vec::new(),
         balanced: Vec::new(),
     };
     let trivial = Plan::trivial(frame);
-    let spreads = spatial::assignments(frame, ASSIGNMENTS);
-    search.explore(&trivial, &spreads, effort.estimates);
+    search.explore(&trivial, spreads, effort.estimates);
     let mut exact = Exact {
         problem,
         analyzer,
@@ -139,7 +154,7 @@ fn towards(
         let left = effort.evaluations.saturating_sub(exact.count);
         let mut climb = Climb {
             frame,
-            spreads: &spreads,
+            spreads,
             factors: &mut search.factors,
             thorough: false,
         };
@@ -161,7 +176,7 @@ fn towards(
 struct Search<'a> {
     frame: &'a Frame,
     objective: Objective,
-    estimator: Estimator,
+    estimator: &'a mut Estimator,
     factors: Factors,
     /// The best plans, best first.
     pool: Vec<Scored>,
