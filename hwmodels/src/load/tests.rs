@@ -550,8 +550,16 @@ fn axes_of_cores_say_how_many_instances_a_stream_drives() {
     assert_eq!(per_stream(&[set("cores.cores.size", "6")]), (6, 1));
     let key = "cores.cores.instances_per_stream";
     assert_eq!(per_stream(&[set(key, "2")]), (4, 2));
-    assert_eq!(per_stream(&[set(key, "9")]), (4, 4));
-    assert!(load("edge-npu", &[set(key, "0")]).is_err());
+    for (count, what) in [
+        ("0", "is zero"),
+        ("3", "4 instances are no whole number of groups of 3"),
+        ("9", "write a divisor of 4"),
+    ] {
+        let error = load("edge-npu", &[set(key, count)])
+            .map(|c| c.name)
+            .unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+    }
     // Without a statement all instances run one op.
     let tiny = from_text("tiny", TINY, None, &[]).unwrap_or_else(|e| panic!("{e}"));
     for node in tiny.nodes.iter() {

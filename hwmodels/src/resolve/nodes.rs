@@ -238,7 +238,16 @@ fn fanout(cx: &mut Context<'_>, f: &FanoutSpec) -> Fanout {
         }
         let per_stream = d.instances_per_stream.as_ref().map_or(size, |s| {
             let path = format!("{name}.{}.instances_per_stream", d.name.value);
-            cx.count(&path, s).clamp(1, size.max(1))
+            let driven = cx.count(&path, s);
+            if driven > 0 && !size.is_multiple_of(driven) {
+                let message = format!("{size} instances are no whole number of groups of {driven}");
+                let help = format!(
+                    "write a divisor of {size}, or change `{name}.{}.size`",
+                    d.name.value
+                );
+                cx.problems.at(&s.place, message, &help);
+            }
+            driven.max(1)
         });
         dims.push(FanoutDim {
             name: d.name.value.clone(),

@@ -91,7 +91,7 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
     ] {
         if given {
             return Err(Failure::input(format!(
-                "--{flag} is for the search in convention accelforge; add --convention accelforge, or leave it out"
+                "--{flag} is of the search of cases, in convention accelforge; leave out --{flag}, or leave out --chip and give a case file"
             )));
         }
     }
