@@ -276,22 +276,27 @@ pub fn add_traffic(chip: &Chip, cost: &mut Cost, extra: Ledger) {
 pub fn repeat(mut cost: Cost, times: u64) -> Cost {
     let n = times as f64;
     cost.executed_macs *= u128::from(times);
-    cost.compute_cycles *= n;
     for c in &mut cost.counts {
         c.reads *= u128::from(times);
         c.writes *= u128::from(times);
         c.read_bits *= n;
         c.write_bits *= n;
     }
+    stretch(&mut cost, n);
+    cost
+}
+
+/// Multiplies cycles, seconds and joules.
+fn stretch(cost: &mut Cost, by: f64) {
+    cost.compute_cycles *= by;
     for b in &mut cost.busy {
-        b.1 = b.1 * n;
+        b.1 = b.1 * by;
     }
     for e in &mut cost.energy {
-        e.energy = e.energy * n;
+        e.energy = e.energy * by;
     }
-    cost.latency = cost.latency * n;
-    cost.time = cost.time * n;
-    cost
+    cost.latency = cost.latency * by;
+    cost.time = cost.time * by;
 }
 
 /// Adds the cost of something else that runs after what `sum` is the cost of.
@@ -317,14 +322,6 @@ pub fn scale(mut cost: Cost, share: f64) -> Cost {
     let counts = Ledger::of(&cost).share(share);
     cost.counts = counts.counts;
     cost.executed_macs = (cost.executed_macs as f64 * share).round() as u128;
-    cost.compute_cycles *= share;
-    for b in &mut cost.busy {
-        b.1 = b.1 * share;
-    }
-    for e in &mut cost.energy {
-        e.energy = e.energy * share;
-    }
-    cost.latency = cost.latency * share;
-    cost.time = cost.time * share;
+    stretch(&mut cost, share);
     cost
 }

@@ -65,6 +65,21 @@ pub enum Function {
 }
 
 impl Function {
+    /// The class of an op that applies it to each element.
+    pub fn class(self) -> OpClass {
+        match self {
+            Self::Convert => OpClass::Quantize,
+            Self::Square
+            | Self::Sign
+            | Self::Power
+            | Self::Compare
+            | Self::Sqrt
+            | Self::Rsqrt
+            | Self::Reciprocal => OpClass::Elementwise,
+            _ => OpClass::Activation,
+        }
+    }
+
     /// Its lane program for one element.
     pub fn program(self) -> &'static [L] {
         match self {
@@ -129,18 +144,7 @@ impl Builder {
         x: TensorId,
         f: Function,
     ) -> Result<TensorId, GraphError> {
-        let class = match f {
-            Function::Convert => OpClass::Quantize,
-            Function::Square
-            | Function::Sign
-            | Function::Power
-            | Function::Compare
-            | Function::Sqrt
-            | Function::Rsqrt
-            | Function::Reciprocal => OpClass::Elementwise,
-            _ => OpClass::Activation,
-        };
-        self.elementwise(name, class, &[x], f.program())
+        self.elementwise(name, f.class(), &[x], f.program())
     }
 
     /// A lane program over each element of the inputs, which may broadcast (each rank equal to the output's or

@@ -17,17 +17,7 @@ use super::{results, shapes};
 impl<'m> Importer<'m> {
     /// A function of each element of the first input. Bounds and other parameters are part of the program.
     pub fn function(&mut self, node: &Node<'m>, f: Function) -> Lowered<'m> {
-        let class = match f {
-            Function::Square
-            | Function::Sign
-            | Function::Power
-            | Function::Compare
-            | Function::Sqrt
-            | Function::Rsqrt
-            | Function::Reciprocal => OpClass::Elementwise,
-            _ => OpClass::Activation,
-        };
-        self.program(node, class, f.program())
+        self.program(node, f.class(), f.program())
     }
 
     /// A lane program over each element of the first input.
