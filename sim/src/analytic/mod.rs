@@ -137,6 +137,11 @@ pub fn streamed(mut phase: Phase) -> Phase {
         && p.interval_s < phase.interval_s
     {
         phase.interval_s = p.interval_s;
+        let stages = p.stages.len();
+        phase.assumptions.push(format!(
+            "the throughput is that of a pipeline of {stages} stages, full and never waiting for inputs: weights were \
+             loaded before, shared memories serve the stages in turn without conflicts; the latency is that of one pass op by op"
+        ));
     }
     phase
 }

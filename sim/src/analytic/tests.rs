@@ -575,5 +575,26 @@ fn ops_that_run_at_once_close_and_never_cost_more() {
         // Its weights are too many for the cores' buffers.
         assert_eq!(best.partition.pipeline, None);
         assert_eq!(streamed(best.clone()).interval_s, best.latency_s);
+        // A pipeline sets the interval where it is faster, and the phase says what that rests on.
+        let mut piped = best.clone();
+        piped.partition.pipeline = Some(crate::run::PipelineRun {
+            stages: Vec::new(),
+            interval_s: best.latency_s / 2.0,
+            interval_by: "stage".into(),
+            latency_s: 2.0 * best.latency_s,
+            loaded_latency_s: 3.0 * best.latency_s,
+            energy_j: best.energy_j,
+            memory: "dram".into(),
+        });
+        let piped = streamed(piped);
+        assert_eq!(piped.interval_s, best.latency_s / 2.0);
+        assert_eq!(piped.latency_s, best.latency_s);
+        assert!(
+            piped
+                .assumptions
+                .last()
+                .unwrap()
+                .contains("weights were loaded before")
+        );
     }
 }
