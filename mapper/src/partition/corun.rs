@@ -9,7 +9,8 @@
 //! are not looked at, nor is anything where the root memory is busy all the time. What cannot save
 //! `WORTH` of the whole is left alone. Of the rest, sets are searched that save so much if their members use
 //! every resource as they do alone, or that might save `AT_ONCE`; then members are first mapped on one core,
-//! which bounds them on any number of cores (see `single`).
+//! which bounds them on any number of cores (see `single`). Divisions of the cores are compared by quick searches; the sets that are chosen
+//! are then searched in full.
 
 use presil_hwmodels::{Chip, EngineKind, NodeId};
 use presil_workloads::{Graph, OpId};
@@ -24,6 +25,7 @@ use crate::ledger;
 use crate::schedule::order::dependences;
 use crate::schedule::prepared::{Prepared, Share};
 use crate::schedule::price::Parts;
+use crate::schedule::solve::Effort;
 use crate::schedule::{Execution, Memo, Schedule, ScheduledOp, array_rate};
 use crate::search::Objective;
 
@@ -448,6 +450,7 @@ impl<'a> Search<'a> {
             cores,
             ops,
             &memo,
+            Effort::Quick,
             &prepared.planned.residency,
         );
         let priced = prepared.on_share(&prepared.planned, &share);
@@ -552,6 +555,7 @@ fn share<'s>(
     cores: u64,
     ops: Vec<OpId>,
     memo: &'s Memo,
+    effort: Effort,
     residency: &crate::schedule::residency::Residency,
 ) -> Share<'s> {
     let chip = prepared.chip;
@@ -563,6 +567,7 @@ fn share<'s>(
         residency: residency.part(chip, (cores, all.count), positions, shared),
         ops,
         memo,
+        effort,
     }
 }
 
@@ -605,6 +610,7 @@ fn schedule(
                 g[0].cores,
                 ops,
                 memo,
+                Effort::Full,
                 &planned.residency,
             )
         })

@@ -34,6 +34,7 @@ pub(crate) struct Share<'a> {
     pub(crate) residency: Residency,
     pub(crate) ops: Vec<OpId>,
     pub(crate) memo: &'a Memo,
+    pub(crate) effort: Effort,
 }
 
 /// Ops whose operands are at home elsewhere than in the plan.
@@ -206,7 +207,7 @@ impl<'a> Prepared<'a> {
         let pricer = self.pricer(share.chip, planned, &share.residency);
         let mut solutions = self
             .pricer(share.fair, planned, &share.residency)
-            .solutions(|op| share.ops.contains(&op), share.memo, Effort::Full);
+            .solutions(|op| share.ops.contains(&op), share.memo, share.effort);
         for op in &share.ops {
             let Some(Ok(found)) = &mut solutions[op.0 as usize] else {
                 continue;

@@ -1,5 +1,7 @@
 //! Which dimensions lie along which axes, and with how many trips: every assignment there is.
 
+use smallvec::SmallVec;
+
 use super::model::{DIMS, Model, STORES, Slot};
 use super::symmetry;
 
@@ -15,7 +17,7 @@ pub(super) struct Spread {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Assignment {
     /// In order of the axes; on one axis in order of the dimensions.
-    pub spreads: Vec<Spread>,
+    pub spreads: SmallVec<[Spread; 8]>,
     /// Trips in space of each dimension.
     pub spread: [u32; DIMS],
 }
@@ -29,21 +31,13 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
         let mut dims = axis.accepts.clone();
         dims.sort_unstable();
         let mut next = Vec::new();
-        for base in &found {
+        for base in &mut found {
             let room: f64 = model.frame.axes[a + 1..]
                 .iter()
                 .map(|x| x.size as f64)
                 .product();
             let fast = |x: &Assignment| x.iterations(model) / room <= cycles;
-            fill(
-                model,
-                a as u8,
-                &dims,
-                axis.size,
-                base.clone(),
-                &fast,
-                &mut next,
-            );
+            fill(model, a as u8, &dims, axis.size, base, &fast, &mut next);
             if next.len() > most {
                 whole = false;
                 break;
@@ -90,46 +84,44 @@ fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
     each.fold(time, f64::max)
 }
 
+/// Lays any of some dimensions along an axis that has room for so many more iterations.
 fn fill(
     model: &Model,
     axis: u8,
     dims: &[usize],
     room: u64,
-    base: Assignment,
+    base: &mut Assignment,
     fast: &impl Fn(&Assignment) -> bool,
     found: &mut Vec<Assignment>,
 ) {
-    if let Some((&dim, rest)) = dims.split_first() {
-        let left = u64::from(model.sizes[dim].div_ceil(base.spread[dim]));
-        for trips in model.chains[dim].trips(room.min(left)) {
-            let mut next = base.clone();
-            next.spreads.push(Spread {
-                axis,
-                dim: dim as u8,
-                trips,
-            });
-            next.spread[dim] *= trips;
-            fill(
-                model,
-                axis,
-                rest,
-                room / u64::from(trips),
-                next,
-                fast,
-                found,
-            );
+    let Some((&dim, rest)) = dims.split_first() else {
+        if fast(base) {
+            found.push(base.clone());
         }
+        return;
+    };
+    let before = base.spread[dim];
+    let left = u64::from(model.sizes[dim].div_ceil(before));
+    for &trips in model.chains[dim].trips(room.min(left)) {
+        base.spreads.push(Spread {
+            axis,
+            dim: dim as u8,
+            trips,
+        });
+        base.spread[dim] = before * trips;
+        let room = room / u64::from(trips);
         fill(model, axis, rest, room, base, fast, found);
-    } else if fast(&base) {
-        found.push(base);
+        base.spreads.pop();
     }
+    base.spread[dim] = before;
+    fill(model, axis, rest, room, base, fast, found);
 }
 
 impl Assignment {
     /// Nothing in space.
     pub fn none() -> Self {
         Self {
-            spreads: Vec::new(),
+            spreads: SmallVec::new(),
             spread: [1; DIMS],
         }
     }
@@ -157,7 +149,7 @@ impl Assignment {
         for operand in 0..3 {
             let width = frame.bits[operand];
             let home = frame.levels[0].memory[operand].unwrap_or(0);
-            let mine: Vec<&Slot> = model
+            let mine: SmallVec<[&Slot; 8]> = model
                 .slots
                 .iter()
                 .filter(|s| s.operand == operand)

@@ -22,6 +22,8 @@ pub(super) struct Chain {
     pub counts: Vec<u32>,
     /// Of each, the loops that can split so many tiles further, fewest trips first; the first does not.
     pub steps: Vec<Vec<Step>>,
+    /// Trips of those loops, ascending from 2.
+    trips: Vec<u32>,
 }
 
 /// Tile counts of a dimension at most.
@@ -54,19 +56,22 @@ impl Chain {
             };
             counts.iter().enumerate().skip(i).filter_map(step).collect()
         };
-        let steps = counts.iter().enumerate().map(steps).collect();
-        Some(Self { counts, steps })
+        let steps: Vec<Vec<Step>> = counts.iter().enumerate().map(steps).collect();
+        let mut trips: Vec<u32> = steps.iter().flatten().map(|s| s.trips).collect();
+        trips.retain(|t| *t > 1);
+        trips.sort_unstable();
+        trips.dedup();
+        Some(Self {
+            counts,
+            steps,
+            trips,
+        })
     }
 
     /// Trips from 2 to `most` that a loop can have.
-    pub fn trips(&self, most: u64) -> Vec<u32> {
-        let most = u32::try_from(most).unwrap_or(u32::MAX);
-        let has = |m: u32| {
-            let mut inner = self.counts.iter();
-            inner.any(|n| *n > 1 && n.div_ceil(n.div_ceil(m)) == m)
-        };
-        let last = self.counts.last().copied().unwrap_or(1);
-        (2..=most.min(last)).filter(|m| has(*m)).collect()
+    pub fn trips(&self, most: u64) -> &[u32] {
+        let end = self.trips.partition_point(|t| u64::from(*t) <= most);
+        &self.trips[..end]
     }
 }
 

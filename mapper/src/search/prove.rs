@@ -22,8 +22,9 @@ use super::options::Options;
 use super::shape::{self, Shape};
 use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
 
-/// Assignments that are told apart at most.
-const ASSIGNMENTS: usize = 8_000;
+/// Assignments that are told apart at most, and for each bound of the budget.
+const ASSIGNMENTS: u64 = 8_000;
+const ASSIGNMENTS_EACH: u64 = 4;
 
 /// Assignments whose trees are dived into before any is searched in full, and trees of each.
 const DIVES: usize = 4;
@@ -140,7 +141,8 @@ pub(super) fn prove<J: Judge>(
     } else {
         (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time
     };
-    let (assignments, all) = assign::all(model, cycles, ASSIGNMENTS);
+    let most = ASSIGNMENTS.min(ASSIGNMENTS_EACH.saturating_mul(budget));
+    let (assignments, all) = assign::all(model, cycles, most as usize);
     let shapes = shape::all(model);
     let mut search = Search {
         model,
