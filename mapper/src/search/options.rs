@@ -4,6 +4,15 @@
 //! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
 //! are lower bounds.
 //!
+//! *Windows stay in part.* A sweep over overlapping tiles fetches each element once. But where loops of other dimensions repeat
+//! the sweep, what its last and its first tile have in common is there already. Under fixed indices of those other
+//! loops an element is fetched unless at the first tile that has it, right after one of them stepped, the tile before held it. All loops inside
+//! have then gone from their last iteration to their first, among them the operand's innermost one, of dimension `d`, with `t`
+//! trips. So along `d`'s rank it lies where the first and the last of `t` tiles, `s` apart and `L` long, overlap:
+//! `max(0, L - (t - 1) s)` for each of `tiles / t` blocks, other dimensions of the rank taken whole. The share of the rank that
+//! this is at most is taken off; for instances that one transfer serves, whose neighbours may overlap too, `2 (L - s)` for each block; of a
+//! ragged last block, all of each instance's tile. Which dimension is the innermost is not known, so each one's share is taken off.
+//!
 //! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
 use super::assign::Assignment;
@@ -223,6 +232,51 @@ struct Place {
     whole: [u8; 2],
     /// Of the fanouts in between, the end of their axes.
     hops: Vec<u8>,
+    window: Option<Window>,
+}
+
+/// A rank that a dimension shares with others, in steps of the rank.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// Steps from one index of the dimension to the next.
+    each: f64,
+    /// Steps from the first to the last index of the others.
+    others: f64,
+    /// Indices that the whole operand has along the rank, at least.
+    least: f64,
+    /// Whether the child holds on to what the next tile needs again.
+    keeps: bool,
+}
+
+impl Window {
+    /// The window that a dimension moves in an edge's operand.
+    fn new(layout: &Layout, e: &Edge, dim: usize) -> Option<Self> {
+        let (model, frame) = (layout.model, layout.model.frame);
+        e.child?;
+        let all = &frame.ranks[e.operand];
+        let mut mine = all.iter().filter(|r| r.terms.iter().any(|t| t.0 == dim));
+        let rank = mine.next().filter(|r| r.terms.len() > 1)?;
+        let once = mine.next().is_none();
+        let sizes: Vec<u64> = model.sizes.iter().map(|s| u64::from(*s)).collect();
+        let others = all.iter().filter(|r| !std::ptr::eq(*r, rank));
+        let others: f64 = others.map(|r| r.touched(&sizes)).product();
+        let steps = |own: bool| -> f64 {
+            let terms = rank.terms.iter().filter(|t| (t.0 == dim) == own);
+            let far = |(d, c): &(usize, f64)| (sizes[*d] - 1) as f64 * c;
+            terms.map(|t| if own { t.1 } else { far(t) }).sum::<f64>() / rank.step
+        };
+        Some(Self {
+            each: steps(true),
+            others: steps(false),
+            // Of a dimension of several ranks nothing is known.
+            least: if once {
+                model.touched[e.operand] / others
+            } else {
+                0.0
+            },
+            keeps: e.operand == 2 || frame.stores[e.child_store].keep_overlap,
+        })
+    }
 }
 
 /// Builds options.
@@ -299,6 +353,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                     .filter(between)
                     .map(|f| f.0.end as u8)
                     .collect(),
+                window: Window::new(layout, e, dim),
             }
         };
         let places: Vec<Place> = layout.edges.iter().enumerate().map(place).collect();
@@ -439,6 +494,41 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         product
     }
 
+    /// The share of an operand's elements that may stay from one sweep of a window to the next, at most: of each
+    /// instance's, and of what instances served together take. `last` is the innermost loop in time above the child,
+    /// `tile` what the dimension has inside; then links in space above it, and those of them that are served together.
+    fn stay(
+        &self,
+        sets: &Sets,
+        window: Window,
+        last: usize,
+        tile: u32,
+        [above, merging]: [u32; 2],
+    ) -> [f64; 2] {
+        let inside = sets.all & !((2u32 << last) - 1);
+        let trips = f64::from(self.links[last].trips);
+        let outside = sets.all & ((2u32 << last) - 1);
+        let blocks = self.trips(outside | above) / trips;
+        let tile = f64::from(tile);
+        let length = (tile - 1.0) * window.each + window.others + 1.0;
+        let (shift, next) = (self.trips(inside) * window.each, tile * window.each);
+        let (mut one, mut many) = (0.0, 0.0);
+        if window.keeps {
+            one = (length - (trips - 1.0) * shift).max(0.0);
+            many = match (merging, length > 2.0 * next) {
+                (0, _) => one,
+                (_, true) => length,
+                (_, false) => 2.0 * (length - next).max(0.0),
+            };
+        }
+        let rest = if sets.ragged {
+            self.trips(above) * length
+        } else {
+            0.0
+        };
+        [one, many].map(|x| ((blocks * x + rest) / window.least).min(1.0))
+    }
+
     /// The present chain's links, sorted.
     fn sets(&self) -> Sets {
         let model = self.layout.model;
@@ -494,7 +584,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         for (i, e) in layout.edges.iter().enumerate() {
             let place = &self.places[i];
             let (from, to, named) = (place.from, place.to, place.named);
-            let (exact, whole) = (place.exact, place.whole);
+            let (exact, whole, window) = (place.exact, place.whole, place.window);
             let timed = sets.before(place.until);
             let (above_parent, above_child) = (sets.above(from), sets.above(to));
             let merging = above_child & !above_parent & sets.shared[e.operand];
@@ -518,6 +608,11 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                         0.0
                     };
                     (enter, serve) = (1.0 - lone, 1.0 - lone);
+                    if let Some(w) = window {
+                        let tile = self.options.tiles[tiles_at + m];
+                        let stay = self.stay(&sets, w, last, tile, [above_child, merging]);
+                        (enter, serve) = (enter * (1.0 - stay[0]), serve * (1.0 - stay[1]));
+                    }
                     if lone > 0.0 {
                         partial |= RAGGED;
                     }
@@ -560,6 +655,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             });
             for (h, (_, column)) in e.hops.iter().enumerate() {
                 if named {
+                    self.options.factors[at + column] = enter.min(serve);
                     continue;
                 }
                 let end = self.places[i].hops[h];
