@@ -10,8 +10,8 @@
 //! have then gone from their last iteration to their first, among them the operand's innermost one, of dimension `d`, with `t`
 //! trips. So along `d`'s rank it lies where the first and the last of `t` tiles, `s` apart and `L` long, overlap:
 //! `max(0, L - (t - 1) s)` for each of `tiles / t` blocks, other dimensions of the rank taken whole. The share of the rank that
-//! this is at most is taken off; for instances that one transfer serves, whose neighbours may overlap too, `2 (L - s)` for each block; of a
-//! ragged last block, all of each instance's tile. Which dimension is the innermost is not known, so each one's share is taken off.
+//! this is at most is taken off; for instances that one transfer serves, whose neighbours may overlap too, `2 (L - s)` for each block; of the
+//! last block, if it is ragged, all of the tile. Which dimension is the innermost is not known, so each one's share is taken off.
 //!
 //! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
@@ -521,11 +521,14 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 (_, false) => 2.0 * (length - next).max(0.0),
             };
         }
-        let rest = if sets.ragged {
-            self.trips(above) * length
-        } else {
-            0.0
+        // Of the dimension's outermost loop only instances inside can miss an iteration, and no more than one.
+        let short = match last {
+            _ if !sets.ragged => 0.0,
+            0 if above & inside == 0 => 0.0,
+            0 => (length - (trips - 2.0) * shift).max(0.0),
+            _ => length,
         };
+        let rest = self.trips(above & inside) * short;
         [one, many].map(|x| ((blocks * x + rest) / window.least).min(1.0))
     }
 
