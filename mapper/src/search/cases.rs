@@ -57,7 +57,7 @@ pub(super) fn split(layout: &Layout, options: &[&Options], goal: Goal, apart: bo
     loop {
         let case = forced | part;
         let fits = |o: &&Options| -> Vec<u32> {
-            let all = 0..o.chains.len() as u32;
+            let all = 0..o.len() as u32;
             all.filter(|i| !apart || o.partial[*i as usize] & told & !case == 0)
                 .collect()
         };
@@ -84,16 +84,28 @@ pub(super) fn split(layout: &Layout, options: &[&Options], goal: Goal, apart: bo
 
 /// Products of the least factors of the options that are left.
 fn least_factors(layout: &Layout, options: &[&Options], root: &Root) -> Vec<f64> {
-    let mut factors = vec![1.0; layout.count];
-    let mut least = vec![f64::INFINITY; layout.count];
+    let count = layout.count;
+    let mut factors = vec![1.0; count];
     for (o, open) in options.iter().zip(&root.open) {
-        least.fill(f64::INFINITY);
-        for i in open {
-            let at = *i as usize * layout.count;
-            let row = &o.factors[at..at + layout.count];
-            least.iter_mut().zip(row).for_each(|(l, f)| *l = l.min(*f));
+        if open.len() == o.len() {
+            factors.iter_mut().zip(&o.least).for_each(|(f, l)| *f *= l);
+            continue;
         }
-        factors.iter_mut().zip(&least).for_each(|(f, l)| *f *= l);
+        let Some(first) = open.first() else { continue };
+        let at = *first as usize * count;
+        let mut varying = o.varying.iter().map(|c| usize::from(*c)).peekable();
+        for (c, (f, one)) in factors
+            .iter_mut()
+            .zip(&o.factors[at..at + count])
+            .enumerate()
+        {
+            if varying.next_if_eq(&c).is_some() {
+                let each = open.iter().map(|i| o.factors[*i as usize * count + c]);
+                *f *= each.fold(f64::INFINITY, f64::min);
+            } else {
+                *f *= one;
+            }
+        }
     }
     factors
 }
@@ -129,17 +141,12 @@ pub(super) fn refine(
         let mut dual = Dual::new(&posynomial, goal, power, layout.count, &factors);
         let target = dual.target(best * (1.0 - EQUAL));
         let before: usize = root.open.iter().map(Vec::len).sum();
-        let mut tables: Vec<Table> = options
+        let tables: Vec<Table> = options
             .iter()
-            .zip(&mut root.open)
-            .map(|(o, open)| Table {
-                logs: &o.logs,
-                open,
-            })
+            .zip(&root.open)
+            .map(|(o, open)| Table::new(o, open))
             .collect();
-        dual.improve(target, PASSES, |weights, chosen| {
-            Dual::least_of(&tables, weights, chosen)
-        });
+        dual.improve(target, PASSES, &tables);
         work.bounds += (u64::from(PASSES) * before as u64) / 16;
         root.bound = root.bound.max(dual.bound());
         root.off = dual.off();
@@ -147,7 +154,7 @@ pub(super) fn refine(
             root.bound = f64::INFINITY;
             return;
         }
-        dual.filter(&mut tables, target);
+        dual.filter(&tables, &mut root.open, target);
         root.weights = Some(std::mem::take(&mut dual.weights));
         let after: usize = root.open.iter().map(Vec::len).sum();
         if root.open.iter().any(Vec::is_empty) {

@@ -20,19 +20,81 @@
 //! *Options that no optimum has.* If the bound with one option fixed reaches the incumbent, it can go; the rest is bounded
 //! anew, and better.
 
-use super::posynomial::{COMPUTE, ENERGY, Monomial, Posynomial};
+use super::options::Options;
+use super::posynomial::{COMPUTE, ENERGY, Posynomial};
 use super::tree::{Figure, Goal};
 
 /// First steps of the multipliers of room and of the limit.
 const ROOM_STEP: f64 = 0.3;
 const LIMIT_STEP: f64 = 1.0;
 
-/// Options of one dimension as logarithms of their factors.
-pub(super) struct Table<'a> {
-    /// Of one option after the other.
-    pub logs: &'a [f64],
-    /// Options that are left.
-    pub open: &'a mut Vec<u32>,
+/// Options that are left of one dimension, as logarithms of their factors.
+pub(super) struct Table {
+    many: usize,
+    /// Columns that are not the same for all of them, and their logarithms, one column after the other.
+    varying: Vec<u16>,
+    logs: Vec<f64>,
+    /// Logarithms that are the same for all, by column; 0 for others.
+    same: Vec<f64>,
+}
+
+impl Table {
+    pub fn new(options: &Options, open: &[u32]) -> Self {
+        let mut table = Self {
+            many: open.len(),
+            varying: Vec::with_capacity(options.varying.len()),
+            logs: Vec::with_capacity(options.varying.len() * open.len()),
+            same: options.same_logs().to_vec(),
+        };
+        for (place, c) in options.varying.iter().enumerate() {
+            let logs = options.logs(place);
+            let at = table.logs.len();
+            table.logs.extend(open.iter().map(|o| logs[*o as usize]));
+            let first = table.logs.get(at).copied().unwrap_or(0.0);
+            if table.logs[at..].iter().all(|l| *l == first) {
+                table.logs.truncate(at);
+                table.same[usize::from(*c)] = first;
+            } else {
+                table.varying.push(*c);
+            }
+        }
+        table
+    }
+
+    /// The weighted sum of each option's logarithms.
+    pub fn weigh(&self, weights: &Weights) -> Vec<f64> {
+        let mut sums = Vec::new();
+        self.weigh_into(weights, &mut sums);
+        sums
+    }
+
+    fn weigh_into(&self, weights: &Weights, sums: &mut Vec<f64>) {
+        let same = weights.columns.iter().zip(&self.same);
+        sums.clear();
+        sums.resize(self.many, same.map(|(w, l)| w * l).sum());
+        for (c, logs) in self
+            .varying
+            .iter()
+            .zip(self.logs.chunks_exact(self.many.max(1)))
+        {
+            let weight = weights.columns.get(usize::from(*c)).copied();
+            if let Some(w) = weight.filter(|w| *w != 0.0) {
+                sums.iter_mut().zip(logs).for_each(|(s, l)| *s += w * l);
+            }
+        }
+    }
+
+    /// Adds an option's logarithms to a row.
+    fn add_to(&self, option: usize, row: &mut [f64]) {
+        row.iter_mut().zip(&self.same).for_each(|(r, l)| *r += l);
+        for (c, logs) in self
+            .varying
+            .iter()
+            .zip(self.logs.chunks_exact(self.many.max(1)))
+        {
+            row[usize::from(*c)] += logs[option];
+        }
+    }
 }
 
 /// Weights of a bound, as exponents of factors.
@@ -53,21 +115,18 @@ impl Default for Weights {
     }
 }
 
-impl Weights {
-    /// Logarithm of an option's part.
-    pub fn of(&self, logs: &[f64]) -> f64 {
-        self.columns.iter().zip(logs).map(|(w, l)| w * l).sum()
-    }
-}
-
 /// What is bounded.
 pub(super) struct Dual<'a> {
     posynomial: &'a Posynomial,
     goal: Goal,
     power: f64,
     count: usize,
-    /// Logarithms of the factors of the mix.
+    /// Logarithms of the factors of the mix, of its monomials, and their values; the values of groups, and the room that tiles take.
     mix: Vec<f64>,
+    logs: Vec<f64>,
+    terms: Vec<f64>,
+    values: Vec<f64>,
+    used: Vec<f64>,
     /// Multipliers of the room of memories, and of the limit.
     room: Vec<f64>,
     limit: f64,
@@ -96,34 +155,67 @@ impl<'a> Dual<'a> {
             .map(|r| r.store + 1)
             .max()
             .unwrap_or(0);
-        Self {
+        let monomials = posynomial.monomials.len();
+        let mut dual = Self {
             posynomial,
             goal,
             power,
             count,
             mix: vec![0.0; count],
+            logs: vec![0.0; monomials],
+            terms: vec![1.0; monomials],
+            values: vec![0.0; posynomial.groups.len()],
+            used: vec![0.0; rooms],
             room: vec![0.0; rooms],
             limit: 0.0,
             best: f64::NEG_INFINITY,
             weights: Weights::default(),
             least_energy: posynomial.value(ENERGY, least) + power * time,
             step: 0,
+        };
+        dual.measure();
+        dual
+    }
+
+    /// Takes the values of the mix.
+    fn measure(&mut self) {
+        let p = self.posynomial;
+        let each = self.logs.iter_mut().zip(&mut self.terms).zip(&p.monomials);
+        for ((log, term), m) in each {
+            let sum: f64 = m.columns().iter().map(|c| self.mix[usize::from(*c)]).sum();
+            if sum != *log {
+                (*log, *term) = (sum, sum.exp());
+            }
+        }
+        for (value, terms) in self.values.iter_mut().zip(&p.groups) {
+            let each = terms.iter().map(|t| t.coefficient * self.terms[t.monomial]);
+            *value = each.sum();
+        }
+        self.used.fill(0.0);
+        for r in &p.rooms {
+            self.used[r.store] += r.share * self.mix[r.column].exp();
         }
     }
 
-    /// Improves the bound until it reaches a target (a logarithm), for so many passes at most. `least` finds the least
-    /// weighted sum of logarithms of factors, and adds those to a row of zeros.
-    pub fn improve(
-        &mut self,
-        target: f64,
-        passes: u32,
-        mut least: impl FnMut(&Weights, &mut [f64]) -> f64,
-    ) {
+    /// Improves the bound until it reaches a target (a logarithm), for so many passes at most.
+    pub fn improve(&mut self, target: f64, passes: u32, tables: &[Table]) {
         let mut chosen = vec![0.0; self.count];
+        let mut sums = Vec::new();
         for _ in 0..passes {
             let weights = self.weigh();
             chosen.fill(0.0);
-            let bound = weights.constant + least(&weights, &mut chosen);
+            let mut bound = weights.constant;
+            for table in tables {
+                table.weigh_into(&weights, &mut sums);
+                let mut least = (f64::INFINITY, 0);
+                for (i, x) in sums.iter().enumerate() {
+                    if *x < least.0 {
+                        least = (*x, i);
+                    }
+                }
+                bound += least.0;
+                table.add_to(least.1, &mut chosen);
+            }
             if bound > self.best {
                 self.best = bound;
                 self.weights = weights;
@@ -140,13 +232,9 @@ impl<'a> Dual<'a> {
             for (m, c) in self.mix.iter_mut().zip(&chosen) {
                 *m += share * (c - *m);
             }
+            self.measure();
             self.constrain(share);
         }
-    }
-
-    /// Logarithm of a product of factors of the mix.
-    fn log(&self, m: &Monomial) -> f64 {
-        m.columns().iter().map(|c| self.mix[usize::from(*c)]).sum()
     }
 
     /// Exponents of energy and of time in the figure, and those of the limited figure.
@@ -161,26 +249,17 @@ impl<'a> Dual<'a> {
 
     /// The weights of the mix.
     fn weigh(&self) -> Weights {
-        let p = self.posynomial;
-        let value = |g: usize| -> f64 {
-            let terms = p.groups[g].iter();
-            terms
-                .map(|t| t.coefficient * self.log(&t.monomial).exp())
-                .sum()
-        };
-        let values: Vec<f64> = (0..p.groups.len()).map(value).collect();
+        let (p, values) = (self.posynomial, &self.values);
         let longest = values[COMPUTE..].iter().copied().fold(0.0, f64::max);
         // A soft maximum, the harder the further the mix has come.
         let hardness = 4.0 + 2.0 * f64::from(self.step);
-        let mut shares: Vec<f64> = values
-            .iter()
-            .map(|v| (v / longest).powf(hardness))
-            .collect();
         // What is too little to matter costs work.
-        shares
-            .iter_mut()
-            .filter(|s| **s < 1e-6)
-            .for_each(|s| *s = 0.0);
+        let most = f64::powf(1e-6, 1.0 / hardness);
+        let share = |v: &f64| {
+            let x = v / longest;
+            if x < most { 0.0 } else { x.powf(hardness) }
+        };
+        let mut shares: Vec<f64> = values.iter().map(share).collect();
         let sum: f64 = shares[COMPUTE..].iter().sum();
         shares.iter_mut().for_each(|s| *s /= sum);
         let (of, limited) = self.exponents();
@@ -208,20 +287,23 @@ impl<'a> Dual<'a> {
             if factor <= 0.0 {
                 continue;
             }
+            // A term's weight within energy or time, of which its share `s` of the group is a part: `ln (c / s)` is the
+            // logarithm of the group over the product of factors.
+            let within = if g == ENERGY {
+                (1.0 - standing).ln()
+            } else {
+                0.0
+            };
+            let whole = values[g].ln() - within;
+            let scale = factor / values[g];
             for t in terms {
-                let share = t.coefficient * self.log(&t.monomial).exp() / values[g];
+                let share = scale * t.coefficient * self.terms[t.monomial];
                 if share <= 0.0 {
                     continue;
                 }
-                // The term's weight within energy or time.
-                let within = if g == ENERGY {
-                    share * (1.0 - standing)
-                } else {
-                    share
-                };
-                weights.constant += factor * share * (t.coefficient / within).ln();
-                for c in t.monomial.columns() {
-                    weights.columns[usize::from(*c)] += factor * share;
+                weights.constant += share * (whole - self.logs[t.monomial]);
+                for c in p.monomials[t.monomial].columns() {
+                    weights.columns[usize::from(*c)] += share;
                 }
             }
         }
@@ -263,7 +345,7 @@ impl<'a> Dual<'a> {
             if *multiplier <= 0.0 {
                 continue;
             }
-            let used = self.used(s);
+            let used = self.used[s];
             for r in self.posynomial.rooms.iter().filter(|r| r.store == s) {
                 let share = r.share * self.mix[r.column].exp() / used;
                 if share > 0.0 {
@@ -274,76 +356,34 @@ impl<'a> Dual<'a> {
         }
     }
 
-    /// Share of a memory that the mix takes.
-    fn used(&self, store: usize) -> f64 {
-        let rooms = self.posynomial.rooms.iter().filter(|r| r.store == store);
-        rooms.map(|r| r.share * self.mix[r.column].exp()).sum()
-    }
-
     /// Moves multipliers towards what the mix violates.
     fn constrain(&mut self, share: f64) {
         let step = share.sqrt();
         for s in 0..self.room.len() {
-            let used = self.used(s);
+            let used = self.used[s];
             if used > 0.0 {
                 let move_by = ROOM_STEP * step * used.ln().clamp(-1.0, 1.0);
                 self.room[s] = (self.room[s] + move_by).max(0.0);
             }
         }
         if self.goal.limit.is_finite() {
-            let p = self.posynomial;
-            let value = |g: usize| -> f64 {
-                let terms = p.groups[g].iter();
-                terms
-                    .map(|t| t.coefficient * self.log(&t.monomial).exp())
-                    .sum()
-            };
-            let time = (COMPUTE..p.groups.len()).map(value).fold(0.0, f64::max);
-            let energy = value(ENERGY) - p.off + self.power * time;
+            let values = &self.values;
+            let time = values[COMPUTE..].iter().copied().fold(0.0, f64::max);
+            let energy = values[ENERGY] - self.posynomial.off + self.power * time;
             let over = (self.goal.limited.of(time, energy) / self.goal.limit).max(1e-9);
             let move_by = LIMIT_STEP * step * over.ln().clamp(-1.0, 1.0);
             self.limit = (self.limit + move_by).max(0.0);
         }
     }
 
-    /// The least weighted sum of the options that are left.
-    pub fn least_of(tables: &[Table], weights: &Weights, chosen: &mut [f64]) -> f64 {
-        let count = chosen.len();
-        let mut sum = 0.0;
-        for table in tables {
-            let mut least = (f64::INFINITY, 0);
-            for &o in table.open.iter() {
-                let at = o as usize * count;
-                let x = weights.of(&table.logs[at..at + count]);
-                if x < least.0 {
-                    least = (x, at);
-                }
-            }
-            sum += least.0;
-            let row = &table.logs[least.1..least.1 + count];
-            chosen.iter_mut().zip(row).for_each(|(c, r)| *c += r);
-        }
-        sum
-    }
-
-    /// Drops the options with which the bound reaches the target; whether any was dropped.
-    pub fn filter(&self, tables: &mut [Table], target: f64) -> bool {
-        let mut dropped = false;
-        for table in tables {
-            let of = |o: u32| {
-                let at = o as usize * self.count;
-                self.weights.of(&table.logs[at..at + self.count])
-            };
-            let least = table
-                .open
-                .iter()
-                .map(|o| of(*o))
-                .fold(f64::INFINITY, f64::min);
+    /// Drops the options with which the bound reaches the target.
+    pub fn filter(&self, tables: &[Table], open: &mut [Vec<u32>], target: f64) {
+        for (table, open) in tables.iter().zip(open) {
+            let sums = table.weigh(&self.weights);
+            let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
             let slack = target - self.best + least;
-            let before = table.open.len();
-            table.open.retain(|o| of(*o) < slack);
-            dropped |= table.open.len() < before;
+            let mut of = sums.iter();
+            open.retain(|_| of.next().is_some_and(|x| *x < slack));
         }
-        dropped
     }
 }

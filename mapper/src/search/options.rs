@@ -4,31 +4,100 @@
 //! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
 //! are lower bounds.
 //!
+//! *Windows stay in part.* A sweep over overlapping tiles fetches each element once. But where loops of other dimensions repeat
+//! the sweep, what its last and its first tile have in common is there already. Under fixed indices of those other
+//! loops an element is fetched unless at the first tile that has it, right after one of them stepped, the tile before held it. All loops inside
+//! have then gone from their last iteration to their first, among them the operand's innermost one, of dimension `d`, with `t`
+//! trips. So along `d`'s rank it lies where the first and the last of `t` tiles, `s` apart and `L` long, overlap:
+//! `max(0, L - (t - 1) s)` for each of `tiles / t` blocks, other dimensions of the rank taken whole. The share of the rank that
+//! this is at most is taken off; for instances that one transfer serves, whose neighbours may overlap too, `2 (L - s)` for each block; of the
+//! last block, if it is ragged, all of the tile. Which dimension is the innermost is not known, so each one's share is taken off.
+//!
 //! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
 use super::assign::Assignment;
 use super::chain::{Chain, Link, Role, Step, combinations};
 use super::layout::{Edge, Factors, KINDS, Layout};
+use super::model::STORES;
 use super::posynomial::HOME;
+use super::shape::MARKS;
 
 /// The options of one dimension.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Options {
-    pub chains: Vec<Vec<Link>>,
+    /// Loops of one option after the other, and where each one's end.
+    links: Vec<Link>,
+    ends: Vec<u32>,
     /// Factors of one option after the other.
     pub factors: Vec<f64>,
-    /// Their logarithms.
-    pub logs: Vec<f64>,
+    /// The factors that are not the same for all options, as columns.
+    pub varying: Vec<u16>,
+    /// Their logarithms: of each column, of all options.
+    logs: Vec<f64>,
+    /// Logarithms of the first option's factors.
+    first_logs: Vec<f64>,
     /// Tile at each mark, of one option after the other.
     pub tiles: Vec<u32>,
     /// Marks of the output that hold partial sums by a loop of this option, as bits, and [`HOME`].
     pub partial: Vec<u32>,
     /// Marks whose tiles a loop in time of this option changes, as bits.
-    pub moving: Vec<u32>,
+    moving: Vec<u32>,
     /// The least of each.
     pub least: Vec<f64>,
     pub least_tiles: Vec<u32>,
-    pub least_partial: u32,
+}
+
+impl Options {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Loops of an option, from the outside in.
+    pub fn chain(&self, option: usize) -> &[Link] {
+        let from = option.checked_sub(1).map_or(0, |o| self.ends[o]);
+        &self.links[from as usize..self.ends[option] as usize]
+    }
+
+    /// Logarithms of a varying factor, by its place among those, of all options.
+    pub fn logs(&self, place: usize) -> &[f64] {
+        let n = self.len();
+        &self.logs[place * n..(place + 1) * n]
+    }
+
+    /// Logarithms of the factors that are the same for all options; 0 for others.
+    pub fn same_logs(&self) -> &[f64] {
+        &self.first_logs
+    }
+
+    /// Fills in the logarithms.
+    fn take_logs(&mut self, count: usize) {
+        let n = self.len();
+        let log = |f: f64| if f == 1.0 { 0.0 } else { f.ln() };
+        let column = |c: usize| self.factors.iter().skip(c).step_by(count);
+        self.first_logs = vec![0.0; count];
+        for c in 0..count {
+            let Some(&first) = column(c).next() else {
+                return;
+            };
+            if column(c).all(|f| *f == first) {
+                self.first_logs[c] = log(first);
+            } else {
+                self.varying.push(c as u16);
+            }
+        }
+        self.logs.reserve(n * self.varying.len());
+        for c in &self.varying {
+            let mut last = (1.0, 0.0);
+            let all = self.factors.iter().skip(usize::from(*c)).step_by(count);
+            self.logs.extend(all.map(|f| {
+                if *f != last.0 {
+                    last = (*f, log(*f));
+                }
+                last.1
+            }));
+        }
+    }
 }
 
 impl Layout<'_, '_> {
@@ -44,12 +113,11 @@ impl Layout<'_, '_> {
             return None;
         }
         let mut options = builder.options;
-        let built = options.chains.len() as u64;
+        let built = options.len() as u64;
         if self.model.exact {
             self.drop_dominated(dim, &mut options);
         }
-        let log = |f: &f64| if *f == 1.0 { 0.0 } else { f.ln() };
-        options.logs = options.factors.iter().map(log).collect();
+        options.take_logs(self.count);
         Some((options, built))
     }
 
@@ -57,7 +125,7 @@ impl Layout<'_, '_> {
     /// compared if as many do; where tiles are fetched in runs, only if those have the same tile.
     fn drop_dominated(&self, dim: usize, options: &mut Options) {
         let (count, marks) = (self.count, self.shape.marks.len());
-        let all = options.chains.len();
+        let all = options.len();
         let row = |i: usize| &options.factors[i * count..(i + 1) * count];
         let varies = |c: &usize| (1..all).any(|i| row(i)[*c] != row(0)[*c]);
         let columns: Vec<usize> = (0..count).filter(varies).collect();
@@ -97,6 +165,9 @@ impl Layout<'_, '_> {
             }
         }
         kept.sort_unstable();
+        if kept.len() == all {
+            return;
+        }
         let factors = kept.iter().flat_map(|i| row(*i).iter().copied()).collect();
         let tiles = kept
             .iter()
@@ -105,9 +176,14 @@ impl Layout<'_, '_> {
             .collect();
         let partial = kept.iter().map(|i| options.partial[*i]).collect();
         let moving = kept.iter().map(|i| options.moving[*i]).collect();
-        let chains = kept.iter().map(|i| options.chains[*i].clone()).collect();
+        let (mut links, mut ends) = (Vec::new(), Vec::new());
+        for i in &kept {
+            links.extend_from_slice(options.chain(*i));
+            ends.push(links.len() as u32);
+        }
         (options.factors, options.tiles) = (factors, tiles);
-        (options.partial, options.moving, options.chains) = (partial, moving, chains);
+        (options.partial, options.moving) = (partial, moving);
+        (options.links, options.ends) = (links, ends);
     }
 
     /// Whether drains into an edge's child may merge on their way up, in any assignment.
@@ -152,12 +228,55 @@ struct Place {
     exact: bool,
     /// Loops in time that enter its child anew stand in gaps before this one.
     until: u8,
-    /// Axes that share its operand's words, as bits.
-    shared: u32,
     /// The gap from which on loops of a scattering dimension leave its child, and its parent if that is the home, whole.
     whole: [u8; 2],
     /// Of the fanouts in between, the end of their axes.
     hops: Vec<u8>,
+    window: Option<Window>,
+}
+
+/// A rank that a dimension shares with others, in steps of the rank.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// Steps from one index of the dimension to the next.
+    each: f64,
+    /// Steps from the first to the last index of the others.
+    others: f64,
+    /// Indices that the whole operand has along the rank, at least.
+    least: f64,
+    /// Whether the child holds on to what the next tile needs again.
+    keeps: bool,
+}
+
+impl Window {
+    /// The window that a dimension moves in an edge's operand.
+    fn new(layout: &Layout, e: &Edge, dim: usize) -> Option<Self> {
+        let (model, frame) = (layout.model, layout.model.frame);
+        e.child?;
+        let all = &frame.ranks[e.operand];
+        let mut mine = all.iter().filter(|r| r.terms.iter().any(|t| t.0 == dim));
+        let rank = mine.next().filter(|r| r.terms.len() > 1)?;
+        let once = mine.next().is_none();
+        let sizes: Vec<u64> = model.sizes.iter().map(|s| u64::from(*s)).collect();
+        let others = all.iter().filter(|r| !std::ptr::eq(*r, rank));
+        let others: f64 = others.map(|r| r.touched(&sizes)).product();
+        let steps = |own: bool| -> f64 {
+            let terms = rank.terms.iter().filter(|t| (t.0 == dim) == own);
+            let far = |(d, c): &(usize, f64)| (sizes[*d] - 1) as f64 * c;
+            terms.map(|t| if own { t.1 } else { far(t) }).sum::<f64>() / rank.step
+        };
+        Some(Self {
+            each: steps(true),
+            others: steps(false),
+            // Of a dimension of several ranks nothing is known.
+            least: if once {
+                model.touched[e.operand] / others
+            } else {
+                0.0
+            },
+            keeps: e.operand == 2 || frame.stores[e.child_store].keep_overlap,
+        })
+    }
 }
 
 /// Builds options.
@@ -204,8 +323,6 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 e.parent.map_or(0, section),
                 e.child.map_or(usize::MAX, section),
             );
-            let shares =
-                (0..model.axis_section.len()).filter(|a| model.shares(*a as u8, e.operand));
             let next = layout.out_of(i).and_then(|n| n.child);
             let counts = e.operand == 2 && scatters;
             let between = |f: &&(std::ops::Range<usize>, f64)| {
@@ -218,7 +335,6 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 named: model.has(e.operand, dim),
                 exact: !model.windows(e.operand),
                 until: e.child.map_or(u8::MAX, |m| m as u8 + 1),
-                shared: shares.fold(0, |s, a| s | 1 << a),
                 whole: [
                     if counts && e.child.is_some() {
                         below(next)
@@ -237,6 +353,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                     .filter(between)
                     .map(|f| f.0.end as u8)
                     .collect(),
+                window: Window::new(layout, e, dim),
             }
         };
         let places: Vec<Place> = layout.edges.iter().enumerate().map(place).collect();
@@ -268,7 +385,6 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         let options = Options {
             least: vec![f64::INFINITY; layout.count],
             least_tiles: vec![u32::MAX; shape.marks.len()],
-            least_partial: u32::MAX,
             ..Options::default()
         };
         Self {
@@ -295,7 +411,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         let chain = &self.layout.model.chains[self.dim];
         let (trips, gap, axis) = match self.stages.get(stage) {
             None => {
-                if self.options.chains.len() as u64 >= self.most {
+                if self.options.len() as u64 >= self.most {
                     return false;
                 }
                 let trips = self.size.div_ceil(chain.counts[outer]);
@@ -345,15 +461,12 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         }
     }
 
-    /// Links that a condition holds for, as bits.
-    fn links_that(&self, of: impl Fn(&Link) -> bool) -> u32 {
-        let each = self.links.iter().enumerate().filter(|(_, l)| of(l));
-        each.fold(0, |s, (i, _)| s | 1 << i)
-    }
-
     /// Combinations of iterations of the links to keep, the first of others.
-    fn ways(&mut self, keep: u32, first: u32) -> f64 {
+    fn ways(&mut self, sets: &Sets, keep: u32, first: u32) -> f64 {
         let keep = keep & !first;
+        if !sets.ragged {
+            return self.trips(keep);
+        }
         let known = self.ways.iter().find(|w| (w.0, w.1) == (keep, first));
         if let Some(w) = known {
             return w.2;
@@ -373,12 +486,76 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
 
     /// Trips of links, in all.
     fn trips(&self, of: u32) -> f64 {
-        let each = self
-            .links
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| of & (1 << i) != 0);
-        each.map(|(_, l)| f64::from(l.trips)).product()
+        let (mut left, mut product) = (of, 1.0);
+        while left != 0 {
+            product *= f64::from(self.links[left.trailing_zeros() as usize].trips);
+            left &= left - 1;
+        }
+        product
+    }
+
+    /// The share of an operand's elements that may stay from one sweep of a window to the next, at most: of each
+    /// instance's, and of what instances served together take. `last` is the innermost loop in time above the child,
+    /// `tile` what the dimension has inside; then links in space above it, and those of them that are served together.
+    fn stay(
+        &self,
+        sets: &Sets,
+        window: Window,
+        last: usize,
+        tile: u32,
+        [above, merging]: [u32; 2],
+    ) -> [f64; 2] {
+        let inside = sets.all & !((2u32 << last) - 1);
+        let trips = f64::from(self.links[last].trips);
+        let outside = sets.all & ((2u32 << last) - 1);
+        let blocks = self.trips(outside | above) / trips;
+        let tile = f64::from(tile);
+        let length = (tile - 1.0) * window.each + window.others + 1.0;
+        let (shift, next) = (self.trips(inside) * window.each, tile * window.each);
+        let (mut one, mut many) = (0.0, 0.0);
+        if window.keeps {
+            one = (length - (trips - 1.0) * shift).max(0.0);
+            many = match (merging, length > 2.0 * next) {
+                (0, _) => one,
+                (_, true) => length,
+                (_, false) => 2.0 * (length - next).max(0.0),
+            };
+        }
+        // Of the dimension's outermost loop only instances inside can miss an iteration, and no more than one.
+        let short = match last {
+            _ if !sets.ragged => 0.0,
+            0 if above & inside == 0 => 0.0,
+            0 => (length - (trips - 2.0) * shift).max(0.0),
+            _ => length,
+        };
+        let rest = self.trips(above & inside) * short;
+        [one, many].map(|x| ((blocks * x + rest) / window.least).min(1.0))
+    }
+
+    /// The present chain's links, sorted.
+    fn sets(&self) -> Sets {
+        let model = self.layout.model;
+        let mut sets = Sets::default();
+        for (i, l) in self.links.iter().enumerate() {
+            let bit = 1 << i;
+            sets.all |= bit;
+            let Some(a) = l.axis else {
+                sets.time |= bit;
+                let from = usize::from(l.gap) + 1;
+                sets.time_before[from..].iter_mut().for_each(|s| *s |= bit);
+                continue;
+            };
+            let from = model.axis_section[usize::from(a)] + 1;
+            sets.space_above[from.min(SECTIONS)..]
+                .iter_mut()
+                .for_each(|s| *s |= bit);
+            for (o, s) in sets.shared.iter_mut().enumerate() {
+                *s |= if model.shares(a, o) { bit } else { 0 };
+            }
+        }
+        sets.space = sets.all & !sets.time;
+        sets.ragged = self.trips(sets.all) != f64::from(self.size);
+        sets
     }
 
     /// Adds the present chain: factors, tiles at the marks, marks of the output that it makes hold partial sums, and
@@ -386,19 +563,18 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
     fn add(&mut self) {
         let (layout, dim, size) = (self.layout, self.dim, self.size);
         let model = layout.model;
+        let sets = self.sets();
         self.ways.clear();
         let at = self.options.factors.len();
         self.options.factors.resize(at + layout.count, 1.0);
         let section = |l: &Link| l.axis.map(|a| model.axis_section[usize::from(a)]);
         let tiles_at = self.options.tiles.len();
-        for &(natural, below) in &self.marks {
-            let inside = self.links_that(|l| section(l).map_or(l.gap >= below, |s| s >= natural));
+        for at in 0..self.marks.len() {
+            let (natural, below) = self.marks[at];
+            let inside = sets.time & !sets.before(below) | sets.space & !sets.above(natural);
             let tile = self.trips(inside).min(f64::from(size)) as u32;
             self.options.tiles.push(tile);
         }
-        let time = self.links_that(|l| l.axis.is_none());
-        let all_links = (1u32 << self.links.len()) - 1;
-        let ragged = self.trips(all_links) != f64::from(size);
         let masked = model.masked[dim];
         let thin = |count: f64| {
             if masked {
@@ -410,13 +586,11 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         let (mut partial, mut moving) = (0, 0);
         for (i, e) in layout.edges.iter().enumerate() {
             let place = &self.places[i];
-            let (from, to, until, named) = (place.from, place.to, place.until, place.named);
-            let (exact, shared, whole) = (place.exact, place.shared, place.whole);
-            let timed = time & self.links_that(|l| l.gap < until);
-            let above = |s: usize| self.links_that(|l| section(l).is_some_and(|x| x < s));
-            let (above_parent, above_child) = (above(from), above(to));
-            let shares = self.links_that(|l| l.axis.is_some_and(|a| shared & (1 << a) != 0));
-            let merging = above_child & !above_parent & shares;
+            let (from, to, named) = (place.from, place.to, place.named);
+            let (exact, whole, window) = (place.exact, place.whole, place.window);
+            let timed = sets.before(place.until);
+            let (above_parent, above_child) = (sets.above(from), sets.above(to));
+            let merging = above_child & !above_parent & sets.shared[e.operand];
             let entering = timed | above_child;
             let served = entering & !merging;
             let visits = self.trips(timed);
@@ -424,42 +598,47 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             let (all, once) = if named {
                 (1.0, 1.0)
             } else {
-                (self.ways(entering, 0), self.ways(served, 0))
+                (self.ways(&sets, entering, 0), self.ways(&sets, served, 0))
             };
             let (mut enter, mut serve) = (thin(all), thin(once));
             if let Some(m) = e.child {
                 if named && timed != 0 {
                     moving |= 1 << m;
                     let last = 31 - timed.leading_zeros() as usize;
-                    let lone = if ragged {
+                    let lone = if sets.ragged {
                         lone(&self.links, last, size, section, [from, to])
                     } else {
                         0.0
                     };
                     (enter, serve) = (1.0 - lone, 1.0 - lone);
+                    if let Some(w) = window {
+                        let tile = self.options.tiles[tiles_at + m];
+                        let stay = self.stay(&sets, w, last, tile, [above_child, merging]);
+                        (enter, serve) = (enter * (1.0 - stay[0]), serve * (1.0 - stay[1]));
+                    }
                     if lone > 0.0 {
                         partial |= RAGGED;
                     }
                 }
-                if self.links_that(|l| l.gap < whole[0]) & time != 0 {
+                if sets.before(whole[0]) != 0 {
                     partial |= 1 << m;
                 }
             } else {
                 (enter, serve) = (1.0, once / all);
             }
-            if self.links_that(|l| l.gap < whole[1]) & time != 0 {
+            if sets.before(whole[1]) != 0 {
                 partial |= HOME;
             }
             let words = |count: f64| if named { f64::from(size) } else { count };
             let (parent, child, first);
             if exact {
                 let keep = if named {
-                    [all_links; 2]
+                    [sets.all; 2]
                 } else {
                     [served, entering]
                 };
-                parent = self.ways(keep[0], above_parent) / words(once);
-                let one = self.ways(keep[1], above_child);
+                parent = self.ways(&sets, keep[0], above_parent) / words(once);
+                let one = self.ways(&sets, keep[1], above_child);
                 child = one / words(all);
                 first = e.child.map_or(1.0, |m| {
                     let tile = self.options.tiles[tiles_at + m];
@@ -479,11 +658,15 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             });
             for (h, (_, column)) in e.hops.iter().enumerate() {
                 if named {
+                    self.options.factors[at + column] = enter.min(serve);
                     continue;
                 }
                 let end = self.places[i].hops[h];
-                let inner = self.links_that(|l| l.axis.is_some_and(|a| a >= end));
-                let n = self.ways(entering & !(merging & inner), 0);
+                let further = self.links.iter().enumerate();
+                let inner = further
+                    .filter(|(_, l)| l.axis.is_some_and(|a| a >= end))
+                    .fold(0, |s, (i, _)| s | 1 << i);
+                let n = self.ways(&sets, entering & !(merging & inner), 0);
                 self.options.factors[at + column] =
                     if e.child.is_some() { thin(n) } else { n / all };
             }
@@ -496,7 +679,7 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             f[Factors::Visits as usize] = visits;
             f[Factors::Tile as usize] = tile;
         }
-        self.options.factors[at + layout.count - 1] = self.ways(time, 0);
+        self.options.factors[at + layout.count - 1] = self.ways(&sets, sets.time, 0);
         let options = &mut self.options;
         for (l, f) in options.least.iter_mut().zip(&options.factors[at..]) {
             *l = l.min(*f);
@@ -508,10 +691,41 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         {
             *l = (*l).min(*t);
         }
-        options.least_partial &= partial;
         options.partial.push(partial);
         options.moving.push(moving);
-        options.chains.push(self.links.clone());
+        options.links.extend_from_slice(&self.links);
+        options.ends.push(options.links.len() as u32);
+    }
+}
+
+/// Sections at most: each but the first and the last holds a memory.
+const SECTIONS: usize = STORES + 2;
+
+/// Links of a chain, as bits.
+#[derive(Debug, Default)]
+struct Sets {
+    all: u32,
+    time: u32,
+    space: u32,
+    /// Of time, before each gap.
+    time_before: [u32; MARKS + 2],
+    /// Of space, above each section.
+    space_above: [u32; SECTIONS + 1],
+    /// Of space, by operand: those that share its words.
+    shared: [u32; 3],
+    /// Whether the trips are more than the dimension has iterations.
+    ragged: bool,
+}
+
+impl Sets {
+    /// Loops in time that stand in gaps before one.
+    fn before(&self, gap: u8) -> u32 {
+        self.time_before[usize::from(gap).min(MARKS + 1)]
+    }
+
+    /// Loops in space above a section.
+    fn above(&self, section: usize) -> u32 {
+        self.space_above[section.min(SECTIONS)]
     }
 }
 

@@ -51,6 +51,7 @@ impl Monomial {
         &self.columns[..usize::from(self.many)]
     }
 
+    /// Its value for products of factors.
     fn value(&self, factors: &[f64]) -> f64 {
         let each = self.columns().iter().map(|c| factors[usize::from(*c)]);
         each.product()
@@ -60,7 +61,8 @@ impl Monomial {
 /// A coefficient of a product.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
-    pub monomial: Monomial,
+    /// Index into [`Posynomial::monomials`].
+    pub monomial: usize,
     pub coefficient: f64,
 }
 
@@ -75,6 +77,8 @@ pub(super) struct Room {
 /// Energy and times of a case.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Posynomial {
+    /// Products of factors that terms have; the first is that of none.
+    pub monomials: Vec<Monomial>,
     /// Terms of each group: of energy (dynamic), of the compute, of each memory's port.
     pub groups: Vec<Vec<Term>>,
     /// Joules taken off.
@@ -100,6 +104,7 @@ impl Posynomial {
             case,
             least,
             sums: Self {
+                monomials: vec![Monomial::of(&[])],
                 groups: vec![Vec::new(); groups],
                 ..Self::default()
             },
@@ -124,7 +129,7 @@ impl Posynomial {
         for (group, c) in sums.groups.iter_mut().zip(constants) {
             if c > 0.0 {
                 group.push(Term {
-                    monomial: Monomial::of(&[]),
+                    monomial: 0,
                     coefficient: c,
                 });
             } else if c < 0.0 {
@@ -133,7 +138,7 @@ impl Posynomial {
         }
         // A port that nothing passes has no time.
         for group in &mut sums.groups[PORTS..] {
-            if group.iter().all(|t| t.monomial.many == 0) {
+            if group.iter().all(|t| t.monomial == 0) {
                 group.clear();
             }
         }
@@ -144,7 +149,7 @@ impl Posynomial {
     pub fn value(&self, group: usize, factors: &[f64]) -> f64 {
         let terms = self.groups[group].iter();
         terms
-            .map(|t| t.coefficient * t.monomial.value(factors))
+            .map(|t| t.coefficient * self.monomials[t.monomial].value(factors))
             .sum()
     }
 }
@@ -152,11 +157,21 @@ impl Posynomial {
 impl Collect<'_, '_, '_> {
     fn add(&mut self, group: usize, coefficient: f64, columns: &[usize]) {
         if coefficient > 0.0 {
+            let monomial = self.monomial(columns);
             self.sums.groups[group].push(Term {
-                monomial: Monomial::of(columns),
+                monomial,
                 coefficient,
             });
         }
+    }
+
+    /// The place of a product of factors.
+    fn monomial(&mut self, columns: &[usize]) -> usize {
+        let (one, all) = (Monomial::of(columns), &mut self.sums.monomials);
+        all.iter().position(|m| *m == one).unwrap_or_else(|| {
+            all.push(one);
+            all.len() - 1
+        })
     }
 
     /// Whether what an edge's parent holds is updated more than once.
@@ -204,6 +219,10 @@ impl Collect<'_, '_, '_> {
             (down, [entering, child])
         };
         let single = model.stores[e.child_store].single;
+        let part = Term {
+            monomial: self.monomial(&[pair[0], pair[1], first]),
+            coefficient: c,
+        };
         for group in COMPUTE..self.sums.groups.len() {
             if group == COMPUTE && single {
                 self.add(group, c, &pair);
@@ -211,7 +230,9 @@ impl Collect<'_, '_, '_> {
             } else if group == COMPUTE
                 || ![e.parent_store, e.child_store].contains(&((group - PORTS) / 2))
             {
-                self.add(group, c, &[pair[0], pair[1], first]);
+                if c > 0.0 {
+                    self.sums.groups[group].push(part);
+                }
                 self.constants[group] += setup;
             }
         }

@@ -4,6 +4,7 @@ use presil_hwmodels::Operand;
 
 use super::cases::Root;
 use super::chain::Link;
+use super::dual::Table;
 use super::layout::Layout;
 use super::model::{DIMS, Model};
 use super::options::{Options, RAGGED};
@@ -127,9 +128,11 @@ impl<J: Judge> Tree<'_, '_, J> {
         let row = |i: u32| i as usize * count..(i as usize + 1) * count;
         self.parts = (0..n)
             .map(|d| {
-                let open = root.open[d].iter();
-                open.map(|i| weights.map_or(0.0, |w| w.of(&self.options[d].logs[row(*i)])))
-                    .collect()
+                let open = &root.open[d];
+                weights.map_or_else(
+                    || vec![0.0; open.len()],
+                    |w| Table::new(self.options[d], open).weigh(w),
+                )
             })
             .collect();
         self.rest = vec![vec![1.0; count]; n + 1];
@@ -243,7 +246,7 @@ impl<J: Judge> Tree<'_, '_, J> {
         if let Some(log) = self.log.as_deref_mut() {
             let fixed = self.order[..depth]
                 .iter()
-                .map(|d| (*d, self.options[*d].chains[self.chosen[*d]].clone()));
+                .map(|d| (*d, self.options[*d].chain(self.chosen[*d]).to_vec()));
             log.push((fixed.collect(), bound));
         }
     }
@@ -305,7 +308,7 @@ impl<J: Judge> Tree<'_, '_, J> {
     }
 
     fn chain(&self, d: usize) -> &[Link] {
-        &self.options[d].chains[self.chosen[d]]
+        self.options[d].chain(self.chosen[d])
     }
 
     /// The steps of the chosen mapping; `last` is the innermost loop of each gap.

@@ -9,7 +9,7 @@ use presil_workloads::build::{Attention, Conv, Mask};
 use presil_workloads::{DimId, Domain, Einsum, OpClass};
 use rustc_hash::FxHashMap;
 
-use super::chips::{chip, conv, einsum, gemm, memory, problem};
+use super::chips::{chip, conv, dram, einsum, gemm, memory, problem};
 use crate::analysis::evaluate;
 use crate::search::frame::Frame;
 use crate::search::model::Model;
@@ -581,4 +581,111 @@ fn proofs_hold_with_windows_and_masks_of_all_kinds() {
             }
         }
     }
+}
+
+/// Notes bounds and exact figures of every mapping of the space, and cuts nothing off.
+struct Bounds<'a> {
+    problem: &'a Problem<'a>,
+    power: f64,
+    figure: Figure,
+    all: Vec<(f64, f64, String)>,
+}
+
+impl Judge for Bounds<'_> {
+    fn judge(&mut self, steps: Vec<Step>, bound: f64) -> Option<f64> {
+        let mapping = Mapping::new(self.problem, steps).ok()?;
+        let cost = evaluate(self.problem, &mapping).unwrap();
+        let t = cost.time.0;
+        let e = cost.energy_total().0 + self.power * t;
+        let exact = self.figure.of(t, e);
+        self.all.push((bound, exact, mapping.to_string()));
+        None
+    }
+}
+
+/// Of any mapping that the search would cut off at a figure, an equal or better one has no larger bound.
+fn bounds_hold(problem: &Problem, what: &str) -> usize {
+    let frame = Frame::new(problem);
+    let Ok(Some(model)) = Model::new(problem, &frame) else {
+        panic!("{what} does not compile");
+    };
+    let mut seen = 0;
+    for figure in [Figure::Time, Figure::Energy] {
+        let mut judge = Bounds {
+            problem,
+            power: frame.static_power,
+            figure,
+            all: Vec::new(),
+        };
+        let goal = Goal {
+            figure,
+            limited: figure,
+            limit: f64::INFINITY,
+        };
+        let (none, mut cache) = (f64::INFINITY, FxHashMap::default());
+        prove(&model, goal, none, &mut judge, u64::MAX, false, &mut cache);
+        let mut all = judge.all;
+        all.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let (mut from, mut least) = (0, f64::INFINITY);
+        while from < all.len() {
+            let exact = all[from].1;
+            let to = from + all[from..].partition_point(|x| x.1 <= exact * (1.0 + 1e-9));
+            least = all[from..to].iter().map(|x| x.0).fold(least, f64::min);
+            assert!(
+                least <= exact * (1.0 + 1e-9),
+                "{what} {figure:?}: bound {least} of {exact}, {from} of {}\n{}",
+                all.len(),
+                all[from].2
+            );
+            from = to;
+        }
+        seen += all.len();
+    }
+    seen
+}
+
+/// A strip of pixels under a filter of three.
+fn strip(channels: u64, outputs: u64, pixels: u64, stride: u64) -> Einsum {
+    let shape = Conv {
+        kernel: [3, 1],
+        stride: [stride, 1],
+        ..Conv::square(outputs, 1, 1, 0)
+    };
+    einsum(|b| {
+        let x = b.input("x", &[1, channels, pixels, 1]);
+        b.conv2d("y", x, &shape).unwrap();
+    })
+}
+
+#[test]
+fn what_a_sweep_leaves_for_the_next_one_is_taken_off_bounds() {
+    let mut numbers = Numbers(31);
+    let mut seen = 0;
+    for case in 0..24 {
+        let mut m = memory(
+            9 + numbers.below(8),
+            "iwo",
+            1.0 + numbers.below(4) as f64,
+            2.0,
+        );
+        m.must_keep = m.keeps;
+        if case % 4 == 3 {
+            m.overlap = presil_hwmodels::Overlap::Refetch;
+        }
+        let mut nodes = vec![dram(1.0), NodeKind::Memory(m)];
+        if case % 3 == 2 {
+            nodes.push(some_fanout(&mut numbers));
+            nodes.push(some_memory(&mut numbers, 4, &["i", "w"]));
+        }
+        let chip = chip(nodes);
+        let einsum = strip(
+            1 + numbers.below(2),
+            2 + numbers.below(2),
+            5 + numbers.below(3),
+            1 + numbers.below(2),
+        );
+        seen += bounds_hold(&problem(&chip, &einsum), &format!("case {case}"));
+    }
+    println!("{seen} mappings");
+    assert!(seen > 10_000);
 }
