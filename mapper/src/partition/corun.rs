@@ -25,6 +25,7 @@ use crate::ledger;
 use crate::schedule::order::dependences;
 use crate::schedule::prepared::{Prepared, Share};
 use crate::schedule::price::Parts;
+use crate::schedule::residency::Residency;
 use crate::schedule::solve::Effort;
 use crate::schedule::{Execution, Memo, Schedule, ScheduledOp, array_rate};
 use crate::search::Objective;
@@ -443,16 +444,14 @@ impl<'a> Search<'a> {
             fair(all, prepared.chip, cores),
         ];
         let memo = memo.share(cores);
-        let share = share(
-            prepared,
-            all,
-            &chips,
-            cores,
+        let share = Share {
+            chip: &chips[0],
+            fair: &chips[1],
+            residency: part(prepared, all, cores, &prepared.planned.residency),
             ops,
-            &memo,
-            Effort::Quick,
-            &prepared.planned.residency,
-        );
+            memo: &memo,
+            effort: Effort::Quick,
+        };
         let priced = prepared.on_share(&prepared.planned, &share);
         for (op, priced) in share.ops.iter().zip(priced) {
             self.on.insert((*op, cores), priced);
@@ -547,28 +546,12 @@ fn proportional(weights: &[f64], all: u64) -> Vec<u64> {
     parts
 }
 
-/// Some ops on so many of the cores.
-fn share<'s>(
-    prepared: &Prepared,
-    all: Cores,
-    chips: &'s [Chip; 2],
-    cores: u64,
-    ops: Vec<OpId>,
-    memo: &'s Memo,
-    effort: Effort,
-    residency: &crate::schedule::residency::Residency,
-) -> Share<'s> {
+/// The residency on so many of the cores.
+fn part(prepared: &Prepared, all: Cores, cores: u64, whole: &Residency) -> Residency {
     let chip = prepared.chip;
     let shared = |n: NodeId| !all.is_private(chip, n);
     let positions = prepared.graph.ops.len();
-    Share {
-        chip: &chips[0],
-        fair: &chips[1],
-        residency: residency.part(chip, (cores, all.count), positions, shared),
-        ops,
-        memo,
-        effort,
-    }
+    whole.part(chip, (cores, all.count), positions, shared)
 }
 
 /// The schedule of an arrangement; none if a member has no mapping on its share.
@@ -601,18 +584,13 @@ fn schedule(
     let shares: Vec<Share> = groups
         .iter()
         .zip(chips.iter().zip(&memos))
-        .map(|(g, (chip, memo))| {
-            let ops = g.iter().map(|m| m.op).collect();
-            share(
-                prepared,
-                cores,
-                chip,
-                g[0].cores,
-                ops,
-                memo,
-                Effort::Full,
-                &planned.residency,
-            )
+        .map(|(g, (chips, memo))| Share {
+            chip: &chips[0],
+            fair: &chips[1],
+            residency: part(prepared, cores, g[0].cores, &planned.residency),
+            ops: g.iter().map(|m| m.op).collect(),
+            memo,
+            effort: Effort::Full,
         })
         .collect();
     let (mut schedule, complete) = {

@@ -76,7 +76,7 @@ use crate::{Cost, Mapping, MappingError, Problem};
 use frame::Frame;
 use judge::Exact;
 use model::Model;
-use prove::{Cache, Outcome, prove, reaches};
+use prove::{Common, Outcome, prove, reaches};
 use seed::{Effort, Found};
 use tree::{Figure, Goal};
 
@@ -325,13 +325,20 @@ pub fn solve(
         Objective::Edp => (Figure::Product, Figure::Energy),
     };
     let mut exact = Exact::new(problem, &analyzer, frame.static_power, seeds);
-    let mut cache = Cache::default();
-    let stage = |exact: &mut Exact, cache: &mut Cache, goal: Goal, log: bool| -> (Proof, Outcome) {
+    // No mapping that takes longer than the seeds is chosen for its time, nor for its energy after that.
+    let most = match first {
+        Figure::Time if !options.log => near,
+        _ => f64::INFINITY,
+    };
+    let mut common = model.as_ref().map(|m| Common::new(m, most, options.budget));
+    let mut stage = |exact: &mut Exact, goal: Goal, log: bool| -> (Proof, Outcome) {
         exact.begin(goal, options.give);
         let best = exact.best();
-        let outcome = match &model {
-            Some(model) => prove(model, goal, best, exact, options.budget, log, cache),
-            None => Outcome::default(),
+        let outcome = match (&model, &mut common) {
+            (Some(model), Some(common)) => {
+                prove(model, goal, best, exact, options.budget, log, common)
+            }
+            _ => Outcome::default(),
         };
         let proof = Proof {
             found: exact.best(),
@@ -348,7 +355,7 @@ pub fn solve(
         limited: first,
         limit: f64::INFINITY,
     };
-    let (mut of_objective, outcome) = stage(&mut exact, &mut cache, goal, options.log);
+    let (mut of_objective, outcome) = stage(&mut exact, goal, options.log);
     if light && !of_objective.proven {
         let (more, counted) = climb(SEED)?;
         looked += counted;
@@ -361,7 +368,7 @@ pub fn solve(
         limited: first,
         limit: of_objective.found * (1.0 + options.give),
     };
-    let (of_other, _) = stage(&mut exact, &mut cache, goal, false);
+    let (of_other, _) = stage(&mut exact, goal, false);
     let Some(mapping) = exact.chosen(goal) else {
         return Err(SearchError::Illegal(MappingError::Place {
             step: 0,
@@ -416,7 +423,7 @@ fn nearest(
         exact,
         options.budget,
         false,
-        &mut Cache::default(),
+        &mut Common::new(model, f64::INFINITY, options.budget),
     );
     exact.kept()
 }

@@ -20,7 +20,7 @@ use super::layout::Layout;
 use super::model::{DIMS, Model};
 use super::options::Options;
 use super::shape::{self, Shape};
-use super::tree::{EQUAL, Figure, Goal, Judge, Tree, Work};
+use super::tree::{EQUAL, Goal, Judge, Tree, Work};
 
 /// Assignments that are told apart at most, and for each bound of the budget.
 const ASSIGNMENTS: u64 = 8_000;
@@ -127,23 +127,8 @@ pub(super) fn prove<J: Judge>(
     judge: &mut J,
     budget: u64,
     log: bool,
-    cache: &mut Cache,
+    common: &mut Common,
 ) -> Outcome {
-    let frame = model.frame;
-    // More cycles than the incumbent's whole time, or than its limit, cannot be worth it.
-    let most = match (goal.figure, goal.limited) {
-        (Figure::Time, _) => best,
-        (_, Figure::Time) => goal.limit,
-        _ => f64::INFINITY,
-    };
-    let cycles = if log {
-        f64::INFINITY
-    } else {
-        (most * (1.0 + EQUAL) - frame.fixed) / frame.point_time
-    };
-    let most = ASSIGNMENTS.min(ASSIGNMENTS_EACH.saturating_mul(budget));
-    let (assignments, all) = assign::all(model, cycles, most as usize);
-    let shapes = shape::all(model);
     let mut search = Search {
         model,
         goal,
@@ -151,19 +136,17 @@ pub(super) fn prove<J: Judge>(
         judge,
         budget,
         log,
-        cache,
         out: Outcome {
-            assignments: assignments.len(),
-            shapes: shapes.len(),
+            assignments: common.assigned.len(),
+            shapes: common.shapes.len(),
             root: f64::INFINITY,
             ..Outcome::default()
         },
         roots: Vec::new(),
         shape_of: Vec::new(),
-        heap: BinaryHeap::with_capacity(assignments.len()),
+        heap: BinaryHeap::with_capacity(common.assigned.len()),
         open: f64::INFINITY,
-        assignments,
-        shapes,
+        common,
     };
     search.start();
     search.budget = within_reach(search.trees(), budget);
@@ -171,7 +154,7 @@ pub(super) fn prove<J: Judge>(
     // Better mappings may have brought the rest within reach.
     search.budget = within_reach(search.trees(), budget);
     search.run();
-    search.finish(all)
+    search.finish()
 }
 
 /// The budget for so many trees: all of it if they are within reach, else a small part.
@@ -192,10 +175,8 @@ struct Search<'a, 'm, J: Judge> {
     judge: &'a mut J,
     budget: u64,
     log: bool,
-    cache: &'a mut Cache,
+    common: &'a mut Common,
     out: Outcome,
-    assignments: Vec<Assignment>,
-    shapes: Vec<Shape>,
     roots: Vec<Root>,
     /// The shape of each root.
     shape_of: Vec<u32>,
@@ -214,7 +195,7 @@ impl<J: Judge> Search<'_, '_, J> {
         let open = self.heap.iter().filter(|o| !self.dead(o.bound));
         let (whole, part): (Vec<&Open>, Vec<&Open>) =
             open.partition(|o| o.what == What::Assignment);
-        (whole.len() * self.shapes.len() + part.len()) as u64
+        (whole.len() * self.common.shapes.len() + part.len()) as u64
     }
 
     fn spent(&self) -> bool {
@@ -224,8 +205,8 @@ impl<J: Judge> Search<'_, '_, J> {
     /// Opens all assignments.
     fn start(&mut self) {
         let power = self.model.frame.static_power;
-        for (i, a) in self.assignments.iter().enumerate() {
-            let (time, energy) = a.bound(self.model);
+        for (i, a) in self.common.assigned.iter().enumerate() {
+            let (time, energy) = a.bound;
             let bound = self.goal.of(power, time, energy);
             self.out.root = self.out.root.min(bound);
             self.heap.push(Open {
@@ -234,7 +215,7 @@ impl<J: Judge> Search<'_, '_, J> {
                 what: What::Assignment,
             });
         }
-        self.out.work.bounds += self.assignments.len() as u64 / 8;
+        self.out.work.bounds += self.common.assigned.len() as u64 / 8;
     }
 
     /// A quick look at the most promising mappings of a few trees.
@@ -303,7 +284,7 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 
     fn expand_assignment(&mut self, top: Open) {
-        for s in 0..self.shapes.len() as u32 {
+        for s in 0..self.common.shapes.len() as u32 {
             self.heap.push(Open {
                 what: What::Shape(s),
                 ..top
@@ -312,12 +293,17 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 
     fn expand_shape(&mut self, top: Open, s: u32) {
-        let shape = &self.shapes[s as usize];
-        let assignment = &self.assignments[top.assignment as usize];
-        let layout = Layout::new(self.model, shape, assignment);
+        let Common {
+            assigned,
+            shapes,
+            options: cache,
+            ..
+        } = &mut *self.common;
+        let assignment = &assigned[top.assignment as usize].assignment;
+        let layout = Layout::new(self.model, &shapes[s as usize], assignment);
         let keys = keys(self.model, s as usize, assignment);
         for key in &keys {
-            if !self.cache.contains_key(key) {
+            if !cache.contains_key(key) {
                 let most = self.budget.saturating_sub(self.out.work.bounds) / OPTION_WORK;
                 let Some((options, built)) = layout.options(key.1, assignment, most) else {
                     // The budget is spent.
@@ -326,10 +312,10 @@ impl<J: Judge> Search<'_, '_, J> {
                     return;
                 };
                 self.out.work.bounds += OPTION_WORK * built + 1;
-                self.cache.insert(key.clone(), options);
+                cache.insert(key.clone(), options);
             }
         }
-        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let options: Vec<&Options> = keys.iter().map(|k| &cache[k]).collect();
         for mut root in cases::split(&layout, &options, self.goal, !self.log) {
             self.out.work.bounds += ROOT_WORK;
             root.bound = root.bound.max(top.bound);
@@ -349,10 +335,10 @@ impl<J: Judge> Search<'_, '_, J> {
 
     fn refine(&mut self, top: Open, r: u32) {
         let s = self.shape_of[r as usize];
-        let assignment = &self.assignments[top.assignment as usize];
-        let layout = Layout::new(self.model, &self.shapes[s as usize], assignment);
+        let assignment = &self.common.assigned[top.assignment as usize].assignment;
+        let layout = Layout::new(self.model, &self.common.shapes[s as usize], assignment);
         let keys = keys(self.model, s as usize, assignment);
-        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let options: Vec<&Options> = keys.iter().map(|k| &self.common.options[k]).collect();
         let root = &mut self.roots[r as usize];
         let work = &mut self.out.work;
         if self.log {
@@ -376,10 +362,11 @@ impl<J: Judge> Search<'_, '_, J> {
     fn search(&mut self, top: Open, r: u32, width: usize) {
         let whole = width == usize::MAX;
         let s = self.shape_of[r as usize] as usize;
-        let (shape, assignment) = (&self.shapes[s], &self.assignments[top.assignment as usize]);
+        let shape = &self.common.shapes[s];
+        let assignment = &self.common.assigned[top.assignment as usize].assignment;
         let layout = Layout::new(self.model, shape, assignment);
         let keys = keys(self.model, s, assignment);
-        let options: Vec<&Options> = keys.iter().map(|k| &self.cache[k]).collect();
+        let options: Vec<&Options> = keys.iter().map(|k| &self.common.options[k]).collect();
         let root = &self.roots[r as usize];
         let mut order: Vec<usize> = (0..options.len()).collect();
         order.sort_by_key(|d| (std::cmp::Reverse(root.open[*d].len()), *d));
@@ -420,7 +407,7 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 
     /// What was found, and proven, if `all` assignments were made and bounds hold.
-    fn finish(mut self, all: bool) -> Outcome {
+    fn finish(mut self) -> Outcome {
         let model = self.model;
         let mut out = std::mem::take(&mut self.out);
         out.work.pruned += self.heap.len() as u64;
@@ -432,8 +419,10 @@ impl<J: Judge> Search<'_, '_, J> {
                     What::Tree(r) | What::Refined(r) => Some(self.shape_of[r as usize]),
                 };
                 Cut {
-                    assignment: self.assignments[o.assignment as usize].clone(),
-                    marks: shape.map(|s| marks(model, &self.shapes[s as usize])),
+                    assignment: self.common.assigned[o.assignment as usize]
+                        .assignment
+                        .clone(),
+                    marks: shape.map(|s| marks(model, &self.common.shapes[s as usize])),
                     fixed: Vec::new(),
                     bound: o.bound,
                 }
@@ -441,7 +430,7 @@ impl<J: Judge> Search<'_, '_, J> {
         }
         // Under a mask that cuts something off, counts in closed form are no bounds in every case.
         let masked = model.density < 1.0 && model.masked.contains(&true);
-        if !all || masked {
+        if !self.common.all || masked {
             // Of assignments that were not made, or not bounded, only this is known.
             let (time, energy) = assign::floor(model);
             let bound = self.goal.of(model.frame.static_power, time, energy);
@@ -465,8 +454,40 @@ fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
     shape.marks.iter().map(mark).collect()
 }
 
-/// Options of dimensions, for any goal.
-pub(super) type Cache = FxHashMap<OptionKey, Options>;
+/// What the stages of a search share.
+pub(super) struct Common {
+    assigned: Vec<Assigned>,
+    /// Whether those are all assignments that may be worth it.
+    all: bool,
+    shapes: Vec<Shape>,
+    options: FxHashMap<OptionKey, Options>,
+}
+
+/// An assignment, and time and dynamic energy of its mappings, at least.
+struct Assigned {
+    assignment: Assignment,
+    bound: (f64, f64),
+}
+
+impl Common {
+    /// For goals whose mappings take no longer than `most` seconds.
+    pub fn new(model: &Model, most: f64, budget: u64) -> Self {
+        // More cycles than the whole time cannot be worth it.
+        let cycles = (most * (1.0 + EQUAL) - model.frame.fixed) / model.frame.point_time;
+        let count = ASSIGNMENTS.min(ASSIGNMENTS_EACH.saturating_mul(budget));
+        let (assignments, all) = assign::all(model, cycles, count as usize);
+        let assigned = assignments.into_iter().map(|assignment| Assigned {
+            bound: assignment.bound(model),
+            assignment,
+        });
+        Self {
+            assigned: assigned.collect(),
+            all,
+            shapes: shape::all(model),
+            options: FxHashMap::default(),
+        }
+    }
+}
 
 /// Shape, dimension, and its spatial loops.
 type OptionKey = (usize, usize, Vec<(u8, u32)>);

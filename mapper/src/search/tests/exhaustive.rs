@@ -7,13 +7,12 @@
 use presil_hwmodels::{DimSelector, NodeKind, Operand};
 use presil_workloads::build::{Attention, Conv, Mask};
 use presil_workloads::{DimId, Domain, Einsum, OpClass};
-use rustc_hash::FxHashMap;
 
 use super::chips::{chip, conv, dram, einsum, gemm, memory, problem};
 use crate::analysis::evaluate;
 use crate::search::frame::Frame;
 use crate::search::model::Model;
-use crate::search::prove::prove;
+use crate::search::prove::{Common, prove};
 use crate::search::tree::{Figure, Goal, Judge};
 use crate::search::{Objective, Options, Solution, solve};
 use crate::{Mapping, Problem, Step};
@@ -427,7 +426,7 @@ fn everything<'a>(problem: &'a Problem<'a>, what: &str) -> Everything<'a> {
         &mut judge,
         u64::MAX,
         false,
-        &mut FxHashMap::default(),
+        &mut Common::new(&model, f64::INFINITY, u64::MAX),
     );
     judge
 }
@@ -622,8 +621,9 @@ fn bounds_hold(problem: &Problem, what: &str) -> usize {
             limited: figure,
             limit: f64::INFINITY,
         };
-        let (none, mut cache) = (f64::INFINITY, FxHashMap::default());
-        prove(&model, goal, none, &mut judge, u64::MAX, false, &mut cache);
+        let none = f64::INFINITY;
+        let mut common = Common::new(&model, none, u64::MAX);
+        prove(&model, goal, none, &mut judge, u64::MAX, false, &mut common);
         let mut all = judge.all;
         all.sort_by(|a, b| a.1.total_cmp(&b.1));
         let (mut from, mut least) = (0, f64::INFINITY);
