@@ -58,6 +58,8 @@ pub mod check;
 mod join;
 mod link;
 mod placement;
+mod points;
+mod prices;
 mod rules;
 mod search;
 mod space;
@@ -141,6 +143,13 @@ pub struct Solution {
 /// If an einsum is beyond the search, or nothing fits.
 pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
     chain::solve(case, options)
+}
+
+/// The best mappings of the einsums of each case. Cases of one einsum that differ only in energies and in sizes
+/// of memories are searched at once ([`points`](self)), up to 128 of them; what is found is the same, and the work
+/// that is told of each is that of all of them. Others, and all if seconds are given, are searched one by one.
+pub fn solve_all(cases: &[Case], options: &Options) -> Vec<Result<Solution, SpaceError>> {
+    points::solve_all(cases, options)
 }
 
 /// The mappings of a case of which none is at least as good as another in energy and time, by energy.

@@ -61,7 +61,7 @@ impl Search<'_> {
             if refused {
                 self.work.bounded += 1;
                 self.infeasible(whole.node);
-            } else if self.worse((segment, index), &whole, goal) {
+            } else if self.worse((segment, index), &mut whole, goal) {
                 self.work.bounded += 1;
                 self.bounded((segment, index), &whole, goal);
             } else {
@@ -74,16 +74,20 @@ impl Search<'_> {
         let later = axis.turn[turn..].iter().copied();
         let later = later.fold(Mask::NONE, Mask::with).and(axis.accepts);
         let left = (later, axis.size / used);
-        if self.record.is_none() && self.worse_along((segment, index), s, left, goal) {
-            self.work.bounded += 1;
-            return;
+        let mut s = *s;
+        if self.record.is_none() {
+            s.alive = self.hopeful_along((segment, index), &s, left, goal);
+            if s.alive.is_empty() {
+                self.work.bounded += 1;
+                return;
+            }
         }
-        self.axis((segment, index), s, turn + 1, used, goal, keep);
+        self.axis((segment, index), &s, turn + 1, used, goal, keep);
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
         for factor in (2..=most).filter(|f| !space.perfect || count.is_multiple_of(*f)) {
-            let mut next = *s;
+            let mut next = s;
             next.tile[dim] = tile.saturating_mul(factor).min(size);
             let step = Step::Spread {
                 axis: index as u8,
@@ -127,7 +131,7 @@ impl Search<'_> {
                 s.asked[o] /= trips;
             }
             if operand.is_output {
-                s.saved *= trips;
+                s.saved.iter_mut().for_each(|saved| *saved *= trips);
                 s.first *= if shared { 1.0 } else { trips };
                 for port in &mut s.ports {
                     port.1 *= trips;
@@ -176,7 +180,7 @@ impl Search<'_> {
                 s.asked[o] *= trips(&shared) * served / f64::from(size.div_ceil(kept));
                 if operand.is_output {
                     let all = instances(outer, &cuts, &|_| true) / trips(&|_| true);
-                    s.saved *= all;
+                    s.saved.iter_mut().for_each(|saved| *saved *= all);
                     for port in &mut s.ports {
                         port.1 *= all;
                     }

@@ -3,6 +3,7 @@
 use super::front::{Front, Layer};
 use super::{Goal, Local, Room, Search, Site, State, Step};
 use crate::hierarchy::Mask;
+use crate::optimum::prices::Points;
 use crate::optimum::space::{DIMS, MEMORIES, PORTS, Tile};
 
 /// Partial mappings that are still made whole when a search is cut off.
@@ -26,8 +27,8 @@ impl Search<'_> {
         let mut layer: Vec<Local> = states.iter().map(|s| self.local(segment, s)).collect();
         for _ in 0..site.nodes.len() {
             let mut next = Layer::default();
-            for local in &layer {
-                if self.worse((segment, 0), &local.state, goal) {
+            for local in &mut layer {
+                if self.worse((segment, 0), &mut local.state, goal) {
                     self.work.bounded += 1;
                     self.bounded((segment, 0), &local.state, goal);
                 } else {
@@ -188,7 +189,7 @@ impl Search<'_> {
         grown.touching = None;
         let fitting = options.partition_point(|outer| {
             grown.state.tile[dim] = *outer;
-            self.fits(site, &grown)
+            !self.fitting(site, &grown).is_empty()
         });
         if self.record.is_some()
             && let Some(outer) = options.get(fitting)
@@ -201,11 +202,21 @@ impl Search<'_> {
         let later = (turn + 1..turns.len()).map(|t| turns[t]);
         let later = later.filter(|d| *d < count && allowed.has(*d));
         let later = later.fold(Mask::NONE, Mask::with);
+        let mut alive = local.state.alive;
         for outer in options[..fitting].iter().rev() {
             grown.state.tile[dim] = *outer;
-            if self.hopeless(site, node, later, &grown.state, goal) {
+            // Where a larger tile does not fit, a smaller one may.
+            grown.state.alive = alive;
+            grown.state.alive = self.fitting(site, &grown);
+            let hopeless = self.hopeless(site, node, later, &grown.state, goal);
+            alive = alive.minus(hopeless);
+            grown.state.alive = grown.state.alive.minus(hopeless);
+            if alive.is_empty() {
                 self.work.bounded += 1;
                 break;
+            }
+            if grown.state.alive.is_empty() {
+                continue;
             }
             grown.state.steps = self.push(local.state.steps, step);
             self.block(site, node, allowed, turn + 1, &grown, goal, next);
@@ -213,14 +224,14 @@ impl Search<'_> {
         self.tiles[dim] = options;
     }
 
-    /// Whether a storage that has been served, but not yet placed, cannot become part of something better with tiles as
-    /// they are here, or smaller ones, but for those of dimensions `later`.
-    fn hopeless(&self, site: &Site, node: usize, later: Mask, s: &State, goal: &Goal) -> bool {
+    /// The points at which a storage that has been served, but not yet placed, cannot become part of something better
+    /// with tiles as they are here, or smaller ones, but for those of dimensions `later`.
+    fn hopeless(&self, site: &Site, node: usize, later: Mask, s: &State, goal: &Goal) -> Points {
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
         let windows = operand.is_output && !operand.windows.is_empty();
         if windows || self.record.is_some() || self.placement.floats(o) {
-            return false;
+            return Points::NONE;
         }
         let mut entering = operand.least;
         for d in (0..self.space.dims.len()).filter(|d| !operand.indexed.has(*d) && !later.has(*d)) {
@@ -228,7 +239,8 @@ impl Search<'_> {
         }
         let mut filled = *s;
         self.take(site, (o, m), entering, &mut filled);
-        self.worse((site.segment, 0), &filled, goal)
+        self.worse((site.segment, 0), &mut filled, goal);
+        s.alive.minus(filled.alive)
     }
 
     /// Counts the energy of what enters a storage, and what it asks for.
@@ -243,15 +255,14 @@ impl Search<'_> {
                     .iter()
                     .map(|w| w.entering(&self.space.sizes, &s.kept[o], None))
                     .product::<f64>();
-            s.energy += entering * (rates.energy[0] + rates.energy[1]);
-            s.saved += s.first * rates.energy[0];
-        } else {
-            s.energy += entering * rates.energy[0];
+            rates.energy[1].count(entering, &mut s.moved);
+            rates.energy[0].count(s.first, &mut s.saved);
         }
+        rates.energy[0].count(entering, &mut s.moved);
     }
 
-    /// Whether the storages still to come in a segment fit with tiles no larger than here.
-    fn fits(&self, site: &Site, local: &Local) -> bool {
+    /// The points at which the storages still to come in a segment fit with tiles no larger than here.
+    fn fitting(&self, site: &Site, local: &Local) -> Points {
         let memories = &self.space.segments[site.segment].memories;
         let mut used = local.used;
         for (i, (o, m)) in site.nodes.iter().enumerate() {
@@ -259,7 +270,7 @@ impl Search<'_> {
                 used[*m] += self.words(*o, &local.state.tile) * memories[*m].bits[*o];
             }
         }
-        memories.iter().zip(&used).all(|(m, u)| *u <= m.capacity)
+        local.state.alive.and(self.holds(site.segment, &used))
     }
 
     pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
@@ -293,14 +304,15 @@ impl Search<'_> {
         let s = &mut local.state;
         let asked = s.asked[o];
         if self.space.operands[o].is_output {
-            s.energy += asked * (rates.energy[2] + rates.energy[3]);
-            s.saved += s.first * rates.energy[2];
+            rates.energy[2].count(asked, &mut s.moved);
+            rates.energy[3].count(asked, &mut s.moved);
+            rates.energy[2].count(s.first, &mut s.saved);
             for p in 0..PORTS {
                 local.ports[m][p].0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
                 local.ports[m][p].1 += s.first * rates.cycles[2][p];
             }
         } else {
-            s.energy += asked * rates.energy[2];
+            rates.energy[2].count(asked, &mut s.moved);
             for p in 0..PORTS {
                 local.ports[m][p].0 += asked * rates.cycles[2][p];
             }
@@ -323,11 +335,13 @@ impl Search<'_> {
         if twice || broken {
             return;
         }
-        if !self.fits(site, local) {
+        let alive = self.fitting(site, local);
+        if alive.is_empty() {
             self.too_large(site, node, &local.state);
             return;
         }
         let mut placed = *local;
+        placed.state.alive = alive;
         placed.done |= 1 << node;
         placed.touching = Some(o);
         placed.used[m] += self.words(o, &local.state.tile) * self.memory((site.segment, m)).bits[o];
@@ -357,10 +371,12 @@ impl Search<'_> {
                 slid.state.tile[d] = *outer;
                 slid.touching = None;
                 slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
-                if !self.fits(site, &slid) {
+                let alive = self.fitting(site, &slid);
+                if alive.is_empty() {
                     self.too_large(site, node, &slid.state);
                     break;
                 }
+                slid.state.alive = alive;
                 self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
             self.tiles[d] = options;
@@ -429,7 +445,7 @@ impl Search<'_> {
 
     fn offer(&mut self, site: &Site, mut local: Local, goal: &Goal, next: &mut Layer) {
         self.keep_noted(site, &mut local.state);
-        if self.worse((site.segment, 0), &local.state, goal) {
+        if self.worse((site.segment, 0), &mut local.state, goal) {
             self.work.bounded += 1;
             self.bounded((site.segment, 0), &local.state, goal);
         } else {
