@@ -264,13 +264,7 @@ pub(super) fn slowly(
 
 /// A good mapping at the point that is looked at, by beams that grow until there is one, whatever work and time are
 /// left.
-fn quickly(
-    link: &Link,
-    objective: Objective,
-    asked: &Asked,
-    goal: &mut Goal,
-    work: &mut Work,
-) {
+fn quickly(link: &Link, objective: Objective, asked: &Asked, goal: &mut Goal, work: &mut Work) {
     let point = goal.only.unwrap_or(0);
     let mut beam = BEAM;
     // Tiles that are asked for may fit nothing: other chains are tried as well.
@@ -306,7 +300,10 @@ pub(super) fn roots_at(link: &Link, objective: Objective) -> Vec<f64> {
     for (i, placement) in link.placements.iter().enumerate() {
         let search = Search::new(&link.space, None, objective, placement, i, Fuse::NONE);
         let roots = search.root();
-        least.iter_mut().zip(roots).for_each(|(l, r)| *l = l.min(r.0));
+        least
+            .iter_mut()
+            .zip(roots)
+            .for_each(|(l, r)| *l = l.min(r.0));
     }
     least
 }

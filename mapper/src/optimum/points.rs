@@ -22,24 +22,26 @@ use super::chain::{Asked, nothing, quick_at, roots_at, slowly, solution, solve};
 use super::join::Joined;
 use super::link::{Link, link};
 use super::placement::tree;
-use super::prices::{POINTS, merge};
-use super::search::{Goal, Score, Work};
+use super::prices::{POINTS, Points, merge};
+use super::search::{Goal, Part, Score, Target, Work};
 use super::space::SpaceError;
 use super::{Options, Solution};
 use crate::case::Case;
-use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::Hierarchy;
 use crate::looptree::{LoopTree, Node, tile_shape};
 
 /// Points that are searched quickly, beside those at which no mapping found for another one fits.
-const SAMPLES: usize = 8;
+const SAMPLES: usize = 6;
 
 /// The best mappings of cases.
 pub(super) fn solve_all(cases: &[Case], options: &Options) -> Vec<Result<Solution, SpaceError>> {
     let mut solutions: Vec<Option<Result<Solution, SpaceError>>> = vec![None; cases.len()];
     // Seconds are those of a case, and looking at everything is for tests of the plain search.
     let alone = options.seconds.is_some() || options.exhaustive;
-    let groups = if alone { Vec::new() } else { groups(cases, options) };
+    let groups = if alone {
+        Vec::new()
+    } else {
+        groups(cases, options)
+    };
     for group in groups {
         let members: Vec<&Case> = group.members.iter().map(|i| &cases[*i]).collect();
         let found = together(&members, group.link, options);
@@ -104,7 +106,9 @@ fn common(mut links: Vec<Link>) -> Option<Link> {
     }
     let spaces: Vec<_> = links.iter().map(|l| &l.space).collect();
     let space = merge(&spaces)?;
-    let hierarchies = links.iter_mut().flat_map(|l| std::mem::take(&mut l.hierarchies));
+    let hierarchies = links
+        .iter_mut()
+        .flat_map(|l| std::mem::take(&mut l.hierarchies));
     let hierarchies = hierarchies.collect();
     let first = links.into_iter().next()?;
     Some(first.with(space, hierarchies))
@@ -126,7 +130,7 @@ fn together(
     sample(&link, options, &asked, &mut goal, &mut work);
     slowly(&link, options.objective, &asked, &mut goal, &mut work);
     let links = [link];
-    let told = |(target, case): (super::search::Target, &&Case)| {
+    let told = |(target, case): (Target, &&Case)| {
         if work.cut {
             return None;
         }
@@ -157,7 +161,11 @@ fn sample(link: &Link, options: &Options, asked: &Asked, goal: &mut Goal, work: 
     let roots = roots_at(link, options.objective);
     let mut tried = vec![false; points];
     for round in 0..points {
-        let gap = |p: &usize| goal.targets[*p].limit.map_or(f64::INFINITY, |l| l.0 / roots[*p]);
+        let gap = |p: &usize| {
+            goal.targets[*p]
+                .limit
+                .map_or(f64::INFINITY, |l| l.0 / roots[*p])
+        };
         let open = (0..points).filter(|p| !tried[*p]);
         let Some(point) = open.max_by(|a, b| gap(a).total_cmp(&gap(b)).then(b.cmp(a))) else {
             return;
@@ -171,55 +179,47 @@ fn sample(link: &Link, options: &Options, asked: &Asked, goal: &mut Goal, work: 
     }
 }
 
-/// Tells the best mapping of a point at all others.
+/// Tells the best mapping of a point, of perfect factors, at all points whose memories hold its tiles.
 fn tell(link: &Link, point: usize, options: &Options, goal: &mut Goal) {
     let Some(best) = goal.targets[point].best.clone() else {
         return;
     };
     let tree = tree(&link.space, &link.placements[best.placement], &best.steps);
-    for (p, hierarchy) in link.hierarchies.iter().enumerate() {
-        if !holds(&link.einsum, hierarchy, &tree) {
-            continue;
-        }
-        let told = evaluate(Convention::AccelForge, &link.einsum, hierarchy, &tree);
-        let Ok(told) = told else {
-            continue;
-        };
-        let (energy, cycles) = (told.energy_total(), told.cycles);
-        let score = Score::new(options.objective, energy, cycles);
+    for p in holds(link, &tree).iter() {
+        let prices = &link.space.prices;
+        let energy = prices.compute[p] + prices.energy(p, &best.moved);
+        let score = Score::new(options.objective, energy, best.cycles);
         let target = &mut goal.targets[p];
         if target.limit.is_none_or(|limit| score.beats(limit)) {
             target.limit = Some(score);
-            target.best = Some(super::search::Part {
+            target.best = Some(Part {
                 energy,
-                cycles,
                 ..best.clone()
             });
         }
     }
 }
 
-/// Whether the memories of a hierarchy hold the tiles of a mapping.
-fn holds(einsum: &Einsum, hierarchy: &Hierarchy, tree: &LoopTree) -> bool {
-    let mut used = vec![0.0; hierarchy.levels.len()];
+/// The points at which memories hold the tiles of a mapping.
+fn holds(link: &Link, tree: &LoopTree) -> Points {
+    let einsum = &link.einsum;
     let mut tiles: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
+    let memories = || link.space.segments.iter().flat_map(|s| &s.memories);
+    let mut used: Vec<f64> = memories().map(|_| 0.0).collect();
     for node in &tree.nodes {
         match *node {
             Node::Keep { level, operand } => {
                 let shape = tile_shape(einsum, operand, &tiles);
                 let words: f64 = shape.iter().map(|e| *e as f64).product();
-                let memory = hierarchy.levels[level].memory();
-                let bits = memory.and_then(|m| m.bits.get(operand));
-                used[level] += words * bits.copied().unwrap_or(0.0);
+                let here = memories().zip(&mut used).filter(|(m, _)| m.level == level);
+                here.for_each(|(m, used)| *used += words * m.bits[operand]);
             }
             Node::Temporal { dim, tile } | Node::Spatial { dim, tile, .. } => {
                 tiles[dim.index()] = tile;
             }
         }
     }
-    let mut levels = hierarchy.levels.iter().zip(used);
-    levels.all(|(level, used)| {
-        let memory = level.memory();
-        memory.is_none_or(|m| used <= m.capacity / m.buffering)
-    })
+    let all = Points::first(link.space.prices.points());
+    let fit = memories().zip(used).map(|(m, used)| m.holds(used));
+    fit.fold(all, Points::and)
 }

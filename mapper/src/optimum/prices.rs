@@ -105,14 +105,10 @@ impl Price {
     }
 }
 
-/// One space for several points: none if they differ in more than prices of moved bits and sizes, or have more
-/// than [`COLUMNS`] different prices.
+/// One space for several points of the same [shape](Space::shape), [`POINTS`] at most: none if they have more than
+/// [`COLUMNS`] different prices.
 pub(super) fn merge(spaces: &[&Space]) -> Option<Space> {
-    let (first, others) = spaces.split_first()?;
-    let shape = first.shape();
-    if spaces.len() > POINTS || others.iter().any(|s| s.shape() != shape) {
-        return None;
-    }
+    let first = spaces.first()?;
     let mut columns: Vec<Vec<f64>> = Vec::new();
     let mut merged = (*first).clone();
     for (s, segment) in merged.segments.iter_mut().enumerate() {

@@ -17,6 +17,9 @@ pub(super) const OPERANDS: usize = 4;
 /// Most ports of a memory.
 pub(super) const PORTS: usize = 4;
 
+/// Most ports of all memories of a segment.
+pub(super) const GATES: usize = 12;
+
 /// Most memories of a segment.
 pub(super) const MEMORIES: usize = 6;
 
@@ -77,6 +80,10 @@ pub(super) struct Memory {
     pub sizes: Vec<(f64, Points)>,
     pub bits: [f64; OPERANDS],
     pub rates: [Rates; OPERANDS],
+    /// Ports that may limit.
+    pub ports: usize,
+    /// Those of the memories of the segment outside.
+    pub gate: usize,
     pub keeps: Mask,
     pub must_keep: Mask,
     pub must_keep_unless_above: Mask,
@@ -255,9 +262,16 @@ impl Space {
                 Level::Compute(_) => return Err(shape()),
             }
         }
-        for segment in &segments {
+        for segment in &mut segments {
             let memories = segment.memories.len();
             limit("memories with no fanout between", MEMORIES, memories)?;
+            let mut gates = 0;
+            for memory in &mut segment.memories {
+                memory.gate = gates;
+                gates += memory.ports;
+            }
+            let what = "limiting ports of memories with no fanout between";
+            limit(what, GATES, gates)?;
         }
         let memories = hierarchy.levels.iter().filter_map(Level::memory);
         let ports = memories.map(|m| m.ports.len()).max().unwrap_or(0);
@@ -530,7 +544,11 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
             column: 0,
             each: e * bits[o],
         });
-        for (p, port) in m.ports.iter().take(PORTS).enumerate() {
+    }
+    let mut ports = 0;
+    for port in m.ports.iter().take(PORTS) {
+        let mut limits = false;
+        for (o, rates) in rates.iter_mut().enumerate().take(operands) {
             for (kind, transfer) in Transfer::ALL.into_iter().enumerate() {
                 if port.carries.contains(&(o, transfer)) {
                     let rate = if transfer.reads() {
@@ -538,10 +556,13 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
                     } else {
                         port.write_rate
                     };
-                    rates[o].cycles[kind][p] = bits[o] / rate;
+                    rates.cycles[kind][ports] = bits[o] / rate;
+                    limits |= rates.cycles[kind][ports] > 0.0;
                 }
             }
         }
+        // What never limits leaves its place to the next one.
+        ports += usize::from(limits);
     }
     let capacity = m.capacity / m.buffering;
     Memory {
@@ -550,6 +571,8 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
         sizes: vec![(capacity, Points::one(0))],
         bits,
         rates,
+        ports,
+        gate: 0,
         keeps: m.keeps,
         must_keep: m.must_keep,
         must_keep_unless_above: m.must_keep_unless_above,

@@ -54,8 +54,8 @@ impl Search<'_> {
     fn end_at(&mut self, point: usize, local: &Local, goal: &mut Goal) {
         let s = &local.state;
         let prices = &self.space.prices;
-        let energy = prices.compute[point] + prices.energy(point, &s.moved)
-            - prices.energy(point, &s.saved);
+        let energy =
+            prices.compute[point] + prices.energy(point, &s.moved) - prices.energy(point, &s.saved);
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
@@ -171,6 +171,7 @@ impl Search<'_> {
         let steps = self.trail(&local.state);
         let mut part = Part {
             tiles: [None, None],
+            moved: std::array::from_fn(|c| local.state.moved[c] - local.state.saved[c]),
             energy,
             cycles,
             used: [0.0; MEMORIES],
@@ -188,7 +189,7 @@ impl Search<'_> {
         let homes = self.homes();
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
-            let (used, tile) = local.floats[side];
+            let (used, tile) = self.floats[local.floats[side] as usize];
             part.tiles[side] = self.kept(o, self.placement.chains[o][0].1, &tile);
             for &m in &limited {
                 part.used[m] = local.used[m];
@@ -204,7 +205,8 @@ impl Search<'_> {
     fn settle(&self, segment: usize, local: &mut Local) {
         let scale = self.space.compute_rate / self.space.operations;
         let s = &mut local.state;
-        for (m, ports) in local.ports.iter().enumerate() {
+        for (m, memory) in self.space.segments[segment].memories.iter().enumerate() {
+            let ports = &local.ports[memory.gate..][..memory.ports];
             for (p, (cycles, saved)) in ports.iter().enumerate() {
                 if *saved > 0.0 && self.limits[segment][0].unindexed > 1.0 {
                     if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {

@@ -21,7 +21,7 @@ impl Search<'_> {
         }
         for axis in (0..axes).rev() {
             let mut keep = Front::default();
-            for s in &states {
+            for s in &mut states {
                 self.axis((segment, axis), s, 0, 1, goal, &mut keep);
                 if self.work.cut {
                     let bound = self.bound((segment, axis + 1), s, goal);
@@ -38,7 +38,7 @@ impl Search<'_> {
     fn axis(
         &mut self,
         (segment, index): Place,
-        s: &State,
+        s: &mut State,
         turn: usize,
         used: u64,
         goal: &Goal,
@@ -74,20 +74,22 @@ impl Search<'_> {
         let later = axis.turn[turn..].iter().copied();
         let later = later.fold(Mask::NONE, Mask::with).and(axis.accepts);
         let left = (later, axis.size / used);
-        let mut s = *s;
         if self.record.is_none() {
-            s.alive = self.hopeful_along((segment, index), &s, left, goal);
+            s.alive = self.hopeful_along((segment, index), s, left, goal);
             if s.alive.is_empty() {
                 self.work.bounded += 1;
                 return;
             }
         }
-        self.axis((segment, index), &s, turn + 1, used, goal, keep);
+        let alive = s.alive;
+        self.axis((segment, index), s, turn + 1, used, goal, keep);
+        // What bounds it without this dimension does not bound it with it.
+        s.alive = alive;
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
         for factor in (2..=most).filter(|f| !space.perfect || count.is_multiple_of(*f)) {
-            let mut next = s;
+            let mut next = *s;
             next.tile[dim] = tile.saturating_mul(factor).min(size);
             let step = Step::Spread {
                 axis: index as u8,
@@ -98,7 +100,7 @@ impl Search<'_> {
             let trips = next.tile[dim].div_ceil(tile);
             self.share((segment, index), dim, trips, &mut next);
             let used = used * u64::from(trips);
-            self.axis((segment, index), &next, turn + 1, used, goal, keep);
+            self.axis((segment, index), &mut next, turn + 1, used, goal, keep);
         }
     }
 

@@ -79,8 +79,7 @@ impl Search<'_> {
         let ports = a
             .ports
             .iter()
-            .flatten()
-            .zip(b.ports.iter().flatten())
+            .zip(&b.ports)
             .all(|(x, y)| x.0 - x.1 <= y.0 - y.1 && x.0 - x.1 * spread <= y.0 - y.1 * spread);
         match rooms && ports {
             true => self.no_worse((site.segment, 0), &a.state, &b.state),

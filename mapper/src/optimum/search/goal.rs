@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Score, Step};
-use crate::optimum::prices::Points;
+use crate::optimum::prices::{Bill, Points};
 use crate::optimum::space::{MEMORIES, Tile};
 
 /// What is looked for at one point.
@@ -133,6 +133,8 @@ pub(crate) struct Common {
 pub(crate) struct Part {
     /// Kept tile of the floating input and of the floating output.
     pub tiles: [Tiles; 2],
+    /// What is moved, as far as it is known before the exact count of partial tiles.
+    pub moved: Bill,
     pub energy: f64,
     pub cycles: f64,
     /// Bits used, where an operand floats.

@@ -15,12 +15,14 @@ mod obey;
 mod record;
 mod segment;
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use presil_workloads::Einsum;
+use rustc_hash::FxHashMap;
 
 use super::prices::{Bill, COLUMNS, Points};
-use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
+use super::space::{DIMS, GATES, MEMORIES, Memory, OPERANDS, Space, Tile};
 use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 use bound::{Coming, Limits};
@@ -124,9 +126,10 @@ struct Local {
     touching: Option<usize>,
     used: [f64; MEMORIES],
     /// Cycles of all operations of each port, and those that first visits save.
-    ports: [[(f64, f64); PORTS]; MEMORIES],
-    /// Bits used of each memory and tiles where the floating operands were placed.
-    floats: [(Room, Tile); 2],
+    /// By gate: the ports of the segment's memories, one memory after the other.
+    ports: [(f64, f64); GATES],
+    /// Where bits used of each memory, and tiles, stand of the places where the floating operands were put.
+    floats: [u32; 2],
 }
 
 /// A segment and its storages: (operand, memory).
@@ -219,7 +222,10 @@ pub(super) struct Search<'a> {
     fuse: Fuse,
     /// Questions whether the fuse has burnt down.
     asked: u64,
-    tiles: Vec<Vec<u32>>,
+    /// The tiles that a loop may leave above a tile of a dimension, as far as they were asked for.
+    ladders: FxHashMap<(usize, u32), Rc<[u32]>>,
+    /// Bits used and tiles where floating operands were put.
+    floats: Vec<(Room, Tile)>,
 }
 
 /// A segment, and how many axes of the fan below it are still open.
@@ -253,7 +259,8 @@ impl<'a> Search<'a> {
             record: None,
             fuse,
             asked: 0,
-            tiles: vec![Vec::new(); DIMS + 1],
+            ladders: FxHashMap::default(),
+            floats: Vec::new(),
         };
         search.coming = (0..=output).map(|o| search.coming(o)).collect();
         search
@@ -270,6 +277,18 @@ impl<'a> Search<'a> {
         let late = || self.fuse.until.is_some_and(|t| Instant::now() >= t);
         self.work.cut |= self.work.expanded > self.fuse.work || (ask && late());
         self.work.cut
+    }
+
+    /// The tiles that a loop may leave above a tile of a dimension.
+    fn ladder(&mut self, dim: usize, tile: u32) -> Rc<[u32]> {
+        let space = self.space;
+        let ladder = || {
+            let mut tiles = Vec::new();
+            space.outer_tiles(dim, tile, &mut tiles);
+            tiles.into()
+        };
+        let known = self.ladders.entry((dim, tile)).or_insert_with(ladder);
+        Rc::clone(known)
     }
 
     /// The points at which so many bits fit into the memories of a segment.
@@ -328,6 +347,7 @@ impl<'a> Search<'a> {
             return;
         }
         self.arena.clear();
+        self.floats.clear();
         let count = self.space.segments.len();
         self.root_noted(&mut start);
         let innermost = (count - 1, self.space.segments[count - 1].axes.len());
@@ -355,7 +375,7 @@ pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
         for (m, memory) in segment.memories.iter().enumerate() {
             let cycles = memory.rates[output].cycles;
             slots.extend(
-                (0..PORTS)
+                (0..memory.ports)
                     .filter(|p| cycles[0][*p] + cycles[2][*p] > 0.0)
                     .map(|p| (s, m, p)),
             );

@@ -1,10 +1,10 @@
 //! Storages of a segment, from the inside out, and the loops in time between them.
 
 use super::front::{Front, Layer};
-use super::{Goal, Local, Room, Search, Site, State, Step};
+use super::{Goal, Local, NONE, Room, Search, Site, State, Step};
 use crate::hierarchy::Mask;
 use crate::optimum::prices::Points;
-use crate::optimum::space::{DIMS, MEMORIES, PORTS, Tile};
+use crate::optimum::space::{GATES, MEMORIES, Tile};
 
 /// Partial mappings that are still made whole when a search is cut off.
 const CLOSED: usize = 64;
@@ -66,6 +66,9 @@ impl Search<'_> {
 
     /// Sorts by bound, least first.
     fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
+        if goal.exhaustive {
+            return;
+        }
         all.sort_by_cached_key(|x| {
             let bound = self.bound((segment, 0), state(x), goal);
             (bound.0.to_bits(), bound.1.to_bits())
@@ -79,8 +82,8 @@ impl Search<'_> {
             done: 0,
             touching: None,
             used: [0.0; MEMORIES],
-            ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-            floats: [([0.0; MEMORIES], [1; DIMS]); 2],
+            ports: [(0.0, 0.0); GATES],
+            floats: [NONE; 2],
         };
         if segment == 0 {
             local.used = self.homes();
@@ -179,8 +182,7 @@ impl Search<'_> {
         let dim = turns[turn];
         self.block(site, node, allowed, turn + 1, local, goal, next);
         let tile = local.state.tile[dim];
-        let mut options = std::mem::take(&mut self.tiles[dim]);
-        self.space.outer_tiles(dim, tile, &mut options);
+        let options = self.ladder(dim, tile);
         let step = Step::Grow {
             dim: dim as u8,
             tile,
@@ -221,7 +223,6 @@ impl Search<'_> {
             grown.state.steps = self.push(local.state.steps, step);
             self.block(site, node, allowed, turn + 1, &grown, goal, next);
         }
-        self.tiles[dim] = options;
     }
 
     /// The points at which a storage that has been served, but not yet placed, cannot become part of something better
@@ -230,7 +231,7 @@ impl Search<'_> {
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
         let windows = operand.is_output && !operand.windows.is_empty();
-        if windows || self.record.is_some() || self.placement.floats(o) {
+        if windows || goal.exhaustive || self.record.is_some() || self.placement.floats(o) {
             return Points::NONE;
         }
         let mut entering = operand.least;
@@ -300,21 +301,23 @@ impl Search<'_> {
 
     /// Serves what is inside from a memory.
     pub(super) fn serve(&self, segment: usize, local: &mut Local, o: usize, m: usize) {
-        let rates = &self.space.segments[segment].memories[m].rates[o];
+        let memory = &self.space.segments[segment].memories[m];
+        let rates = &memory.rates[o];
+        let ports = &mut local.ports[memory.gate..][..memory.ports];
         let s = &mut local.state;
         let asked = s.asked[o];
         if self.space.operands[o].is_output {
             rates.energy[2].count(asked, &mut s.moved);
             rates.energy[3].count(asked, &mut s.moved);
             rates.energy[2].count(s.first, &mut s.saved);
-            for p in 0..PORTS {
-                local.ports[m][p].0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
-                local.ports[m][p].1 += s.first * rates.cycles[2][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
+                port.1 += s.first * rates.cycles[2][p];
             }
         } else {
             rates.energy[2].count(asked, &mut s.moved);
-            for p in 0..PORTS {
-                local.ports[m][p].0 += asked * rates.cycles[2][p];
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += asked * rates.cycles[2][p];
             }
         }
     }
@@ -364,9 +367,8 @@ impl Search<'_> {
         let slides = operand.slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
-            let mut options = std::mem::take(&mut self.tiles[d]);
-            self.space.outer_tiles(d, tile, &mut options);
-            for outer in &options {
+            let options = self.ladder(d, tile);
+            for outer in options.iter() {
                 let mut slid = placed;
                 slid.state.tile[d] = *outer;
                 slid.touching = None;
@@ -379,7 +381,6 @@ impl Search<'_> {
                 slid.state.alive = alive;
                 self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
-            self.tiles[d] = options;
         }
     }
 
@@ -399,7 +400,8 @@ impl Search<'_> {
         {
             return;
         }
-        placed.floats[side] = (placed.used, tile);
+        placed.floats[side] = self.floats.len() as u32;
+        self.floats.push((placed.used, tile));
         placed.state.asked[o] = 0.0;
         if self.space.operands[o].is_output {
             placed.state.first = 0.0;
@@ -425,11 +427,12 @@ impl Search<'_> {
             (d, outer)
         });
         let entering = self.entering(o, &tile, outer);
-        let rates = &self.memory((site.segment, m)).rates[o];
+        let memory = self.memory((site.segment, m));
+        let rates = &memory.rates[o];
         filled.state.kept[o] = tile;
         self.take(site, (o, m), entering, &mut filled.state);
         let first = filled.state.first;
-        let ports = &mut filled.ports[m];
+        let ports = &mut filled.ports[memory.gate..][..memory.ports];
         if self.space.operands[o].is_output {
             for (p, port) in ports.iter_mut().enumerate() {
                 port.0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
