@@ -21,7 +21,7 @@ use super::{Failure, parse_set};
 #[derive(ClapArgs)]
 pub struct Args {
     /// Case files (.toml, .json), or the .yaml files of a Timeloop set. Cases of one einsum that differ only in energies
-    /// and in sizes of memories are searched at once, in little more time than one of them. With --chip also a layer, as MODEL/NAME, or
+    /// and in sizes of memories are searched at once, much faster than one by one. With --chip also a layer, as MODEL/NAME, or
     /// "matmul 512x1024x768", "conv k64 c3 p112 q112 r7 s7 stride2".
     #[arg(required = true)]
     problem: Vec<PathBuf>,
