@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use presil::eval::{Asked, Loaded, load};
 use presil::map::certify;
 use presil::map::explain::explain;
-use presil::map::{Options, Wanted, map, show};
+use presil::map::{Options, Wanted, map, map_all, show};
 use presil::mapper::case::Case;
 use presil::mapper::case::write::write;
 use presil::mapper::interop::timeloop::write_mapping;
@@ -20,7 +20,8 @@ use super::{Failure, parse_set};
 /// Arguments of `presil map`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Case files (.toml, .json), or the .yaml files of a Timeloop set. With --chip also a layer, as MODEL/NAME, or
+    /// Case files (.toml, .json), or the .yaml files of a Timeloop set. Cases of one einsum that differ only in energies
+    /// and in sizes of memories are searched at once, much faster than one by one. With --chip also a layer, as MODEL/NAME, or
     /// "matmul 512x1024x768", "conv k64 c3 p112 q112 r7 s7 stride2".
     #[arg(required = true)]
     problem: Vec<PathBuf>,
@@ -146,8 +147,12 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         None => Wanted::Best,
     };
     let mut all = Vec::new();
-    for case in loaded {
-        all.extend(map(case, wanted, &options).map_err(Failure::input)?);
+    if wanted == Wanted::Best {
+        all = map_all(loaded, &options).map_err(Failure::input)?;
+    } else {
+        for case in loaded {
+            all.extend(map(case, wanted, &options).map_err(Failure::input)?);
+        }
     }
     if let Some(file) = &args.certificate {
         let [mapped] = all.as_slice() else {

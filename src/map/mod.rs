@@ -89,6 +89,30 @@ pub fn map(loaded: Loaded, wanted: Wanted, options: &Options) -> Result<Vec<Mapp
     told.collect()
 }
 
+/// The best mapping of each case. Cases that differ only in energies and in sizes of memories are searched at once.
+///
+/// # Errors
+/// If the search can map one of them in no way, or no convention can tell a result.
+pub fn map_all(loaded: Vec<Loaded>, options: &Options) -> Result<Vec<Mapped>, MapError> {
+    let (mut cases, mut notes) = (Vec::new(), Vec::new());
+    for Loaded { mut case, notes: n } in loaded {
+        case.objective = options.objective.unwrap_or(case.objective);
+        cases.push(case);
+        notes.push(n);
+    }
+    let found = solve::solve_all(&cases, options);
+    let mapped = cases.iter().zip(notes).zip(found);
+    mapped
+        .map(|((case, notes), found)| {
+            let found = found.map_err(|error| MapError::Search {
+                case: case.name.clone(),
+                error,
+            })?;
+            told(case, &notes, found, options)
+        })
+        .collect()
+}
+
 fn told(
     case: &Case,
     notes: &[String],

@@ -73,6 +73,26 @@ pub fn search(case: &Case, wanted: Wanted, options: &Options) -> Result<Vec<Foun
     Ok(all.collect())
 }
 
+/// The best mappings of cases. Those that differ only in energies and in sizes of memories are searched at once.
+pub fn solve_all(cases: &[Case], options: &Options) -> Vec<Result<Found, SolveError>> {
+    let mut found: Vec<Option<Result<Found, SolveError>>> = vec![None; cases.len()];
+    let searches: Vec<optimum::Options> = cases.iter().map(|c| options_of(c, options)).collect();
+    for i in 0..cases.len() {
+        if found[i].is_some() {
+            continue;
+        }
+        let search = searches[i];
+        let alike = |j: &usize| found[*j].is_none() && searches[*j] == search;
+        let members: Vec<usize> = (i..cases.len()).filter(alike).collect();
+        let group: Vec<Case> = members.iter().map(|j| cases[*j].clone()).collect();
+        let solutions = optimum::solve_all(&group, &search);
+        for ((j, case), solution) in members.into_iter().zip(&group).zip(solutions) {
+            found[j] = Some(solution.map(|s| self::found(case, &search, s)));
+        }
+    }
+    found.into_iter().flatten().collect()
+}
+
 pub(super) fn options_of(case: &Case, options: &Options) -> optimum::Options {
     let objective = options.objective.unwrap_or(case.objective);
     optimum::Options {

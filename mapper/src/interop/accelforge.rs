@@ -274,8 +274,11 @@ fn keep_set(may: &str, must: &str) -> String {
 fn fanout(name: &Value, spatial: &[Value], set: &dyn Fn(&Value) -> String) -> Value {
     let axis = |a: &Value| {
         let must = a.get("must_reuse").or_else(|| a.get("reuse"));
-        // A min_usage of 1 (AccelForge: as much as the shape allows) is left out: the search may use less where that costs
-        // less, as it does in one row of `three_matmuls`.
+        // `min_usage` is left out. AccelForge documents it as a share that a mapping must use, or, where none does, the
+        // most that any reaches; its mapper takes "any" of the mappings of one template (one order of storages and
+        // loops), among those that it still holds. Which those are is no property of the case: the most that the shape
+        // allows would forbid its own optimum of a fused decode. Without it the search has all of its mappings and
+        // some more, so it may use less where that costs less, as it does in one row of `three_matmuls`.
         json!({
             "name": a["name"],
             "size": a["fanout"].as_f64().unwrap_or(1.0) as u64,

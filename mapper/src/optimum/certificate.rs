@@ -258,11 +258,8 @@ fn looked_at(case: &Case, options: &Options, figure: f64) -> Result<Looked, Spac
     let asked = Asked::new(options);
     let link = link(case, 0, options)?;
     let perfect = link.space.perfect;
-    let mut goal = Goal {
-        limit: Some(Score(figure, f64::NEG_INFINITY)),
-        ..Goal::default()
-    };
-    let exact = Some((&link.einsum, &link.hierarchy));
+    let mut goal = Goal::below(Some(Score(figure, f64::NEG_INFINITY)));
+    let exact = Some((&link.einsum, link.hierarchies.as_slice()));
     let (mut work, mut partials) = (Work::default(), Vec::new());
     for (_, i) in roots(&link, perfect, options.objective) {
         let fuse = asked.fuse(&work);
@@ -283,7 +280,7 @@ fn looked_at(case: &Case, options: &Options, figure: f64) -> Result<Looked, Spac
         placements: link.placements.iter().map(of).collect(),
         perfect,
         cut: work.cut,
-        better: goal.best.is_some(),
+        better: goal.targets.iter().any(|t| t.best.is_some()),
     })
 }
 

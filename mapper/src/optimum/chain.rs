@@ -139,7 +139,7 @@ pub(super) fn nearest(
     let mut work = Work::default();
     let mut goal = Goal {
         near: Some((count.max(1), Vec::new())),
-        ..Goal::default()
+        ..Goal::of(1)
     };
     let perfect = link.space.perfect;
     search(
@@ -200,7 +200,7 @@ impl Asked {
 }
 
 /// Why there is no mapping.
-fn nothing(work: &Work) -> SpaceError {
+pub(super) fn nothing(work: &Work) -> SpaceError {
     if work.cut {
         SpaceError::Unfinished
     } else {
@@ -239,28 +239,73 @@ fn apart(links: &[Link], options: &Options) -> f64 {
 fn best(link: &Link, objective: Objective, asked: &Asked, work: &mut Work) -> Option<Part> {
     let mut goal = Goal {
         exhaustive: asked.options.exhaustive,
-        ..Goal::default()
+        ..Goal::of(1)
     };
     quickly(link, objective, asked, &mut goal, work);
-    search(link, true, objective, asked, &mut goal, None, work);
+    slowly(link, objective, asked, &mut goal, work);
+    goal.targets[0].best.take()
+}
+
+/// Looks at the whole space.
+pub(super) fn slowly(
+    link: &Link,
+    objective: Objective,
+    asked: &Asked,
+    goal: &mut Goal,
+    work: &mut Work,
+) {
+    search(link, true, objective, asked, goal, None, work);
     if !link.space.perfect {
         // Only this pass, which looks at the whole space, tells what is left.
         work.open = None;
-        search(link, false, objective, asked, &mut goal, None, work);
+        search(link, false, objective, asked, goal, None, work);
     }
-    goal.best
 }
 
-/// A good mapping, by beams that grow until there is one, whatever work and time are left.
+/// A good mapping at the point that is looked at, by beams that grow until there is one, whatever work and time are
+/// left.
 fn quickly(link: &Link, objective: Objective, asked: &Asked, goal: &mut Goal, work: &mut Work) {
+    let point = goal.only.unwrap_or(0);
     let mut beam = BEAM;
     // Tiles that are asked for may fit nothing: other chains are tried as well.
     let tiles = goal.asked.iter().flatten().any(Option::is_some);
     let widest = if tiles { WIDEST / 8 } else { WIDEST };
-    while goal.best.is_none() && beam <= widest {
+    while goal.targets[point].best.is_none() && beam <= widest {
         search(link, true, objective, asked, goal, Some(beam), work);
         beam *= 8;
     }
+}
+
+/// Looks quickly for something better than what is known at one point.
+pub(super) fn quick_at(
+    link: &Link,
+    point: usize,
+    objective: Objective,
+    asked: &Asked,
+    goal: &mut Goal,
+    work: &mut Work,
+) {
+    goal.only = Some(point);
+    if goal.targets[point].best.is_some() {
+        search(link, true, objective, asked, goal, Some(BEAM), work);
+    } else {
+        quickly(link, objective, asked, goal, work);
+    }
+    goal.only = None;
+}
+
+/// Least bounds of all placements, by point.
+pub(super) fn roots_at(link: &Link, objective: Objective) -> Vec<f64> {
+    let mut least = vec![f64::INFINITY; link.space.prices.points()];
+    for (i, placement) in link.placements.iter().enumerate() {
+        let search = Search::new(&link.space, None, objective, placement, i, Fuse::NONE);
+        let roots = search.root();
+        least
+            .iter_mut()
+            .zip(roots)
+            .for_each(|(l, r)| *l = l.min(r.0));
+    }
+    least
 }
 
 fn search(
@@ -273,7 +318,7 @@ fn search(
     work: &mut Work,
 ) {
     let space = if perfect { &link.factors } else { &link.space };
-    let exact = Some((&link.einsum, &link.hierarchy));
+    let exact = Some((&link.einsum, link.hierarchies.as_slice()));
     for (_, i) in roots(link, perfect, objective) {
         let fuse = match beam {
             Some(_) => Fuse::NONE,
@@ -284,16 +329,16 @@ fn search(
         search.run(goal, beam);
         work.add(search.work);
     }
-    work.least = least_of(work.least, goal.least);
+    work.least = least_of(work.least, goal.targets[0].least);
 }
 
-/// The placements with their bounds, the most promising first.
+/// The placements with their bounds, the most promising first; at the first point, where there are several.
 pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Score, usize)> {
     let space = if perfect { &link.factors } else { &link.space };
     let placements = link.placements.iter().enumerate();
     let root = |(i, p)| {
         let search = Search::new(space, None, objective, p, i, Fuse::NONE);
-        (search.root(), i)
+        (search.root()[0], i)
     };
     let mut roots: Vec<(Score, usize)> = placements.map(root).collect();
     roots.sort_by(|a, b| a.0.0.total_cmp(&b.0.0).then(a.0.1.total_cmp(&b.0.1)));
@@ -370,10 +415,10 @@ fn greedy(
         let mut goal = Goal {
             beside: beside(links, i),
             asked: ask(i, &parts),
-            ..Goal::default()
+            ..Goal::of(1)
         };
         quickly(&links[i], asked.options.objective, asked, &mut goal, work);
-        parts[i] = Some(goal.best?);
+        parts[i] = Some(goal.targets[0].best.take()?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
     join(links, &parts, &asked.options).into_iter().next()
@@ -433,9 +478,8 @@ fn collect(
 ) -> Vec<Part> {
     let mut goal = Goal {
         beside: beside(links, i),
-        limit,
         parts: Some(Parts::default()),
-        ..Goal::default()
+        ..Goal::below(limit)
     };
     let perfect = links[i].space.perfect;
     search(
@@ -451,7 +495,7 @@ fn collect(
 }
 
 /// The trees of a chain of parts, with their exact figures.
-fn solution(
+pub(super) fn solution(
     case: &Case,
     links: &[Link],
     joined: &Joined,

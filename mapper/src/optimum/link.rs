@@ -12,7 +12,8 @@ use crate::hierarchy::Hierarchy;
 /// An einsum of the chain, compiled.
 pub(super) struct Link {
     pub einsum: Einsum,
-    pub hierarchy: Hierarchy,
+    /// By point.
+    pub hierarchies: Vec<Hierarchy>,
     pub space: Space,
     /// Of each dimension of the space, its number in the case.
     pub dims: Vec<usize>,
@@ -22,6 +23,21 @@ pub(super) struct Link {
     pub placements: Vec<Placement>,
     /// Least energy and cycles.
     pub least: (f64, f64),
+}
+
+impl Link {
+    /// The same with the prices and sizes of several points.
+    pub(super) fn with(self, space: Space, hierarchies: Vec<Hierarchy>) -> Self {
+        Self {
+            factors: Space {
+                perfect: true,
+                ..space.clone()
+            },
+            space,
+            hierarchies,
+            ..self
+        }
+    }
 }
 
 /// Compiles an einsum, with every way to hand over its intermediates.
@@ -87,7 +103,7 @@ pub(super) fn link(case: &Case, i: usize, options: &Options) -> Result<Link, Spa
         _ => Ok(Link {
             dims: numbers(case, e, &space),
             einsum: e.einsum.clone(),
-            hierarchy: e.hierarchy.clone(),
+            hierarchies: vec![e.hierarchy.clone()],
             factors: Space {
                 perfect: true,
                 ..space.clone()

@@ -50,6 +50,9 @@
 //! *Constraints* tell loops apart by where they stand. For the dimensions that they name no loop is moved, and partial
 //! mappings are compared only if what they have put at each memory came to the same.
 //!
+//! *Points.* Cases that differ only in energies and sizes of memories have the same mappings and move the same elements:
+//! [`solve_all`] looks at their space once for all of them.
+//!
 //! A [`certificate`] records the last pass; [`check`](mod@check) believes none of it.
 
 pub mod certificate;
@@ -58,6 +61,8 @@ pub mod check;
 mod join;
 mod link;
 mod placement;
+mod points;
+mod prices;
 mod rules;
 mod search;
 mod space;
@@ -141,6 +146,13 @@ pub struct Solution {
 /// If an einsum is beyond the search, or nothing fits.
 pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
     chain::solve(case, options)
+}
+
+/// The best mappings of the einsums of each case. Cases of one einsum that differ only in energies and in sizes
+/// of memories are searched at once, up to 128 of them; what is found is the same, and the work
+/// that is told of each is that of all of them. Others, and all if seconds are given, are searched one by one.
+pub fn solve_all(cases: &[Case], options: &Options) -> Vec<Result<Solution, SpaceError>> {
+    points::solve_all(cases, options)
 }
 
 /// The mappings of a case of which none is at least as good as another in energy and time, by energy.

@@ -7,7 +7,7 @@ use crate::case::Constraints;
 use crate::hierarchy::{Hierarchy, Mask};
 
 /// What loops in time that stand directly below a memory's storages must obey.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rule {
     pub segment: usize,
     pub memory: usize,

@@ -6,6 +6,7 @@
 use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
+use super::prices::{Points, Prices};
 use super::rules::Rule;
 use crate::hierarchy::{Hierarchy, Level, Mask, MemoryLevel, Transfer, access_of, operand_count};
 
@@ -16,6 +17,9 @@ pub(super) const OPERANDS: usize = 4;
 /// Most ports of a memory.
 pub(super) const PORTS: usize = 4;
 
+/// Most ports of all memories of a segment.
+pub(super) const GATES: usize = 12;
+
 /// Most memories of a segment.
 pub(super) const MEMORIES: usize = 6;
 
@@ -23,14 +27,14 @@ pub(super) const MEMORIES: usize = 6;
 pub(super) type Tile = [u32; DIMS];
 
 /// A rank that several dimensions index, or one with a coefficient: its tiles may overlap or leave gaps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Window {
     /// Dimensions and the size of their coefficients.
     pub terms: Vec<(usize, f64)>,
 }
 
 /// An operand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Operand {
     /// Dimensions that index it.
     pub indexed: Mask,
@@ -49,24 +53,37 @@ pub(super) struct Operand {
     pub ranks: Vec<Option<usize>>,
 }
 
+/// The price of moving an element: a column, and how much of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Price {
+    pub column: u8,
+    pub each: f64,
+}
+
 /// What moving elements of one operand into, out of or through one memory costs.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Rates {
-    /// Picojoules per element: from above, to above, to below, from below.
-    pub energy: [f64; 4],
+    /// Price of an element: from above, to above, to below, from below.
+    pub energy: [Price; 4],
     /// Cycles per element of each kind, by port.
     pub cycles: [[f64; PORTS]; 4],
 }
 
 /// A memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Memory {
     /// Index into the hierarchy's levels.
     pub level: usize,
-    /// Bits for tiles.
+    /// Bits for tiles; the most that there are at any point.
     pub capacity: f64,
+    /// Different capacities, smallest first, with the points that have at least as much.
+    pub sizes: Vec<(f64, Points)>,
     pub bits: [f64; OPERANDS],
     pub rates: [Rates; OPERANDS],
+    /// Ports that may limit.
+    pub ports: usize,
+    /// Those of the memories of the segment outside.
+    pub gate: usize,
     pub keeps: Mask,
     pub must_keep: Mask,
     pub must_keep_unless_above: Mask,
@@ -89,7 +106,7 @@ pub(super) struct FanAxis {
 }
 
 /// A segment and the fan below it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Segment {
     pub memories: Vec<Memory>,
     pub axes: Vec<FanAxis>,
@@ -100,7 +117,7 @@ pub(super) struct Segment {
 }
 
 /// A compiled einsum and hierarchy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Space {
     /// Dimensions of more than one iteration.
     pub dims: Vec<DimId>,
@@ -108,7 +125,7 @@ pub(super) struct Space {
     pub operands: Vec<Operand>,
     pub segments: Vec<Segment>,
     pub operations: f64,
-    pub compute_energy: f64,
+    pub prices: Prices,
     pub compute_rate: f64,
     /// Whether tiles must divide extents.
     pub perfect: bool,
@@ -245,20 +262,28 @@ impl Space {
                 Level::Compute(_) => return Err(shape()),
             }
         }
-        for segment in &segments {
+        for segment in &mut segments {
             let memories = segment.memories.len();
             limit("memories with no fanout between", MEMORIES, memories)?;
+            let mut gates = 0;
+            for memory in &mut segment.memories {
+                memory.gate = gates;
+                gates += memory.ports;
+            }
+            let what = "limiting ports of memories with no fanout between";
+            limit(what, GATES, gates)?;
         }
         let memories = hierarchy.levels.iter().filter_map(Level::memory);
         let ports = memories.map(|m| m.ports.len()).max().unwrap_or(0);
         limit("ports of a memory", PORTS, ports)?;
+        let operations: f64 = sizes.iter().map(|s| f64::from(*s)).product();
         let space = Self {
-            operations: sizes.iter().map(|s| f64::from(*s)).product(),
+            operations,
             dims,
             sizes,
             operands,
             segments,
-            compute_energy: compute.energy,
+            prices: Prices::alone(operations * compute.energy),
             compute_rate: compute.rate,
             perfect,
             rules: Vec::new(),
@@ -269,6 +294,18 @@ impl Space {
         let what = "ports below fanouts that carry partial sums";
         limit(what, super::search::SLOTS, carrying)?;
         Ok(space)
+    }
+
+    /// What is the same at all points that can be searched at once.
+    pub(super) fn shape(&self) -> Self {
+        let mut shape = self.clone();
+        shape.prices = Prices::alone(0.0);
+        for memory in shape.segments.iter_mut().flat_map(|s| &mut s.memories) {
+            memory.sizes(&[0.0]);
+            let prices = memory.rates.iter_mut().flat_map(|r| &mut r.energy);
+            prices.for_each(|p| *p = Price::default());
+        }
+        shape
     }
 
     /// The tiles that a loop may leave above a tile of a dimension, smallest first; the tile itself not included.
@@ -282,11 +319,18 @@ impl Space {
         }
         if self.perfect {
             let count = size / tile;
-            into.extend(
-                (2..=count)
-                    .filter(|f| count.is_multiple_of(*f))
-                    .map(|f| tile * f),
-            );
+            let root = (1..=count).take_while(|f| *f <= count / *f);
+            let small = root.filter(|f| count.is_multiple_of(*f));
+            into.extend(small.map(|f| tile * f));
+            let paired = into.len();
+            for i in (0..paired).rev() {
+                // The divisor that goes with a small one.
+                let outer = size / (into[i] / tile);
+                if into.last() != Some(&outer) {
+                    into.push(outer);
+                }
+            }
+            into.remove(0);
             return;
         }
         let count = size.div_ceil(tile);
@@ -463,6 +507,27 @@ impl Window {
     }
 }
 
+impl Memory {
+    /// Takes the capacity at each point.
+    pub(super) fn sizes(&mut self, capacities: &[f64]) {
+        let mut sizes = capacities.to_vec();
+        sizes.sort_by(f64::total_cmp);
+        sizes.dedup();
+        self.capacity = sizes.last().copied().unwrap_or(0.0);
+        let large = |least: f64| {
+            let all = capacities.iter().enumerate().filter(|c| *c.1 >= least);
+            all.fold(Points::NONE, |all, (p, _)| all.or(Points::one(p)))
+        };
+        self.sizes = sizes.iter().map(|s| (*s, large(*s))).collect();
+    }
+
+    /// The points at which so many bits fit.
+    pub(super) fn holds(&self, bits: f64) -> Points {
+        let fits = self.sizes.iter().find(|s| bits <= s.0);
+        fits.map_or(Points::NONE, |s| s.1)
+    }
+}
+
 fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
     let mut bits = [0.0; OPERANDS];
     let mut rates = [Rates::default(); OPERANDS];
@@ -475,8 +540,15 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
             // The convention knows one energy of writing.
             m.write_energy,
         ];
-        rates[o].energy = energy.map(|e| e * bits[o]);
-        for (p, port) in m.ports.iter().take(PORTS).enumerate() {
+        rates[o].energy = energy.map(|e| Price {
+            column: 0,
+            each: e * bits[o],
+        });
+    }
+    let mut ports = 0;
+    for port in m.ports.iter().take(PORTS) {
+        let mut limits = false;
+        for (o, rates) in rates.iter_mut().enumerate().take(operands) {
             for (kind, transfer) in Transfer::ALL.into_iter().enumerate() {
                 if port.carries.contains(&(o, transfer)) {
                     let rate = if transfer.reads() {
@@ -484,16 +556,23 @@ fn memory(m: &MemoryLevel, level: usize, operands: usize) -> Memory {
                     } else {
                         port.write_rate
                     };
-                    rates[o].cycles[kind][p] = bits[o] / rate;
+                    rates.cycles[kind][ports] = bits[o] / rate;
+                    limits |= rates.cycles[kind][ports] > 0.0;
                 }
             }
         }
+        // What never limits leaves its place to the next one.
+        ports += usize::from(limits);
     }
+    let capacity = m.capacity / m.buffering;
     Memory {
         level,
-        capacity: m.capacity / m.buffering,
+        capacity,
+        sizes: vec![(capacity, Points::one(0))],
         bits,
         rates,
+        ports,
+        gate: 0,
         keeps: m.keeps,
         must_keep: m.must_keep,
         must_keep_unless_above: m.must_keep_unless_above,

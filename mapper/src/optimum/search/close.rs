@@ -1,7 +1,7 @@
 //! The end of a segment; the end of the outermost one is a whole mapping.
 
 use super::front::Front;
-use super::{Common, Goal, Local, NONE, Part, Score, Search, State, Step, Tiles};
+use super::{Common, Goal, Local, NONE, Part, Score, Search, State, Step, Tiles, least};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::Mask;
 use crate::optimum::placement::tree;
@@ -35,9 +35,8 @@ impl Search<'_> {
             }
         }
         self.settle(segment, &mut local);
-        let s = &local.state;
         if segment > 0 {
-            if self.worse((segment, 0), &local.state, goal) {
+            if self.worse((segment, 0), &mut local.state, goal) {
                 self.work.bounded += 1;
                 self.bounded((segment, 0), &local.state, goal);
             } else {
@@ -46,45 +45,58 @@ impl Search<'_> {
             }
             return;
         }
-        let energy = s.energy - s.saved;
+        for point in local.state.alive.iter() {
+            self.end_at(point, &local, goal);
+        }
+    }
+
+    /// A whole mapping at a point.
+    fn end_at(&mut self, point: usize, local: &Local, goal: &mut Goal) {
+        let s = &local.state;
+        let prices = &self.space.prices;
+        let energy =
+            prices.compute[point] + prices.energy(point, &s.moved) - prices.energy(point, &s.saved);
         let time = s.ports.iter().fold(s.time, |t, p| t.max(p.0 - p.1));
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
         self.whole(local.state.node, score);
-        if !goal.exhaustive && goal.limit.is_some_and(|limit| !score.beats(limit)) {
+        if !goal.exhaustive && goal.targets[point].refuses(score) {
             return;
         }
         // Partial tiles: counts below fans are bounds; the exact ones decide.
         let (mut energy, mut cycles, mut score) = (energy, cycles, score);
         if !self.space.perfect
-            && let Some((e, t)) = self.told(&local)
+            && let Some((e, t)) = self.told(point, local)
         {
             let exact = Score::new(self.objective, e + goal.beside.0, t + goal.beside.1);
             if score.0 < exact.0 * (1.0 - 1e-12) {
-                goal.least = Some(goal.least.map_or(score.0, |l| l.min(score.0)));
+                let target = &mut goal.targets[point];
+                target.least = least(target.least, Some(score.0));
             }
             (energy, cycles, score) = (e, t, exact);
         }
-        if goal.limit.is_some_and(|limit| !score.beats(limit)) {
+        if goal.targets[point].refuses(score) {
             return;
         }
         if goal.near.is_some() {
-            let part = self.part(&local, energy, cycles);
+            let part = self.part(local, energy, cycles);
             goal.nearly(score, part);
             return;
         }
         if let Some(parts) = &mut goal.parts {
-            parts.add(self.part(&local, energy, cycles));
+            parts.add(self.part(local, energy, cycles));
             return;
         }
-        goal.limit = Some(score);
-        goal.best = Some(self.part(&local, energy, cycles));
+        let target = &mut goal.targets[point];
+        target.limit = Some(score);
+        target.best = Some(self.part(local, energy, cycles));
     }
 
-    /// Energy and cycles of a whole mapping, counted by the convention itself.
-    fn told(&self, local: &Local) -> Option<(f64, f64)> {
-        let (einsum, hierarchy) = self.exact?;
+    /// Energy and cycles of a whole mapping at a point, counted by the convention itself.
+    fn told(&self, point: usize, local: &Local) -> Option<(f64, f64)> {
+        let (einsum, hierarchies) = self.exact?;
         let tree = tree(self.space, self.placement, &self.trail(&local.state));
+        let hierarchy = hierarchies.get(point)?;
         let told = evaluate(Convention::AccelForge, einsum, hierarchy, &tree).ok()?;
         Some((told.energy_total(), told.cycles))
     }
@@ -159,6 +171,7 @@ impl Search<'_> {
         let steps = self.trail(&local.state);
         let mut part = Part {
             tiles: [None, None],
+            moved: std::array::from_fn(|c| local.state.moved[c] - local.state.saved[c]),
             energy,
             cycles,
             used: [0.0; MEMORIES],
@@ -176,7 +189,7 @@ impl Search<'_> {
         let homes = self.homes();
         for (side, o) in self.placement.floating.iter().enumerate() {
             let Some(o) = *o else { continue };
-            let (used, tile) = local.floats[side];
+            let (used, tile) = self.floats[local.floats[side] as usize];
             part.tiles[side] = self.kept(o, self.placement.chains[o][0].1, &tile);
             for &m in &limited {
                 part.used[m] = local.used[m];
@@ -192,7 +205,8 @@ impl Search<'_> {
     fn settle(&self, segment: usize, local: &mut Local) {
         let scale = self.space.compute_rate / self.space.operations;
         let s = &mut local.state;
-        for (m, ports) in local.ports.iter().enumerate() {
+        for (m, memory) in self.space.segments[segment].memories.iter().enumerate() {
+            let ports = &local.ports[memory.gate..][..memory.ports];
             for (p, (cycles, saved)) in ports.iter().enumerate() {
                 if *saved > 0.0 && self.limits[segment][0].unindexed > 1.0 {
                     if let Some(slot) = self.slots.iter().position(|x| *x == (segment, m, p)) {

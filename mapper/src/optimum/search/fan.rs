@@ -21,7 +21,7 @@ impl Search<'_> {
         }
         for axis in (0..axes).rev() {
             let mut keep = Front::default();
-            for s in &states {
+            for s in &mut states {
                 self.axis((segment, axis), s, 0, 1, goal, &mut keep);
                 if self.work.cut {
                     let bound = self.bound((segment, axis + 1), s, goal);
@@ -38,7 +38,7 @@ impl Search<'_> {
     fn axis(
         &mut self,
         (segment, index): Place,
-        s: &State,
+        s: &mut State,
         turn: usize,
         used: u64,
         goal: &Goal,
@@ -61,7 +61,7 @@ impl Search<'_> {
             if refused {
                 self.work.bounded += 1;
                 self.infeasible(whole.node);
-            } else if self.worse((segment, index), &whole, goal) {
+            } else if self.worse((segment, index), &mut whole, goal) {
                 self.work.bounded += 1;
                 self.bounded((segment, index), &whole, goal);
             } else {
@@ -74,11 +74,17 @@ impl Search<'_> {
         let later = axis.turn[turn..].iter().copied();
         let later = later.fold(Mask::NONE, Mask::with).and(axis.accepts);
         let left = (later, axis.size / used);
-        if self.record.is_none() && self.worse_along((segment, index), s, left, goal) {
-            self.work.bounded += 1;
-            return;
+        if self.record.is_none() {
+            s.alive = self.hopeful_along((segment, index), s, left, goal);
+            if s.alive.is_empty() {
+                self.work.bounded += 1;
+                return;
+            }
         }
+        let alive = s.alive;
         self.axis((segment, index), s, turn + 1, used, goal, keep);
+        // What bounds it without this dimension does not bound it with it.
+        s.alive = alive;
         let (tile, size) = (s.tile[dim], space.sizes[dim]);
         let count = size.div_ceil(tile);
         let most = (axis.size / used).min(u64::from(count)) as u32;
@@ -94,7 +100,7 @@ impl Search<'_> {
             let trips = next.tile[dim].div_ceil(tile);
             self.share((segment, index), dim, trips, &mut next);
             let used = used * u64::from(trips);
-            self.axis((segment, index), &next, turn + 1, used, goal, keep);
+            self.axis((segment, index), &mut next, turn + 1, used, goal, keep);
         }
     }
 
@@ -127,7 +133,7 @@ impl Search<'_> {
                 s.asked[o] /= trips;
             }
             if operand.is_output {
-                s.saved *= trips;
+                s.saved.iter_mut().for_each(|saved| *saved *= trips);
                 s.first *= if shared { 1.0 } else { trips };
                 for port in &mut s.ports {
                     port.1 *= trips;
@@ -176,7 +182,7 @@ impl Search<'_> {
                 s.asked[o] *= trips(&shared) * served / f64::from(size.div_ceil(kept));
                 if operand.is_output {
                     let all = instances(outer, &cuts, &|_| true) / trips(&|_| true);
-                    s.saved *= all;
+                    s.saved.iter_mut().for_each(|saved| *saved *= all);
                     for port in &mut s.ports {
                         port.1 *= all;
                     }

@@ -3,21 +3,41 @@
 use rustc_hash::FxHashMap;
 
 use super::{Local, Place, Search, Site, State};
+use crate::optimum::prices::Points;
 use crate::optimum::space::{MEMORIES, Tile};
 
 impl Search<'_> {
-    /// Whether a partial mapping is at least as good as another with the same tiles and operand.
-    pub(super) fn no_worse(&self, (segment, axes): Place, a: &State, b: &State) -> bool {
+    /// The points at which a partial mapping is at least as good as another with the same tiles and operand, of those
+    /// at which both may be best. What is worse at a point where it cannot be best is needless there by its own bound.
+    pub(super) fn no_worse(&self, (segment, axes): Place, a: &State, b: &State) -> Points {
         let spread = self.limits[segment][axes].unindexed;
         let settled = |(cost, saved): (f64, f64), (more, less): (f64, f64)| {
             cost - saved <= more - less && cost - saved * spread <= more - less * spread
         };
-        settled((a.energy, a.saved), (b.energy, b.saved))
+        let both = a.alive.and(b.alive);
+        let no_worse = !both.is_empty()
             && a.time <= b.time
-            && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
             && a.first >= b.first
             && a.asked.iter().zip(&b.asked).all(|(x, y)| x <= y)
-            && (self.space.perfect || self.alike((segment, axes), a, b))
+            && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
+            && (self.space.perfect || self.alike((segment, axes), a, b));
+        if !no_worse {
+            return Points::NONE;
+        }
+        let prices = &self.space.prices;
+        let columns = 0..prices.columns;
+        let mut all = columns
+            .into_iter()
+            .map(|c| settled((a.moved[c], a.saved[c]), (b.moved[c], b.saved[c])));
+        if all.all(|c| c) {
+            return both;
+        }
+        if prices.columns == 1 {
+            return Points::NONE;
+        }
+        let told = |p: usize, s: &State| (prices.energy(p, &s.moved), prices.energy(p, &s.saved));
+        let here = both.iter().filter(|p| settled(told(*p, a), told(*p, b)));
+        here.map(Points::one).fold(Points::NONE, Points::or)
     }
 
     /// Whether partial tiles of two partial mappings are counted the same by the axes still to come: those change
@@ -44,7 +64,7 @@ impl Search<'_> {
     }
 
     /// The same within a segment, with the same storages placed.
-    pub(super) fn no_worse_within(&self, site: &Site, a: &Local, b: &Local) -> bool {
+    pub(super) fn no_worse_within(&self, site: &Site, a: &Local, b: &Local) -> Points {
         let spread = self.limits[site.segment][0].unindexed;
         let open = |m: usize| {
             let nodes = site.nodes.iter().enumerate();
@@ -59,10 +79,12 @@ impl Search<'_> {
         let ports = a
             .ports
             .iter()
-            .flatten()
-            .zip(b.ports.iter().flatten())
+            .zip(&b.ports)
             .all(|(x, y)| x.0 - x.1 <= y.0 - y.1 && x.0 - x.1 * spread <= y.0 - y.1 * spread);
-        rooms && ports && self.no_worse((site.segment, 0), &a.state, &b.state)
+        match rooms && ports {
+            true => self.no_worse((site.segment, 0), &a.state, &b.state),
+            false => Points::NONE,
+        }
     }
 }
 
@@ -83,7 +105,7 @@ impl Front {
         &mut self,
         search: &Search,
         place: Place,
-        s: State,
+        mut s: State,
         compares: bool,
     ) -> Needless {
         if !compares {
@@ -94,21 +116,22 @@ impl Front {
             .by_tile
             .entry((s.tile, s.top, search.progress(&s)))
             .or_default();
-        let no_worse = |a: &State, b: &State| search.no_worse(place, a, b);
-        let better = same
-            .iter()
-            .find(|i| no_worse(&self.states[**i as usize], &s));
-        if let Some(i) = better {
-            self.dominated += 1;
-            return Some((s.node, self.states[*i as usize].node));
+        for i in same.iter() {
+            let other = &self.states[*i as usize];
+            s.alive = s.alive.minus(search.no_worse(place, other, &s));
+            if s.alive.is_empty() {
+                self.dominated += 1;
+                return Some((s.node, other.node));
+            }
         }
-        if let Some(i) = same
-            .iter()
-            .find(|i| no_worse(&s, &self.states[**i as usize]))
-        {
-            self.dominated += 1;
-            let old = std::mem::replace(&mut self.states[*i as usize], s);
-            return Some((old.node, s.node));
+        for i in same.iter() {
+            let other = &mut self.states[*i as usize];
+            other.alive = other.alive.minus(search.no_worse(place, &s, other));
+            if other.alive.is_empty() {
+                self.dominated += 1;
+                let old = std::mem::replace(other, s);
+                return Some((old.node, s.node));
+            }
         }
         same.push(self.states.len() as u32);
         self.states.push(s);
@@ -132,7 +155,7 @@ impl Layer {
         &mut self,
         search: &Search,
         site: &Site,
-        local: Local,
+        mut local: Local,
         compares: bool,
     ) -> Needless {
         let s = &local.state;
@@ -152,22 +175,24 @@ impl Layer {
                 search.progress(s),
             ))
             .or_default();
-        let no_worse = |a: &Local, b: &Local| search.no_worse_within(site, a, b);
-        let better = same
-            .iter()
-            .find(|i| no_worse(&self.locals[**i as usize], &local));
-        if let Some(i) = better {
-            self.dominated += 1;
-            let better = self.locals[*i as usize].state.node;
-            return Some((local.state.node, better));
+        for i in same.iter() {
+            let other = &self.locals[*i as usize];
+            let needless = search.no_worse_within(site, other, &local);
+            local.state.alive = local.state.alive.minus(needless);
+            if local.state.alive.is_empty() {
+                self.dominated += 1;
+                return Some((local.state.node, other.state.node));
+            }
         }
-        if let Some(i) = same
-            .iter()
-            .find(|i| no_worse(&local, &self.locals[**i as usize]))
-        {
-            self.dominated += 1;
-            let old = std::mem::replace(&mut self.locals[*i as usize], local);
-            return Some((old.state.node, local.state.node));
+        for i in same.iter() {
+            let other = &mut self.locals[*i as usize];
+            let needless = search.no_worse_within(site, &local, other);
+            other.state.alive = other.state.alive.minus(needless);
+            if other.state.alive.is_empty() {
+                self.dominated += 1;
+                let old = std::mem::replace(other, local);
+                return Some((old.state.node, local.state.node));
+            }
         }
         same.push(self.locals.len() as u32);
         self.locals.push(local);

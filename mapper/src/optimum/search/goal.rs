@@ -3,17 +3,36 @@
 use rustc_hash::FxHashMap;
 
 use super::{Score, Step};
+use crate::optimum::prices::{Bill, Points};
 use crate::optimum::space::{MEMORIES, Tile};
+
+/// What is looked for at one point.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target {
+    /// Nothing is kept that does not beat it.
+    pub limit: Option<Score>,
+    /// The best mapping so far.
+    pub best: Option<Part>,
+    /// Least bound of whole mappings whose exact cost is above it.
+    pub least: Option<f64>,
+}
+
+impl Target {
+    /// Whether something of a figure is no better than what is known.
+    pub(super) fn refuses(&self, score: Score) -> bool {
+        self.limit.is_some_and(|limit| !score.beats(limit))
+    }
+}
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Goal {
     /// Energy and cycles of other einsums that the figures are added to.
     pub beside: (f64, f64),
-    /// Nothing is kept that does not beat it.
-    pub limit: Option<Score>,
-    /// The best mapping so far.
-    pub best: Option<Part>,
+    /// By point of the space.
+    pub targets: Vec<Target>,
+    /// The only point that is looked at; all if `None`.
+    pub only: Option<usize>,
     /// All that may be part of the best chain, where chains are asked for.
     pub parts: Option<Parts>,
     /// Tiles of the floating operands that are asked for; `None` takes any.
@@ -23,8 +42,6 @@ pub(crate) struct Goal {
     pub near: Option<(usize, Vec<(Score, Part)>)>,
     /// Look at everything: no bound, no comparison.
     pub exhaustive: bool,
-    /// Least bound of whole mappings whose exact cost is above it.
-    pub least: Option<f64>,
 }
 
 /// Steps with the fans inside each spatial one: a loop in time above a fan with none is the same below it.
@@ -42,6 +59,26 @@ fn nest(steps: &[Step]) -> Vec<(usize, Step)> {
 }
 
 impl Goal {
+    /// So many points, of which nothing is known.
+    pub(crate) fn of(points: usize) -> Self {
+        Self {
+            targets: vec![Target::default(); points],
+            ..Self::default()
+        }
+    }
+
+    /// One point at which nothing is kept that does not beat a limit.
+    pub(crate) fn below(limit: Option<Score>) -> Self {
+        let mut goal = Self::of(1);
+        goal.targets[0].limit = limit;
+        goal
+    }
+
+    /// Those of some points that are looked at.
+    pub(super) fn points(&self, all: Points) -> Points {
+        self.only.map_or(all, |p| all.and(Points::one(p)))
+    }
+
     /// Takes a mapping into the near set.
     pub(super) fn nearly(&mut self, score: Score, part: Part) {
         let Some((most, near)) = &mut self.near else {
@@ -62,7 +99,8 @@ impl Goal {
         if near.len() == *most
             && let Some((worst, _)) = near.last()
         {
-            self.limit = Some(*worst);
+            let worst = *worst;
+            self.targets[0].limit = Some(worst);
         }
     }
 
@@ -95,6 +133,8 @@ pub(crate) struct Common {
 pub(crate) struct Part {
     /// Kept tile of the floating input and of the floating output.
     pub tiles: [Tiles; 2],
+    /// What is moved, as far as it is known before the exact count of partial tiles.
+    pub moved: Bill,
     pub energy: f64,
     pub cycles: f64,
     /// Bits used, where an operand floats.

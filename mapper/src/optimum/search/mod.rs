@@ -15,15 +15,18 @@ mod obey;
 mod record;
 mod segment;
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use presil_workloads::Einsum;
+use rustc_hash::FxHashMap;
 
-use super::space::{DIMS, MEMORIES, Memory, OPERANDS, PORTS, Space, Tile};
+use super::prices::{Bill, COLUMNS, Points};
+use super::space::{DIMS, GATES, MEMORIES, Memory, OPERANDS, Space, Tile};
 use crate::hierarchy::Hierarchy;
 use crate::search::Objective;
 use bound::{Coming, Limits};
-pub(super) use goal::{Common, Goal, Part, Parts, Room, Tiles, no_more};
+pub(super) use goal::{Common, Goal, Part, Parts, Room, Target, Tiles, no_more};
 pub(super) use record::Record;
 
 /// Most ports below a fan that carry partial sums.
@@ -86,11 +89,12 @@ struct State {
     /// Tiles here, and below the innermost open fan.
     tile: Tile,
     below: Tile,
-    /// Picojoules of what is decided, first visits not yet taken off.
-    energy: f64,
-    /// Picojoules that first visits save, for one iteration of the spatial loops outside that do not index the
-    /// output.
-    saved: f64,
+    /// Points at which it may become the best mapping.
+    alive: Points,
+    /// What is moved in what is decided, first visits not yet taken off.
+    moved: Bill,
+    /// What first visits save of that, for one iteration of the spatial loops outside that do not index the output.
+    saved: Bill,
     /// Time over that of one instance that does all operations.
     time: f64,
     /// Busy times of ports whose first visits are not settled: the time, and what one iteration of the spatial loops
@@ -122,9 +126,10 @@ struct Local {
     touching: Option<usize>,
     used: [f64; MEMORIES],
     /// Cycles of all operations of each port, and those that first visits save.
-    ports: [[(f64, f64); PORTS]; MEMORIES],
-    /// Bits used of each memory and tiles where the floating operands were placed.
-    floats: [(Room, Tile); 2],
+    /// By gate: the ports of the segment's memories, one memory after the other.
+    ports: [(f64, f64); GATES],
+    /// Where bits used of each memory, and tiles, stand of the places where the floating operands were put.
+    floats: [u32; 2],
 }
 
 /// A segment and its storages: (operand, memory).
@@ -196,8 +201,8 @@ impl Work {
 
 pub(super) struct Search<'a> {
     space: &'a Space,
-    /// What partial tiles are counted exactly on.
-    exact: Option<(&'a Einsum, &'a Hierarchy)>,
+    /// What partial tiles are counted exactly on: the hierarchy of each point.
+    exact: Option<(&'a Einsum, &'a [Hierarchy])>,
     objective: Objective,
     placement: &'a Placement,
     index: usize,
@@ -217,7 +222,10 @@ pub(super) struct Search<'a> {
     fuse: Fuse,
     /// Questions whether the fuse has burnt down.
     asked: u64,
-    tiles: Vec<Vec<u32>>,
+    /// The tiles that a loop may leave above a tile of a dimension, as far as they were asked for.
+    ladders: FxHashMap<(usize, u32), Rc<[u32]>>,
+    /// Bits used and tiles where floating operands were put.
+    floats: Vec<(Room, Tile)>,
 }
 
 /// A segment, and how many axes of the fan below it are still open.
@@ -228,7 +236,7 @@ const NONE: u32 = u32::MAX;
 impl<'a> Search<'a> {
     pub(super) fn new(
         space: &'a Space,
-        exact: Option<(&'a Einsum, &'a Hierarchy)>,
+        exact: Option<(&'a Einsum, &'a [Hierarchy])>,
         objective: Objective,
         placement: &'a Placement,
         index: usize,
@@ -251,7 +259,8 @@ impl<'a> Search<'a> {
             record: None,
             fuse,
             asked: 0,
-            tiles: vec![Vec::new(); DIMS + 1],
+            ladders: FxHashMap::default(),
+            floats: Vec::new(),
         };
         search.coming = (0..=output).map(|o| search.coming(o)).collect();
         search
@@ -270,6 +279,25 @@ impl<'a> Search<'a> {
         self.work.cut
     }
 
+    /// The tiles that a loop may leave above a tile of a dimension.
+    fn ladder(&mut self, dim: usize, tile: u32) -> Rc<[u32]> {
+        let space = self.space;
+        let ladder = || {
+            let mut tiles = Vec::new();
+            space.outer_tiles(dim, tile, &mut tiles);
+            tiles.into()
+        };
+        let known = self.ladders.entry((dim, tile)).or_insert_with(ladder);
+        Rc::clone(known)
+    }
+
+    /// The points at which so many bits fit into the memories of a segment.
+    fn holds(&self, segment: usize, used: &Room) -> Points {
+        let memories = self.space.segments[segment].memories.iter();
+        let fit = memories.zip(used).map(|(m, u)| m.holds(*u));
+        fit.fold(Points::first(usize::MAX), Points::and)
+    }
+
     fn push(&mut self, before: u32, step: Step) -> u32 {
         self.arena.push((before, step));
         (self.arena.len() - 1) as u32
@@ -281,8 +309,9 @@ impl<'a> Search<'a> {
         State {
             tile: [1; DIMS],
             below: [1; DIMS],
-            energy: operations * self.space.compute_energy,
-            saved: 0.0,
+            alive: Points::first(self.space.prices.points()),
+            moved: [0.0; COLUMNS],
+            saved: [0.0; COLUMNS],
             time: 1.0,
             ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
@@ -311,21 +340,18 @@ impl<'a> Search<'a> {
                 .as_ref()
                 .is_none_or(|t| t.is_some() == floats)
         };
+        let mut start = self.start();
         // Whole tensors fit by themselves, also where nothing else is kept.
-        let memories = &self.space.segments[0].memories;
-        let homes = memories
-            .iter()
-            .zip(self.homes())
-            .all(|(m, u)| u <= m.capacity);
-        if !fits(0) || !fits(1) || !homes {
+        start.alive = goal.points(start.alive).and(self.holds(0, &self.homes()));
+        if !fits(0) || !fits(1) || start.alive.is_empty() {
             return;
         }
         self.arena.clear();
+        self.floats.clear();
         let count = self.space.segments.len();
-        let mut start = self.start();
         self.root_noted(&mut start);
         let innermost = (count - 1, self.space.segments[count - 1].axes.len());
-        if self.worse(innermost, &start, goal) {
+        if self.worse(innermost, &mut start, goal) {
             self.work.bounded += 1;
             self.bounded(innermost, &start, goal);
             return;
@@ -349,7 +375,7 @@ pub(super) fn slots(space: &Space) -> Vec<(usize, usize, usize)> {
         for (m, memory) in segment.memories.iter().enumerate() {
             let cycles = memory.rates[output].cycles;
             slots.extend(
-                (0..PORTS)
+                (0..memory.ports)
                     .filter(|p| cycles[0][*p] + cycles[2][*p] > 0.0)
                     .map(|p| (s, m, p)),
             );

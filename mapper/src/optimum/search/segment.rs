@@ -1,9 +1,10 @@
 //! Storages of a segment, from the inside out, and the loops in time between them.
 
 use super::front::{Front, Layer};
-use super::{Goal, Local, Room, Search, Site, State, Step};
+use super::{Goal, Local, NONE, Room, Search, Site, State, Step};
 use crate::hierarchy::Mask;
-use crate::optimum::space::{DIMS, MEMORIES, PORTS, Tile};
+use crate::optimum::prices::Points;
+use crate::optimum::space::{GATES, MEMORIES, Tile};
 
 /// Partial mappings that are still made whole when a search is cut off.
 const CLOSED: usize = 64;
@@ -26,8 +27,8 @@ impl Search<'_> {
         let mut layer: Vec<Local> = states.iter().map(|s| self.local(segment, s)).collect();
         for _ in 0..site.nodes.len() {
             let mut next = Layer::default();
-            for local in &layer {
-                if self.worse((segment, 0), &local.state, goal) {
+            for local in &mut layer {
+                if self.worse((segment, 0), &mut local.state, goal) {
                     self.work.bounded += 1;
                     self.bounded((segment, 0), &local.state, goal);
                 } else {
@@ -65,6 +66,9 @@ impl Search<'_> {
 
     /// Sorts by bound, least first.
     fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
+        if goal.exhaustive {
+            return;
+        }
         all.sort_by_cached_key(|x| {
             let bound = self.bound((segment, 0), state(x), goal);
             (bound.0.to_bits(), bound.1.to_bits())
@@ -78,8 +82,8 @@ impl Search<'_> {
             done: 0,
             touching: None,
             used: [0.0; MEMORIES],
-            ports: [[(0.0, 0.0); PORTS]; MEMORIES],
-            floats: [([0.0; MEMORIES], [1; DIMS]); 2],
+            ports: [(0.0, 0.0); GATES],
+            floats: [NONE; 2],
         };
         if segment == 0 {
             local.used = self.homes();
@@ -178,8 +182,7 @@ impl Search<'_> {
         let dim = turns[turn];
         self.block(site, node, allowed, turn + 1, local, goal, next);
         let tile = local.state.tile[dim];
-        let mut options = std::mem::take(&mut self.tiles[dim]);
-        self.space.outer_tiles(dim, tile, &mut options);
+        let options = self.ladder(dim, tile);
         let step = Step::Grow {
             dim: dim as u8,
             tile,
@@ -188,7 +191,7 @@ impl Search<'_> {
         grown.touching = None;
         let fitting = options.partition_point(|outer| {
             grown.state.tile[dim] = *outer;
-            self.fits(site, &grown)
+            !self.fitting(site, &grown).is_empty()
         });
         if self.record.is_some()
             && let Some(outer) = options.get(fitting)
@@ -201,26 +204,35 @@ impl Search<'_> {
         let later = (turn + 1..turns.len()).map(|t| turns[t]);
         let later = later.filter(|d| *d < count && allowed.has(*d));
         let later = later.fold(Mask::NONE, Mask::with);
+        let mut alive = local.state.alive;
         for outer in options[..fitting].iter().rev() {
             grown.state.tile[dim] = *outer;
-            if self.hopeless(site, node, later, &grown.state, goal) {
+            // Where a larger tile does not fit, a smaller one may.
+            grown.state.alive = alive;
+            grown.state.alive = self.fitting(site, &grown);
+            let hopeless = self.hopeless(site, node, later, &grown.state, goal);
+            alive = alive.minus(hopeless);
+            grown.state.alive = grown.state.alive.minus(hopeless);
+            if alive.is_empty() {
                 self.work.bounded += 1;
                 break;
+            }
+            if grown.state.alive.is_empty() {
+                continue;
             }
             grown.state.steps = self.push(local.state.steps, step);
             self.block(site, node, allowed, turn + 1, &grown, goal, next);
         }
-        self.tiles[dim] = options;
     }
 
-    /// Whether a storage that has been served, but not yet placed, cannot become part of something better with tiles as
-    /// they are here, or smaller ones, but for those of dimensions `later`.
-    fn hopeless(&self, site: &Site, node: usize, later: Mask, s: &State, goal: &Goal) -> bool {
+    /// The points at which a storage that has been served, but not yet placed, cannot become part of something better
+    /// with tiles as they are here, or smaller ones, but for those of dimensions `later`.
+    fn hopeless(&self, site: &Site, node: usize, later: Mask, s: &State, goal: &Goal) -> Points {
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
         let windows = operand.is_output && !operand.windows.is_empty();
-        if windows || self.record.is_some() || self.placement.floats(o) {
-            return false;
+        if windows || goal.exhaustive || self.record.is_some() || self.placement.floats(o) {
+            return Points::NONE;
         }
         let mut entering = operand.least;
         for d in (0..self.space.dims.len()).filter(|d| !operand.indexed.has(*d) && !later.has(*d)) {
@@ -228,7 +240,8 @@ impl Search<'_> {
         }
         let mut filled = *s;
         self.take(site, (o, m), entering, &mut filled);
-        self.worse((site.segment, 0), &filled, goal)
+        self.worse((site.segment, 0), &mut filled, goal);
+        s.alive.minus(filled.alive)
     }
 
     /// Counts the energy of what enters a storage, and what it asks for.
@@ -243,15 +256,14 @@ impl Search<'_> {
                     .iter()
                     .map(|w| w.entering(&self.space.sizes, &s.kept[o], None))
                     .product::<f64>();
-            s.energy += entering * (rates.energy[0] + rates.energy[1]);
-            s.saved += s.first * rates.energy[0];
-        } else {
-            s.energy += entering * rates.energy[0];
+            rates.energy[1].count(entering, &mut s.moved);
+            rates.energy[0].count(s.first, &mut s.saved);
         }
+        rates.energy[0].count(entering, &mut s.moved);
     }
 
-    /// Whether the storages still to come in a segment fit with tiles no larger than here.
-    fn fits(&self, site: &Site, local: &Local) -> bool {
+    /// The points at which the storages still to come in a segment fit with tiles no larger than here.
+    fn fitting(&self, site: &Site, local: &Local) -> Points {
         let memories = &self.space.segments[site.segment].memories;
         let mut used = local.used;
         for (i, (o, m)) in site.nodes.iter().enumerate() {
@@ -259,7 +271,7 @@ impl Search<'_> {
                 used[*m] += self.words(*o, &local.state.tile) * memories[*m].bits[*o];
             }
         }
-        memories.iter().zip(&used).all(|(m, u)| *u <= m.capacity)
+        local.state.alive.and(self.holds(site.segment, &used))
     }
 
     pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
@@ -289,20 +301,23 @@ impl Search<'_> {
 
     /// Serves what is inside from a memory.
     pub(super) fn serve(&self, segment: usize, local: &mut Local, o: usize, m: usize) {
-        let rates = &self.space.segments[segment].memories[m].rates[o];
+        let memory = &self.space.segments[segment].memories[m];
+        let rates = &memory.rates[o];
+        let ports = &mut local.ports[memory.gate..][..memory.ports];
         let s = &mut local.state;
         let asked = s.asked[o];
         if self.space.operands[o].is_output {
-            s.energy += asked * (rates.energy[2] + rates.energy[3]);
-            s.saved += s.first * rates.energy[2];
-            for p in 0..PORTS {
-                local.ports[m][p].0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
-                local.ports[m][p].1 += s.first * rates.cycles[2][p];
+            rates.energy[2].count(asked, &mut s.moved);
+            rates.energy[3].count(asked, &mut s.moved);
+            rates.energy[2].count(s.first, &mut s.saved);
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += asked * (rates.cycles[2][p] + rates.cycles[3][p]);
+                port.1 += s.first * rates.cycles[2][p];
             }
         } else {
-            s.energy += asked * rates.energy[2];
-            for p in 0..PORTS {
-                local.ports[m][p].0 += asked * rates.cycles[2][p];
+            rates.energy[2].count(asked, &mut s.moved);
+            for (p, port) in ports.iter_mut().enumerate() {
+                port.0 += asked * rates.cycles[2][p];
             }
         }
     }
@@ -323,11 +338,13 @@ impl Search<'_> {
         if twice || broken {
             return;
         }
-        if !self.fits(site, local) {
+        let alive = self.fitting(site, local);
+        if alive.is_empty() {
             self.too_large(site, node, &local.state);
             return;
         }
         let mut placed = *local;
+        placed.state.alive = alive;
         placed.done |= 1 << node;
         placed.touching = Some(o);
         placed.used[m] += self.words(o, &local.state.tile) * self.memory((site.segment, m)).bits[o];
@@ -350,20 +367,20 @@ impl Search<'_> {
         let slides = operand.slides;
         for d in (0..self.space.dims.len()).filter(|d| slides.has(*d)) {
             let tile = local.state.tile[d];
-            let mut options = std::mem::take(&mut self.tiles[d]);
-            self.space.outer_tiles(d, tile, &mut options);
-            for outer in &options {
+            let options = self.ladder(d, tile);
+            for outer in options.iter() {
                 let mut slid = placed;
                 slid.state.tile[d] = *outer;
                 slid.touching = None;
                 slid.state.steps = self.push(placed.state.steps, Step::Grow { dim: d as u8, tile });
-                if !self.fits(site, &slid) {
+                let alive = self.fitting(site, &slid);
+                if alive.is_empty() {
                     self.too_large(site, node, &slid.state);
                     break;
                 }
+                slid.state.alive = alive;
                 self.fill(site, (o, m), &slid, Some((d, tile)), goal, next);
             }
-            self.tiles[d] = options;
         }
     }
 
@@ -383,7 +400,8 @@ impl Search<'_> {
         {
             return;
         }
-        placed.floats[side] = (placed.used, tile);
+        placed.floats[side] = self.floats.len() as u32;
+        self.floats.push((placed.used, tile));
         placed.state.asked[o] = 0.0;
         if self.space.operands[o].is_output {
             placed.state.first = 0.0;
@@ -409,11 +427,12 @@ impl Search<'_> {
             (d, outer)
         });
         let entering = self.entering(o, &tile, outer);
-        let rates = &self.memory((site.segment, m)).rates[o];
+        let memory = self.memory((site.segment, m));
+        let rates = &memory.rates[o];
         filled.state.kept[o] = tile;
         self.take(site, (o, m), entering, &mut filled.state);
         let first = filled.state.first;
-        let ports = &mut filled.ports[m];
+        let ports = &mut filled.ports[memory.gate..][..memory.ports];
         if self.space.operands[o].is_output {
             for (p, port) in ports.iter_mut().enumerate() {
                 port.0 += entering * (rates.cycles[0][p] + rates.cycles[1][p]);
@@ -429,7 +448,7 @@ impl Search<'_> {
 
     fn offer(&mut self, site: &Site, mut local: Local, goal: &Goal, next: &mut Layer) {
         self.keep_noted(site, &mut local.state);
-        if self.worse((site.segment, 0), &local.state, goal) {
+        if self.worse((site.segment, 0), &mut local.state, goal) {
             self.work.bounded += 1;
             self.bounded((site.segment, 0), &local.state, goal);
         } else {

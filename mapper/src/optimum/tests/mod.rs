@@ -7,6 +7,7 @@ mod certificates;
 mod chains;
 mod constraints;
 mod odd;
+mod points;
 mod single;
 
 use presil_hwmodels::Overlap;

@@ -11,7 +11,7 @@ use crate::hierarchy::{Hierarchy, Level, Mask, MemoryLevel, operand_count};
 use crate::looptree::{LoopTree, Node};
 use crate::search::Objective;
 
-fn random_einsum(r: &mut Random, partial: bool) -> Einsum {
+pub(super) fn random_einsum(r: &mut Random, partial: bool) -> Einsum {
     let sizes: &[u64] = if partial {
         &[1, 2, 3, 5]
     } else {
