@@ -59,7 +59,7 @@ pub(crate) struct Pricing<'a> {
 
 impl Pricing<'_> {
     /// Bytes that are left of a node while a member runs, the group's own tiles and intermediates not counted.
-    fn left(&self, group: &Group, node: NodeId, member: usize) -> u64 {
+    pub(super) fn left(&self, group: &Group, node: NodeId, member: usize) -> u64 {
         let Scene { chip, tails, .. } = *self.scene;
         let position = tails.position[group.ops[member].0 as usize];
         let left = self.residency.left(chip, node, position).0;
