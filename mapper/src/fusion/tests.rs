@@ -619,29 +619,10 @@ fn the_choice_is_near_the_best_of_all_ways() {
                 "{}: {found} below {best}",
                 graph.name
             );
-            // Not all tilings are looked at, and ways are compared by rough prices of their mappings: the choice is
-            // no optimum. The worst of these cases is 12 % off.
-            eprintln!(
-                "RATIO {} {} groups {:?} least {:?} alone {:?}",
-                graph.name,
-                found / best,
-                of_group,
-                least,
-                roots
-                    .iter()
-                    .map(|r| alone.ops[*r].cost.time.0)
-                    .collect::<Vec<_>>()
-            for c in &chosen {
-                eprintln!(
-                    "  chosen {} ops {:?} {:?} held {:?} {}",
-                    c.group.ops.len(),
-                    c.tiling.tiles,
-                    c.way.loops,
-                    c.way.held,
-                    c.priced.time
-                );
+            // Half a percent is given up for energy; short searches rank ways of almost equal prices, and not all
+            // tilings are looked at.
             assert!(
-                found <= best * 1.15,
+                found <= best * 1.02,
                 "{}: {found} against {best}",
                 graph.name
             );
@@ -691,15 +672,6 @@ fn brute(p: &Pricing, roots: &[OpId]) -> Option<f64> {
                         continue;
                     }
                     if let Some(priced) = p.price(&group, &tiling, &way) {
-                        if best.is_none_or(|b| priced.time < b) {
-                            eprintln!(
-                                "  brute {} ops {:?} {:?} held {:?} {}",
-                                group.ops.len(),
-                                tiles,
-                                way.loops,
-                                way.held,
-                                priced.time
-                            );
                         best = Some(best.map_or(priced.time, |b| b.min(priced.time)));
                     }
                 }

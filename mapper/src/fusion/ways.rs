@@ -395,20 +395,23 @@ impl Chooser<'_> {
                 continue;
             }
             let home = |o: &super::plan::Outside| residency.home[o.tensor.0 as usize];
-            let able: Vec<TensorId> = tiling
-                .outside
-                .iter()
-                .filter(|o| home(o) != memory)
-                .filter(|o| way.fetches(&o.axes) < tiling.iterations || o.readers.len() > 1)
-                .map(|o| o.tensor)
-                .collect();
-            for set in 0..1usize << able.len().min(6) {
-                let held = able
-                    .iter()
-                    .enumerate()
+            let elsewhere = tiling.outside.iter().filter(|o| home(o) != memory);
+            // What holding fetches less often, each by itself; the rest (their ops might fetch them more than once an
+            // iteration) all or none.
+            let (able, rest): (Vec<_>, Vec<_>) = elsewhere
+                .partition(|o| way.fetches(&o.axes) < tiling.iterations || o.readers.len() > 1);
+            let (able, more) = able.split_at(able.len().min(6));
+            let rest: Vec<TensorId> = rest.iter().chain(more).map(|o| o.tensor).collect();
+            let sets = 1usize << (able.len() + usize::from(!rest.is_empty()));
+            for set in 0..sets {
+                let chosen = able.iter().enumerate();
+                let mut held: Vec<TensorId> = chosen
                     .filter(|(i, _)| set >> i & 1 == 1)
-                    .map(|(_, t)| *t)
+                    .map(|(_, o)| o.tensor)
                     .collect();
+                if set >> able.len() & 1 == 1 {
+                    held.extend(&rest);
+                }
                 let way = Way {
                     held,
                     ..way.clone()
