@@ -4,7 +4,7 @@
 //! groups     consecutive ops of a block linked by tensors that only they use      (axes)
 //! plan       tile sizes, order of shared loops, what is held over them, a bound   (plan)
 //! price      the exact cost of a way: one iteration is a graph of its own         (step, price)
-//! ways       those worth pricing, and the best of them                            (ways)
+//! ways       those worth pricing, and the best of them                            (ways, seen)
 //! choice     disjoint groups of least total, by dynamic programming over the order (choose)
 //! ```
 //!
@@ -26,17 +26,31 @@
 //! # What is searched
 //!
 //! For each run of up to `UNITS` ops all memories, tilings into 1, 2, 3, 4, 6, 8, 12 .. tiles (of
-//! those that fit the `TILINGS` of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands. Each way has a
-//! bound (roofline of this tiling, compulsory traffic, launches). Ways are priced from the least bound on, in turn of how
-//! much room they leave, until no bound is a thousandth of the whole below the best price (or `EXACT` are priced);
-//! these prices come from quick searches and dense means of masked tiles. The groups
-//! chosen are then priced in full, beside residency planned anew, and the pass is compared with the one without groups.
+//! those that fit the `TILINGS` of fewest iterations, a quarter of them for each class of room that they leave), all loop orders, all sets of held operands.
+//!
+//! ```text
+//! bound of all ways       all work, each operand once, one launch of each op: a group that cannot pay is not tiled
+//! bound of each way       roofline of its tiling, its traffic, its launches
+//! short searches          from the least bound on, in turn of how much room ways leave, until no bound is a
+//!                         thousandth of the whole below the best price, or EXACT are priced
+//! longer ones             of the CLOSELY best of those; dense means of masked tiles, last tiles that are almost whole are whole
+//! in full                 the groups chosen, beside residency planned anew; the pass is compared with the one without
+//! ```
+//!
+//! Every price is that of legal mappings, so each is one that can be had: bounds above it cut nothing that is better. Short
+//! searches are a few percent above longer ones, by about the same for all ways of a group, which is why they rank them
+//! well. Groups that are equal (layers of a network) are looked at once (`seen`). In full, a masked op is mapped as if
+//! there were no mask, and the exact analysis then counts what the mask leaves; the proof goes on from there.
+//!
+//! Sliding windows are cut by no loop: convolutions share loops over batch and channels only, and a convolution that
+//! feeds another shares none but the batch. Norms over a whole plane (group norm) reduce what such a loop would cut.
 
 mod axes;
 mod choose;
 mod plan;
 mod price;
 mod rewrite;
+mod seen;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -53,8 +67,10 @@ pub(crate) use price::Pricing;
 pub(crate) const UNITS: usize = 6;
 /// Tilings of a group in a memory that are looked at.
 pub(crate) const TILINGS: usize = 64;
-/// Ways of a group that are priced exactly.
+/// Ways of a group that are priced by short searches.
 pub(crate) const EXACT: usize = 48;
+/// Of those, ways that are priced by longer ones.
+pub(crate) const CLOSELY: usize = 4;
 
 /// A loop that a group shares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -186,6 +186,24 @@ impl Tiling {
         accumulate: Option<Format>,
         rough: bool,
     ) -> Option<Self> {
+        let whole = Piece {
+            weight: 1,
+            tiles: group.axes.iter().map(|a| a.size).collect(),
+            offset: group.mask.map(|m| m.offset),
+        };
+        let whole = step(scene, group, &whole, None, false)?;
+        Self::within(scene, group, tiles, accumulate, rough, &whole)
+    }
+
+    /// The same; `whole`: the step of whole axes, of which only the sizes of tensors are looked at.
+    pub(crate) fn within(
+        scene: &Scene,
+        group: &Group,
+        tiles: &[u64],
+        accumulate: Option<Format>,
+        rough: bool,
+        whole: &Step,
+    ) -> Option<Self> {
         let loops: Vec<Shared> = tiles
             .iter()
             .enumerate()
@@ -214,14 +232,7 @@ impl Tiling {
             offset: group.mask.map(|_| i64::MAX / 4),
         };
         let largest = step(scene, group, &full, sums, online)?;
-        let all: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
-        let whole = Piece {
-            weight: 1,
-            tiles: all,
-            offset: group.mask.map(|m| m.offset),
-        };
-        let whole = step(scene, group, &whole, sums, online)?;
-        let outside = outside(scene, group, &largest, &whole);
+        let outside = outside(scene, group, &largest, whole);
         Some(Self {
             tiles: tiles.to_vec(),
             iterations: made.iter().map(|(p, _)| p.weight).sum(),

@@ -6,7 +6,8 @@
 //! with the first op that reads it included.
 //!
 //! ```text
-//! T(op) = sum over iterations of (latency + max over resources of (busy + fetches that fall on the iteration))
+//! T(op) = sum over iterations of (latency + waits + max over resources of (busy + fetches that fall on the iteration))
+//! wait  = latency and set-up of the memory that a fetch comes from, before its first word
 //! cost  = sum over iterations of counts, busy times and energies;  latency(op) = T(op) - largest busy time
 //! ```
 //!
@@ -46,6 +47,16 @@ pub(crate) struct Priced {
     pub(crate) energy: f64,
 }
 
+/// Fetches of an operand that is held.
+struct Fetch {
+    /// How many.
+    count: u64,
+    /// Before the first word of each is there: latency and set-up of its home.
+    wait: Seconds,
+    /// What all of them move.
+    ledger: Ledger,
+}
+
 /// What pricing looks at.
 pub(crate) struct Pricing<'a> {
     pub(crate) scene: &'a Scene<'a>,
@@ -59,7 +70,7 @@ pub(crate) struct Pricing<'a> {
 
 impl Pricing<'_> {
     /// Bytes that are left of a node while a member runs, the group's own tiles and intermediates not counted.
-    fn left(&self, group: &Group, node: NodeId, member: usize) -> u64 {
+    pub(super) fn left(&self, group: &Group, node: NodeId, member: usize) -> u64 {
         let Scene { chip, tails, .. } = *self.scene;
         let position = tails.position[group.ops[member].0 as usize];
         let left = self.residency.left(chip, node, position).0;
@@ -117,8 +128,8 @@ impl Pricing<'_> {
             }
         }
         for member in 0..n {
-            for (_, ledger) in self.fetches(group, tiling, way, member) {
-                fetched[member].merge(&ledger);
+            for fetch in self.fetches(group, tiling, way, member) {
+                fetched[member].merge(&fetch.ledger);
             }
             streamed[member] += fetched[member].weight_bits(self.scene.chip.root());
         }
@@ -271,16 +282,10 @@ impl Pricing<'_> {
         cost
     }
 
-    /// Fetches of what is held that fall on a member: how often, and what each moves in all.
-    fn fetches(
-        &self,
-        group: &Group,
-        tiling: &Tiling,
-        way: &Way,
-        member: usize,
-    ) -> Vec<(u64, Ledger)> {
+    /// Fetches of what is held that fall on a member.
+    fn fetches(&self, group: &Group, tiling: &Tiling, way: &Way, member: usize) -> Vec<Fetch> {
         let scene = self.scene;
-        let mut list = Vec::new();
+        let mut list: Vec<Fetch> = Vec::new();
         for o in tiling
             .outside
             .iter()
@@ -298,23 +303,21 @@ impl Pricing<'_> {
             let mut ledger = Ledger::default();
             let elements = u128::from(o.elements) * u128::from(way.rounds(&o.axes));
             ledger.transfer(s.home, way.memory, s.role, elements, o.bits);
-            list.push((way.fetches(&o.axes).min(tiling.iterations), ledger));
+            let home = scene.chip.nodes[s.home].memory();
+            list.push(Fetch {
+                count: way.fetches(&o.axes).min(tiling.iterations),
+                wait: home.map_or(Seconds::ZERO, |m| m.latency + m.setup),
+                ledger,
+            });
         }
         debug_assert!(list.is_empty() || member < group.ops.len());
-        list.sort_by_key(|f| f.0);
+        list.sort_by_key(|f| f.count);
         list
     }
 
     /// Adds `weight` of `iterations` iterations of some costs, one after the other, to a sum. The fetches of what is
     /// held fall on the first of them.
-    fn add(
-        &self,
-        sum: &mut Cost,
-        costs: &[Cost],
-        weight: u64,
-        iterations: u64,
-        fetches: &[(u64, Ledger)],
-    ) {
+    fn add(&self, sum: &mut Cost, costs: &[Cost], weight: u64, iterations: u64, fetches: &[Fetch]) {
         let chip = self.scene.chip;
         let before = sum.time.0;
         let share = weight as f64 / iterations.max(1) as f64;
@@ -325,21 +328,26 @@ impl Pricing<'_> {
         let mut with: Vec<f64> = Vec::new();
         for i in 0..=fetches.len() {
             let mut cost = costs[0].clone();
-            for (count, ledger) in &fetches[i..] {
-                add_traffic(chip, &mut cost, ledger.share(1.0 / *count as f64));
+            for fetch in &fetches[i..] {
+                add_traffic(
+                    chip,
+                    &mut cost,
+                    fetch.ledger.share(1.0 / fetch.count as f64),
+                );
+                cost.time += fetch.wait;
             }
             with.push(cost.time.0);
         }
-        for (i, (count, _)) in fetches.iter().enumerate() {
-            time += count.saturating_sub(done) as f64 * share * with[i];
-            done = done.max(*count);
+        for (i, fetch) in fetches.iter().enumerate() {
+            time += fetch.count.saturating_sub(done) as f64 * share * with[i];
+            done = done.max(fetch.count);
         }
         time += (iterations.saturating_sub(done)) as f64 * share * with[fetches.len()];
-        for (_, ledger) in fetches {
+        for fetch in fetches {
             add_traffic(
                 chip,
                 &mut first,
-                ledger.share(1.0 / iterations.max(1) as f64),
+                fetch.ledger.share(1.0 / iterations.max(1) as f64),
             );
         }
         ledger::add(sum, &ledger::repeat(first, weight));

@@ -29,6 +29,9 @@ use crate::schedule::tails::Tails;
 /// Different iterations that one tiling may have.
 const PIECES: usize = 8;
 
+/// Tiles that differ by less than one part in so many are alike in rough pieces.
+const CLOSE: u64 = 32;
+
 /// Equal iterations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
@@ -42,8 +45,8 @@ pub(crate) struct Piece {
 
 /// The iterations of a tiling; `None` if they differ in too many ways, or some run nothing.
 ///
-/// `rough`: masked tiles of as many queries are one, with all of as many keys as have their pairs on average; good enough to
-/// compare ways by.
+/// `rough`: masked tiles of as many queries are one, with all of as many keys as have their pairs on average, and a last
+/// tile that is almost whole is whole; good enough to compare ways by.
 pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Piece>> {
     let masked = |a: usize| group.mask.is_some_and(|m| m.query == a || m.key == a);
     let cut = |a: usize| tiles[a] < group.axes[a].size;
@@ -56,7 +59,12 @@ pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Pi
         let (size, tile) = (group.axes[a].size, tiles[a]);
         let mut next = Vec::new();
         for piece in &list {
-            for (tile, count) in [(tile, size / tile), (size % tile, 1)] {
+            let rest = size % tile;
+            let split = match rough && close(rest, tile) {
+                true => [(tile, size.div_ceil(tile)), (0, 0)],
+                false => [(tile, size / tile), (rest, 1)],
+            };
+            for (tile, count) in split {
                 if tile > 0 {
                     let mut piece = piece.clone();
                     piece.tiles[a] = tile;
@@ -89,6 +97,11 @@ pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Pi
             .collect();
     }
     (list.len() <= PIECES).then_some(list)
+}
+
+/// Whether a tile is as good as another one that is not smaller.
+fn close(tile: u64, whole: u64) -> bool {
+    (whole - whole / CLOSE..=whole).contains(&tile)
 }
 
 /// Weight, queries, keys and offset.
@@ -180,7 +193,7 @@ fn mean(list: &[Pairs], mask: &Mask) -> Vec<Pairs> {
             continue;
         };
         let pairs = u128::from(p.0) * u128::from(executed(p.1, p.2, offset, mask.window));
-        match sums.iter_mut().find(|s| s.1 == p.1) {
+        match sums.iter_mut().find(|s| close(p.1, s.1)) {
             Some(s) => (s.0, s.2) = (s.0 + p.0, s.2 + pairs),
             None => sums.push((p.0, p.1, pairs)),
         }

@@ -392,6 +392,154 @@ fn what_is_held_is_fetched_as_a_buffer_would() {
     });
 }
 
+/// A fixed sequence of numbers.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n.max(1)
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len())]
+    }
+}
+
+/// Random ways of random groups against what any hardware must do: all MACs; each operand that is held as often as a
+/// walk over the loops fetches it, each that is streamed at least as often as its tiles change; outputs once; no time
+/// below what the array's peak and the root memory's rate allow; no energy below that of those words.
+#[test]
+fn prices_of_random_ways_cover_what_a_walk_counts() {
+    let mut numbers = Numbers(11);
+    let (mut priced, mut all_held) = (0, 0);
+    for case in 0..40 {
+        let graph = match case % 4 {
+            0 => mlp(numbers.of(&[96, 100, 256]), 32, numbers.of(&[48, 64, 100])),
+            1 => two(numbers.of(&[64, 90]), numbers.of(&[96, 60])),
+            2 => attention(numbers.of(&[24, 48]), numbers.of(&[40, 64]), Mask::Full),
+            _ => {
+                let past = numbers.of(&[0, 16]);
+                attention(48, 48 + past, Mask::Causal { past })
+            }
+        };
+        let chip = fusing(256 << 10);
+        with(&graph, &chip, |p, roots| {
+            let group = Group::of(p.scene, roots).unwrap();
+            let memory = memories(p.scene, &group)[0];
+            for _ in 0..6 {
+                let size = |a: &super::axes::Axis| match a.kind {
+                    Kind::Fixed => vec![a.size],
+                    _ => tile_sizes(a.size),
+                };
+                let sizes: Vec<Vec<u64>> = group.axes.iter().map(size).collect();
+                let tiles: Vec<u64> = sizes
+                    .iter()
+                    .map(|s| s[numbers.below(s.len().min(6))])
+                    .collect();
+                let Some(tiling) = Tiling::new(p.scene, &group, &tiles, None, false) else {
+                    continue;
+                };
+                let orders = tiling.orders();
+                let set = numbers.below(1 << (tiling.outside.len() + 1));
+                let held = |i: usize| set >> tiling.outside.len() & 1 == 1 || set >> i & 1 == 1;
+                let way = Way {
+                    memory,
+                    loops: orders[numbers.below(orders.len())].clone(),
+                    held: (0..tiling.outside.len())
+                        .filter(|i| held(*i))
+                        .map(|i| tiling.outside[i].tensor)
+                        .collect(),
+                };
+                if p.room(&group, &tiling, &way) <= 0.0 {
+                    continue;
+                }
+                let Some(found) = p.price(&group, &tiling, &way) else {
+                    continue;
+                };
+                priced += 1;
+                all_held += u32::from(way.held.len() == tiling.outside.len());
+                covers(p, &group, &tiling, &way, &found);
+            }
+        });
+    }
+    assert!(priced > 100 && all_held > 30, "{priced} {all_held}");
+}
+
+/// Two linears.
+fn two(rows: u64, inner: u64) -> Graph {
+    let mut b = Builder::new("two");
+    let x = b.input("x", &[rows, 32]);
+    let h = b.linear("up", x, inner, false).unwrap();
+    let y = b.linear("down", h, 32, false).unwrap();
+    b.output(y);
+    int8(b.finish().unwrap())
+}
+
+fn covers(p: &Pricing, group: &Group, tiling: &Tiling, way: &Way, found: &super::price::Priced) {
+    let scene = p.scene;
+    let (chip, root) = (scene.chip, scene.chip.root());
+    let what = format!("{} {:?} {:?}", scene.graph.name, way, tiling.tiles);
+    let macs = |o: &OpId| op_macs(scene.graph, *o).1;
+    let executed: u128 = group.ops.iter().map(macs).sum();
+    let counted: u128 = found.ops.iter().map(|o| o.cost.executed_macs).sum();
+    assert_eq!(counted, executed, "{what}");
+    let counts = || found.ops.iter().flat_map(|o| &o.cost.counts);
+    let own = || counts().filter(|c| c.memory == root);
+    let read: f64 = own().map(|c| c.read_bits).sum();
+    let written: f64 = own().map(|c| c.write_bits).sum();
+    let mut fetched = 0.0;
+    for o in &tiling.outside {
+        fetched += match way.held.contains(&o.tensor) || group.mask.is_none() {
+            true => walked(tiling, way, &o.axes, group, o.bits, o.elements),
+            // Under a mask a stream may leave tiles out.
+            false => o.bits * o.elements as f64,
+        };
+    }
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b;
+    assert!(
+        read >= fetched * (1.0 - 1e-9),
+        "{what}: {read} of {fetched}"
+    );
+    if way.held.len() == tiling.outside.len() {
+        assert!(close(read, fetched), "{what}: {read} for {fetched}");
+    }
+    let last = *group.ops.last().unwrap();
+    let out = &scene.graph.tensors[scene.output_of(last).unwrap()];
+    assert!(close(written, out.bits().0 as f64), "{what}: {written}");
+    let peak = crate::schedule::peak_macs_per_second(scene.graph, chip);
+    let compute = executed as f64 / peak;
+    let port = crate::ledger::port_time(chip, root, read, written).0;
+    assert!(
+        found.time >= compute * (1.0 - 1e-9),
+        "{what}: {}",
+        found.time
+    );
+    assert!(
+        found.time >= port * (1.0 - 1e-9),
+        "{what}: {} {port}",
+        found.time
+    );
+    let m = chip.nodes[root].memory().unwrap();
+    let least = read * m.read_energy.0 + written * m.write_energy.0;
+    assert!(found.energy >= least * (1.0 - 1e-9), "{what}");
+    // Everything that is there at one time fits.
+    let live = tiling.live(scene, group, way);
+    let capacity = chip.nodes[way.memory].memory().unwrap().capacity.0;
+    for member in 0..group.ops.len() {
+        let now = live.iter().filter(|l| (l.2..=l.3).contains(&member));
+        let tiles: u64 = found.tiles[member]
+            .iter()
+            .filter(|t| t.memory == way.memory)
+            .map(|t| t.bytes * t.copies)
+            .sum();
+        assert!(now.map(|l| l.1).sum::<u64>() + tiles <= capacity, "{what}");
+    }
+}
+
 /// Root memory traffic of a fused pair, by hand: the input and both weights once, the output once, nothing else.
 #[test]
 fn a_fused_pair_moves_only_its_ends() {
@@ -471,8 +619,8 @@ fn the_choice_is_near_the_best_of_all_ways() {
                 "{}: {found} below {best}",
                 graph.name
             );
-            // Not all tilings are looked at, and ways are compared by rough prices of their mappings: the choice is
-            // no optimum. The worst of these cases is 12 % off.
+            // Short searches rank the ways, not all tilings are looked at, and half a percent is given up for energy: the
+            // choice is no optimum. What all that costs on ops of a few microseconds is not bounded yet.
             assert!(
                 found <= best * 1.15,
                 "{}: {found} against {best}",
@@ -507,7 +655,8 @@ fn brute(p: &Pricing, roots: &[OpId]) -> Option<f64> {
             let Some(tiling) = Tiling::new(p.scene, &group, tiles, None, true) else {
                 continue;
             };
-            for loops in tiling.orders() {
+            // Without a loop it is no group: nothing but another home for what passes.
+            for loops in tiling.orders().into_iter().filter(|o| !o.is_empty()) {
                 for set in 0..1usize << tiling.outside.len() {
                     let held = tiling
                         .outside

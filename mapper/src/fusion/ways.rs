@@ -3,17 +3,22 @@
 //! Tilings of a group in each memory; of each all orders of its loops and sets of held operands, with a bound; priced
 //! from the least bound on (see [`super`]).
 
+use presil_hwmodels::NodeId;
 use presil_workloads::{OpId, TensorId};
 
 use super::axes::{Group, Kind};
-use super::choose::{Chooser, Chosen, Price};
+use super::choose::{Chooser, Chosen, GIVE, Price};
 use super::plan::{Floor, Tiling, Way, base, memories, tile_sizes};
 use super::price::Pricing;
-use super::{EXACT, TILINGS};
+use super::seen::Question;
+use super::{CLOSELY, EXACT, TILINGS};
+use crate::schedule::solve::Effort;
 use crate::search::Objective;
 
 /// Bounds of ways that differ by less are taken for equal.
 const CLOSE: f64 = 0.01;
+/// What rounding of masked tiles may take off a bound.
+const ROUNDING: f64 = 0.99;
 /// Classes of ways by the least share of the group's memory that they leave to an op.
 const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
 
@@ -47,17 +52,36 @@ impl Chooser<'_> {
         if !connected(self.pricing, &group, roots) {
             return Vec::new();
         }
+        let question = Question::of(self.pricing, &group, than, repeat);
+        if let Some(found) = self.seen.find(self.pricing, &group, &question) {
+            return found;
+        }
+        let found = self.look(&group, than, repeat);
+        self.seen.put(&group, question, &found);
+        found
+    }
+
+    /// The best ways to run a group.
+    fn look(&self, group: &Group, than: Price, repeat: f64) -> Vec<Chosen> {
+        let scene = self.pricing.scene;
         let mut ways: Vec<Candidate> = Vec::new();
         let mut tilings: Vec<Tiling> = Vec::new();
-        for memory in memories(scene, &group) {
-            for tiles in self.tiles(&group, memory) {
-                let Some(tiling) =
-                    Tiling::new(scene, &group, &tiles, self.pricing.options.accumulate, true)
-                else {
+        let accumulate = self.pricing.options.accumulate;
+        let all: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let Some(whole) = Tiling::new(scene, group, &all, accumulate, true) else {
+            return Vec::new();
+        };
+        for memory in memories(scene, group) {
+            if !self.may(group, &whole, memory, than, repeat) {
+                continue;
+            }
+            for tiles in self.tiles(group, memory) {
+                let made = Tiling::within(scene, group, &tiles, accumulate, true, &whole.largest);
+                let Some(tiling) = made else {
                     continue;
                 };
                 if self.ways(
-                    &group,
+                    group,
                     &tiling,
                     memory,
                     than,
@@ -69,11 +93,27 @@ impl Chooser<'_> {
                 }
             }
         }
-        self.best(&group, &tilings, ways, than, repeat)
+        self.best(group, &tilings, ways, than, repeat)
     }
 
-    /// The ways that no other beats, priced in the order of their bounds, in turn from those that leave much room to
-    /// those that leave little: bounds know nothing of room.
+    /// Whether what no tiling goes below (all work, each operand once, one launch of each op) is worth anything.
+    fn may(&self, group: &Group, whole: &Tiling, memory: NodeId, than: Price, repeat: f64) -> bool {
+        let Pricing {
+            scene, residency, ..
+        } = self.pricing;
+        let each = !scene.chip.mapspace.launch_groups_once;
+        let base = base(scene, group, whole, memory, residency, each);
+        let floor = base.best(scene.chip, whole, residency, self.static_power);
+        // Means of masked tiles are rounded to whole keys.
+        let floor = Floor {
+            time: floor.time * ROUNDING,
+            energy: floor.energy * ROUNDING,
+        };
+        self.worth(than, floor, repeat)
+    }
+
+    /// The ways that no other beats: looked at in the order of their bounds, in turn from those that leave much room to
+    /// those that leave little (bounds know nothing of room), the best of them closely.
     fn best(
         &self,
         group: &Group,
@@ -107,32 +147,16 @@ impl Chooser<'_> {
                 .then(other(a).total_cmp(&other(b)))
                 .then(of(a).total_cmp(&of(b)))
         });
+        let ranked = self.ranked(group, tilings, ways, than, repeat);
         let mut best: Vec<Chosen> = Vec::new();
-        let mut tried = 0;
-        let mut class = 0;
-        while !ways.is_empty() {
-            let next = (0..ROOMS.len()).find_map(|k| {
-                let wanted = (class + k) % ROOMS.len();
-                let at = ways.iter().position(|w| w.room == wanted);
-                at.map(|at| (at, wanted))
-            });
-            let Some((at, taken)) = next else { break };
-            class = (taken + 1) % ROOMS.len();
-            let Candidate {
-                floor, tiling, way, ..
-            } = ways.remove(at);
+        for Candidate {
+            floor, tiling, way, ..
+        } in ranked
+        {
             let known: Vec<Price> = best.iter().map(|c| self.price_of(c)).collect();
-            let beaten = |p: &Price| match objective {
-                Objective::Edp => p.time <= floor.time && p.energy <= floor.energy,
-                _ => !self.worth(*p, floor, repeat),
-            };
-            if known.iter().any(beaten) {
+            if known.iter().any(|p| self.beaten(floor, *p, repeat)) {
                 continue;
             }
-            if tried == EXACT {
-                break;
-            }
-            tried += 1;
             let Some(priced) = self.pricing.price(group, &tilings[tiling], &way) else {
                 continue;
             };
@@ -141,7 +165,9 @@ impl Chooser<'_> {
                 Objective::Edp => price.time < than.time || price.energy < than.energy,
                 _ => price.of(objective) < than.of(objective),
             };
-            if better(&than) && known.iter().all(better) {
+            let near = price.of(objective) <= than.of(objective) * (1.0 + GIVE)
+                && price.other(objective) < than.other(objective);
+            if (near || better(&than)) && known.iter().all(better) {
                 if objective != Objective::Edp {
                     best.clear();
                 }
@@ -154,6 +180,66 @@ impl Chooser<'_> {
             }
         }
         best
+    }
+
+    /// Whether a way of this bound cannot be better than a price.
+    fn beaten(&self, floor: Floor, price: Price, repeat: f64) -> bool {
+        match self.pricing.options.objective {
+            Objective::Edp => price.time <= floor.time && price.energy <= floor.energy,
+            _ => !self.worth(price, floor, repeat),
+        }
+    }
+
+    /// The ways that are best by prices of short searches, best first. Such a price is one that can be had, so what
+    /// has a higher bound is out.
+    fn ranked(
+        &self,
+        group: &Group,
+        tilings: &[Tiling],
+        mut ways: Vec<Candidate>,
+        than: Price,
+        repeat: f64,
+    ) -> Vec<Candidate> {
+        let glance = Pricing {
+            effort: Effort::Glance,
+            ..*self.pricing
+        };
+        let mut known: Vec<Price> = vec![than];
+        let mut ranked: Vec<(Price, Candidate)> = Vec::new();
+        let mut class = 0;
+        let mut tried = 0;
+        while tried < EXACT {
+            let next = (0..ROOMS.len()).find_map(|k| {
+                let wanted = (class + k) % ROOMS.len();
+                let at = ways.iter().position(|w| w.room == wanted);
+                at.map(|at| (at, wanted))
+            });
+            let Some((at, taken)) = next else { break };
+            class = (taken + 1) % ROOMS.len();
+            let candidate = ways.remove(at);
+            if known
+                .iter()
+                .any(|p| self.beaten(candidate.floor, *p, repeat))
+            {
+                continue;
+            }
+            tried += 1;
+            let Some(priced) = glance.price(group, &tilings[candidate.tiling], &candidate.way)
+            else {
+                continue;
+            };
+            let price = self.price(priced.time, priced.energy);
+            if known
+                .iter()
+                .all(|k| price.time < k.time || price.energy < k.energy)
+            {
+                known.push(price);
+            }
+            ranked.push((price, candidate));
+        }
+        let objective = self.pricing.options.objective;
+        ranked.sort_by(|a, b| a.0.of(objective).total_cmp(&b.0.of(objective)));
+        ranked.into_iter().take(CLOSELY).map(|r| r.1).collect()
     }
 
     /// Whether some tensor between the ops passes through the root memory, or launches can be saved.
@@ -171,7 +257,7 @@ impl Chooser<'_> {
     }
 
     /// Tile sizes that may fit a memory, those of fewest iterations first; whether they are all.
-    fn tiles(&self, group: &Group, memory: presil_hwmodels::NodeId) -> Vec<Vec<u64>> {
+    fn tiles(&self, group: &Group, memory: NodeId) -> Vec<Vec<u64>> {
         let scene = self.pricing.scene;
         let capacity = scene.chip.nodes[memory]
             .memory()
@@ -263,7 +349,7 @@ impl Chooser<'_> {
         &self,
         group: &Group,
         tiling: &Tiling,
-        memory: presil_hwmodels::NodeId,
+        memory: NodeId,
         than: Price,
         repeat: f64,
         index: usize,
@@ -309,20 +395,23 @@ impl Chooser<'_> {
                 continue;
             }
             let home = |o: &super::plan::Outside| residency.home[o.tensor.0 as usize];
-            let able: Vec<TensorId> = tiling
-                .outside
-                .iter()
-                .filter(|o| home(o) != memory)
-                .filter(|o| way.fetches(&o.axes) < tiling.iterations || o.readers.len() > 1)
-                .map(|o| o.tensor)
-                .collect();
-            for set in 0..1usize << able.len().min(6) {
-                let held = able
-                    .iter()
-                    .enumerate()
+            let elsewhere = tiling.outside.iter().filter(|o| home(o) != memory);
+            // What holding fetches less often, each by itself; the rest (their ops might fetch them more than once an
+            // iteration) all or none.
+            let (able, rest): (Vec<_>, Vec<_>) = elsewhere
+                .partition(|o| way.fetches(&o.axes) < tiling.iterations || o.readers.len() > 1);
+            let (able, more) = able.split_at(able.len().min(6));
+            let rest: Vec<TensorId> = rest.iter().chain(more).map(|o| o.tensor).collect();
+            let sets = 1usize << (able.len() + usize::from(!rest.is_empty()));
+            for set in 0..sets {
+                let chosen = able.iter().enumerate();
+                let mut held: Vec<TensorId> = chosen
                     .filter(|(i, _)| set >> i & 1 == 1)
-                    .map(|(_, t)| *t)
+                    .map(|(_, o)| o.tensor)
                     .collect();
+                if set >> able.len() & 1 == 1 {
+                    held.extend(&rest);
+                }
                 let way = Way {
                     held,
                     ..way.clone()

@@ -106,7 +106,7 @@ impl Prepared<'_> {
                 chosen.pop();
                 continue;
             }
-            let after = self.pricing(&scene, &again, true, Effort::Full, memo);
+            let after = self.pricing(&scene, &again, true, Effort::Unmasked, memo);
             let ready: Vec<Option<Ready>> = chosen
                 .iter()
                 .map(|c| self.ready(&after, c, plain))

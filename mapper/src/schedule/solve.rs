@@ -11,15 +11,21 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use crate::problem::Problem;
-use crate::search::{self, Key, Objective, Solution};
+use crate::search::{self, Key, Objective, Solution, Start};
+use presil_workloads::{Domain, Einsum};
 
 /// How hard mappings are searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
     /// As a schedule's are.
     Full,
+    /// As full, but a mask is left out of the search: its mapping is that of the problem without, and the proof is made
+    /// from there. Exact analyses of masks that tiles cut at odd places take long.
+    Unmasked,
     /// As what is only compared: a few bounds, near the best of the space in most cases.
     Quick,
+    /// As what is only ranked: one short climb.
+    Glance,
 }
 
 /// Bounds computed in a quick search.
@@ -28,8 +34,11 @@ const QUICK: u64 = 50;
 /// Solutions by problem, for one chip and objective.
 #[derive(Debug, Default)]
 pub struct Memo {
+    /// Of each effort.
     solved: Mutex<Solved>,
+    unmasked: Mutex<Solved>,
     quick: Mutex<Solved>,
+    glanced: Mutex<Solved>,
     /// The same for the chip with fewer cores.
     shares: Mutex<BTreeMap<u64, Arc<Memo>>>,
 }
@@ -59,7 +68,9 @@ impl Memo {
     fn of(&self, effort: Effort) -> &Mutex<Solved> {
         match effort {
             Effort::Full => &self.solved,
+            Effort::Unmasked => &self.unmasked,
             Effort::Quick => &self.quick,
+            Effort::Glance => &self.glanced,
         }
     }
 
@@ -86,6 +97,33 @@ pub(crate) fn solve_all(
     memo: &Memo,
     effort: Effort,
 ) -> Vec<Result<Solution, String>> {
+    if effort == Effort::Unmasked {
+        return unmasked(problems, objective, memo);
+    }
+    let options = match effort {
+        Effort::Full | Effort::Unmasked => search::Options::default(),
+        Effort::Quick | Effort::Glance => search::Options {
+            budget: QUICK,
+            ..search::Options::default()
+        },
+    };
+    let start = match effort {
+        Effort::Glance => Start::Glance,
+        _ => Start::Climb,
+    };
+    each(problems, objective, memo, effort, |i| {
+        search::solve_from(&problems[i], objective, &options, start).map_err(|e| e.to_string())
+    })
+}
+
+/// The results by key; problems without one are solved, in parallel.
+fn each(
+    problems: &[Problem],
+    objective: Objective,
+    memo: &Memo,
+    effort: Effort,
+    solve: impl Fn(usize) -> Result<Solution, String> + Sync,
+) -> Vec<Result<Solution, String>> {
     let keys: Vec<Key> = problems.iter().map(|p| Key::of(p, objective)).collect();
     let mut first: FxHashMap<&Key, usize> = FxHashMap::default();
     let mut open: Vec<usize> = Vec::new();
@@ -94,14 +132,7 @@ pub(crate) fn solve_all(
             open.push(i);
         }
     }
-    let mut options = search::Options::default();
-    if effort == Effort::Quick {
-        options.budget = QUICK;
-    }
-    let solved: Vec<Result<Solution, String>> = open
-        .par_iter()
-        .map(|&i| search::solve(&problems[i], objective, &options).map_err(|e| e.to_string()))
-        .collect();
+    let solved: Vec<Result<Solution, String>> = open.par_iter().map(|i| solve(*i)).collect();
     for (i, solution) in open.into_iter().zip(solved) {
         memo.put(effort, keys[i].clone(), solution);
     }
@@ -111,4 +142,44 @@ pub(crate) fn solve_all(
                 .unwrap_or_else(|| Err("it was not solved".into()))
         })
         .collect()
+}
+
+/// Problems without their masks solved in full; of those with one, the exact cost of that mapping and the proof from
+/// there.
+fn unmasked(
+    problems: &[Problem],
+    objective: Objective,
+    memo: &Memo,
+) -> Vec<Result<Solution, String>> {
+    let dense: Vec<Einsum> = problems
+        .iter()
+        .map(|p| Einsum {
+            domain: match p.einsum.domain {
+                Domain::Causal { .. } | Domain::Banded { .. } => Domain::Dense,
+                ref other => other.clone(),
+            },
+            ..p.einsum.clone()
+        })
+        .collect();
+    let without: Vec<Problem> = problems
+        .iter()
+        .zip(&dense)
+        .map(|(p, einsum)| Problem {
+            einsum,
+            ..p.clone()
+        })
+        .collect();
+    let found = solve_all(&without, objective, memo, Effort::Full);
+    let options = search::Options::default();
+    each(problems, objective, memo, Effort::Unmasked, |i| {
+        let (problem, found) = (&problems[i], found[i].clone()?);
+        if problem.einsum.domain == without[i].einsum.domain {
+            return Ok(found);
+        }
+        let start = Start::Given(&found.mapping);
+        let from = |start| search::solve_from(problem, objective, &options, start);
+        from(start)
+            .or_else(|_| from(Start::Climb))
+            .map_err(|e| e.to_string())
+    })
 }

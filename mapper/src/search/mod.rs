@@ -284,10 +284,27 @@ const SEED: Effort = Effort {
     evaluations: 72,
 };
 
+/// Effort of a climb whose result is only ranked.
+const GLANCE: Effort = Effort {
+    estimates: 240,
+    evaluations: 4,
+};
+
 /// A budget of fewer bounds reaches hardly any proof: the full climb is made at once.
 const PROOFS_FROM: u64 = 10_000;
 /// A budget of fewer bounds wants a quick comparison: the light climb is all.
 const QUICK_BELOW: u64 = 100;
+
+/// What a search starts from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Climbs.
+    Climb,
+    /// One short climb, and no proof: a legal mapping for what is only ranked.
+    Glance,
+    /// A mapping that is known, in place of climbs.
+    Given(&'a Mapping),
+}
 
 /// The best mapping of a problem. Equal problems give equal solutions.
 ///
@@ -298,15 +315,34 @@ pub fn solve(
     objective: Objective,
     options: &Options,
 ) -> Result<Solution, SearchError> {
+    solve_from(problem, objective, options, Start::Climb)
+}
+
+/// The same from another start.
+pub(crate) fn solve_from(
+    problem: &Problem,
+    objective: Objective,
+    options: &Options,
+    start: Start,
+) -> Result<Solution, SearchError> {
     #[cfg(test)]
     let watch = tests::Watch::new();
     #[cfg(test)]
     let options = &tests::changed(options);
     let frame = Frame::new(problem);
     let analyzer = Analyzer::new(problem)?;
-    let model = Model::new(problem, &frame)?;
-    let climb = |effort| seed::seeds(problem, &frame, &analyzer, objective, effort);
-    let hopeful = objective == Objective::Latency && options.budget >= PROOFS_FROM;
+    let model = match start {
+        Start::Glance => None,
+        _ => Model::new(problem, &frame)?,
+    };
+    let climb = |effort| match start {
+        Start::Climb => seed::seeds(problem, &frame, &analyzer, objective, effort),
+        Start::Glance => seed::glance(problem, &frame, &analyzer, objective, GLANCE),
+        Start::Given(mapping) => seed::given(problem, &frame, &analyzer, mapping),
+    };
+    let hopeful = objective == Objective::Latency
+        && options.budget >= PROOFS_FROM
+        && matches!(start, Start::Climb);
     let quick = options.budget < QUICK_BELOW;
     let (mut seeds, mut looked) = climb(if hopeful || quick { LIGHT } else { SEED })?;
     let fastest = |s: &[Found]| s.iter().map(|f| f.time).fold(f64::INFINITY, f64::min);

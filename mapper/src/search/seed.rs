@@ -43,6 +43,8 @@ pub(super) struct Found {
 
 /// Assignments of axes that are looked into.
 const ASSIGNMENTS: usize = 12;
+/// The same of a short search.
+const GLANCED: usize = 6;
 /// Positions of a mask that are analysed in full budget.
 const SHORT_MASK: u64 = 1024;
 /// Climbs from the best seeds.
@@ -105,6 +107,49 @@ fn affordable(problem: &Problem, effort: Effort) -> Effort {
         evaluations: (effort.evaluations / share).max(2),
         ..effort
     }
+}
+
+/// A mapping that is known, analysed.
+pub(super) fn given(
+    problem: &Problem,
+    frame: &Frame,
+    analyzer: &Analyzer,
+    mapping: &Mapping,
+) -> Result<(Vec<Found>, u64), SearchError> {
+    let mapping = Mapping::new(problem, mapping.steps().to_vec())?;
+    let cost = analyzer.evaluate(&mapping)?;
+    let time = cost.time.0;
+    let energy = cost.energy_total().0 + frame.static_power * time;
+    Ok((
+        vec![Found {
+            time,
+            energy,
+            mapping,
+        }],
+        1,
+    ))
+}
+
+/// One short search towards an objective.
+pub(super) fn glance(
+    problem: &Problem,
+    frame: &Frame,
+    analyzer: &Analyzer,
+    objective: Objective,
+    effort: Effort,
+) -> Result<(Vec<Found>, u64), SearchError> {
+    let effort = affordable(problem, effort);
+    let spreads = spatial::assignments(frame, GLANCED);
+    let mut estimator = Estimator::default();
+    towards(
+        problem,
+        frame,
+        analyzer,
+        objective,
+        effort,
+        &spreads,
+        &mut estimator,
+    )
 }
 
 /// One search towards an objective.
