@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use presil::eval::{Asked, Loaded, load};
 use presil::map::certify;
 use presil::map::explain::explain;
-use presil::map::{Options, Wanted, map, map_all, show};
+use presil::map::{Mapped, Options, Wanted, map, map_all, show};
 use presil::mapper::case::Case;
 use presil::mapper::case::write::write;
 use presil::mapper::interop::timeloop::write_mapping;
@@ -139,37 +139,40 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         exhaustive: args.exhaustive,
         convention,
     };
-    let mut texts = Vec::new();
-    let mut values = Vec::new();
+    if args.certificate.is_some() && loaded.len() != 1 {
+        return Err(Failure::input("--certificate is of one case; give one"));
+    }
+    let all = map_cases(args, loaded, &options)?;
+    print_mappings(args, &all, &options)?;
+    match (&args.certificate, all.as_slice()) {
+        (Some(file), [mapped]) => write_certificate(file, mapped, &options),
+        _ => Ok(()),
+    }
+}
+
+fn map_cases(args: &Args, loaded: Vec<Loaded>, options: &Options) -> Result<Vec<Mapped>, Failure> {
     let wanted = match args.best {
         Some(count) => Wanted::Nearest(usize::from(count)),
         None if args.pareto => Wanted::Front,
-        None => Wanted::Best,
+        None => return map_all(loaded, options).map_err(Failure::input),
     };
     let mut all = Vec::new();
-    if wanted == Wanted::Best {
-        all = map_all(loaded, &options).map_err(Failure::input)?;
-    } else {
-        for case in loaded {
-            all.extend(map(case, wanted, &options).map_err(Failure::input)?);
-        }
+    for case in loaded {
+        all.extend(map(case, wanted, options).map_err(Failure::input)?);
     }
-    if let Some(file) = &args.certificate {
-        let [mapped] = all.as_slice() else {
-            return Err(Failure::input("--certificate is of one case; give one"));
-        };
-        let certificate = certify::certificate(mapped, &options).map_err(Failure::input)?;
-        let text = serde_json::to_string(&certificate)?;
-        std::fs::write(file, text).map_err(|error| unusable(file, "written", &error))?;
-        eprintln!("wrote {}", file.display());
-    }
-    for mapped in &all {
+    Ok(all)
+}
+
+fn print_mappings(args: &Args, all: &[Mapped], options: &Options) -> Result<(), Failure> {
+    let mut texts = Vec::new();
+    let mut values = Vec::new();
+    for mapped in all {
         let case = &mapped.report.case;
         match args.format {
             Format::Case => texts.push(write(case, &[]).map_err(Failure::input)?),
             Format::Timeloop => texts.extend(timeloop(case)?),
             Format::Text => {
-                let prices = args.explain.then(|| explain(case, &options, &mapped.proof));
+                let prices = args.explain.then(|| explain(case, options, &mapped.proof));
                 if args.json {
                     values.push(show::json(mapped, prices.as_deref()));
                 } else {
@@ -179,13 +182,22 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         }
     }
     if !args.json && all.len() > 1 && args.format == Format::Text {
-        texts.push(show::list(&all));
+        texts.push(show::list(all));
     }
     match values.as_slice() {
         _ if !args.json => super::print(&texts.join("\n")),
         [one] => super::print_json(one),
         _ => super::print_json(&serde_json::json!({ "mappings": values })),
     }
+}
+
+/// Writes the certificate of a mapping.
+fn write_certificate(file: &Path, mapped: &Mapped, options: &Options) -> Result<(), Failure> {
+    let certificate = certify::certificate(mapped, options).map_err(Failure::input)?;
+    let text = serde_json::to_string(&certificate)?;
+    std::fs::write(file, text).map_err(|error| unusable(file, "written", &error))?;
+    eprintln!("wrote {}", file.display());
+    Ok(())
 }
 
 /// Checks a certificate.

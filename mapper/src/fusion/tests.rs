@@ -620,9 +620,9 @@ fn the_choice_is_near_the_best_of_all_ways() {
                 graph.name
             );
             // Short searches rank the ways, not all tilings are looked at, and half a percent is given up for energy: the
-            // choice is no optimum. What all that costs on ops of a few microseconds is not bounded yet.
+            // choice is no optimum. Attention with full rows is 2.2 % above it, the others less than 0.2 %.
             assert!(
-                found <= best * 1.15,
+                found <= best * 1.03,
                 "{}: {found} against {best}",
                 graph.name
             );

@@ -100,6 +100,9 @@ impl Options {
     }
 }
 
+/// Options that another one is compared with at most, the best first: large primes have a hundred thousand options.
+const RIVALS: usize = 512;
+
 impl Layout<'_, '_> {
     /// All options of a dimension, less dominated ones; and how many there were. None if there are more than `most`.
     pub fn options(
@@ -121,7 +124,7 @@ impl Layout<'_, '_> {
         Some((options, built))
     }
 
-    /// Drops options that another one is at least as good as in every factor. Where drains of the output merge, options are only
+    /// Drops options that one of the best is at least as good as in every factor. Where drains of the output merge, options are only
     /// compared if as many do; where tiles are fetched in runs, only if those have the same tile.
     fn drop_dominated(&self, dim: usize, options: &mut Options) {
         let (count, marks) = (self.count, self.shape.marks.len());
@@ -153,7 +156,7 @@ impl Layout<'_, '_> {
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut kept: Vec<usize> = Vec::new();
         for (_, i) in order {
-            let beaten = kept.iter().any(|k| {
+            let beaten = kept.iter().take(RIVALS).any(|k| {
                 options.partial[*k] & !options.partial[i] & !(RAGGED | HOME) == 0
                     && options.moving[*k] & !options.moving[i] == 0
                     && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])

@@ -7,6 +7,11 @@
 //! dimensions are parallel decides what is shared, and the best sharing is not known yet. The two are the fastest and
 //! the most balanced of those nearly as fast: 108 cores as 27 x 4 share operands that 106 x 1 cannot.
 
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
 use super::factors::ceil_quotients;
 use super::frame::Frame;
 use super::plan::Spread;
@@ -74,36 +79,43 @@ pub(super) fn assignments(frame: &Frame, count: usize) -> Vec<Vec<Spread>> {
     best.into_iter().map(|a| a.spreads).collect()
 }
 
-fn select(mut all: Vec<Assignment>, count: usize) -> Vec<Assignment> {
+fn select(all: Vec<Assignment>, count: usize) -> Vec<Assignment> {
     // Stable: equal ones stay in order of preference. Of those within a hundredth the balanced ones come first.
-    let sum = |a: &Assignment| a.spreads.iter().map(|s| s.factor).sum::<u64>();
-    let step = |a: &Assignment| (a.speed.ln() * 100.0).round();
-    all.sort_by(|a, b| step(b).total_cmp(&step(a)).then(sum(a).cmp(&sum(b))));
-    let kept = two_of_a_kind(&all, |a| (a.signature.clone(), a.speed, sum(a)));
-    let mut kept = kept.into_iter().map(|i| all[i].clone());
-    kept.by_ref().take(count).collect()
+    let key = |a: Assignment| {
+        let sum = a.spreads.iter().map(|s| s.factor).sum::<u64>();
+        ((a.speed.ln() * 100.0).round(), sum, a)
+    };
+    let mut all: Vec<(f64, u64, Assignment)> = all.into_iter().map(key).collect();
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let kept = two_of_a_kind(&all, |(_, sum, a)| (&a.signature, a.speed, *sum));
+    let kept = kept.into_iter().take(count);
+    kept.map(|i| all[i].2.clone()).collect()
 }
 
 /// Of a list from fast to slow, the places of the fastest of each kind and of the one with the smallest sum of
 /// factors among those of the kind that are nearly as fast. In order of the list.
-fn two_of_a_kind<T, K: PartialEq>(list: &[T], of: impl Fn(&T) -> (K, f64, u64)) -> Vec<usize> {
-    struct Pair<K> {
-        kind: K,
+fn two_of_a_kind<'a, T, K: Eq + Hash>(
+    list: &'a [T],
+    of: impl Fn(&'a T) -> (K, f64, u64),
+) -> Vec<usize> {
+    struct Pair {
         speed: f64,
         fastest: usize,
         other: Option<(u64, usize)>,
     }
-    let mut kinds: Vec<Pair<K>> = Vec::new();
+    let mut kinds: FxHashMap<K, Pair> = FxHashMap::default();
     for (i, item) in list.iter().enumerate() {
         let (kind, speed, sum) = of(item);
-        match kinds.iter_mut().find(|p| p.kind == kind) {
-            None => kinds.push(Pair {
-                kind,
-                speed,
-                fastest: i,
-                other: None,
-            }),
-            Some(pair) => {
+        match kinds.entry(kind) {
+            Entry::Vacant(new) => {
+                new.insert(Pair {
+                    speed,
+                    fastest: i,
+                    other: None,
+                });
+            }
+            Entry::Occupied(mut pair) => {
+                let pair = pair.get_mut();
                 let near = speed >= pair.speed * (1.0 - NEARLY);
                 if pair.other.is_none() || (near && pair.other.is_some_and(|o| sum < o.0)) {
                     pair.other = Some((sum, i));
@@ -111,8 +123,9 @@ fn two_of_a_kind<T, K: PartialEq>(list: &[T], of: impl Fn(&T) -> (K, f64, u64)) 
             }
         }
     }
+    // Sorted below: the map's order is of no account.
     let mut kept: Vec<usize> = kinds
-        .iter()
+        .values()
         .flat_map(|p| [Some(p.fastest), p.other.map(|o| o.1)])
         .flatten()
         .collect();
