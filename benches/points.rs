@@ -69,7 +69,7 @@ fn main() {
             };
             let mut seed = 1;
             let points: Vec<Case> = (0..POINTS).map(|_| point(&case, &mut seed)).collect();
-            let one = || points.iter().map(|c| solve(c, &options).is_ok()).count();
+            let one = || points.iter().filter(|c| solve(c, &options).is_ok()).count();
             let alone = seconds(one).0 / POINTS as f64;
             let (together, found) = seconds(|| solve_all(&points, &options));
             let mut trees: Vec<String> = found

@@ -5,7 +5,7 @@
 //! seed      a heuristic climb: the first incumbent            (spatial, plan, estimate, climb, factors)
 //! assign    all assignments of dimensions to axes, each with a bound from compulsory traffic     (symmetry)
 //! shape     all orders of storage, and what stays over which loops
-//! chain     all chains of tile counts of a dimension; options: those that fit, with their factors
+//! chain     all chains of tile counts of a dimension; build: those that fit, with their factors; options: the best of them
 //! layout    costs as products of one factor a dimension; terms: exact for plain operands, bounds for all
 //! cases     a tree of each assignment, shape and case of the output                            (posynomial)
 //! dual      a bound on a whole tree by duality; options that no optimum has are dropped
@@ -39,6 +39,7 @@
 //! anything.
 
 mod assign;
+mod build;
 mod cases;
 mod chain;
 mod climb;
