@@ -47,6 +47,7 @@
 
 mod axes;
 mod choose;
+mod masked;
 mod plan;
 mod price;
 mod rewrite;

@@ -16,11 +16,11 @@
 use presil_numerics::Format;
 use presil_workloads::einsum::Place;
 use presil_workloads::{
-    Access, Block, Dim, DimId, Domain, Einsum, Graph, MapOperator, Op, OpId, OpKind,
-    ReduceOperator, Role, Tensor, TensorId,
+    Access, Block, Domain, Einsum, Graph, Op, OpId, OpKind, Role, Tensor, TensorId,
 };
 
-use super::axes::{Group, Kind, Mask, plain};
+use super::axes::{Group, Kind, plain};
+use super::masked::{masked_pieces, mean};
 use super::rewrite;
 use crate::schedule::engines::Choice;
 use crate::schedule::residency::Scene;
@@ -100,141 +100,8 @@ pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Pi
 }
 
 /// Whether a tile is as good as another one that is not smaller.
-fn close(tile: u64, whole: u64) -> bool {
+pub(super) fn close(tile: u64, whole: u64) -> bool {
     (whole - whole / CLOSE..=whole).contains(&tile)
-}
-
-/// Weight, queries, keys and offset.
-type Pairs = (u64, u64, u64, Option<i64>);
-
-fn spans(size: u64, tile: u64) -> Vec<(u64, u64)> {
-    (0..size.div_ceil(tile))
-        .map(|i| (i * tile, tile.min(size - i * tile)))
-        .collect()
-}
-
-fn masked_pieces(group: &Group, tiles: &[u64], mask: &Mask) -> Option<Vec<Pairs>> {
-    let (queries, keys) = (group.axes[mask.query].size, group.axes[mask.key].size);
-    let rows = spans(queries, tiles[mask.query]);
-    if rows.len() > 1 << 16 {
-        return None;
-    }
-    // Offset of queries at `q` against keys at `lo`.
-    let offset =
-        |q: u64, lo: i128| i64::try_from(i128::from(q) + i128::from(mask.offset) - lo).ok();
-    if tiles[mask.key] < keys {
-        let mut list: Vec<Pairs> = Vec::new();
-        for (q, t) in rows {
-            for (k, n) in spans(keys, tiles[mask.key]) {
-                let mut offset = offset(q, i128::from(k))?;
-                match executed(t, n, offset, mask.window) {
-                    0 => continue,
-                    all if all == t * n => offset = i64::MAX,
-                    _ => {}
-                }
-                let offset = (offset < i64::MAX).then_some(offset);
-                match list.iter_mut().find(|p| (p.1, p.2, p.3) == (t, n, offset)) {
-                    Some(p) => p.0 += 1,
-                    None => list.push((1, t, n, offset)),
-                }
-            }
-        }
-        return Some(list);
-    }
-    let mut all: Vec<(u64, u64, i64)> = Vec::new();
-    for (q, t) in rows {
-        let first = i128::from(q) + i128::from(mask.offset);
-        let lo = mask
-            .window
-            .map_or(0, |w| (first - i128::from(w) + 1).max(0));
-        let hi = (first + i128::from(t)).min(i128::from(keys));
-        let n = u64::try_from(hi - lo).ok().filter(|n| *n > 0)?;
-        all.push((t, n, offset(q, lo)?));
-    }
-    let change = |a: &(u64, u64, i64), b: &(u64, u64, i64)| {
-        let pairs = |x: &(u64, u64, i64)| executed(x.0, x.1, x.2, mask.window) as i128;
-        (
-            i128::from(b.0) - i128::from(a.0),
-            i128::from(b.1) - i128::from(a.1),
-            i128::from(b.2) - i128::from(a.2),
-            pairs(b) - pairs(a),
-        )
-    };
-    let mut list: Vec<Pairs> = Vec::new();
-    let mut at = 0;
-    while at < all.len() {
-        let mut end = at + 1;
-        while end < all.len()
-            && all[end].0 == all[at].0
-            && (end < at + 2 || change(&all[end - 1], &all[end]) == change(&all[at], &all[at + 1]))
-        {
-            end += 1;
-        }
-        let n = (end - at) as u64;
-        let middle = |i: usize, weight: u64| (weight, all[i].0, all[i].1, Some(all[i].2));
-        if n % 2 == 1 {
-            list.push(middle(at + (n / 2) as usize, n));
-        } else {
-            list.push(middle(at + (n / 2) as usize - 1, n / 2));
-            list.push(middle(at + (n / 2) as usize, n / 2));
-        }
-        at = end;
-    }
-    Some(list)
-}
-
-/// Masked tiles made dense.
-fn mean(list: &[Pairs], mask: &Mask) -> Vec<Pairs> {
-    let mut sums: Vec<(u64, u64, u128)> = Vec::new();
-    let mut dense: Vec<Pairs> = Vec::new();
-    for p in list {
-        let Some(offset) = p.3 else {
-            dense.push(*p);
-            continue;
-        };
-        let pairs = u128::from(p.0) * u128::from(executed(p.1, p.2, offset, mask.window));
-        match sums.iter_mut().find(|s| close(p.1, s.1)) {
-            Some(s) => (s.0, s.2) = (s.0 + p.0, s.2 + pairs),
-            None => sums.push((p.0, p.1, pairs)),
-        }
-    }
-    dense.extend(sums.iter().map(|(weight, queries, pairs)| {
-        let rows = u128::from(*weight) * u128::from(*queries);
-        let keys = u64::try_from((pairs + rows / 2) / rows.max(1)).unwrap_or(u64::MAX);
-        (*weight, *queries, keys.max(1), None)
-    }));
-    dense
-}
-
-/// Pairs inside a mask.
-fn executed(queries: u64, keys: u64, offset: i64, window: Option<u64>) -> u64 {
-    let (query, key) = (DimId(0), DimId(1));
-    let dims = [("m", queries), ("n", keys)].map(|(name, size)| Dim {
-        name: name.into(),
-        size,
-    });
-    let nothing = Access {
-        place: Place::Local(0),
-        ranks: Vec::new(),
-        extents: Vec::new(),
-    };
-    let e = Einsum {
-        dims: dims.to_vec(),
-        inputs: Vec::new(),
-        output: nothing,
-        map: MapOperator::MultiplyAccumulate,
-        reduce: ReduceOperator::Sum,
-        domain: match window {
-            None => Domain::Causal { query, key, offset },
-            Some(window) => Domain::Banded {
-                query,
-                key,
-                offset,
-                window,
-            },
-        },
-    };
-    e.executed_points().unwrap_or(u64::MAX)
 }
 
 /// A step with who runs its ops.

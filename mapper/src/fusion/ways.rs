@@ -123,30 +123,7 @@ impl Chooser<'_> {
         repeat: f64,
     ) -> Vec<Chosen> {
         let objective = self.pricing.options.objective;
-        let of = |f: &Floor| {
-            Price {
-                time: f.time,
-                energy: f.energy,
-            }
-            .of(objective)
-        };
-        // Bounds within a hundredth are as good as equal: of those the one with least of the other figure.
-        let least = ways
-            .iter()
-            .map(|w| of(&w.floor))
-            .fold(f64::INFINITY, f64::min);
-        let grade = |f: &Floor| ((of(f) / least).ln() / CLOSE).floor();
-        let other = |f: &Floor| match objective {
-            Objective::Energy => f.time,
-            _ => f.energy,
-        };
-        ways.sort_by(|a, b| {
-            let (a, b) = (&a.floor, &b.floor);
-            let by_grade = grade(a).total_cmp(&grade(b));
-            by_grade
-                .then(other(a).total_cmp(&other(b)))
-                .then(of(a).total_cmp(&of(b)))
-        });
+        self.by_bound(&mut ways);
         let ranked = self.ranked(group, tilings, ways, than, repeat);
         let mut best: Vec<Chosen> = Vec::new();
         for Candidate {
@@ -180,6 +157,35 @@ impl Chooser<'_> {
             }
         }
         best
+    }
+
+    /// Sorts ways by their bounds.
+    fn by_bound(&self, ways: &mut [Candidate]) {
+        let objective = self.pricing.options.objective;
+        let of = |f: &Floor| {
+            Price {
+                time: f.time,
+                energy: f.energy,
+            }
+            .of(objective)
+        };
+        // Bounds within a hundredth are as good as equal: of those the one with least of the other figure.
+        let least = ways
+            .iter()
+            .map(|w| of(&w.floor))
+            .fold(f64::INFINITY, f64::min);
+        let grade = |f: &Floor| ((of(f) / least).ln() / CLOSE).floor();
+        let other = |f: &Floor| match objective {
+            Objective::Energy => f.time,
+            _ => f.energy,
+        };
+        ways.sort_by(|a, b| {
+            let (a, b) = (&a.floor, &b.floor);
+            let by_grade = grade(a).total_cmp(&grade(b));
+            by_grade
+                .then(other(a).total_cmp(&other(b)))
+                .then(of(a).total_cmp(&of(b)))
+        });
     }
 
     /// Whether a way of this bound cannot be better than a price.
@@ -256,7 +262,7 @@ impl Chooser<'_> {
         chip.mapspace.launch_groups_once || roots[..roots.len() - 1].iter().any(spilled)
     }
 
-    /// Tile sizes that may fit a memory, those of fewest iterations first; whether they are all.
+    /// Tile sizes that may fit a memory, those of fewest iterations first.
     fn tiles(&self, group: &Group, memory: NodeId) -> Vec<Vec<u64>> {
         let scene = self.pricing.scene;
         let capacity = scene.chip.nodes[memory]

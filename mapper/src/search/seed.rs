@@ -65,27 +65,14 @@ pub(super) fn seeds(
     effort: Effort,
 ) -> Result<(Vec<Found>, u64), SearchError> {
     let effort = affordable(problem, effort);
-    let spreads = spatial::assignments(frame, ASSIGNMENTS);
-    let mut estimator = Estimator::default();
-    let mut towards = |objective, effort| {
-        estimator.count = 0;
-        towards(
-            problem,
-            frame,
-            analyzer,
-            objective,
-            effort,
-            &spreads,
-            &mut estimator,
-        )
-    };
-    let (mut found, mut count) = towards(Objective::Edp, effort)?;
+    let mut seeder = Seeder::new(problem, frame, analyzer, ASSIGNMENTS);
+    let (mut found, mut count) = seeder.towards(Objective::Edp, effort)?;
     if objective != Objective::Edp {
         let less = Effort {
             estimates: effort.estimates / 2,
             evaluations: effort.evaluations / 2,
         };
-        let (more, counted) = towards(objective, less)?;
+        let (more, counted) = seeder.towards(objective, less)?;
         found.extend(more);
         count += counted;
     }
@@ -139,82 +126,105 @@ pub(super) fn glance(
     effort: Effort,
 ) -> Result<(Vec<Found>, u64), SearchError> {
     let effort = affordable(problem, effort);
-    let spreads = spatial::assignments(frame, GLANCED);
-    let mut estimator = Estimator::default();
-    towards(
-        problem,
-        frame,
-        analyzer,
-        objective,
-        effort,
-        &spreads,
-        &mut estimator,
-    )
+    Seeder::new(problem, frame, analyzer, GLANCED).towards(objective, effort)
 }
 
-/// One search towards an objective.
-fn towards(
-    problem: &Problem,
-    frame: &Frame,
-    analyzer: &Analyzer,
-    objective: Objective,
-    effort: Effort,
-    spreads: &[Vec<Spread>],
-    estimator: &mut Estimator,
-) -> Result<(Vec<Found>, u64), SearchError> {
-    let mut search = Search {
-        frame,
-        objective,
-        estimator,
-        factors: Factors::default(),
-        pool: Vec::new(),
-        balanced: Vec::new(),
-    };
-    let trivial = Plan::trivial(frame);
-    search.explore(&trivial, spreads, effort.estimates);
-    let mut exact = Exact {
-        problem,
-        analyzer,
-        frame,
-        objective,
-        best: None,
-        legal: Vec::new(),
-        failure: None,
-        seen: FxHashSet::default(),
-        count: 0,
-    };
-    let pool = std::mem::take(&mut search.pool);
-    let finalists = pool
-        .iter()
-        .map(|(_, plan)| plan)
-        .take(FINALISTS)
-        .chain(&search.balanced);
-    for plan in finalists.take(effort.evaluations.max(1) as usize) {
-        exact.evaluate(plan);
-    }
-    if exact.best.is_none() {
-        exact.evaluate(&trivial);
-    }
-    if let Some((score, plan)) = exact.best.clone() {
-        let left = effort.evaluations.saturating_sub(exact.count);
-        let mut climb = Climb {
+/// Searches of one problem: what they have in common.
+struct Seeder<'a, 'p> {
+    problem: &'a Problem<'p>,
+    frame: &'a Frame,
+    analyzer: &'a Analyzer<'p>,
+    spreads: Vec<Vec<Spread>>,
+    /// Remembers plans from one search to the next.
+    estimator: Estimator,
+}
+
+impl<'a, 'p> Seeder<'a, 'p> {
+    /// Searches that look into so many assignments of axes.
+    fn new(
+        problem: &'a Problem<'p>,
+        frame: &'a Frame,
+        analyzer: &'a Analyzer<'p>,
+        assignments: usize,
+    ) -> Self {
+        Self {
+            problem,
             frame,
+            analyzer,
+            spreads: spatial::assignments(frame, assignments),
+            estimator: Estimator::default(),
+        }
+    }
+
+    /// One search towards an objective.
+    fn towards(
+        &mut self,
+        objective: Objective,
+        effort: Effort,
+    ) -> Result<(Vec<Found>, u64), SearchError> {
+        let Self {
+            problem,
+            frame,
+            analyzer,
             spreads,
-            factors: &mut search.factors,
-            thorough: false,
+            estimator,
+        } = self;
+        let (problem, frame) = (*problem, *frame);
+        estimator.count = 0;
+        let mut search = Search {
+            frame,
+            objective,
+            estimator,
+            factors: Factors::default(),
+            pool: Vec::new(),
+            balanced: Vec::new(),
         };
-        climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
+        let trivial = Plan::trivial(frame);
+        search.explore(&trivial, spreads, effort.estimates);
+        let mut exact = Exact {
+            problem,
+            analyzer,
+            frame,
+            objective,
+            best: None,
+            legal: Vec::new(),
+            failure: None,
+            seen: FxHashSet::default(),
+            count: 0,
+        };
+        let pool = std::mem::take(&mut search.pool);
+        let finalists = pool
+            .iter()
+            .map(|(_, plan)| plan)
+            .take(FINALISTS)
+            .chain(&search.balanced);
+        for plan in finalists.take(effort.evaluations.max(1) as usize) {
+            exact.evaluate(plan);
+        }
+        if exact.best.is_none() {
+            exact.evaluate(&trivial);
+        }
+        if let Some((score, plan)) = exact.best.clone() {
+            let left = effort.evaluations.saturating_sub(exact.count);
+            let mut climb = Climb {
+                frame,
+                spreads,
+                factors: &mut search.factors,
+                thorough: false,
+            };
+            climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
+        }
+        if exact.legal.is_empty() {
+            let failure = exact
+                .failure
+                .unwrap_or(SearchError::Illegal(MappingError::Place {
+                    step: 0,
+                    reason: "the search made no mapping".into(),
+                }));
+            return Err(too_small(problem, frame).unwrap_or(failure));
+        }
+        Ok((exact.legal, search.estimator.count + exact.count))
     }
-    if exact.legal.is_empty() {
-        let failure = exact
-            .failure
-            .unwrap_or(SearchError::Illegal(MappingError::Place {
-                step: 0,
-                reason: "the search made no mapping".into(),
-            }));
-        return Err(too_small(problem, frame).unwrap_or(failure));
-    }
-    Ok((exact.legal, search.estimator.count + exact.count))
 }
 
 /// The search on estimates.
