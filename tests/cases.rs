@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::program::{json, refused, stdout};
+use super::program::{json, presil, refused, stdout};
 
 fn case(name: &str) -> String {
     format!("{}/configs/cases/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -116,6 +116,37 @@ fn the_best_mapping_is_found_printed_and_read_again() {
         text.contains("proven: no mapping of the space is better"),
         "{text}"
     );
+}
+
+#[test]
+fn cases_are_mapped_at_once_and_one_that_cannot_be_costs_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(case("gemm.toml")).unwrap();
+    let write = |name: &str, capacity: &str| {
+        let file = folder.path().join(format!("{name}.toml"));
+        let renamed = text.replace("name = \"gemm\"", &format!("name = \"{name}\""));
+        std::fs::write(&file, renamed.replace("\"64 KiB\"", capacity)).unwrap();
+        file.display().to_string()
+    };
+    let first = case("gemm.toml");
+    let (larger, tiny) = (write("larger", "\"128 KiB\""), write("tiny", "\"1 B\""));
+    // Each point has the cost that it has alone.
+    let both = json(&["map", &first, &larger, "--json"]);
+    for (i, file) in [&first, &larger].into_iter().enumerate() {
+        let alone = json(&["map", file, "--json"]);
+        let cost = |v: &serde_json::Value| v["totals"][0]["energy_pj"].as_f64().unwrap();
+        let together = cost(&both["mappings"][i]);
+        assert!(
+            (together - cost(&alone)).abs() <= 1e-12 * together,
+            "{file}"
+        );
+    }
+    // The one that fits nowhere is named, the other is still there.
+    let out = presil(&["map", &first, &tiny]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("proven"));
+    let told = String::from_utf8_lossy(&out.stderr).to_string();
+    assert!(told.contains("case `tiny`: no mapping fits"), "{told}");
 }
 
 #[test]

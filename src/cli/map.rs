@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use presil::eval::{Asked, Loaded, load};
 use presil::map::certify;
 use presil::map::explain::explain;
-use presil::map::{Mapped, Options, Wanted, map, map_all, show};
+use presil::map::{MapError, Mapped, Options, Wanted, map, map_all, show};
 use presil::mapper::case::Case;
 use presil::mapper::case::write::write;
 use presil::mapper::interop::timeloop::write_mapping;
@@ -142,25 +142,44 @@ pub fn main(args: &Args) -> Result<(), Failure> {
     if args.certificate.is_some() && loaded.len() != 1 {
         return Err(Failure::input("--certificate is of one case; give one"));
     }
-    let all = map_cases(args, loaded, &options)?;
-    print_mappings(args, &all, &options)?;
-    match (&args.certificate, all.as_slice()) {
-        (Some(file), [mapped]) => write_certificate(file, mapped, &options),
-        _ => Ok(()),
+    let (all, failed) = map_cases(args, loaded, &options);
+    if !all.is_empty() {
+        print_mappings(args, &all, &options)?;
+    }
+    if let (Some(file), [mapped]) = (&args.certificate, all.as_slice()) {
+        write_certificate(file, mapped, &options)?;
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => {
+            let lines: Vec<String> = failed.iter().map(MapError::to_string).collect();
+            Err(Failure::input(lines.join("\n")))
+        }
     }
 }
 
-fn map_cases(args: &Args, loaded: Vec<Loaded>, options: &Options) -> Result<Vec<Mapped>, Failure> {
+/// The mappings of cases, and why others have none.
+fn map_cases(args: &Args, loaded: Vec<Loaded>, options: &Options) -> (Vec<Mapped>, Vec<MapError>) {
     let wanted = match args.best {
         Some(count) => Wanted::Nearest(usize::from(count)),
         None if args.pareto => Wanted::Front,
-        None => return map_all(loaded, options).map_err(Failure::input),
+        None => Wanted::Best,
     };
-    let mut all = Vec::new();
-    for case in loaded {
-        all.extend(map(case, wanted, options).map_err(Failure::input)?);
+    let found: Vec<Result<Vec<Mapped>, MapError>> = if wanted == Wanted::Best {
+        let each = map_all(loaded, options).into_iter();
+        each.map(|m| m.map(|m| vec![m])).collect()
+    } else {
+        let each = loaded.into_iter();
+        each.map(|case| map(case, wanted, options)).collect()
+    };
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for one in found {
+        match one {
+            Ok(mappings) => all.extend(mappings),
+            Err(error) => failed.push(error),
+        }
     }
-    Ok(all)
+    (all, failed)
 }
 
 fn print_mappings(args: &Args, all: &[Mapped], options: &Options) -> Result<(), Failure> {

@@ -89,11 +89,9 @@ pub fn map(loaded: Loaded, wanted: Wanted, options: &Options) -> Result<Vec<Mapp
     told.collect()
 }
 
-/// The best mapping of each case. Cases that differ only in energies and in sizes of memories are searched at once.
-///
-/// # Errors
-/// If the search can map one of them in no way, or no convention can tell a result.
-pub fn map_all(loaded: Vec<Loaded>, options: &Options) -> Result<Vec<Mapped>, MapError> {
+/// The best mapping of each case, in order. Cases that differ only in energies and in sizes of memories are searched at
+/// once. An error is of one case: the search can map it in no way, or no convention can tell the result.
+pub fn map_all(loaded: Vec<Loaded>, options: &Options) -> Vec<Result<Mapped, MapError>> {
     let (mut cases, mut notes) = (Vec::new(), Vec::new());
     for Loaded { mut case, notes: n } in loaded {
         case.objective = options.objective.unwrap_or(case.objective);

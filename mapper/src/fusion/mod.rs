@@ -3,7 +3,7 @@
 //! ```text
 //! groups     consecutive ops of a block linked by tensors that only they use      (axes)
 //! plan       tile sizes, order of shared loops, what is held over them, a bound   (plan)
-//! price      the exact cost of a way: one iteration is a graph of its own         (step, price)
+//! price      the exact cost of a way: one iteration is a graph of its own         (step, masked, price)
 //! ways       those worth pricing, and the best of them                            (ways, seen)
 //! choice     disjoint groups of least total, by dynamic programming over the order (choose)
 //! ```
