@@ -54,8 +54,7 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
 /// elements cross from their homes, if they have to.
 pub(super) fn floor(model: &Model) -> (f64, f64) {
     let frame = model.frame;
-    let instances: f64 = frame.axes.iter().map(|a| a.size as f64).product();
-    let mut energy = frame.mac_energy;
+    let (time, mut energy) = frame.floor();
     let mut ports = [[0.0f64; 2]; STORES];
     for operand in 0..3 {
         let mut mine = model.slots.iter().filter(|s| s.operand == operand);
@@ -67,8 +66,7 @@ pub(super) fn floor(model: &Model) -> (f64, f64) {
             ports[home][way] += bits * model.stores[home].time[way];
         }
     }
-    let points = frame.macs * frame.point_time / instances;
-    let time = busiest(model, &ports, points);
+    let time = busiest(model, &ports, time - frame.fixed);
     (frame.fixed + time, energy)
 }
 

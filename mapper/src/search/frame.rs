@@ -211,6 +211,13 @@ impl Frame {
         }
     }
 
+    /// Time and dynamic energy of every mapping, at least: all instances work all the time.
+    pub fn floor(&self) -> (f64, f64) {
+        let instances: f64 = self.axes.iter().map(|a| a.size as f64).product();
+        let time = self.fixed + self.macs * self.point_time / instances;
+        (time, self.mac_energy)
+    }
+
     /// Distinct elements of an operand that a tile touches, at most.
     pub fn elements(&self, operand: usize, tile: &[u64]) -> f64 {
         self.ranks[operand]

@@ -375,7 +375,13 @@ pub(crate) fn solve_from(
             (Some(model), Some(common)) => {
                 prove(model, goal, best, exact, options.budget, log, common)
             }
-            _ => Outcome::default(),
+            _ => {
+                let (time, energy) = frame.floor();
+                Outcome {
+                    bound: goal.of(frame.static_power, time, energy),
+                    ..Outcome::default()
+                }
+            }
         };
         let proof = Proof {
             found: exact.best(),

@@ -1,6 +1,6 @@
 //! Layers of real models on chips of real forms: always a legal mapping, never worse than the plainest one.
 
-use presil_hwmodels::{Chip, DimSelector, NodeKind, OperandSet};
+use presil_hwmodels::{Chip, DimSelector, NodeKind, Operand, OperandSet};
 use presil_numerics::Bytes;
 use presil_workloads::build::Conv;
 use presil_workloads::build::{Attention, Experts, Mask};
@@ -25,7 +25,7 @@ fn sram(capacity: u64, keeps: &str, rate: f64, energy: f64) -> NodeKind {
 /// Cores with a weight-stationary systolic array each.
 fn edge() -> Chip {
     let mut register = memory(1, "w", 1.0, 0.02);
-    register.must_keep = OperandSet::of(&[presil_hwmodels::Operand::Weight]);
+    register.must_keep = OperandSet::of(&[Operand::Weight]);
     chip(vec![
         dram(34.0),
         sram(4 << 20, "iwo", 256.0, 2.0),
@@ -226,12 +226,23 @@ fn solutions_are_deterministic() {
 }
 
 #[test]
+fn what_is_too_large_for_a_proof_has_a_bound_by_its_work() {
+    let mut register = memory(64, "iwo", 1.0, 0.02);
+    register.must_keep = OperandSet::of(&Operand::ALL);
+    let chip = chip(vec![dram(4.0), NodeKind::Memory(register)]);
+    let einsum = gemm(1, 1, 1 << 21);
+    let problem = problem(&chip, &einsum);
+    let found = solve(&problem, Objective::Latency, &Options::default()).unwrap();
+    let work = Frame::new(&problem).point_time * (1u64 << 21) as f64;
+    assert!(!found.proven);
+    assert!(work > 0.0 && found.lower_bound >= work, "{found:?}");
+    assert!(found.lower_bound <= found.cost.time.0, "{found:?}");
+}
+
+#[test]
 fn what_does_not_fit_is_named() {
     let mut register = memory(1, "wo", 1.0, 0.02);
-    register.must_keep = OperandSet::of(&[
-        presil_hwmodels::Operand::Weight,
-        presil_hwmodels::Operand::Output,
-    ]);
+    register.must_keep = OperandSet::of(&[Operand::Weight, Operand::Output]);
     let chip = chip(vec![dram(4.0), NodeKind::Memory(register)]);
     let einsum = gemm(4, 4, 4);
     let error = solve(
