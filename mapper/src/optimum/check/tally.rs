@@ -124,7 +124,13 @@ impl Tally {
             let (full, rest) = (size / outer, size % outer);
             // The first instance has the first piece of each full tile, and of the last one.
             let mine = full * inner + rest.min(inner);
-            self.pace(trips(&|_| true) * mine as f64 / size as f64);
+            let exact = trips(&|_| true) * mine as f64 / size as f64;
+            let sums = model.operands.iter().any(|x| x.output && !x.indexed[d]);
+            self.pace(exact);
+            if sums {
+                // The first instance starts all of its own sums, however few products each has.
+                self.late.iter_mut().for_each(|port| port.3 /= exact);
+            }
             for (o, x) in model.operands.iter().enumerate() {
                 if x.indexed[d] {
                     continue;
@@ -136,7 +142,7 @@ impl Tally {
                 self.asks[o] *= trips(&shared) * served / size.div_ceil(kept) as f64;
                 if x.output {
                     let none = |_: usize| false;
-                    self.apart(pieces_with_work(outer, &cuts, &none) / trips(&|_| true));
+                    self.saved *= pieces_with_work(outer, &cuts, &none) / trips(&|_| true);
                     self.first *=
                         pieces_with_work(outer, &cuts, &shared) / trips(&|axis| !shared(axis));
                 }

@@ -166,8 +166,15 @@ impl Search<'_> {
             let axes = &self.space.segments[segment].axes;
             let exact = trips(&|_| true) * self.speed(self.space.sizes[dim], inner, outer);
             s.time *= exact;
+            // The busiest instance has all of its own first visits, whatever it sums over.
+            let output = self.space.operands.iter().find(|o| o.is_output);
+            let visits = if output.is_some_and(|o| o.indexed.has(dim)) {
+                exact
+            } else {
+                1.0
+            };
             for port in &mut s.ports {
-                *port = (port.0 * exact, port.1 * exact);
+                *port = (port.0 * exact, port.1 * visits);
             }
             for (o, operand) in self.space.operands.iter().enumerate() {
                 if operand.indexed.has(dim) {
@@ -183,9 +190,6 @@ impl Search<'_> {
                 if operand.is_output {
                     let all = instances(outer, &cuts, &|_| true) / trips(&|_| true);
                     s.saved.iter_mut().for_each(|saved| *saved *= all);
-                    for port in &mut s.ports {
-                        port.1 *= all;
-                    }
                     let apart = |axis: usize| !shared(axis);
                     s.first *= instances(outer, &cuts, &apart) / trips(&apart);
                 }

@@ -501,3 +501,8 @@ fn a_loop_above_or_below_an_unused_fan_is_one_mapping() {
 fn fronts_tell_what_differs_by_rounding_once() {
     sets(8_594_230_713_589_682_359).unwrap();
 }
+
+#[test]
+fn the_last_partial_mapping_is_worked_off_too() {
+    compare(12_390_761_346_353_509_166, false).unwrap();
+}
