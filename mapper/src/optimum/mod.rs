@@ -44,7 +44,8 @@
 //! least bound of what it left is told; what a first pass with few partial mappings finds is never lost.
 //!
 //! *Partial tiles.* Where the last tile of a loop goes is known when all axes of its dimension are; the outermost fan
-//! counts them exactly. Along axes further in, time and sharing are taken at their least, so that the proof is of a
+//! counts them exactly. Along axes further in, and where memories inside serve tiles that do not divide a dimension, or windows, time and sharing are taken
+//! at their least (some instance is as busy as the average), so that the proof is of a
 //! lower bound, which holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
 //!
 //! *Constraints* tell loops apart by where they stand. For the dimensions that they name no loop is moved, and partial

@@ -409,6 +409,17 @@ impl Search<'_> {
         self.offer(site, placed, goal, next);
     }
 
+    /// Notes dimensions along which a storage takes tiles that do not divide them, or windows.
+    fn note_uneven(&self, o: usize, tile: &Tile, s: &mut State) {
+        let operand = &self.space.operands[o];
+        let uneven = |d: &usize| {
+            let divides = self.space.sizes[*d].is_multiple_of(tile[*d]);
+            !operand.plain.has(*d) && (operand.indexed.has(*d) || !divides)
+        };
+        let dims = (0..self.space.dims.len()).filter(uneven);
+        s.uneven = dims.fold(s.uneven, Mask::with);
+    }
+
     /// Counts what fills a storage.
     fn fill(
         &mut self,
@@ -430,6 +441,7 @@ impl Search<'_> {
         let memory = self.memory((site.segment, m));
         let rates = &memory.rates[o];
         filled.state.kept[o] = tile;
+        self.note_uneven(o, &tile, &mut filled.state);
         self.take(site, (o, m), entering, &mut filled.state);
         let first = filled.state.first;
         let ports = &mut filled.ports[memory.gate..][..memory.ports];

