@@ -50,6 +50,38 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
     (found, whole)
 }
 
+/// Operands that have to leave a memory.
+///
+/// In many transfers each takes a set-up, in few the first one is long, and nothing computes before it is there. With `u` seconds of
+/// an operand in `V` transfers, set-ups `s`, the compute busy for `C` and the memory for `B` seconds,
+///
+/// ```text
+/// time >= max(C + sum of u / V, B + s x sum of V)
+///      >= l (C + sum of u / V) + (1 - l) (B + s x sum of V)                              any 0 <= l <= 1
+///      >= l C + (1 - l) B + 2 sqrt(l (1 - l)) K,    K = sum of sqrt(s u)                   the best V
+///      =  (C + B) / 2 + sqrt(((C - B) / 2)^2 + K^2)                                      the best l
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+struct Crossing {
+    root: f64,
+}
+
+impl Crossing {
+    /// One more operand, whose words take so many seconds.
+    fn add(&mut self, setup: f64, seconds: f64) {
+        self.root += (setup * seconds).sqrt();
+    }
+
+    /// The least time.
+    fn time(&self, compute: f64, busy: f64) -> f64 {
+        if self.root == 0.0 {
+            return 0.0;
+        }
+        let half = (compute - busy) / 2.0;
+        (compute + busy) / 2.0 + half.hypot(self.root)
+    }
+}
+
 /// Time and dynamic energy of every mapping of any assignment, at least: all instances work all the time, and touched
 /// elements cross from their homes, if they have to.
 pub(super) fn floor(model: &Model) -> (f64, f64) {
@@ -72,13 +104,10 @@ pub(super) fn floor(model: &Model) -> (f64, f64) {
 
 /// The largest of a time and the busy times of ports.
 fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
-    let each = ports.iter().zip(&model.stores).map(|(port, store)| {
-        if store.shared_port {
-            port[0] + port[1]
-        } else {
-            port[0].max(port[1])
-        }
-    });
+    let each = ports
+        .iter()
+        .zip(&model.stores)
+        .map(|(port, store)| store.busy(port));
     each.fold(time, f64::max)
 }
 
@@ -144,6 +173,7 @@ impl Assignment {
         let frame = model.frame;
         let mut energy = frame.mac_energy;
         let mut ports = [[0.0f64; 2]; STORES];
+        let mut crossings = [Crossing::default(); STORES];
         for operand in 0..3 {
             let width = frame.bits[operand];
             let home = frame.levels[0].memory[operand].unwrap_or(0);
@@ -185,6 +215,7 @@ impl Assignment {
                 let way = usize::from(operand == 2);
                 energy += bits * e[way];
                 ports[home][way] += bits * t[way];
+                crossings[home].add(model.stores[home].setup, bits * t[way]);
             }
             energy += least;
             for s in mine.iter().filter(|s| s.required) {
@@ -206,8 +237,16 @@ impl Assignment {
                 ports[s.store][way] += bits * model.stores[s.store].time[way];
             }
         }
-        let time = busiest(model, &ports, self.iterations(model) * frame.point_time);
-        (frame.fixed + time, energy)
+        let compute = self.iterations(model) * frame.point_time;
+        let waits = frame.fixed + model.answers;
+        let mut time = model.setups + compute;
+        for ((port, store), crossing) in ports.iter().zip(&model.stores).zip(&crossings) {
+            let busy = store.busy(port);
+            // What is exposed elsewhere comes on top.
+            time = time.max(busy + model.setups);
+            time = time.max(crossing.time(model.setups + compute, busy));
+        }
+        (waits + time, energy)
     }
 
     /// Trips of spatial loops between two sections that share an operand's words.

@@ -55,6 +55,7 @@ mod options;
 mod plan;
 mod posynomial;
 mod prove;
+mod relax;
 mod seed;
 mod shape;
 mod spatial;
