@@ -286,6 +286,13 @@ const SEED: Effort = Effort {
     evaluations: 72,
 };
 
+/// Effort of one more climb where much may be left to gain: nothing better than this share above the lower bound was found.
+const LONG: Effort = Effort {
+    estimates: 40_000,
+    evaluations: 480,
+};
+const WIDE: f64 = 0.1;
+
 /// Effort of a climb whose result is only ranked.
 const GLANCE: Effort = Effort {
     estimates: 240,
@@ -400,8 +407,10 @@ pub(crate) fn solve_from(
         limit: f64::INFINITY,
     };
     let (mut of_objective, outcome) = stage(&mut exact, goal, options.log);
-    if light && !of_objective.proven {
-        let (more, counted) = climb(SEED)?;
+    let dense = frame.density >= 1.0;
+    let long = dense && !quick && matches!(start, Start::Climb) && of_objective.gap() > WIDE;
+    if long || (light && !of_objective.proven) {
+        let (more, counted) = climb(if long { LONG } else { SEED })?;
         looked += counted;
         exact.add(more);
         of_objective.found = of_objective.found.min(exact.best());
