@@ -417,7 +417,8 @@ impl<J: Judge> Search<'_, '_, J> {
         tree.search();
         self.best = tree.best;
         if whole {
-            self.open = self.open.min(tree.open);
+            // What the whole tree is at least, its parts are.
+            self.open = self.open.min(tree.open.max(top.bound));
         }
         self.out
             .cuts

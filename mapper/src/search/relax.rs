@@ -18,10 +18,10 @@
 //! out, and loops of one dimension never meet: after an early mark no more loops of its operand's dimensions stand in the section. Inside of the
 //! innermost mark that is left, loops become one; its tile is the smallest that gives as many tiles.
 
+use super::assign::Assignment;
 use super::dual::{Dual, Table};
 use super::layout::Layout;
 use super::model::Model;
-use super::assign::Assignment;
 use super::options::Options;
 use super::posynomial::Posynomial;
 use super::shape::{self, Shape};
@@ -51,31 +51,38 @@ pub(super) fn floor(model: &Model, goal: Goal, best: f64, compute: f64, work: &m
 }
 
 /// The bound of one order.
-fn bound(
-    part: &Model,
-    shape: &Shape,
-    goal: Goal,
-    best: f64,
-    compute: f64,
-    work: &mut u64,
-) -> f64 {
+fn bound(part: &Model, shape: &Shape, goal: Goal, best: f64, compute: f64, work: &mut u64) -> f64 {
     let layout = Layout::part(part, shape, compute);
     let mut options: Vec<Options> = Vec::with_capacity(part.sizes.len());
     for d in 0..part.sizes.len() {
-        let Some((all, built)) = layout.options(d, &Assignment::none(), MOST.saturating_sub(*work)) else {
+        let Some((all, built)) = layout.options(d, &Assignment::none(), MOST.saturating_sub(*work))
+        else {
             return 0.0;
         };
         *work += built;
         options.push(all);
     }
-    let mut open: Vec<Vec<u32>> = options.iter().map(|o| (0..o.len() as u32).collect()).collect();
+    let mut open: Vec<Vec<u32>> = options
+        .iter()
+        .map(|o| (0..o.len() as u32).collect())
+        .collect();
     let mut bound: f64 = 0.0;
     for _ in 0..ROUNDS {
         let before: usize = open.iter().map(Vec::len).sum();
-        let tables: Vec<Table> = options.iter().zip(&open).map(|(o, open)| Table::new(o, open)).collect();
+        let tables: Vec<Table> = options
+            .iter()
+            .zip(&open)
+            .map(|(o, open)| Table::new(o, open))
+            .collect();
         let least = least_factors(layout.count, &options, &open);
         let posynomial = Posynomial::new(&layout, 0, &least);
-        let mut dual = Dual::new(&posynomial, goal, part.frame.static_power, layout.count, &least);
+        let mut dual = Dual::new(
+            &posynomial,
+            goal,
+            part.frame.static_power,
+            layout.count,
+            &least,
+        );
         let target = dual.target(best * (1.0 - EQUAL));
         dual.improve(target, PASSES, &tables);
         *work += u64::from(PASSES) * before as u64 / 64;
