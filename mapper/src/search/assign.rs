@@ -280,3 +280,38 @@ impl Assignment {
         mine.map(|s| f64::from(s.trips)).product()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_transfers_is_faster_than_the_bound_and_the_best_is_close() {
+        for (compute, busy, setup, seconds) in [
+            (6.0, 5.0, 0.05, [5.0, 0.0]),
+            (1.0, 4.0, 0.2, [2.0, 2.0]),
+            (3.0, 3.0, 0.01, [1.0, 2.0]),
+            (9.0, 2.0, 0.5, [2.0, 0.0]),
+        ] {
+            let mut crossing = Crossing::default();
+            for s in seconds {
+                crossing.add(setup, s);
+            }
+            let bound = crossing.time(compute, busy);
+            let mut least = f64::INFINITY;
+            let numbers = || (1..2_000).map(|i| f64::from(i) * 0.05);
+            for one in numbers() {
+                for other in numbers().take(if seconds[1] > 0.0 { 2_000 } else { 1 }) {
+                    let mut times = (compute, busy);
+                    for (s, v) in seconds.iter().zip([one, other]).filter(|x| *x.0 > 0.0) {
+                        times.0 += s / v;
+                        times.1 += setup * v;
+                    }
+                    least = least.min(times.0.max(times.1));
+                }
+            }
+            assert!(bound <= least * (1.0 + 1e-12), "{bound} of {least}");
+            assert!(bound > least * 0.99, "{bound} of {least}");
+        }
+    }
+}

@@ -183,3 +183,38 @@ fn first_transfers_and_set_ups_are_bounded_together() {
     }
     assert!(seen.all > 100, "{}", seen.all);
 }
+
+/// Where only first transfers and set-ups stand against each other, the bound is close: a long vector through a fast memory.
+#[test]
+fn the_bound_of_first_transfers_is_close() {
+    let mut closest: f64 = 0.0;
+    for (rate, setup) in [(4.0, 3.0), (4.0, 12.0), (3.0, 12.0), (3.0, 30.0), (4.0, 40.0)] {
+        let mut outer = memory(1 << 40, "iwo", rate, 100.0);
+        outer.setup = presil_numerics::Seconds(setup * 1e-9);
+        let mut inner = memory(1 << 20, "w", 1024.0, 1.0);
+        inner.must_keep = inner.keeps;
+        inner.buffering = 2;
+        let chip = chip(vec![NodeKind::Memory(outer), NodeKind::Memory(inner)]);
+        let einsum = gemm(1, 720, 1);
+        let problem = problem(&chip, &einsum);
+        let frame = Frame::new(&problem);
+        let Ok(Some(model)) = Model::new(&problem, &frame) else {
+            panic!("it does not compile");
+        };
+        let mut all = All {
+            problem: &problem,
+            power: 0.0,
+            costs: Vec::new(),
+        };
+        let none = f64::INFINITY;
+        let mut common = Common::new(&model, none, u64::MAX);
+        let goal = unlimited(Figure::Time);
+        prove(&model, goal, none, &mut all, u64::MAX, false, &mut common);
+        let least = all.costs.iter().map(|c| c.0).fold(none, f64::min);
+        let bound = assign::Assignment::none().bound(&model).0;
+        println!("{rate} {setup}: {bound:e} of {least:e}");
+        assert!(bound <= least * (1.0 + 1e-9), "{bound} of {least}");
+        closest = closest.max(bound / least);
+    }
+    assert!(closest > 0.97, "{closest}");
+}
