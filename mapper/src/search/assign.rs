@@ -88,6 +88,7 @@ pub(super) fn floor(model: &Model) -> (f64, f64) {
     let frame = model.frame;
     let (time, mut energy) = frame.floor();
     let mut ports = [[0.0f64; 2]; STORES];
+    let mut crossings = [Crossing::default(); STORES];
     for operand in 0..3 {
         let mut mine = model.slots.iter().filter(|s| s.operand == operand);
         if mine.any(|s| s.required) {
@@ -95,20 +96,30 @@ pub(super) fn floor(model: &Model) -> (f64, f64) {
             let bits = model.touched[operand] * frame.bits[operand];
             let way = usize::from(operand == 2);
             energy += bits * model.stores[home].energy[way];
-            ports[home][way] += bits * model.stores[home].time[way];
+            let seconds = bits * model.stores[home].time[way];
+            ports[home][way] += seconds;
+            crossings[home].add(model.stores[home].setup, seconds);
         }
     }
-    let time = busiest(model, &ports, time - frame.fixed);
-    (frame.fixed + time, energy)
+    let compute = time - frame.fixed;
+    (least_time(model, &ports, &crossings, compute), energy)
 }
 
-/// The largest of a time and the busy times of ports.
-fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
-    let each = ports
-        .iter()
-        .zip(&model.stores)
-        .map(|(port, store)| store.busy(port));
-    each.fold(time, f64::max)
+/// Time of all mappings whose compute and ports are busy for so long at least, and of which operands have to leave memories.
+fn least_time(
+    model: &Model,
+    ports: &[[f64; 2]; STORES],
+    crossings: &[Crossing; STORES],
+    compute: f64,
+) -> f64 {
+    // First set-ups overlap with nothing else.
+    let mut time = model.setups + compute;
+    for ((port, store), crossing) in ports.iter().zip(&model.stores).zip(crossings) {
+        let busy = store.busy(port);
+        time = time.max(busy + model.setups);
+        time = time.max(crossing.time(model.setups + compute, busy));
+    }
+    model.frame.fixed + model.answers + time
 }
 
 /// Lays any of some dimensions along an axis that has room for so many more iterations.
@@ -238,15 +249,7 @@ impl Assignment {
             }
         }
         let compute = self.iterations(model) * frame.point_time;
-        let waits = frame.fixed + model.answers;
-        let mut time = model.setups + compute;
-        for ((port, store), crossing) in ports.iter().zip(&model.stores).zip(&crossings) {
-            let busy = store.busy(port);
-            // What is exposed elsewhere comes on top.
-            time = time.max(busy + model.setups);
-            time = time.max(crossing.time(model.setups + compute, busy));
-        }
-        (waits + time, energy)
+        (least_time(model, &ports, &crossings, compute), energy)
     }
 
     /// Trips of spatial loops between two sections that share an operand's words.
