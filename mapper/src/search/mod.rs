@@ -292,7 +292,7 @@ const LONG: Effort = Effort {
     estimates: 40_000,
     evaluations: 480,
 };
-const WIDE: f64 = 0.1;
+const WIDE: f64 = 0.2;
 
 /// Effort of a climb whose result is only ranked.
 const GLANCE: Effort = Effort {
