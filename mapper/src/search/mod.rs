@@ -9,6 +9,7 @@
 //! layout    costs as products of one factor a dimension; terms: exact for plain operands, bounds for all
 //! cases     a tree of each assignment, shape and case of the output                            (posynomial)
 //! dual      a bound on a whole tree by duality; options that no optimum has are dropped
+//! relax     a bound on all mappings at once: what crosses into the memories above all fanouts
 //! tree      one dimension after the other takes a chain; what cannot beat the incumbent is cut off
 //! prove     best first over assignments, shapes and trees; bound, gap, proof
 //! judge     the exact analysis of what is left
@@ -34,7 +35,7 @@
 //! # Proof
 //!
 //! Every mapping of the space lies under exactly the trees of its assignment and of a shape in which its cost is exact; each node's bound is no more than the exact cost of
-//! any mapping below that it stands for (`terms`). So when all open bounds are at least the incumbent's figure, nothing is better. The budget counts bounds
+//! any mapping below that it stands for (`terms`; of assignments also [`assign`]: first transfers against set-ups). So when all open bounds are at least the incumbent's figure, nothing is better. The budget counts bounds
 //! computed, never time; when it runs out, the least open bound and with it the gap are reported, and nothing is called proven. No thread, hash or clock decides
 //! anything.
 

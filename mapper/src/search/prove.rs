@@ -1,5 +1,7 @@
 //! Branch and bound over all assignments and shapes: the optimum, and what proves it.
 //!
+//! Before anything is opened all mappings are bounded at once ([`relax`]); no bound that is told in the end is below that.
+//!
 //! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment, shape
 //! and case of the output (bounded by the least factors of every dimension, then by duality); a tree is searched depth first. What has a
 //! bound no less than the best mapping so far is cut off; when the heap's least bound is, the best mapping is the optimum.
