@@ -35,7 +35,7 @@
 //! # Proof
 //!
 //! Every mapping of the space lies under exactly the trees of its assignment and of a shape in which its cost is exact; each node's bound is no more than the exact cost of
-//! any mapping below that it stands for (`terms`; of assignments also [`assign`]: first transfers against set-ups). So when all open bounds are at least the incumbent's figure, nothing is better. The budget counts bounds
+//! any mapping below that it stands for (`terms`; of assignments also `assign`: first transfers against set-ups). So when all open bounds are at least the incumbent's figure, nothing is better. The budget counts bounds
 //! computed, never time; when it runs out, the least open bound and with it the gap are reported, and nothing is called proven. No thread, hash or clock decides
 //! anything.
 

@@ -1,6 +1,6 @@
 //! Branch and bound over all assignments and shapes: the optimum, and what proves it.
 //!
-//! Before anything is opened all mappings are bounded at once ([`relax`]); no bound that is told in the end is below that.
+//! Before anything is opened all mappings are bounded at once (`relax`); no bound that is told in the end is below that.
 //!
 //! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment, shape
 //! and case of the output (bounded by the least factors of every dimension, then by duality); a tree is searched depth first. What has a
