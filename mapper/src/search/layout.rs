@@ -67,6 +67,8 @@ pub(super) struct Layout<'a, 'm> {
     /// Number of factors; the last one is iterations.
     pub count: usize,
     pub fixed: f64,
+    /// Seconds of the compute, where the layout is that of a part whose iterations are not those of its loops.
+    pub compute: Option<f64>,
 }
 
 impl<'a, 'm> Layout<'a, 'm> {
@@ -145,10 +147,19 @@ impl<'a, 'm> Layout<'a, 'm> {
             edges,
             count: count + 1,
             fixed,
+            compute: None,
         };
         for e in 0..layout.edges.len() {
             layout.edges[e].wide = layout.spread_partial(e, assignment);
         }
+        layout
+    }
+
+    /// Transfers into the marks of a part of a mapping, of which the whole computes for so many seconds at least.
+    pub fn part(model: &'a Model<'m>, shape: &'a Shape, compute: f64) -> Self {
+        let mut layout = Self::new(model, shape, &Assignment::none());
+        layout.edges.retain(|e| e.child.is_some());
+        layout.compute = Some(compute);
         layout
     }
 

@@ -130,7 +130,8 @@ impl Layout<'_, '_> {
         }
         let mut options = builder.options;
         let built = options.len() as u64;
-        if self.model.exact {
+        // Options of a part are looked at a few times only.
+        if self.model.exact && self.compute.is_none() {
             self.drop_dominated(dim, &mut options);
         }
         options.take_logs(self.count);

@@ -111,8 +111,13 @@ impl Posynomial {
             constants: vec![layout.fixed; groups],
         };
         collect.constants[ENERGY] = layout.model.frame.mac_energy;
-        let iterations = layout.model.density * layout.model.frame.point_time;
-        collect.add(COMPUTE, iterations, &[layout.count - 1]);
+        match layout.compute {
+            Some(seconds) => collect.constants[COMPUTE] += seconds,
+            None => {
+                let iterations = layout.model.density * layout.model.frame.point_time;
+                collect.add(COMPUTE, iterations, &[layout.count - 1]);
+            }
+        }
         for (i, e) in layout.edges.iter().enumerate() {
             if e.operand == 2 {
                 collect.output(i, e);

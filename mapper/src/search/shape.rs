@@ -105,7 +105,9 @@ impl Shape {
             }
             let before = i.checked_sub(1).map(|p| self.marks[p].slot);
             let free = before.is_some_and(|slot| {
-                !model.windowed[model.slots[slot].operand][dim] && !model.sets_up(slot)
+                !model.loose
+                    && !model.windowed[model.slots[slot].operand][dim]
+                    && !model.sets_up(slot)
             });
             if !(covered && free) {
                 gaps.push(i as u8);

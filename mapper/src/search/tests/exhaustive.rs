@@ -182,10 +182,10 @@ fn spread(
 }
 
 /// A deterministic stream of numbers below a bound.
-struct Numbers(u64);
+pub(super) struct Numbers(pub u64);
 
 impl Numbers {
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -193,7 +193,7 @@ impl Numbers {
         (self.0 >> 33) % n
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len() as u64) as usize]
     }
 }
@@ -243,7 +243,7 @@ fn agrees(problem: &Problem, what: &str) {
     }
 }
 
-fn some_memory(numbers: &mut Numbers, bytes: u64, keeps: &[&str]) -> NodeKind {
+pub(super) fn some_memory(numbers: &mut Numbers, bytes: u64, keeps: &[&str]) -> NodeKind {
     let keeps = numbers.one_of(keeps);
     let mut m = memory(
         bytes,
@@ -267,7 +267,7 @@ fn some_memory(numbers: &mut Numbers, bytes: u64, keeps: &[&str]) -> NodeKind {
     NodeKind::Memory(m)
 }
 
-fn some_dram(numbers: &mut Numbers) -> NodeKind {
+pub(super) fn some_dram(numbers: &mut Numbers) -> NodeKind {
     let mut m = memory(1 << 40, "iwo", 0.5 + numbers.below(4) as f64, 100.0);
     if numbers.below(2) == 0 {
         m.setup = presil_numerics::Seconds(5e-9);
@@ -282,7 +282,7 @@ const ALL: [DimSelector; 4] = [
     DimSelector::Group,
 ];
 
-fn some_fanout(numbers: &mut Numbers) -> NodeKind {
+pub(super) fn some_fanout(numbers: &mut Numbers) -> NodeKind {
     let axes = 1 + numbers.below(2);
     let dims = (0..axes).map(|_| {
         let first = numbers.below(4) as usize;
@@ -302,7 +302,7 @@ fn some_fanout(numbers: &mut Numbers) -> NodeKind {
     })
 }
 
-fn some_matmul(numbers: &mut Numbers, most: u64) -> Einsum {
+pub(super) fn some_matmul(numbers: &mut Numbers, most: u64) -> Einsum {
     let mut size = || 1 + numbers.below(most);
     let [b, m, n, k] = [size().min(2), size(), size(), size()];
     if b == 1 {
@@ -645,7 +645,7 @@ fn bounds_hold(problem: &Problem, what: &str) -> usize {
 }
 
 /// A strip of pixels under a filter of three.
-fn strip(channels: u64, outputs: u64, pixels: u64, stride: u64) -> Einsum {
+pub(super) fn strip(channels: u64, outputs: u64, pixels: u64, stride: u64) -> Einsum {
     let shape = Conv {
         kernel: [3, 1],
         stride: [stride, 1],
