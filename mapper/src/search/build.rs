@@ -486,6 +486,15 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             f[Factors::Visits as usize] = visits;
             f[Factors::Tile as usize] = tile;
         }
+        let factors = &mut self.options.factors[at..];
+        for (i, e) in layout.edges.iter().enumerate() {
+            let parent = factors[i * KINDS + Factors::ParentShare as usize];
+            let above = e
+                .above
+                .map(|a| factors[a * KINDS + Factors::ChildShare as usize]);
+            factors[i * KINDS + Factors::LesserShare as usize] =
+                above.map_or(parent, |a| parent.min(a));
+        }
         self.options.factors[at + layout.count - 1] = self.ways(&sets, sets.time, 0);
         self.options.end(&self.links, (partial, moving));
     }

@@ -7,6 +7,7 @@
 //! D  words that enter all instances          = touched(X) x product over d not in X of combinations of the loops above
 //! G  words that the parent gives             = the same, shared spatial loops between parent and child left out
 //! P  share of the busiest parent in G        C  share of the busiest child in D
+//! B  the lesser of P and of C of the transfer into the parent: partial tiles may share words and drains unlike
 //! F  first tile over what the busiest child takes
 //! V  tiles that one instance takes           T  elements of a tile
 //! ```
@@ -28,13 +29,14 @@ pub(super) enum Factors {
     Served,
     ParentShare,
     ChildShare,
+    LesserShare,
     First,
     Visits,
     Tile,
 }
 
 /// Factors of a transfer: so many.
-pub(super) const KINDS: usize = 7;
+pub(super) const KINDS: usize = 8;
 
 /// A transfer: from a parent to the next storage of its operand, or to the compute.
 #[derive(Debug, Clone)]
