@@ -21,7 +21,8 @@
 //! rule that each inner tile divides the next outer one and only the outermost split leaves a remainder; all orders
 //! of loops. Of mappings that provably cost the same or more only one is looked at ([`chain`](self): fewest trips; `shape`: where
 //! loops stand). For plain operands on dense domains (matmuls, 1x1 convolutions) nothing is lost:
-//! the optimum is that of all legal mappings. For sliding windows and masks, where tiles overlap, and for operands that lie
+//! the optimum is that of all legal mappings, but for uneven splits of a dimension over instances: one that is less even than its number
+//! of trips allows can expose a little less of a first tile (0.3 % and 0.02 %, in two of some two thousand small random arrays). For sliding windows and masks, where tiles overlap, and for operands that lie
 //! off chip in rows, of which tiles fetch runs, those rules are part
 //! of the space's statement: loops stand where `shape` puts them, tile counts are fewest, and of
 //! each gap's loops any one may be innermost, those that index the same operands right around it, the others in the order of the dimensions.
@@ -307,7 +308,7 @@ const PROOFS_FROM: u64 = 10_000;
 /// climb only if it fails. Budgets from `RUN` on allow that.
 const PROOF: u64 = 32_000;
 const RUN: u64 = 2_000;
-/// A budget of fewer bounds wants a quick comparison: the light climb is all.
+/// A budget of fewer bounds wants a quick comparison: the light climb is all, and no bound on all mappings at once.
 const QUICK_BELOW: u64 = 100;
 
 /// What a search starts from.

@@ -5,7 +5,7 @@ use presil_workloads::Domain;
 
 use super::SearchError;
 use super::chain::Chain;
-use super::frame::Frame;
+use super::frame::{Frame, Rank};
 use super::symmetry::{Swap, swaps};
 use crate::analysis::{Analyzer, compulsory};
 use crate::problem::Problem;
@@ -238,10 +238,12 @@ impl<'a> Model<'a> {
 /// Words that the compute takes of each operand: those that the innermost storage gives in the plainest mapping.
 fn points(problem: &Problem, frame: &Frame) -> Result<[f64; 3], SearchError> {
     let macs = frame.macs;
-    let windows = frame
-        .ranks
-        .iter()
-        .any(|o| o.iter().any(|r| r.terms.len() > 1))
+    // Windows, and dimensions that reach into padding.
+    let plain = |r: &Rank| match r.terms[..] {
+        [(d, _)] => r.extent >= frame.dims[d].size as f64,
+        _ => false,
+    };
+    let windows = frame.ranks.iter().any(|o| !o.iter().all(plain))
         || compulsory(problem)
             .iter()
             .zip(&frame.ranks)

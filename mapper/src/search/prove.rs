@@ -21,9 +21,9 @@ use super::dual::Weights;
 use super::layout::Layout;
 use super::model::{DIMS, Model};
 use super::options::Options;
-use super::relax;
 use super::shape::{self, Shape};
 use super::tree::{EQUAL, Goal, Judge, Tree, Work};
+use super::{QUICK_BELOW, relax};
 
 /// Assignments that are told apart at most, and for each bound of the budget.
 const ASSIGNMENTS: u64 = 8_000;
@@ -40,9 +40,6 @@ const BEYOND_REACH: u64 = 20;
 /// Work of building an option and of bounding a tree, in bounds of nodes.
 const OPTION_WORK: u64 = 1;
 const ROOT_WORK: u64 = 4;
-/// A budget of fewer bounds wants no bound on all mappings at once.
-const FLOOR_FROM: u64 = 100;
-
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
@@ -230,7 +227,7 @@ impl<J: Judge> Search<'_, '_, J> {
 
     /// Bounds all mappings at once, beside the budget; if none is better than the best, nothing stays open.
     fn bound_all(&mut self) {
-        if self.log || self.budget < FLOOR_FROM {
+        if self.log || self.budget < QUICK_BELOW {
             return;
         }
         let mut work = 0;
