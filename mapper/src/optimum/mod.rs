@@ -68,6 +68,7 @@ mod search;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use presil_workloads::Einsum;
 
@@ -145,7 +146,10 @@ pub struct Solution {
 /// # Errors
 /// If an einsum is beyond the search, or nothing fits.
 pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
-    chain::solve(case, options)
+    match options.exhaustive {
+        true => walk::solve(case, options),
+        false => chain::solve(case, options),
+    }
 }
 
 /// The best mappings of the einsums of each case. Cases of one einsum that differ only in energies and in sizes
