@@ -53,6 +53,11 @@
 //! *Points.* Cases that differ only in energies and sizes of memories have the same mappings and move the same elements:
 //! [`solve_all`] looks at their space once for all of them.
 //!
+//! # All mappings
+//!
+//! With [`Options::exhaustive`] a walk counts every mapping of the space exactly, with no bound and no comparison of
+//! partial mappings: the search is tested against it.
+//!
 //! A [`certificate`] records the last pass; [`check`](mod@check) believes none of it.
 
 pub mod certificate;
@@ -90,7 +95,8 @@ pub struct Options {
     pub work: u64,
     /// Seconds that the search may take; what a search finds that is cut off by them depends on the machine.
     pub seconds: Option<f64>,
-    /// Look at every mapping of the space, with no bound and no comparison: for tests of the search.
+    /// Count every mapping of the space, with no bound and no comparison (module docs, "All mappings"): for tests of the search, of
+    /// cases of one einsum. `work` is then of whole mappings.
     pub exhaustive: bool,
 }
 
@@ -133,7 +139,7 @@ pub struct Solution {
     pub lower_bound: f64,
     /// Whether the search looked at everything that its bounds leave.
     pub complete: bool,
-    /// Partial mappings looked at.
+    /// Partial mappings looked at; of an exhaustive search, whole mappings counted.
     pub expanded: u64,
     /// Those cut off by a bound.
     pub bounded: u64,

@@ -10,7 +10,7 @@ use super::super::space::Space;
 use super::super::{Options, SpaceError, solve, walk};
 use super::constraints::constraint;
 use super::single::{All, MOST, case_of, random_problem};
-use super::{Random, figure, fits};
+use super::{Random, fits};
 use crate::case::{Case, Constraints};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::{Mask, operand_count};
@@ -39,11 +39,13 @@ fn random(seed: u64, perfect: bool, constrained: bool) -> (Case, Options) {
 fn told(seed: u64, perfect: bool, constrained: bool) -> Result<usize, TestCaseError> {
     let (case, options) = random(seed, perfect, constrained);
     let (e, h) = (&case.einsums[0].einsum, &case.einsums[0].hierarchy);
+    let options = Options {
+        work: 500,
+        ..options
+    };
     let mut seen = Vec::new();
     let walked = walk::each(&case, &options, &mut |tree, energy, cycles| {
-        if seen.len() < 2000 {
-            seen.push((tree.clone(), energy, cycles));
-        }
+        seen.push((tree.clone(), energy, cycles));
     });
     prop_assume!(walked.is_ok());
     for (tree, energy, cycles) in &seen {
@@ -227,21 +229,26 @@ proptest! {
 
 #[test]
 fn random_cases_have_many_mappings() {
-    let many = |s: &u64| best(*s, true, false).unwrap() > 1000;
-    assert!((0..60).filter(many).count() > 20);
+    let many = |s: &u64| best(*s, true, false).unwrap() > 100;
+    assert!((0..60).filter(many).count() > 10);
     let some = |s: &u64| counted(*s).unwrap().is_some_and(|n| n > 10);
-    assert!((0..60).filter(some).count() > 10);
+    assert!((0..60).filter(some).count() > 5);
 }
 
 #[test]
 fn what_is_cut_off_is_told() {
-    let (case, options) = random(3, true, false);
-    let all = Options {
-        exhaustive: true,
-        ..options
+    let walked = |seed: u64, work: u64| {
+        let (case, options) = random(seed, true, false);
+        let all = Options {
+            exhaustive: true,
+            work,
+            ..options
+        };
+        solve(&case, &all).ok()
     };
-    let whole = solve(&case, &all).unwrap();
-    let some = solve(&case, &Options { work: 10, ..all }).unwrap();
+    let large = |s: &u64| walked(*s, u64::MAX).is_some_and(|w| w.expanded > 500);
+    let seed = (0..).find(large).unwrap();
+    let (whole, some) = (walked(seed, u64::MAX).unwrap(), walked(seed, 10).unwrap());
     assert!(whole.complete && !some.complete);
     assert!(some.expanded >= 10 && some.expanded < whole.expanded);
     assert!(some.lower_bound <= whole.lower_bound);

@@ -222,7 +222,8 @@ fn part(found: Found) -> Part {
     }
 }
 
-/// Calls `see` with every mapping of a case of one einsum, and the energy and cycles that the walk counts.
+/// Calls `see` with the mappings of a case of one einsum, about `options.work` at most, and the energy and cycles that the
+/// walk counts.
 #[cfg(test)]
 pub(super) fn each(
     case: &Case,
@@ -231,6 +232,7 @@ pub(super) fn each(
 ) -> Result<(), SpaceError> {
     let link = link(case, 0, options)?;
     let space = &link.space;
+    let mut left = options.work;
     for placement in &link.placements {
         let mut visit = |nest: &Nest| {
             let splits = splits(space, nest).unwrap_or_default();
@@ -239,9 +241,14 @@ pub(super) fn each(
                 let tree = super::placement::tree(space, placement, &steps);
                 see(&tree, told.energy, told.cycles);
             };
-            let goal = (options.objective, end(Fuse::NONE));
-            all_of(space, placement, nest, &splits, goal, Some(&mut watch));
-            true
+            let end = End {
+                most: left,
+                until: None,
+            };
+            let goal = (options.objective, end);
+            let run = all_of(space, placement, nest, &splits, goal, Some(&mut watch));
+            left = left.saturating_sub(run.0);
+            !run.1
         };
         Nests::new(space, placement, &mut visit).run();
     }
