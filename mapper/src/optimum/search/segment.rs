@@ -66,9 +66,6 @@ impl Search<'_> {
 
     /// Sorts by bound, least first.
     fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
-        if goal.exhaustive {
-            return;
-        }
         all.sort_by_cached_key(|x| {
             let bound = self.bound((segment, 0), state(x), goal);
             (bound.0.to_bits(), bound.1.to_bits())
@@ -231,7 +228,7 @@ impl Search<'_> {
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
         let windows = operand.is_output && !operand.windows.is_empty();
-        if windows || goal.exhaustive || self.record.is_some() || self.placement.floats(o) {
+        if windows || self.record.is_some() || self.placement.floats(o) {
             return Points::NONE;
         }
         let mut entering = operand.least;

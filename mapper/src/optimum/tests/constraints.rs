@@ -51,7 +51,7 @@ fn obeys(case: &Case, constraint: &LevelConstraint, tree: &LoopTree) -> bool {
 }
 
 /// A constraint of a random memory.
-fn constraint(r: &mut Random, case: &Case) -> LevelConstraint {
+pub(super) fn constraint(r: &mut Random, case: &Case) -> LevelConstraint {
     let h = &case.einsums[0].hierarchy;
     let dims = case.einsums[0].einsum.dims.len();
     let memories: Vec<usize> = h.memories().collect();

@@ -400,7 +400,7 @@ pub(super) fn case_of(e: &Einsum, h: &Hierarchy, objective: Objective) -> Case {
     }
 }
 
-/// Fronts and near sets agree with the optima of single objectives, and with a search that leaves nothing out.
+/// Fronts and near sets agree with the optima of single objectives.
 fn sets(seed: u64) -> Result<(), TestCaseError> {
     let (e, h, objective) = random_problem(seed, false);
     let options = Options {
@@ -436,22 +436,6 @@ fn sets(seed: u64) -> Result<(), TestCaseError> {
     prop_assert!(
         (least - value(&best)).abs() <= 1e-9 * least,
         "{least} seed {seed}"
-    );
-    let all = solve(
-        &case,
-        &Options {
-            exhaustive: true,
-            ..options
-        },
-    )
-    .unwrap();
-    prop_assert!(
-        (value(&all) - value(&best)).abs() <= 1e-9 * value(&best),
-        "seed {seed}"
-    );
-    prop_assert!(
-        all.bounded == 0 || all.expanded >= best.expanded,
-        "seed {seed}"
     );
     Ok(())
 }
