@@ -9,6 +9,8 @@ mod constraints;
 mod odd;
 mod points;
 mod single;
+mod trees;
+mod triples;
 
 use presil_hwmodels::Overlap;
 use presil_workloads::einsum::Place;
