@@ -275,14 +275,7 @@ impl Search<'_> {
     }
 
     pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
-        let operand = &self.space.operands[o];
-        let plain = (0..self.space.dims.len()).filter(|d| operand.plain.has(*d));
-        plain.map(|d| f64::from(tile[d])).product::<f64>()
-            * operand
-                .windows
-                .iter()
-                .map(|w| w.reach(tile))
-                .product::<f64>()
+        self.space.words(o, tile)
     }
 
     /// Elements that a storage of an operand takes in over all its tiles.
