@@ -18,6 +18,7 @@ impl Search<'_> {
     ) {
         let mut local = *local;
         if !self.closes(segment, &local.state, &local.used) {
+            self.infeasible(local.state.node);
             return;
         }
         if segment == 0 {

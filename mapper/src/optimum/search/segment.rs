@@ -350,6 +350,7 @@ impl Search<'_> {
             },
         );
         if !self.permits(site, &placed.state, m, placed.done) {
+            self.too_large(site, node, &local.state);
             return;
         }
         if home {

@@ -20,7 +20,9 @@ use super::trees::{Trees, value};
 use super::{Random, einsum, fits, random_memory};
 use crate::case::Case;
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::{Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, access_of, operand_count};
+use crate::hierarchy::{
+    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, access_of, operand_count,
+};
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
 
@@ -398,7 +400,9 @@ fn least(triple: &Triple, h: &Hierarchy, objective: Objective, perfect: bool) ->
                 let figure = value(objective, a.1 + b.1 + c.1, a.2 + b.2 + c.2);
                 if figure < best * (1.0 - 1e-12) && triple.agree(h, [&a.0, &b.0, &c.0]) {
                     best = figure;
-                    if std::env::var("SHOW").is_ok() { println!("SHOW {best} {:?}\n{:#?}", objective, [a, b, c]); }
+                    if std::env::var("SHOW").is_ok() {
+                        println!("SHOW {best} {:?}\n{:#?}", objective, [a, b, c]);
+                    }
                 }
             }
         }
@@ -501,8 +505,12 @@ proptest! {
 
 #[test]
 fn survey() {
-    let (mut fused, mut large, mut none, mut wrong, mut held) = ([0; 3], 0, 0, Vec::new(), Vec::new());
-    for s in std::env::var("SEEDS").map_or((0..400).collect::<Vec<u64>>(), |t| { let (a,b)=t.split_once("..").unwrap(); (a.parse().unwrap()..b.parse().unwrap()).collect() }) {
+    let (mut fused, mut large, mut none, mut wrong, mut held) =
+        ([0; 3], 0, 0, Vec::new(), Vec::new());
+    for s in std::env::var("SEEDS").map_or((0..400).collect::<Vec<u64>>(), |t| {
+        let (a, b) = t.split_once("..").unwrap();
+        (a.parse().unwrap()..b.parse().unwrap()).collect()
+    }) {
         match compare(s, s % 2 == 0) {
             Ok(Seen::Fused(n)) => fused[n] += 1,
             Ok(Seen::TooLarge) => large += 1,
@@ -519,7 +527,9 @@ fn survey() {
         if let Some(a) = least(&t, &h, objective, s % 2 == 0) {
             t.held = true;
             let b = least(&t, &h, objective, s % 2 == 0).unwrap();
-            if a < b * 0.999999 { held.push(s); }
+            if a < b * 0.999999 {
+                held.push(s);
+            }
         }
     }
     println!("{fused:?} fused, {large} too large, {none} nothing, wrong {wrong:?}, held {held:?}");
