@@ -26,7 +26,7 @@ impl Search<'_> {
             let indexed = top.map_or(Mask::ALL, |o| o.indexed.or(self.space.ruled));
             let open = (0..self.space.dims.len())
                 .any(|d| !indexed.has(d) && local.state.tile[d] < self.space.sizes[d]);
-            if open {
+            if open && !self.shares(&local.state) {
                 self.unhelpful(local.state.node);
                 return;
             }

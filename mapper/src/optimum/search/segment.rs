@@ -134,12 +134,22 @@ impl Search<'_> {
             if local.done & (1 << i) != 0 || here != Some((site.segment, *m)) {
                 continue;
             }
-            let allowed = self.helpful(usize::from(local.state.top), *o);
+            // Where loops outside a floating home stand decides which neighbours can share them.
+            let allowed = match self.shares(&local.state) {
+                true => Mask::ALL,
+                false => self.helpful(usize::from(local.state.top), *o),
+            };
             let mut served = *local;
             self.serve(site.segment, &mut served, *o, *m);
             served.state.placed[*o] -= 1;
             self.block(site, i, allowed, 0, &served, goal, next);
         }
+    }
+
+    /// Whether loops outside are shared with a neighbour.
+    pub(super) fn shares(&self, s: &State) -> bool {
+        let mut floating = self.placement.floating.iter().flatten();
+        floating.any(|o| s.placed[*o] == 0)
     }
 
     /// Dimensions whose loops help between a storage of operand `outer` and one of `inner` inside it: relevant to

@@ -21,13 +21,13 @@ use super::{Random, einsum, fits, random_memory};
 use crate::case::Case;
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, access_of, operand_count,
+    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, access_of, operand_count,
 };
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
 
 /// Loop trees of an einsum that are enumerated at most; larger problems are left out.
-const MOST: u64 = 40_000;
+const MOST: u64 = 20_000;
 
 /// Names of all dimensions.
 const DIMS: [&str; 5] = ["m", "k", "n", "p", "q"];
@@ -198,8 +198,7 @@ impl Triple {
                 }
             }
             let room = |(l, level): (usize, &Level)| {
-                let fits =
-                    |m: &crate::hierarchy::MemoryLevel| used[l] as f64 <= m.capacity / m.buffering;
+                let fits = |m: &MemoryLevel| used[l] as f64 <= m.capacity / m.buffering;
                 level.memory().is_none_or(fits)
             };
             h.levels.iter().enumerate().all(room)
@@ -310,8 +309,11 @@ fn triple(r: &mut Random) -> (Triple, Vec<(Einsum, Vec<usize>)>) {
             r.of(&["s:m > o:m", "s:m z:mq > o:mq", "s:m z:mq > o:q"]),
         ),
     };
+    chain(whole, [first, next, last])
+}
+
+fn chain(whole: Tiles, texts: [&str; 3]) -> (Triple, Vec<(Einsum, Vec<usize>)>) {
     let mut tensors = Vec::new();
-    let texts = [first, next, last];
     let chain = texts.map(|text| member(text, &whole, &mut tensors));
     let mut members: Vec<Member> = Vec::new();
     for (i, (einsum, ids)) in chain.iter().enumerate() {
@@ -334,13 +336,13 @@ fn triple(r: &mut Random) -> (Triple, Vec<(Einsum, Vec<usize>)>) {
 
 /// Two memories, seldom three, and perhaps a fanout.
 fn hierarchy(r: &mut Random) -> Hierarchy {
-    let dram = random_memory(r, "dram", 3, 10.0, &[f64::INFINITY]);
+    let dram = memory(r, "dram", 10.0, &[f64::INFINITY]);
     let mut levels = vec![Level::Memory(dram)];
     if r.chance(15) {
-        levels.push(Level::Memory(random_memory(r, "l2", 3, 2.0, &[8.0, 16.0])));
+        levels.push(Level::Memory(memory(r, "l2", 2.0, &[8.0, 16.0])));
     }
     let sizes = [3.0, 4.0, 5.0, 5.0, 6.0, 8.0, 10.0, 14.0];
-    levels.push(Level::Memory(random_memory(r, "glb", 3, 1.0, &sizes)));
+    levels.push(Level::Memory(memory(r, "glb", 1.0, &sizes)));
     if r.chance(15) {
         levels.push(Level::Fanout(FanoutLevel {
             name: "pes".into(),
@@ -357,21 +359,28 @@ fn hierarchy(r: &mut Random) -> Hierarchy {
             }],
         }));
     }
-    for level in &mut levels {
-        if let Level::Memory(m) = level {
-            m.bits = vec![8.0; 3];
-        }
-    }
-    levels.push(Level::Compute(ComputeLevel {
-        name: "mac".into(),
-        energy: 0.5,
-        rate: 1.0,
-        leakage: 0.0,
-    }));
+    levels.push(compute());
     Hierarchy {
         name: "random".into(),
         levels,
     }
+}
+
+/// A memory that keeps all operands in bytes.
+fn memory(r: &mut Random, name: &str, energy: f64, words: &[f64]) -> MemoryLevel {
+    MemoryLevel {
+        bits: vec![8.0; 3],
+        ..random_memory(r, name, 3, energy, words)
+    }
+}
+
+fn compute() -> Level {
+    Level::Compute(ComputeLevel {
+        name: "mac".into(),
+        energy: 0.5,
+        rate: 1.0,
+        leakage: 0.0,
+    })
 }
 
 /// What enumeration finds: the least figure, and whether the search was compared with it.
@@ -400,9 +409,6 @@ fn least(triple: &Triple, h: &Hierarchy, objective: Objective, perfect: bool) ->
                 let figure = value(objective, a.1 + b.1 + c.1, a.2 + b.2 + c.2);
                 if figure < best * (1.0 - 1e-12) && triple.agree(h, [&a.0, &b.0, &c.0]) {
                     best = figure;
-                    if std::env::var("SHOW").is_ok() {
-                        println!("SHOW {best} {:?}\n{:#?}", objective, [a, b, c]);
-                    }
                 }
             }
         }
@@ -419,33 +425,41 @@ enum Seen {
     Fused(usize),
 }
 
-fn compare(seed: u64, perfect: bool) -> Result<Seen, TestCaseError> {
+/// A random chain, its machine and what is made small.
+fn random(seed: u64) -> Problem {
     let mut r = Random(seed);
     let (triple, einsums) = triple(&mut r);
     let h = hierarchy(&mut r);
     let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
-    let Some(best) = least(&triple, &h, objective, perfect) else {
+    (triple, case_of(&einsums, &h, objective))
+}
+
+type Problem = (Triple, Case);
+
+fn compare(problem: &Problem, perfect: bool, seed: u64) -> Result<Seen, TestCaseError> {
+    let (triple, case) = problem;
+    let (h, objective) = (&case.einsums[0].hierarchy, case.objective);
+    let Some(best) = least(triple, h, objective, perfect) else {
         return Ok(Seen::TooLarge);
     };
-    let case = case_of(&einsums, &h, objective);
     let options = Options {
         perfect,
         work: u64::MAX,
         ..Options::new(objective)
     };
-    let solution = match solve(&case, &options) {
+    let solution = match solve(case, &options) {
         Ok(solution) => solution,
         Err(error) => {
             prop_assert!(best.is_infinite(), "{error}: {best}, seed {seed}");
             return Ok(Seen::Nothing);
         }
     };
-    let text = told(&triple, &case, &h, &solution)?;
+    let text = told(triple, case, h, &solution)?;
     let views: Vec<View> = solution
         .einsums
         .iter()
         .enumerate()
-        .map(|(i, m)| triple.view(&h, i, &m.tree))
+        .map(|(i, m)| triple.view(h, i, &m.tree))
         .collect();
     let found = value(objective, solution.energy, solution.cycles);
     let context = format!(
@@ -453,7 +467,7 @@ fn compare(seed: u64, perfect: bool) -> Result<Seen, TestCaseError> {
         triple.whole
     );
     prop_assert!(
-        triple.agree(&h, [&views[0], &views[1], &views[2]]),
+        triple.agree(h, [&views[0], &views[1], &views[2]]),
         "does not agree: {context}\n{views:#?}"
     );
     prop_assert!((found - best).abs() <= 1e-9 * best, "{context}");
@@ -494,43 +508,70 @@ fn told(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(30))]
 
     #[test]
     fn triples_equal_full_enumeration(seed in any::<u64>()) {
-        compare(seed, true)?;
-        compare(seed, false)?;
+        compare(&random(seed), true, seed)?;
+        compare(&random(seed), false, seed)?;
     }
 }
 
 #[test]
-fn survey() {
-    let (mut fused, mut large, mut none, mut wrong, mut held) =
-        ([0; 3], 0, 0, Vec::new(), Vec::new());
-    for s in std::env::var("SEEDS").map_or((0..400).collect::<Vec<u64>>(), |t| {
-        let (a, b) = t.split_once("..").unwrap();
-        (a.parse().unwrap()..b.parse().unwrap()).collect()
-    }) {
-        match compare(s, s % 2 == 0) {
-            Ok(Seen::Fused(n)) => fused[n] += 1,
-            Ok(Seen::TooLarge) => large += 1,
-            Ok(Seen::Nothing) => none += 1,
-            Err(e) => {
-                wrong.push(s);
-                println!("{}", e.to_string().replace("\\n", "\n"));
-            }
-        }
-        let mut r = Random(s);
-        let (mut t, _) = triple(&mut r);
-        let h = hierarchy(&mut r);
-        let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
-        if let Some(a) = least(&t, &h, objective, s % 2 == 0) {
-            t.held = true;
-            let b = least(&t, &h, objective, s % 2 == 0).unwrap();
-            if a < b * 0.999999 {
-                held.push(s);
-            }
+fn many_random_triples_are_enumerated_and_fused() {
+    let mut fused = [0; 3];
+    for seed in 0..60 {
+        if let Seen::Fused(n) = compare(&random(seed), seed % 2 == 0, seed).unwrap() {
+            fused[n] += 1;
         }
     }
-    println!("{fused:?} fused, {large} too large, {none} nothing, wrong {wrong:?}, held {held:?}");
+    assert!(fused.iter().all(|n| *n > 5), "{fused:?}");
+}
+
+/// What an einsum keeps inside loops that another does not share is free while that runs.
+#[test]
+fn room_is_free_while_others_run() {
+    let mut problem = random(1404);
+    let seen = compare(&problem, true, 1404).unwrap();
+    assert_eq!(seen, Seen::Fused(2));
+    let least = |triple: &Triple| {
+        let case = &problem.1;
+        least(triple, &case.einsums[0].hierarchy, case.objective, true).unwrap()
+    };
+    let freed = least(&problem.0);
+    problem.0.held = true;
+    assert!(freed < least(&problem.0) * 0.999);
+}
+
+/// The first einsum cuts m before n, outside a storage that m does not index: alone the loop would be better inside, but the
+/// last two share it.
+#[test]
+fn shared_loops_keep_their_place() {
+    let whole = [3, 1, 3, 2, 2];
+    let texts = ["x:mn y:n > t:mn", "t:mn y:n > s:m", "s:m z:mq > o:mq"];
+    let (triple, einsums) = chain(whole, texts);
+    let mut machine = None;
+    // One port for all at either memory.
+    for seed in 0..1000 {
+        let mut r = Random(seed);
+        let h = Hierarchy {
+            name: "small".into(),
+            levels: vec![
+                Level::Memory(memory(&mut r, "dram", 10.0, &[f64::INFINITY])),
+                Level::Memory(memory(&mut r, "glb", 1.0, &[4.0])),
+                compute(),
+            ],
+        };
+        let one = |l: &Level| {
+            let rate = |m: &MemoryLevel| m.ports.len() == 1 && m.ports[0].read_rate == 8.0;
+            l.memory().is_none_or(rate)
+        };
+        if h.levels.iter().all(one) {
+            machine = Some(h);
+            break;
+        }
+    }
+    let case = case_of(&einsums, &machine.unwrap(), Objective::Edp);
+    let seen = compare(&(triple, case), false, 0).unwrap();
+    assert_eq!(seen, Seen::Fused(2));
 }
