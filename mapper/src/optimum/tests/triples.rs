@@ -119,8 +119,8 @@ impl Triple {
             let words: u64 = tile.iter().product();
             let bits = words * h.levels[level].memory().unwrap().bits[operand] as u64;
             view.used[level] += bits;
-            for side in 0..2 {
-                if homes[side] == Some(at) {
+            for (side, home) in homes.iter().enumerate() {
+                if *home == Some(at) {
                     view.homes[side] = Some((level, tile.clone(), all));
                 }
             }
