@@ -16,7 +16,8 @@
 //! bound       no mapping that extends it is below this figure of the objective
 //! dominated   another partial mapping, of the same placement, step and tiles, is at least as good in everything that
 //!             matters outside
-//! infeasible  it does not fit or a constraint forbids it; for loops in time, so do all larger tiles of the last loop
+//! infeasible  it does not fit or a constraint forbids it; what does not fit stands for all larger tiles of its last loop
+//!             in time
 //! unhelpful   it is whole but for a loop directly above a storage that does not index it: the same loop inside is better
 //! whole       a mapping, whose figure is no less than this
 //! ```
@@ -164,7 +165,7 @@ pub enum End {
     Bound(f64),
     /// This other one is at least as good.
     Dominated(usize),
-    /// It does not fit, or a constraint forbids it; so do larger tiles of its last loop in time.
+    /// It does not fit, nor do larger tiles of its last loop in time; or a constraint forbids it.
     Infeasible,
     /// Its outermost loop is better further in.
     Unhelpful,
@@ -285,11 +286,12 @@ fn looked_at(case: &Case, options: &Options, figure: f64) -> Result<Looked, Spac
 }
 
 /// What is taken for granted of the space.
-const RULES: [&str; 6] = [
+const RULES: [&str; 7] = [
     "an operand's outermost storage stands above the first fanout and before any loop",
     "between two storages stand only loops that index the inner one and do not plainly index the outer one: others are no worse elsewhere",
     "loops between two storages, and loops along an axis, have one order; only the one that slides a window directly above a storage is told apart",
     "two storages without a loop between are told in one order, the operand of the higher number outside, unless the outer one has windows",
+    "constraints of memories: loops over the dimensions that they name stand anywhere, and storages are told in any order",
     "factors: every tile divides the one around it and the extent",
     "partial: of all multiples of a tile with as many tiles in the extent, the smallest; along axes, all",
 ];

@@ -18,8 +18,7 @@
 //! What several einsums of a group keep of one tensor outside the shared loops, in tiles of one size at one memory, is
 //! one copy.
 //!
-//! Room of earlier einsums outside the shared loops is counted to the end of the group, also where it is free
-//! earlier: a chain of three or more that needs that room is not found.
+//! Which einsums of a group share which loops, and what of it must fit at once, is told in [`join`](super::join).
 
 use std::time::{Duration, Instant};
 

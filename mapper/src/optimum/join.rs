@@ -1,11 +1,22 @@
 //! The join of parts: sums over the first einsums of a chain, for each tile that is handed over next.
+//!
+//! Einsums that hand over tile by tile run in one nest: two of them share the loops outside all the homes between them.
+//! While one runs, what another keeps outside the loops that both share stays in memory:
+//!
+//! ```text
+//! room of X  =  all that X keeps  +  for each other Y of the group, what Y keeps outside the loops shared by X and Y
+//! ```
+//!
+//! where equal copies of a tensor that several read count once. So a sum tells, for each einsum behind it, the room in use
+//! while that runs and the loops that it shares with the next one; and what is still kept then. All storages outside homes
+//! stand in one order of loops.
 
 use rustc_hash::FxHashMap;
 
 use super::Options;
 use super::link::Link;
-use super::search::{Common, Part, Room, Score, Tiles, no_more};
-use super::space::MEMORIES;
+use super::search::{Part, Room, Score, Step, Tiles, no_more};
+use super::space::{MEMORIES, Tile};
 
 /// A chain of parts, one for each einsum.
 pub(super) struct Joined {
@@ -15,32 +26,115 @@ pub(super) struct Joined {
     pub parts: Vec<Part>,
 }
 
+/// Tiles of all dimensions of the case.
+type Cut = Vec<u32>;
+
+/// A tile of a tensor that several einsums read, at a memory.
+#[derive(Debug, Clone, PartialEq)]
+struct Copied {
+    tensor: usize,
+    memory: usize,
+    tile: Vec<u32>,
+}
+
+/// A storage outside a home.
+#[derive(Debug, Clone, PartialEq)]
+struct Kept {
+    cut: Cut,
+    memory: usize,
+    bits: f64,
+    copied: Option<Copied>,
+    /// Whether it stands outside the home of what comes in, and of what goes out.
+    outside: [bool; 2],
+}
+
+/// What the neighbours of a part see.
+struct Seen {
+    /// Where shared loops are split, outermost first.
+    cuts: Vec<Cut>,
+    /// Where the homes of what comes in and goes out stand.
+    homes: [Option<Cut>; 2],
+    kept: Vec<Kept>,
+}
+
+/// An einsum of the group that the next one may join.
+#[derive(Debug, Clone, PartialEq)]
+struct Run {
+    /// The loops that it shares with the next one.
+    cut: Cut,
+    /// Bits in use while it runs.
+    room: Room,
+    /// Copies that are there then.
+    copies: Vec<Copied>,
+}
+
 /// Sums over the first einsums.
 #[derive(Clone)]
 struct Sum {
     energy: f64,
     cycles: f64,
-    /// Most bits in use while any einsum of the group runs.
-    peak: Room,
-    /// Bits that earlier einsums of the group keep outside the loops shared next.
-    alive: Room,
-    /// Of those, tiles of tensors that several einsums read.
-    common: Vec<Common>,
-    /// Tiles of the dimensions of the case where loops of the group are split, outermost first.
-    cuts: Vec<Vec<u32>>,
+    runs: Vec<Run>,
+    /// What earlier einsums keep outside the loops that they share with the next one.
+    alive: Vec<Kept>,
+    /// Where loops of the group are split, outermost first.
+    cuts: Vec<Cut>,
     before: usize,
     part: usize,
 }
 
 impl Sum {
-    fn no_worse(&self, other: &Self) -> bool {
+    fn no_worse(&self, other: &Self, sizes: &[u32]) -> bool {
         self.energy <= other.energy
             && self.cycles <= other.cycles
-            && no_more(&self.peak, &other.peak)
-            && no_more(&self.alive, &other.alive)
-            && other.common.iter().all(|c| self.common.contains(c))
             && self.cuts.iter().all(|c| other.cuts.contains(c))
+            && self
+                .runs
+                .iter()
+                .all(|r| other.runs.iter().any(|o| r.no_worse(o)))
+            && self.keeps_no_more(other, sizes)
     }
+
+    /// Whether no more is kept outside any loops that may be shared later.
+    fn keeps_no_more(&self, other: &Self, sizes: &[u32]) -> bool {
+        let whole = sizes.to_vec();
+        let copied = other.alive.iter().filter(|k| k.copied.is_some());
+        let mut cuts = other.cuts.iter().chain([&whole]);
+        copied.into_iter().all(|k| self.alive.contains(k))
+            && cuts.all(|c| {
+                let outside = |s: &Self| {
+                    let kept = s.alive.iter();
+                    room(kept.filter(|k| inside(c, &k.cut, sizes)), &mut Vec::new())
+                };
+                no_more(&outside(self), &outside(other))
+            })
+    }
+}
+
+impl Run {
+    fn no_worse(&self, other: &Self) -> bool {
+        self.cut == other.cut
+            && no_more(&self.room, &other.room)
+            && other.copies.iter().all(|c| self.copies.contains(c))
+    }
+}
+
+/// Bits by memory of storages; copies that are there are none, and become so.
+fn room<'a>(kept: impl Iterator<Item = &'a Kept>, copies: &mut Vec<Copied>) -> Room {
+    let mut room = [0.0; MEMORIES];
+    for k in kept {
+        if let Some(copied) = &k.copied {
+            if copies.contains(copied) {
+                continue;
+            }
+            copies.push(copied.clone());
+        }
+        room[k.memory] += k.bits;
+    }
+    room
+}
+
+fn plus(a: &Room, b: &Room) -> Room {
+    std::array::from_fn(|m| a[m] + b[m])
 }
 
 /// All chains of parts of which none is at least as good as another in energy, time and room, the best first.
@@ -48,9 +142,8 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
     let start = Sum {
         energy: 0.0,
         cycles: 0.0,
-        peak: [0.0; MEMORIES],
-        alive: [0.0; MEMORIES],
-        common: Vec::new(),
+        runs: Vec::new(),
+        alive: Vec::new(),
         cuts: Vec::new(),
         before: 0,
         part: 0,
@@ -67,19 +160,21 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
             let Some(fitting) = open.get(&part.tiles[0]) else {
                 continue;
             };
-            let cuts = cuts(&links[i], part, &sizes);
+            let seen = Seen::new(&links[i], part, &sizes);
             for &before in fitting {
-                let Some(cuts) = sums[before].nest(part, &cuts, &sizes) else {
-                    continue;
-                };
-                let Some(sum) = sums[before].with(part, &links[i], cuts, (before, p)) else {
+                let sum = sums[before].with(part, &seen, &links[i], &sizes);
+                let Some(sum) = sum.map(|s| Sum {
+                    before,
+                    part: p,
+                    ..s
+                }) else {
                     continue;
                 };
                 let same = by_tiles.entry(part.tiles[1].clone()).or_default();
-                if same.iter().any(|s| next[*s].no_worse(&sum)) {
+                if same.iter().any(|s| next[*s].no_worse(&sum, &sizes)) {
                     continue;
                 }
-                same.retain(|s| !sum.no_worse(&next[*s]));
+                same.retain(|s| !sum.no_worse(&next[*s], &sizes));
                 same.push(next.len());
                 next.push(sum);
             }
@@ -135,25 +230,89 @@ fn sizes(links: &[Link]) -> Vec<u32> {
     sizes
 }
 
-/// The tiles where a part splits shared loops, in the dimensions of all einsums.
-fn cuts(link: &Link, part: &Part, sizes: &[u32]) -> Vec<Vec<u32>> {
-    let mut cuts: Vec<Vec<u32>> = Vec::new();
-    for tile in &part.cuts {
-        let mut cut = sizes.to_vec();
-        for (local, dim) in link.dims.iter().enumerate() {
-            // What is whole may have another extent in another einsum: no shared loop has it.
-            if tile[local] < link.space.sizes[local] {
-                cut[*dim] = tile[local];
+impl Seen {
+    fn new(link: &Link, part: &Part, sizes: &[u32]) -> Self {
+        let placement = &link.placements[part.placement];
+        let floating = placement.floating;
+        let mut seen = Self {
+            cuts: Vec::new(),
+            homes: [None, None],
+            kept: Vec::new(),
+        };
+        let cut = |tile: &Tile| cut(link, tile, sizes);
+        seen.cuts.extend(part.cuts.iter().map(&cut));
+        seen.cuts.retain(|c| c != sizes);
+        let mut outside = floating.map(|f| f.is_some());
+        let mut tile = link.space.sizes;
+        let whole = placement.chains.iter().enumerate();
+        for (o, chain) in whole.filter(|(o, _)| !floating.contains(&Some(*o))) {
+            seen.keep(link, (o, chain[0].1), &tile, cut(&tile), outside);
+        }
+        for step in part.steps.iter().rev() {
+            if outside == [false; 2] {
+                break;
+            }
+            match *step {
+                Step::Grow { dim, tile: t } | Step::Spread { dim, tile: t, .. } => {
+                    tile[usize::from(dim)] = t;
+                }
+                Step::Keep { operand, memory } => {
+                    let (o, m) = (usize::from(operand), usize::from(memory));
+                    let side = floating.iter().position(|f| *f == Some(o));
+                    if let Some(side) = side.filter(|s| outside[*s]) {
+                        seen.homes[side] = Some(cut(&tile));
+                        outside[side] = false;
+                    }
+                    seen.keep(link, (o, m), &tile, cut(&tile), outside);
+                }
+                Step::Fan => {}
             }
         }
-        if cut != sizes {
-            cuts.push(cut);
-        }
+        seen
     }
-    cuts
+
+    fn keep(
+        &mut self,
+        link: &Link,
+        (o, memory): (usize, usize),
+        tile: &Tile,
+        cut: Cut,
+        outside: [bool; 2],
+    ) {
+        let m = &link.space.segments[0].memories[memory];
+        if outside == [false; 2] || m.capacity.is_infinite() {
+            return;
+        }
+        let ranks = link.space.operands[o].ranks.iter();
+        let ranks = ranks.map(|d| d.map_or(1, |d| tile[d]));
+        let copied = |tensor| Copied {
+            tensor,
+            memory,
+            tile: ranks.collect(),
+        };
+        self.kept.push(Kept {
+            cut,
+            memory,
+            bits: link.space.words(o, tile) * m.bits[o],
+            copied: link.space.common[o].map(copied),
+            outside,
+        });
+    }
 }
 
-/// Whether loops can lead from an outer tile to an inner one.
+/// A tile of one einsum, in the dimensions of all.
+fn cut(link: &Link, tile: &Tile, sizes: &[u32]) -> Cut {
+    let mut cut = sizes.to_vec();
+    for (local, dim) in link.dims.iter().enumerate() {
+        // What is whole may have another extent in another einsum: no shared loop has it.
+        if tile[local] < link.space.sizes[local] {
+            cut[*dim] = tile[local];
+        }
+    }
+    cut
+}
+
+/// Whether loops can lead from an outer tile to an inner one, or they are the same.
 fn inside(inner: &[u32], outer: &[u32], sizes: &[u32]) -> bool {
     let all = inner.iter().zip(outer).zip(sizes);
     all.into_iter()
@@ -163,12 +322,12 @@ fn inside(inner: &[u32], outer: &[u32], sizes: &[u32]) -> bool {
 impl Sum {
     /// Where the shared loops of the group are split with a part behind it; none if there is no one nest of loops
     /// for all.
-    fn nest(&self, part: &Part, cuts: &[Vec<u32>], sizes: &[u32]) -> Option<Vec<Vec<u32>>> {
+    fn nest(&self, seen: &Seen, sizes: &[u32]) -> Option<Vec<Cut>> {
         let mut all = Vec::new();
-        if part.tiles[0].is_some() {
+        if seen.homes[0].is_some() {
             all.clone_from(&self.cuts);
         }
-        for cut in cuts {
+        for cut in &seen.cuts {
             if all.contains(cut) {
                 continue;
             }
@@ -181,48 +340,78 @@ impl Sum {
         Some(all)
     }
 
-    /// Bits by memory of what is kept already in the same way.
-    fn already(&self, common: &[Common]) -> Room {
-        let mut room = [0.0; MEMORIES];
-        for c in common.iter().filter(|c| self.common.contains(c)) {
-            room[c.memory] += c.bits;
-        }
-        room
-    }
-
     /// With a part behind it, if both fit.
-    fn with(
-        &self,
-        part: &Part,
-        link: &Link,
-        cuts: Vec<Vec<u32>>,
-        (before, index): (usize, usize),
-    ) -> Option<Self> {
-        let (mut peak, mut alive) = (part.used, part.outside[1]);
-        let mut common = part.common[1].clone();
-        if part.tiles[0].is_some() {
-            let [inward, onward] = part.common.each_ref().map(|c| self.already(c));
-            for m in 0..MEMORIES {
-                let outside = part.outside[0][m] - inward[m];
-                let used = part.used[m] - inward[m];
-                peak[m] = (self.peak[m] + outside).max(used + self.alive[m]);
-                alive[m] += self.alive[m] - onward[m];
+    fn with(&self, part: &Part, seen: &Seen, link: &Link, sizes: &[u32]) -> Option<Self> {
+        let cuts = self.nest(seen, sizes)?;
+        let out = |k: &Kept, cut: &Cut| k.cut != *cut && inside(cut, &k.cut, sizes);
+        let mut own = Vec::new();
+        let mut runs = Vec::new();
+        let mut used = part.used;
+        if let Some(home) = &seen.homes[0] {
+            let kept = seen.kept.iter().filter(|k| k.outside[0]);
+            room(kept.clone(), &mut own);
+            used = plus(&used, &room(self.alive.iter(), &mut own));
+            for run in &self.runs {
+                let mut run = run.clone();
+                let beside = |k: &&Kept| run.cut == *home || out(k, &run.cut);
+                let more = room(kept.clone().filter(beside), &mut run.copies);
+                run.room = plus(&run.room, &more);
+                runs.push(run);
             }
-            common.retain(|c| !self.common.contains(c));
-            common.extend(self.common.iter().cloned());
         }
         let memories = &link.space.segments[0].memories;
-        let fits = memories.iter().zip(&peak).all(|(m, p)| *p <= m.capacity);
-        let goes_on = part.tiles[1].is_some();
-        fits.then_some(Self {
+        let fits = |room: &Room| memories.iter().zip(room).all(|(m, r)| *r <= m.capacity);
+        if !fits(&used) || !runs.iter().all(|r| fits(&r.room)) {
+            return None;
+        }
+        let mut sum = Self {
             energy: self.energy + part.energy,
             cycles: self.cycles + part.cycles,
-            peak: if goes_on { peak } else { [0.0; MEMORIES] },
-            alive: if goes_on { alive } else { [0.0; MEMORIES] },
-            common: if goes_on { common } else { Vec::new() },
-            cuts: if goes_on { cuts } else { Vec::new() },
-            before,
-            part: index,
-        })
+            runs: Vec::new(),
+            alive: Vec::new(),
+            cuts: Vec::new(),
+            before: 0,
+            part: 0,
+        };
+        let Some(next) = &seen.homes[1] else {
+            return Some(sum);
+        };
+        // The loops outside the next home, of those that one shares with this einsum.
+        let shared = |cut: Cut| {
+            if inside(next, &cut, sizes) {
+                cut
+            } else {
+                next.clone()
+            }
+        };
+        if let Some(home) = &seen.homes[0] {
+            let all = inside(next, home, sizes);
+            let alive = self.alive.iter().filter(|k| all || out(k, next));
+            sum.alive.extend(alive.cloned());
+        }
+        let onward = seen.kept.iter().filter(|k| k.outside[1]);
+        room(onward.clone(), &mut own);
+        sum.alive.extend(onward.cloned());
+        runs.push(Run {
+            cut: next.clone(),
+            room: used,
+            copies: own,
+        });
+        for run in runs {
+            let run = Run {
+                cut: shared(run.cut),
+                ..run
+            };
+            let alike = |r: &&mut Run| r.cut == run.cut && r.copies == run.copies;
+            match sum.runs.iter_mut().find(alike) {
+                Some(known) => known.room = std::array::from_fn(|m| known.room[m].max(run.room[m])),
+                None => sum.runs.push(run),
+            }
+        }
+        sum.cuts = cuts
+            .into_iter()
+            .filter(|c| inside(next, c, sizes))
+            .collect();
+        Some(sum)
     }
 }

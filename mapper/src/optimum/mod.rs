@@ -25,6 +25,9 @@
 //! are looked at, and all orders of them are the same, but for the loop that slides a window directly above its
 //! storage, which is chosen beside.
 //!
+//! Loops that einsums of a chain share keep their place: where they stand between storages decides whether both go into
+//! one nest.
+//!
 //! *Fronts.* Told from the inside out, everything outside a fan depends on what lies inside only through the tiles, the
 //! operand stored outermost so far, what each operand asks of the next storage, energy, first visits and time. Of
 //! two partial mappings with the same tiles and operand, one that is no worse in all of these makes the other

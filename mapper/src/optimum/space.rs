@@ -296,6 +296,19 @@ impl Space {
         Ok(space)
     }
 
+    /// Elements of a tile of an operand.
+    pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
+        let operand = &self.operands[o];
+        let plain = (0..self.dims.len()).filter(|d| operand.plain.has(*d));
+        let plain: f64 = plain.map(|d| f64::from(tile[d])).product();
+        plain
+            * operand
+                .windows
+                .iter()
+                .map(|w| w.reach(tile))
+                .product::<f64>()
+    }
+
     /// What is the same at all points that can be searched at once.
     pub(super) fn shape(&self) -> Self {
         let mut shape = self.clone();

@@ -70,7 +70,7 @@ impl Extensions<'_> {
             return Err(Refusal::Cover(reason));
         };
         match (feasible, infeasible) {
-            (true, true) => Err(refused(child, "is feasible")),
+            (true, true) if self.checker.closes(child) => Err(refused(child, "is feasible")),
             (false, false) => Err(refused(child, "is not feasible")),
             _ => Ok(()),
         }
@@ -128,10 +128,12 @@ impl Extensions<'_> {
             }
             let inner = self.tally.top.map(|t| &model.operands[t]);
             let x = &model.operands[o];
+            // Loops that constraints tell apart by where they stand are nowhere better.
             let helps = |d: &usize| {
-                model.sizes[*d] > 1 && inner.is_none_or(|i| i.indexed[*d]) && !x.plain[*d]
+                let better = inner.is_none_or(|i| i.indexed[*d]) && !x.plain[*d];
+                model.sizes[*d] > 1 && (better || model.ruled[*d])
             };
-            let dims: Vec<usize> = (0..model.sizes.len()).filter(helps).collect();
+            let dims: Vec<usize> = model.turn(level).into_iter().filter(helps).collect();
             let tally = self.tally.clone();
             self.loops(group, (o, level), &dims, tally, Vec::new())?;
         }
@@ -174,14 +176,20 @@ impl Extensions<'_> {
     ) -> Result<(), Refusal> {
         let model = self.checker.model;
         let x = &model.operands[o];
-        let told = x.windows.is_empty() && t.touching.is_some_and(|inner| inner > o);
+        let free = model.rules.is_empty();
+        let told = free && x.windows.is_empty() && t.touching.is_some_and(|inner| inner > o);
         if told {
             return Ok(());
         }
         let key = |slide| Key(None, Some((o, level)), loops.clone(), slide);
+        let mut left = t.left.clone();
+        left[o] -= 1;
+        let cuts = loops.iter();
+        let cuts: Vec<(usize, u64, u64)> = cuts.map(|c| (c.0, c.1.into(), c.2.into())).collect();
         let fits = self.fits(group, t);
-        self.strike(key(None), fits)?;
-        if !fits {
+        let permits = fits && self.checker.permits(self.at, (group, level), &cuts, &left);
+        self.strike(key(None), permits)?;
+        if !permits {
             return Ok(());
         }
         let mut placed = t.clone();

@@ -24,6 +24,7 @@
 mod bound;
 mod extend;
 mod model;
+mod obey;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -138,9 +139,24 @@ pub fn check(case: &Case, certificate: &Certificate) -> Result<Verdict, Refusal>
     statement(dims.map(|d| &d.size).eq(&space.sizes), "extents")?;
     let levels = einsum.hierarchy.levels.iter().map(|l| l.name());
     statement(levels.eq(space.levels.iter().map(String::as_str)), "levels")?;
-    let on_memory = |l: usize| einsum.hierarchy.levels[l].fanout().is_none();
-    if einsum.constraints.levels.iter().any(|c| on_memory(c.level)) {
-        return Err(Refusal::Beyond("constraints of memories"));
+    let constraints = &einsum.constraints.levels;
+    let mut ordered: Vec<usize> = constraints
+        .iter()
+        .filter(|c| c.order.len() > 1)
+        .map(|c| c.level)
+        .collect();
+    let orders = ordered.len();
+    ordered.sort_unstable();
+    ordered.dedup();
+    if ordered.len() < orders {
+        return Err(Refusal::Beyond("several orders of loops at one level"));
+    }
+    let compute = |l: usize| {
+        let level = einsum.hierarchy.levels.get(l);
+        level.is_none_or(|l| l.fanout().is_none() && l.memory().is_none())
+    };
+    if constraints.iter().any(|c| compute(c.level)) {
+        return Err(Refusal::Beyond("constraints of compute units"));
     }
     let Some(model) = Model::new(einsum, objective, perfect) else {
         return Err(Refusal::Beyond("paths without compute units"));
@@ -273,7 +289,7 @@ impl<'a> Checker<'a> {
         let obeys = |(g, trips): (usize, &Vec<u64>)| self.obeys(g, trips);
         let least = model.groups.iter().flat_map(|g| &g.axes);
         let mut used = least.map(|a| axes.get(&(a.level, a.axis)).copied().unwrap_or(1) >= a.least);
-        if !fans.iter().enumerate().all(obeys) || used.any(|u| !u) {
+        if !fans.iter().enumerate().all(obeys) || used.any(|u| !u) || !obey::obeyed(model, tree) {
             return Some("does not obey the constraints".into());
         }
         None
@@ -317,6 +333,7 @@ impl<'a> Checker<'a> {
                 }
                 // Looked at with what it extends.
                 End::Infeasible if partial.of.is_some() => verdict.infeasible += 1,
+                End::Infeasible if !self.closes(at) => verdict.infeasible += 1,
                 End::Infeasible => return Err(refused(at, "decides nothing yet")),
                 End::Unhelpful => {
                     self.last(at)?;
@@ -426,9 +443,9 @@ impl<'a> Checker<'a> {
     }
 
     fn dominated(&self, at: usize, by: usize) -> Result<(), Refusal> {
-        if self.place.get(by) != Some(&self.place[at])
-            || self.certificate.partials[by].end == End::Infeasible
-        {
+        let same = by != at && self.place.get(by) == Some(&self.place[at]);
+        // What is infeasible by constraints alone may stand for what is infeasible like it.
+        if !same || (self.certificate.partials[by].end == End::Infeasible && self.closes(at)) {
             return Err(refused(at, format!("stands elsewhere than {by}")));
         }
         let (group, open) = self.ends_in(at);
@@ -443,6 +460,9 @@ impl<'a> Checker<'a> {
             memories.retain(|m| self.model.groups[group].memories.contains(m));
         }
         let outer = self.model.outer(group, open);
+        if !self.obeys_alike(by, at) {
+            return Err(refused(at, format!("may obey where {by} does not")));
+        }
         let compared = no_worse(self.model, (&a, &b), outer, inside, &memories);
         compared.map_err(|reason| refused(at, format!("is not dominated by {by}, which {reason}")))
     }
@@ -477,7 +497,8 @@ impl<'a> Checker<'a> {
         let t = self.tally(at);
         let open = |d: usize| t.tile[d] < self.model.sizes[d];
         let top = t.top.map(|o| &self.model.operands[o]);
-        let unhelpful = top.is_some_and(|x| (0..t.tile.len()).any(|d| open(d) && !x.indexed[d]));
+        let helps = |x: &model::Operand, d: usize| x.indexed[d] || self.model.ruled[d];
+        let unhelpful = top.is_some_and(|x| (0..t.tile.len()).any(|d| open(d) && !helps(x, d)));
         Ok((t, unhelpful))
     }
 

@@ -3,6 +3,7 @@
 use presil_numerics::ids::Id;
 use presil_workloads::Einsum;
 
+use super::obey::Rule;
 use crate::case::CaseEinsum;
 use crate::hierarchy::{Hierarchy, Level, MemoryLevel, Transfer, access_of, operand_count};
 use crate::search::Objective;
@@ -75,6 +76,9 @@ pub(super) struct Model<'a> {
     pub operations: f64,
     pub rate: f64,
     pub compute_energy: f64,
+    /// Constraints of memories, and the dimensions whose loops they tell apart by where they stand.
+    pub rules: Vec<Rule>,
+    pub ruled: Vec<bool>,
     /// What is further out, by group and open axes of its fan.
     outers: Vec<Vec<Outer>>,
 }
@@ -125,7 +129,11 @@ impl<'a> Model<'a> {
                 Level::Compute(_) => {}
             }
         }
+        let rules = Rule::all(e, &sizes);
+        let named = |d: usize| sizes[d] > 1 && rules.iter().any(|r| r.names(d));
         let mut model = Self {
+            ruled: (0..sizes.len()).map(named).collect(),
+            rules,
             einsum,
             hierarchy,
             objective,
@@ -144,6 +152,14 @@ impl<'a> Model<'a> {
         };
         model.outers = model.groups.iter().enumerate().map(of).collect();
         Some(model)
+    }
+
+    /// Order of dimensions, innermost first, that loops below storages of a memory are told in.
+    pub fn turn(&self, level: usize) -> Vec<usize> {
+        let rule = self.rules.iter().rev().find(|r| r.level == level);
+        let order: &[usize] = rule.map_or(&[], |r| &r.order);
+        let others = (0..self.sizes.len()).filter(|d| !order.contains(d));
+        others.chain(order.iter().copied()).collect()
     }
 
     pub fn memory(&self, level: usize) -> Option<&'a MemoryLevel> {

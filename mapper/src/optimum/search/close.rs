@@ -1,7 +1,7 @@
 //! The end of a segment; the end of the outermost one is a whole mapping.
 
 use super::front::Front;
-use super::{Common, Goal, Local, NONE, Part, Score, Search, State, Step, Tiles, least};
+use super::{Common, Goal, Local, NONE, Part, Room, Score, Search, State, Step, Tiles, least};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::Mask;
 use crate::optimum::placement::tree;
@@ -18,6 +18,7 @@ impl Search<'_> {
     ) {
         let mut local = *local;
         if !self.closes(segment, &local.state, &local.used) {
+            self.infeasible(local.state.node);
             return;
         }
         if segment == 0 {
@@ -25,7 +26,7 @@ impl Search<'_> {
             let indexed = top.map_or(Mask::ALL, |o| o.indexed.or(self.space.ruled));
             let open = (0..self.space.dims.len())
                 .any(|d| !indexed.has(d) && local.state.tile[d] < self.space.sizes[d]);
-            if open {
+            if open && !self.shares(&local.state) {
                 self.unhelpful(local.state.node);
                 return;
             }
@@ -107,11 +108,13 @@ impl Search<'_> {
         Some((memory, tile))
     }
 
-    /// Tiles at storages from the outermost one to the innermost home of a floating operand.
-    fn cuts(&self, steps: &[Step]) -> Vec<Tile> {
+    /// Tiles at storages from the outermost one to the innermost home of a floating operand, with the bits of all
+    /// storages from there outwards.
+    fn cuts(&self, steps: &[Step]) -> (Vec<Tile>, Vec<Room>) {
         let mut tile = self.space.sizes;
         let mut homes = self.placement.floating.iter().flatten().count();
-        let mut cuts: Vec<Tile> = Vec::new();
+        let (mut cuts, mut rooms) = (Vec::new(), Vec::new());
+        let mut used = self.homes();
         for step in steps.iter().rev() {
             match *step {
                 _ if homes == 0 => break,
@@ -119,17 +122,32 @@ impl Search<'_> {
                     tile[usize::from(dim)] = t;
                 }
                 Step::Keep { operand, memory } => {
+                    let (o, m) = (usize::from(operand), usize::from(memory));
+                    used[m] += self.words(o, &tile) * self.memory((0, m)).bits[o];
                     if cuts.last() != Some(&tile) {
                         cuts.push(tile);
+                        rooms.push(used);
                     }
-                    let o = usize::from(operand);
+                    if let Some(room) = rooms.last_mut() {
+                        *room = used;
+                    }
                     let home = self.placement.chains[o][0] == (0, usize::from(memory));
                     homes -= usize::from(home && self.placement.floats(o));
                 }
                 Step::Fan => {}
             }
         }
-        cuts
+        for m in self.unlimited() {
+            rooms.iter_mut().for_each(|r: &mut Room| r[m] = 0.0);
+        }
+        (cuts, rooms)
+    }
+
+    /// Memories of the outermost segment that everything fits into.
+    fn unlimited(&self) -> Vec<usize> {
+        let memories = self.space.segments[0].memories.iter().enumerate();
+        let unlimited = memories.filter(|(_, m)| m.capacity.is_infinite());
+        unlimited.map(|(m, _)| m).collect()
     }
 
     /// What is kept outside the home of a floating operand, of tensors that other einsums read too.
@@ -169,6 +187,7 @@ impl Search<'_> {
 
     fn part(&self, local: &Local, energy: f64, cycles: f64) -> Part {
         let steps = self.trail(&local.state);
+        let (cuts, rooms) = self.cuts(&steps);
         let mut part = Part {
             tiles: [None, None],
             moved: std::array::from_fn(|c| local.state.moved[c] - local.state.saved[c]),
@@ -177,7 +196,8 @@ impl Search<'_> {
             used: [0.0; MEMORIES],
             outside: [[0.0; MEMORIES]; 2],
             common: [Vec::new(), Vec::new()],
-            cuts: self.cuts(&steps),
+            cuts,
+            rooms,
             steps,
             placement: self.index,
         };

@@ -144,6 +144,8 @@ pub(crate) struct Part {
     /// Tiles at storages outside the homes of floating operands, and at these, outermost first: where the shared
     /// loops cannot change places.
     pub cuts: Vec<Tile>,
+    /// Bits of what is kept there and outside of it, by cut.
+    pub rooms: Vec<Room>,
     pub steps: Vec<Step>,
     pub placement: usize,
 }
@@ -164,7 +166,10 @@ impl Parts {
                 && no_more(&a.used, &b.used)
                 && no_more(&a.outside[0], &b.outside[0])
                 && no_more(&a.outside[1], &b.outside[1])
-                && a.cuts.iter().all(|c| b.cuts.contains(c))
+                && a.cuts.iter().zip(&a.rooms).all(|(cut, room)| {
+                    let there = b.cuts.iter().position(|c| c == cut);
+                    there.is_some_and(|i| no_more(room, &b.rooms[i]))
+                })
                 && a.common == b.common
         };
         if same

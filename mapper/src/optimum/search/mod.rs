@@ -26,7 +26,8 @@ use super::space::{DIMS, GATES, MEMORIES, Memory, OPERANDS, Space, Tile};
 use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 use bound::{Coming, Limits};
-pub(super) use goal::{Common, Goal, Part, Parts, Room, Target, Tiles, no_more};
+use goal::Common;
+pub(super) use goal::{Goal, Part, Parts, Room, Target, Tiles, no_more};
 pub(super) use record::Record;
 
 /// Most ports below a fan that carry partial sums.

@@ -61,7 +61,7 @@ impl Search<'_> {
         self.note(s, partial);
     }
 
-    /// Records tiles that do not fit, and with them all larger ones.
+    /// Records tiles that do not fit, and with them all larger ones; or a storage whose loops do not obey.
     pub(super) fn too_large(&mut self, site: &Site, node: usize, s: &State) {
         if self.record.is_none() {
             return;

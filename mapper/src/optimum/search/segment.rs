@@ -131,12 +131,22 @@ impl Search<'_> {
             if local.done & (1 << i) != 0 || here != Some((site.segment, *m)) {
                 continue;
             }
-            let allowed = self.helpful(usize::from(local.state.top), *o);
+            // Where loops outside a floating home stand decides which neighbours can share them.
+            let allowed = match self.shares(&local.state) {
+                true => Mask::ALL,
+                false => self.helpful(usize::from(local.state.top), *o),
+            };
             let mut served = *local;
             self.serve(site.segment, &mut served, *o, *m);
             served.state.placed[*o] -= 1;
             self.block(site, i, allowed, 0, &served, goal, next);
         }
+    }
+
+    /// Whether loops outside are shared with a neighbour.
+    pub(super) fn shares(&self, s: &State) -> bool {
+        let mut floating = self.placement.floating.iter().flatten();
+        floating.any(|o| s.placed[*o] == 0)
     }
 
     /// Dimensions whose loops help between a storage of operand `outer` and one of `inner` inside it: relevant to
@@ -272,14 +282,7 @@ impl Search<'_> {
     }
 
     pub(super) fn words(&self, o: usize, tile: &Tile) -> f64 {
-        let operand = &self.space.operands[o];
-        let plain = (0..self.space.dims.len()).filter(|d| operand.plain.has(*d));
-        plain.map(|d| f64::from(tile[d])).product::<f64>()
-            * operand
-                .windows
-                .iter()
-                .map(|w| w.reach(tile))
-                .product::<f64>()
+        self.space.words(o, tile)
     }
 
     /// Elements that a storage of an operand takes in over all its tiles.
@@ -354,6 +357,7 @@ impl Search<'_> {
             },
         );
         if !self.permits(site, &placed.state, m, placed.done) {
+            self.too_large(site, node, &local.state);
             return;
         }
         if home {

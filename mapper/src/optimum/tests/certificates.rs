@@ -7,12 +7,16 @@ use super::super::check::{Refusal, Verdict, check};
 use super::super::{Options, solve};
 use super::Random;
 use super::chains::random_pair;
+use super::constraints::constrained;
 use super::single::random_case;
 use crate::case::Case;
 
 /// A case with its certificate, or none if nothing fits.
 fn certified(seed: u64, perfect: bool) -> Option<(Case, Certificate)> {
-    let case = random_case(seed);
+    certificate_of(random_case(seed), perfect)
+}
+
+fn certificate_of(case: Case, perfect: bool) -> Option<(Case, Certificate)> {
     let options = Options {
         perfect,
         work: u64::MAX,
@@ -52,8 +56,11 @@ fn holds(case: &Case, certificate: &Certificate) -> Result<Verdict, TestCaseErro
     Ok(verdict.unwrap())
 }
 
-fn compare(seed: u64, perfect: bool) -> Result<Option<Verdict>, TestCaseError> {
-    let Some((case, certificate)) = certified(seed, perfect) else {
+fn compare(
+    certified: Option<(Case, Certificate)>,
+    perfect: bool,
+) -> Result<Option<Verdict>, TestCaseError> {
+    let Some((case, certificate)) = certified else {
         return Ok(None);
     };
     let verdict = holds(&case, &certificate)?;
@@ -66,10 +73,12 @@ fn compare(seed: u64, perfect: bool) -> Result<Option<Verdict>, TestCaseError> {
 }
 
 /// Changes that make a certificate wrong.
-fn changed(seed: u64, perfect: bool) -> Result<(), TestCaseError> {
-    let Some((case, certificate)) = certified(seed, perfect) else {
+fn changed(seed: u64, certified: Option<(Case, Certificate)>) -> Result<(), TestCaseError> {
+    let Some((case, certificate)) = certified else {
         return Ok(());
     };
+    // Where memories have constraints, what is bounded or dominated may be infeasible as well.
+    let free = case.einsums[0].constraints.levels.is_empty();
     let mut r = Random(seed);
     let count = certificate.partials.len();
     let refused = |what: &str, wrong: &Certificate| {
@@ -109,13 +118,17 @@ fn changed(seed: u64, perfect: bool) -> Result<(), TestCaseError> {
                 refused("bound raised", &with(at, End::Bound(bound * 1e9)))?;
                 let low = certificate.found.figure * 0.9;
                 refused("bound lowered", &with(at, End::Bound(low)))?;
-                refused("infeasible", &with(at, End::Infeasible))?;
+                if free {
+                    refused("infeasible", &with(at, End::Infeasible))?;
+                }
             }
             End::Dominated(_) => {
                 refused("by itself", &with(at, End::Dominated(at)))?;
                 refused("by none", &with(at, End::Dominated(count)))?;
                 refused("by the start", &with(at, End::Dominated(0)))?;
-                refused("infeasible", &with(at, End::Infeasible))?;
+                if free {
+                    refused("infeasible", &with(at, End::Infeasible))?;
+                }
             }
             End::Open => refused("closed", &with(at, End::Infeasible))?,
             End::Whole(figure) => {
@@ -136,8 +149,15 @@ proptest! {
 
     #[test]
     fn certificates_hold(seed in any::<u64>()) {
-        compare(seed, true)?;
-        compare(seed, false)?;
+        compare(certified(seed, true), true)?;
+        compare(certified(seed, false), false)?;
+    }
+
+    #[test]
+    fn certificates_of_constrained_cases_hold(seed in any::<u64>()) {
+        for perfect in [true, false] {
+            compare(certificate_of(constrained(seed, perfect), perfect), perfect)?;
+        }
     }
 }
 
@@ -146,9 +166,35 @@ proptest! {
 
     #[test]
     fn changed_certificates_are_refused(seed in any::<u64>()) {
-        changed(seed, true)?;
-        changed(seed, false)?;
+        changed(seed, certified(seed, true))?;
+        changed(seed, certified(seed, false))?;
+        for perfect in [true, false] {
+            changed(seed, certificate_of(constrained(seed, perfect), perfect))?;
+        }
     }
+}
+
+/// A constraint that costs something is no constraint of another case.
+#[test]
+fn constraints_belong_to_the_certificate() {
+    let (mut costs, mut refused) = (0, 0);
+    for seed in 0..150 {
+        let perfect = seed % 2 == 0;
+        let Some((case, certificate)) = certificate_of(constrained(seed, perfect), perfect) else {
+            continue;
+        };
+        let mut free = case.clone();
+        free.einsums[0].constraints.levels.clear();
+        let Some((_, best)) = certificate_of(free.clone(), perfect) else {
+            continue;
+        };
+        if best.found.figure < certificate.found.figure * (1.0 - 1e-9) {
+            costs += 1;
+            assert!(check(&free, &certificate).is_err(), "seed {seed}");
+            refused += u64::from(check(&case, &best).is_err());
+        }
+    }
+    assert!(costs > 10 && refused == costs, "{costs}, {refused}");
 }
 
 #[test]
@@ -156,7 +202,7 @@ fn certificates_hold_every_kind_of_end() {
     let mut all = Verdict::default();
     for seed in 0..60 {
         let perfect = seed % 2 == 0;
-        if let Some(v) = compare(seed, perfect).unwrap() {
+        if let Some(v) = compare(certified(seed, perfect), perfect).unwrap() {
             all.open += v.open;
             all.bounded += v.bounded;
             all.dominated += v.dominated;

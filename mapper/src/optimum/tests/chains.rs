@@ -8,18 +8,15 @@
 //!           one einsum and what the other keeps outside the home
 //! ```
 
-use std::collections::BTreeMap;
-
-use presil_workloads::{DimId, Einsum};
+use presil_workloads::Einsum;
 use proptest::prelude::*;
 
 use super::super::{Options, solve};
+use super::trees::{Trees, value};
 use super::{Random, einsum, fits, random_memory};
 use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, access_of, operand_count,
-};
+use crate::hierarchy::{Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, operand_count};
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
 
@@ -104,188 +101,6 @@ fn agree(a: &View, b: &View, h: &Hierarchy, whole: &[u64]) -> bool {
                 (most - once) as f64 <= m.capacity / m.buffering
             })
         })
-}
-
-/// All loop trees of one einsum of a chain, with perfect factors.
-struct Trees<'a> {
-    einsum: &'a Einsum,
-    hierarchy: &'a Hierarchy,
-    between: usize,
-    common: Option<usize>,
-    perfect: bool,
-    floats: bool,
-    tree: LoopTree,
-    count: u64,
-    /// Energy and cycles of those of which none is as good in both, by view.
-    found: BTreeMap<View, Vec<(f64, f64)>>,
-}
-
-impl Trees<'_> {
-    fn all(
-        einsum: &Einsum,
-        hierarchy: &Hierarchy,
-        between: usize,
-        common: Option<usize>,
-        perfect: bool,
-    ) -> Option<Vec<(View, f64, f64)>> {
-        let mut trees = Trees {
-            einsum,
-            hierarchy,
-            between,
-            common,
-            perfect,
-            floats: false,
-            tree: LoopTree::default(),
-            count: 0,
-            found: BTreeMap::new(),
-        };
-        for floats in [false, true] {
-            trees.floats = floats;
-            trees.homes(0);
-        }
-        let all = trees.found.into_iter();
-        let flat = all.flat_map(|(v, f)| f.into_iter().map(move |(e, t)| (v.clone(), e, t)));
-        (trees.count <= MOST).then(|| flat.collect())
-    }
-
-    fn first_fan(&self) -> usize {
-        let fan = |l: &Level| l.memory().is_none();
-        self.hierarchy.levels.iter().position(fan).unwrap()
-    }
-
-    fn homes(&mut self, operand: usize) {
-        if operand == operand_count(self.einsum) {
-            let tiles: Vec<u64> = self.einsum.dims.iter().map(|d| d.size).collect();
-            self.go(&tiles, None);
-            return;
-        }
-        if operand == self.between && self.floats {
-            self.homes(operand + 1);
-            return;
-        }
-        let last = if operand == self.between {
-            1
-        } else {
-            self.first_fan()
-        };
-        for level in 0..last {
-            self.tree.nodes.push(Node::Keep { level, operand });
-            self.homes(operand + 1);
-            self.tree.nodes.pop();
-        }
-    }
-
-    fn keeps(&self, operand: usize) -> impl Iterator<Item = usize> + '_ {
-        self.tree.nodes.iter().filter_map(move |n| match *n {
-            Node::Keep { level, operand: o } if o == operand => Some(level),
-            _ => None,
-        })
-    }
-
-    /// The innermost level whose place has been passed: a fanout or a memory below one.
-    fn floor(&self) -> usize {
-        let fan = self.first_fan();
-        let below = |n: &Node| match *n {
-            Node::Keep { level, .. } | Node::Spatial { level, .. } => level >= fan,
-            Node::Temporal { .. } => false,
-        };
-        if self.tree.nodes.iter().any(below) {
-            fan
-        } else {
-            0
-        }
-    }
-
-    fn go(&mut self, tiles: &[u64], last: Option<usize>) {
-        if self.count > MOST {
-            return;
-        }
-        let waits = self.floats && self.keeps(self.between).next().is_none();
-        if !waits && tiles.iter().all(|t| *t == 1) {
-            self.close();
-        }
-        let fan = self.first_fan();
-        for dim in 0..tiles.len() {
-            let id = DimId(dim as u32);
-            if waits && !Einsum::names(access_of(self.einsum, self.between), id) {
-                continue;
-            }
-            let whole = !self.perfect && tiles[dim] == self.einsum.dims[dim].size;
-            for tile in (1..tiles[dim]).filter(|t| whole || tiles[dim].is_multiple_of(*t)) {
-                let mut next = tiles.to_vec();
-                next[dim] = tile;
-                if last != Some(dim) {
-                    self.tree.nodes.push(Node::Temporal { dim: id, tile });
-                    self.go(&next, Some(dim));
-                    self.tree.nodes.pop();
-                }
-                let spread = self.hierarchy.levels[fan].fanout();
-                let inner = (0..operand_count(self.einsum)).any(|o| self.keeps(o).any(|l| l > fan));
-                if waits || inner {
-                    continue;
-                }
-                for axis in 0..spread.map_or(0, |f| f.axes.len()) {
-                    self.tree.nodes.push(Node::Spatial {
-                        level: fan,
-                        axis,
-                        dim: id,
-                        tile,
-                    });
-                    self.go(&next, None);
-                    self.tree.nodes.pop();
-                }
-            }
-        }
-        for level in self.floor()..self.hierarchy.levels.len() {
-            if self.hierarchy.levels[level].memory().is_none() || (waits && level > fan) {
-                continue;
-            }
-            for operand in 0..operand_count(self.einsum) {
-                let home = waits && operand == self.between;
-                let inside = self.keeps(operand).max().map_or(home, |l| l < level);
-                if inside && !(home && level == 0) {
-                    self.tree.nodes.push(Node::Keep { level, operand });
-                    self.go(tiles, None);
-                    self.tree.nodes.pop();
-                }
-            }
-        }
-    }
-
-    fn close(&mut self) {
-        self.count += 1;
-        if !fits(self.einsum, self.hierarchy, &self.tree) {
-            return;
-        }
-        let told = evaluate(
-            Convention::AccelForge,
-            self.einsum,
-            self.hierarchy,
-            &self.tree,
-        );
-        let Ok(told) = told else { return };
-        let figures = (told.energy_total(), told.cycles);
-        let view = view(
-            self.einsum,
-            self.hierarchy,
-            &self.tree,
-            self.between,
-            self.common,
-        );
-        let front = self.found.entry(view).or_default();
-        if !front.iter().any(|f| f.0 <= figures.0 && f.1 <= figures.1) {
-            front.retain(|f| !(figures.0 <= f.0 && figures.1 <= f.1));
-            front.push(figures);
-        }
-    }
-}
-
-fn value(objective: Objective, energy: f64, cycles: f64) -> f64 {
-    match objective {
-        Objective::Latency => cycles,
-        Objective::Energy => energy,
-        Objective::Edp => energy * cycles,
-    }
 }
 
 pub(super) fn named(mut e: Einsum, names: &[&str]) -> Einsum {
@@ -477,10 +292,11 @@ fn compare(seed: u64, perfect: bool) -> Result<(bool, bool), TestCaseError> {
     let pair = &random.einsums;
     let between = [operand_count(&pair[0]) - 1, random.read];
     let common = |i: usize| random.common.map(|c| c[i]);
-    let (Some(first), Some(next)) = (
-        Trees::all(&pair[0], &h, between[0], common(0), perfect),
-        Trees::all(&pair[1], &h, between[1], common(1), perfect),
-    ) else {
+    let all = |i: usize| {
+        let view = |t: &LoopTree| view(&pair[i], &h, t, between[i], common(i));
+        Trees::all(&pair[i], &h, &[between[i]], perfect, MOST, &view)
+    };
+    let (Some(first), Some(next)) = (all(0), all(1)) else {
         return Ok((false, false));
     };
     let extents: Vec<u64> = pair[0].dims.iter().map(|d| d.size).collect();

@@ -93,6 +93,18 @@ enum Seen {
     Costs,
 }
 
+/// A random case with a constraint of a memory.
+pub(super) fn constrained(seed: u64, perfect: bool) -> Case {
+    let (e, h, objective) = random_problem(seed, !perfect);
+    let mut case = case_of(&e, &h, objective);
+    let c = constraint(&mut Random(seed ^ 77), &case);
+    case.einsums[0].constraints = Constraints {
+        levels: vec![c],
+        perfect,
+    };
+    case
+}
+
 fn compare(seed: u64, perfect: bool) -> Result<Seen, TestCaseError> {
     let (e, h, objective) = random_problem(seed, !perfect);
     let mut case = case_of(&e, &h, objective);

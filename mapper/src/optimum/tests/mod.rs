@@ -9,6 +9,8 @@ mod constraints;
 mod odd;
 mod points;
 mod single;
+mod trees;
+mod triples;
 mod walks;
 
 use presil_hwmodels::Overlap;

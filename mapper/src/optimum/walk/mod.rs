@@ -217,6 +217,7 @@ fn part(found: Found) -> Part {
         outside: [[0.0; MEMORIES]; 2],
         common: [Vec::new(), Vec::new()],
         cuts: Vec::new(),
+        rooms: Vec::new(),
         steps: found.steps,
         placement: found.placement,
     }
