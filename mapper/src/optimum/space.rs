@@ -323,7 +323,7 @@ impl Space {
 
     /// The tiles that a loop may leave above a tile of a dimension, smallest first; the tile itself not included.
     /// With perfect factors its multiples that divide the extent; else of all multiples with the same number of
-    /// tiles in the extent the smallest one, and the extent.
+    /// tiles in the extent the smallest one, and the extent. Constraints of trips and of room tell those apart: then all.
     pub(super) fn outer_tiles(&self, dim: usize, tile: u32, into: &mut Vec<u32>) {
         into.clear();
         let size = self.sizes[dim];
@@ -351,7 +351,10 @@ impl Space {
         while factor < count {
             // The smallest factor with fewer tiles than `factor` has.
             let trips = count.div_ceil(factor);
-            factor = count.div_ceil(trips - 1);
+            factor = match self.ruled.has(dim) {
+                true => factor + 1,
+                false => count.div_ceil(trips - 1),
+            };
             into.push((tile.saturating_mul(factor)).min(size));
         }
     }

@@ -235,8 +235,8 @@ impl Extensions<'_> {
         let mut before = count;
         for n in 2..=count {
             let trips = count.div_ceil(n);
-            // Of all multiples with as many tiles the first one.
-            let first = trips < before;
+            // Of all multiples with as many tiles the first one, where no constraint tells them apart.
+            let first = trips < before || model.ruled[d];
             before = trips;
             if (model.perfect && count.is_multiple_of(n)) || (!model.perfect && first) {
                 tiles.push((tile * n).min(size));

@@ -186,3 +186,9 @@ fn constraints_bind_often() {
         assert!(count > 1, "{kind:?}: {count}");
     }
 }
+
+/// The multiples of a tile with as many tiles in the extent are told apart by the room that is asked for.
+#[test]
+fn larger_tiles_with_as_many_trips_are_looked_at_where_room_is_asked_for() {
+    compare(11_286_805_390_094_397_554, false).unwrap();
+}
