@@ -1,9 +1,11 @@
 //! What a model on a chip takes: the [`Run`].
 //!
 //! - [`run`]: the noun, the only value that reports read;
-//! - [`analytic`]: from a schedule to a Run by the analytic model.
+//! - [`analytic`]: from a schedule to a Run by the analytic model;
+//! - [`timing`]: the event engine.
 
 pub mod analytic;
 pub mod run;
+pub mod timing;
 
 pub use run::Run;

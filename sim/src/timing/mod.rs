@@ -1,0 +1,16 @@
+//! Timing by events: queues of commands on shared resources, gone through in integer femtoseconds.
+//!
+//! - [`program`]: what runs;
+//! - [`machine`]: the event loop; `share`: how flows share resources;
+//! - `skip`: periods that repeat are skipped, exactly;
+//! - [`account`]: where the time of each queue and of each op goes.
+
+pub mod account;
+pub mod machine;
+pub mod program;
+mod share;
+mod skip;
+#[cfg(test)]
+mod tests;
+
+pub use machine::{Pace, Stuck, run};
