@@ -13,7 +13,8 @@
 //! period took and added. States are compared whole, so hashes only say when to look.
 //!
 //! States are taken when a leading queue begins another iteration of a loop. A state that was seen among the last [`RECENT`] of its loop is
-//! kept with its sums; when it comes again, the period is known. Inner loops are skipped first, then the loops around them.
+//! kept with its sums; when it comes again, the period is known. Inner loops are skipped first, then the loops around them: periods
+//! of those hold skipped ones.
 
 use std::hash::{Hash, Hasher};
 
@@ -85,8 +86,6 @@ impl Skipper {
                 let start = machine.now;
                 advance(machine, &kept, periods, time);
                 self.skipped += time;
-                // What is kept is of before.
-                self.loops.values_mut().for_each(|w| w.kept = None);
                 return Some(Ok(Seen::Skipped {
                     start,
                     end: machine.now,
