@@ -189,6 +189,10 @@ impl Asked {
         }
     }
 
+    pub(super) fn objective(&self) -> Objective {
+        self.options.objective
+    }
+
     /// What is left of the work and time.
     pub(super) fn fuse(&self, work: &Work) -> Fuse {
         Fuse {
@@ -207,7 +211,7 @@ pub(super) fn nothing(work: &Work) -> SpaceError {
     }
 }
 
-fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
+pub(super) fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
     (0..case.einsums.len())
         .map(|i| link(case, i, options))
         .collect()
@@ -342,7 +346,7 @@ pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Sc
 }
 
 /// Least energy and least cycles of an einsum, whatever its neighbours do.
-fn least(link: &Link, asked: &Asked, work: &mut Work) -> Result<(f64, f64), SpaceError> {
+pub(super) fn least(link: &Link, asked: &Asked, work: &mut Work) -> Result<(f64, f64), SpaceError> {
     let mut figures = (0.0, 0.0);
     for objective in [Objective::Energy, Objective::Latency] {
         let wanted = asked.options.objective;
@@ -421,7 +425,7 @@ fn greedy(
 }
 
 /// Least energy and cycles of all einsums but one.
-fn beside(links: &[Link], i: usize) -> (f64, f64) {
+pub(super) fn beside(links: &[Link], i: usize) -> (f64, f64) {
     let others = links.iter().enumerate().filter(|(j, _)| *j != i);
     others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
