@@ -340,7 +340,8 @@ fn lower_bound(
     options: &Options,
     figure: f64,
 ) -> Result<f64, CertifyError> {
-    let chains = join(links, parts, options);
+    let limit = Score(figure, f64::NEG_INFINITY);
+    let chains = join(links, parts, options, Some(limit));
     let Some(best) = chains.first() else {
         return Ok(figure);
     };

@@ -83,7 +83,7 @@ pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, Spa
     let parts: Vec<Vec<Part>> = (0..links.len())
         .map(|i| collect(&links, i, None, &asked, &mut work))
         .collect();
-    let mut chains = join(&links, &parts, options);
+    let mut chains = join(&links, &parts, options, None);
     chains.sort_by(|a, b| {
         a.energy
             .total_cmp(&b.energy)
@@ -421,7 +421,7 @@ fn greedy(
         parts[i] = Some(goal.targets[0].best.take()?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
-    join(links, &parts, &asked.options).into_iter().next()
+    join(links, &parts, &asked.options, None).into_iter().next()
 }
 
 /// Least energy and cycles of all einsums but one.
@@ -466,7 +466,8 @@ fn below(links: &[Link], limit: Option<Score>, asked: &Asked, work: &mut Work) -
     let parts: Vec<Vec<Part>> = (0..links.len())
         .map(|i| collect(links, i, limit, asked, work))
         .collect();
-    join(links, &parts, &asked.options).into_iter().next()
+    let mut chains = join(links, &parts, &asked.options, limit).into_iter();
+    chains.next()
 }
 
 fn collect(
