@@ -260,9 +260,9 @@ fn kinds(i: usize, looked: &Looked) -> Result<(&Tree, Vec<(&Tree, Objective, f64
         (Tells::Cycles, Objective::Latency, looked.least_cycles),
     ] {
         leasts.extend(of(kind).map(|t| (t, objective, least)));
-        // Not a number is neither.
         let told = of(kind).next().is_some() || least == 0.0;
-        if !told || !(least >= 0.0) {
+        let figure = least.is_finite() && least >= 0.0;
+        if !told || !figure {
             return Err(lacks("are told by no tree"));
         }
     }

@@ -8,8 +8,11 @@ use super::super::{Options, solve};
 use super::chains::random_pair;
 use super::constraints::constrained;
 use super::single::random_case;
+use super::trees::value;
 use super::{Random, chains, triples};
-use crate::case::Case;
+use crate::case::{Case, LevelConstraint};
+use crate::hierarchy::{Mask, operand_count};
+use crate::search::Objective;
 
 /// A case of one einsum with its certificate, or none if nothing fits.
 fn certified(seed: u64, perfect: bool) -> Option<(Case, Certificate)> {
@@ -354,6 +357,113 @@ fn changed_certificates_of_chains_are_refused() {
         }
     }
     assert!(joined > 100, "{joined}");
+}
+
+/// The best mappings for another objective, with their true figures, are not the best for this one.
+#[test]
+fn worse_chains_are_refused() {
+    let (mut worse, mut apart) = (0, 0);
+    for seed in 0..80 {
+        let case = random_pair(seed);
+        let other = match case.objective {
+            Objective::Energy => Objective::Latency,
+            _ => Objective::Energy,
+        };
+        let other = Case {
+            objective: other,
+            ..case.clone()
+        };
+        let Some((case, certificate)) = certificate_of(case, true) else {
+            continue;
+        };
+        let Some((_, its)) = certificate_of(other, true) else {
+            continue;
+        };
+        // One einsum's mapping of either: tiles that are handed over differ, or figures do.
+        let mut mixed = certificate.clone();
+        mixed.found.mappings[1].clone_from(&its.found.mappings[1]);
+        let refusal = check(&case, &mixed).err();
+        let hands = Refusal::Found("hands over tiles that the next einsum does not take".into());
+        apart += u64::from(refusal == Some(hands));
+        let (energy, cycles) = (its.found.energy_pj, its.found.cycles);
+        let figure = value(case.objective, energy, cycles);
+        if figure > certificate.found.figure * (1.0 + 1e-6) {
+            worse += 1;
+            let mut wrong = certificate.clone();
+            wrong.found = its.found.clone();
+            wrong.found.figure = figure;
+            wrong.lower_bound = figure;
+            assert!(check(&case, &wrong).is_err(), "seed {seed}");
+        }
+    }
+    assert!(worse > 10 && apart > 3, "{worse}, {apart}");
+}
+
+/// Without the ways to hand over tile by tile, a certificate is of another space.
+#[test]
+fn every_way_to_hand_over_is_looked_at() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let Some((case, certificate)) = certificate_of(random_pair(seed), true) else {
+            continue;
+        };
+        let last = operand_count(&case.einsums[0].einsum) - 1;
+        let looked = &certificate.einsums[0];
+        let whole = |p: &usize| looked.placements[*p][last][0] == 0;
+        let kept: Vec<usize> = (0..looked.placements.len()).filter(whole).collect();
+        let mut wrong = certificate.clone();
+        let one = &mut wrong.einsums[0];
+        one.placements = kept.iter().map(|p| looked.placements[*p].clone()).collect();
+        for tree in &mut one.trees {
+            let starts = |at: &Partial| at.placement.is_some_and(|p| !kept.contains(&p));
+            while let Some(at) = tree.partials.iter().position(starts) {
+                tree.partials = without(&tree.partials, at);
+            }
+            for partial in &mut tree.partials {
+                let number = |p: usize| kept.iter().position(|k| *k == p).unwrap();
+                partial.placement = partial.placement.map(number);
+            }
+        }
+        let refusal = check(&case, &wrong).unwrap_err();
+        assert!(matches!(refusal, Refusal::Cover(_)), "{refusal}");
+        refused += 1;
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+/// Constraints of memories hold in chains too.
+#[test]
+fn certificates_of_constrained_chains_hold() {
+    let (mut held, mut costs) = (0, 0);
+    for seed in 0..80 {
+        let free = random_pair(seed);
+        let mut r = Random(seed);
+        let mut case = free.clone();
+        for e in &mut case.einsums {
+            let constraint = LevelConstraint {
+                level: 1,
+                forbidden: Mask::one(r.next() as usize % e.einsum.dims.len()),
+                min_utilization: r.of(&[0.0, 0.3, 0.6]),
+                ..LevelConstraint::default()
+            };
+            e.constraints.levels.push(constraint);
+        }
+        let perfect = seed % 2 == 0;
+        let Some((case, certificate)) = certificate_of(case, perfect) else {
+            continue;
+        };
+        let figure = certificate.found.figure;
+        compare(Some((case, certificate.clone())), perfect).unwrap();
+        held += 1;
+        let Some((_, best)) = certificate_of(free.clone(), perfect) else {
+            continue;
+        };
+        if best.found.figure < figure * (1.0 - 1e-9) {
+            costs += 1;
+            assert!(check(&free, &certificate).is_err(), "seed {seed}");
+        }
+    }
+    assert!(held > 20 && costs > 5, "{held}, {costs}");
 }
 
 #[test]
