@@ -2,6 +2,7 @@
 
 use presil_mapper::case::Case;
 use presil_mapper::case::write::write;
+use presil_mapper::conventions::evaluate;
 use presil_mapper::optimum::certificate::{Certificate, CertifyError, certify};
 use presil_mapper::optimum::check::{Refusal, Verdict, check as check_parts};
 use presil_mapper::optimum::{Mapped as Found, SpaceError};
@@ -37,19 +38,24 @@ pub enum CheckError {
     Refused(#[from] Refusal),
 }
 
-/// The certificate of a mapping that was found.
+/// The certificate of the mappings that were found.
 ///
 /// # Errors
-/// If the case has more than one einsum, or the search was cut off.
+/// If the search was cut off, or the certificate gets too large.
 pub fn certificate(mapped: &Mapped, options: &Options) -> Result<Certificate, CertifyError> {
     let mut case = mapped.report.case.clone();
     case.objective = mapped.objective;
-    let tree = case.einsums.first().and_then(|e| e.mapping.clone());
-    let found = Found {
-        tree: tree.ok_or(SpaceError::Nothing)?,
-        energy: mapped.proof.energy_pj,
-        cycles: mapped.proof.cycles,
-    };
+    let mut found = Vec::new();
+    for e in &case.einsums {
+        let tree = e.mapping.clone().ok_or(SpaceError::Nothing)?;
+        let told = evaluate(CONVENTION, &e.einsum, &e.hierarchy, &tree);
+        let told = told.map_err(|_| SpaceError::Nothing)?;
+        found.push(Found {
+            tree,
+            energy: told.energy_total(),
+            cycles: told.cycles,
+        });
+    }
     let mut certificate = certify(&case, &options_of(&case, options), &found)?;
     certificate.space.case = statement(&case, mapped.objective);
     Ok(certificate)
@@ -103,11 +109,20 @@ pub fn text(certificate: &Certificate, verdict: &Verdict) -> String {
             figure(verdict.lower_bound)
         ),
     };
+    let placements = certificate.einsums.iter().map(|e| e.placements.len());
+    let joins = match certificate.einsums.len() {
+        0 | 1 => String::new(),
+        n => format!(
+            "{n} einsums: {} mappings may be part of something better, {} chains of them were looked at\n",
+            figure(verdict.parts as f64),
+            figure(verdict.joins as f64),
+        ),
+    };
     format!(
-        "the certificate holds: {} {}, {said}\n{} placements, {tiles}; {} partial mappings with all extensions, {} cut off by bounds, {} by better ones, {} that do not fit or obey, {} unhelpful, {} whole mappings\n",
+        "the certificate holds: {} {}, {said}\n{} placements, {tiles}; {} partial mappings with all extensions, {} cut off by bounds, {} by better ones, {} that do not fit or obey, {} unhelpful, {} whole mappings\n{joins}",
         space.objective,
         figure(verdict.found),
-        space.placements.len(),
+        placements.sum::<usize>(),
         figure(verdict.open as f64),
         figure(verdict.bounded as f64),
         figure(verdict.dominated as f64),
@@ -132,5 +147,7 @@ pub fn json(certificate: &Certificate, verdict: &Verdict) -> Value {
         "infeasible": verdict.infeasible,
         "unhelpful": verdict.unhelpful,
         "whole": verdict.whole,
+        "parts": verdict.parts,
+        "joins": verdict.joins,
     })
 }

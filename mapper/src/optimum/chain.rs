@@ -83,7 +83,7 @@ pub(super) fn front(case: &Case, options: &Options) -> Result<Vec<Solution>, Spa
     let parts: Vec<Vec<Part>> = (0..links.len())
         .map(|i| collect(&links, i, None, &asked, &mut work))
         .collect();
-    let mut chains = join(&links, &parts, options);
+    let mut chains = join(&links, &parts, options, None);
     chains.sort_by(|a, b| {
         a.energy
             .total_cmp(&b.energy)
@@ -189,6 +189,10 @@ impl Asked {
         }
     }
 
+    pub(super) fn objective(&self) -> Objective {
+        self.options.objective
+    }
+
     /// What is left of the work and time.
     pub(super) fn fuse(&self, work: &Work) -> Fuse {
         Fuse {
@@ -207,7 +211,7 @@ pub(super) fn nothing(work: &Work) -> SpaceError {
     }
 }
 
-fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
+pub(super) fn links(case: &Case, options: &Options) -> Result<Vec<Link>, SpaceError> {
     (0..case.einsums.len())
         .map(|i| link(case, i, options))
         .collect()
@@ -342,7 +346,7 @@ pub(super) fn roots(link: &Link, perfect: bool, objective: Objective) -> Vec<(Sc
 }
 
 /// Least energy and least cycles of an einsum, whatever its neighbours do.
-fn least(link: &Link, asked: &Asked, work: &mut Work) -> Result<(f64, f64), SpaceError> {
+pub(super) fn least(link: &Link, asked: &Asked, work: &mut Work) -> Result<(f64, f64), SpaceError> {
     let mut figures = (0.0, 0.0);
     for objective in [Objective::Energy, Objective::Latency] {
         let wanted = asked.options.objective;
@@ -417,11 +421,11 @@ fn greedy(
         parts[i] = Some(goal.targets[0].best.take()?);
     }
     let parts: Vec<Vec<Part>> = parts.into_iter().map(|p| p.into_iter().collect()).collect();
-    join(links, &parts, &asked.options).into_iter().next()
+    join(links, &parts, &asked.options, None).into_iter().next()
 }
 
 /// Least energy and cycles of all einsums but one.
-fn beside(links: &[Link], i: usize) -> (f64, f64) {
+pub(super) fn beside(links: &[Link], i: usize) -> (f64, f64) {
     let others = links.iter().enumerate().filter(|(j, _)| *j != i);
     others.fold((0.0, 0.0), |(e, t), (_, l)| (e + l.least.0, t + l.least.1))
 }
@@ -462,7 +466,8 @@ fn below(links: &[Link], limit: Option<Score>, asked: &Asked, work: &mut Work) -
     let parts: Vec<Vec<Part>> = (0..links.len())
         .map(|i| collect(links, i, limit, asked, work))
         .collect();
-    join(links, &parts, &asked.options).into_iter().next()
+    let mut chains = join(links, &parts, &asked.options, limit).into_iter();
+    chains.next()
 }
 
 fn collect(

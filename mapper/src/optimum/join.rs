@@ -137,8 +137,39 @@ fn plus(a: &Room, b: &Room) -> Room {
     std::array::from_fn(|m| a[m] + b[m])
 }
 
-/// All chains of parts of which none is at least as good as another in energy, time and room, the best first.
-pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Vec<Joined> {
+/// Least energy and cycles of the parts of the last einsums, by the tile that they take in.
+type Behind = FxHashMap<Tiles, (f64, f64)>;
+
+/// What stands at least behind the parts of each einsum, whether it fits or not.
+fn behind(parts: &[Vec<Part>]) -> Vec<Behind> {
+    let mut all = vec![Behind::from_iter([(None, (0.0, 0.0))])];
+    for parts in parts.iter().rev() {
+        let next = &all[all.len() - 1];
+        let mut least = Behind::default();
+        for part in parts {
+            let Some((energy, cycles)) = next.get(&part.tiles[1]) else {
+                continue;
+            };
+            let (energy, cycles) = (part.energy + energy, part.cycles + cycles);
+            let known = least.entry(part.tiles[0].clone());
+            let known = known.or_insert((energy, cycles));
+            *known = (known.0.min(energy), known.1.min(cycles));
+        }
+        all.push(least);
+    }
+    all.reverse();
+    all
+}
+
+/// All chains of parts of which none is at least as good as another in energy, time and room, the best first; of those
+/// that beat a limit, if there is one. A sum goes no further that does not beat it with the least that stands behind.
+pub(super) fn join(
+    links: &[Link],
+    parts: &[Vec<Part>],
+    options: &Options,
+    limit: Option<Score>,
+) -> Vec<Joined> {
+    let behind = behind(parts);
     let start = Sum {
         energy: 0.0,
         cycles: 0.0,
@@ -157,9 +188,21 @@ pub(super) fn join(links: &[Link], parts: &[Vec<Part>], options: &Options) -> Ve
         let mut next: Vec<Sum> = Vec::new();
         let mut by_tiles: FxHashMap<Tiles, Vec<usize>> = FxHashMap::default();
         for (p, part) in parts.iter().enumerate() {
-            let Some(fitting) = open.get(&part.tiles[0]) else {
+            let (Some(fitting), Some(rest)) =
+                (open.get(&part.tiles[0]), behind[i + 1].get(&part.tiles[1]))
+            else {
                 continue;
             };
+            let hopeful = |sum: &Sum| {
+                let energy = sum.energy + part.energy + rest.0;
+                let cycles = sum.cycles + part.cycles + rest.1;
+                let score = Score::new(options.objective, energy, cycles);
+                limit.is_none_or(|limit| score.beats(limit))
+            };
+            let mut fitting = fitting.iter().filter(|s| hopeful(&sums[**s])).peekable();
+            if fitting.peek().is_none() {
+                continue;
+            }
             let seen = Seen::new(&links[i], part, &sizes);
             for &before in fitting {
                 let sum = sums[before].with(part, &seen, &links[i], &sizes);

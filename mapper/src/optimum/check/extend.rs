@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Refusal;
 use super::model::Stage;
+use super::replay::{Checker, refused};
 use super::tally::Tally;
-use super::{Checker, Refusal, refused};
 use crate::optimum::certificate::{Cut, End};
 
 impl Checker<'_> {
@@ -16,7 +17,7 @@ impl Checker<'_> {
         };
         let mut listed = BTreeMap::new();
         for child in &self.children[at] {
-            let partial = &self.certificate.partials[*child];
+            let partial = &self.partials[*child];
             let key = Key(
                 partial.along,
                 partial.keep,
@@ -110,7 +111,7 @@ impl Extensions<'_> {
             loops.iter().for_each(|c| tile[c.0] = u64::from(c.2));
             let trips = (0..tile.len()).map(|d| tile[d].div_ceil(below[d]));
             let trips: Vec<u64> = trips.collect();
-            let feasible = used >= a.least && (axis > 0 || self.checker.obeys(group, &trips));
+            let feasible = used >= a.least && (axis > 0 || model.obeys(group, &trips));
             self.strike(Key(Some((a.level, a.axis)), None, loops, None), feasible)?;
         }
         Ok(())
@@ -120,18 +121,23 @@ impl Extensions<'_> {
     fn keep(&mut self, group: usize) -> Result<(), Refusal> {
         let model = self.checker.model;
         let chains = self.checker.chains(self.at);
+        let home = |(o, c): (usize, &Vec<usize>)| model.floats(o, c) && self.tally.left[o] == 0;
+        let shared = chains.iter().enumerate().any(home);
         for (o, chain) in chains.iter().enumerate() {
-            let left = self.tally.left[o];
-            let level = chain[left - 1];
-            if left == 1 || !model.groups[group].memories.contains(&level) {
+            let Some(&level) = model.storages(o, chain, self.tally.left[o]).last() else {
+                continue;
+            };
+            if !model.groups[group].memories.contains(&level) {
                 continue;
             }
             let inner = self.tally.top.map(|t| &model.operands[t]);
             let x = &model.operands[o];
-            // Loops that constraints tell apart by where they stand are nowhere better.
+            let floats = model.floats(o, chain);
+            // Loops that constraints tell apart by where they stand, and loops that neighbours share, are nowhere better;
+            // further out, those inside a home would be shared.
             let helps = |d: &usize| {
-                let better = inner.is_none_or(|i| i.indexed[*d]) && !x.plain[*d];
-                model.sizes[*d] > 1 && (better || model.ruled[*d])
+                let better = inner.is_none_or(|i| i.indexed[*d]) && (floats || !x.plain[*d]);
+                model.sizes[*d] > 1 && (better || shared || model.ruled[*d])
             };
             let dims: Vec<usize> = model.turn(level).into_iter().filter(helps).collect();
             let tally = self.tally.clone();
@@ -176,9 +182,12 @@ impl Extensions<'_> {
     ) -> Result<(), Refusal> {
         let model = self.checker.model;
         let x = &model.operands[o];
-        let free = model.rules.is_empty();
-        let told = free && x.windows.is_empty() && t.touching.is_some_and(|inner| inner > o);
-        if told {
+        let home = t.left[o] == 1 && model.floats(o, &self.checker.chains(self.at)[o]);
+        let free = model.rules.is_empty() && x.windows.is_empty() && !home;
+        let told = free && t.touching.is_some_and(|inner| inner > o);
+        // Loops outside a home index what it keeps.
+        let shared = |d: usize| x.indexed[d] || t.tile[d] == model.sizes[d];
+        if told || (home && !(0..t.tile.len()).all(shared)) {
             return Ok(());
         }
         let key = |slide| Key(None, Some((o, level)), loops.clone(), slide);
@@ -189,7 +198,7 @@ impl Extensions<'_> {
         let fits = self.fits(group, t);
         let permits = fits && self.checker.permits(self.at, (group, level), &cuts, &left);
         self.strike(key(None), permits)?;
-        if !permits {
+        if !permits || home {
             return Ok(());
         }
         let mut placed = t.clone();
@@ -214,10 +223,10 @@ impl Extensions<'_> {
         let memories = &model.groups[group].memories;
         let mut used = t.used.clone();
         for (o, chain) in self.checker.chains(self.at).iter().enumerate() {
-            if group == 0 {
+            if group == 0 && !model.floats(o, chain) {
                 used[chain[0]] += model.bits(chain[0], o, &model.sizes);
             }
-            for level in &chain[1..t.left[o].max(1)] {
+            for level in model.storages(o, chain, t.left[o]) {
                 if memories.contains(level) {
                     used[*level] += model.bits(*level, o, &t.tile);
                 }

@@ -1,10 +1,11 @@
-//! The case as the checker sees it: operands, levels from the inside out, and what fanouts further out can still do.
+//! An einsum as the checker sees it: operands, levels from the inside out, and what fanouts further out can still do.
 
 use presil_numerics::ids::Id;
 use presil_workloads::Einsum;
 
 use super::obey::Rule;
-use crate::case::CaseEinsum;
+use super::view::{handed, intermediate};
+use crate::case::Case;
 use crate::hierarchy::{Hierarchy, Level, MemoryLevel, Transfer, access_of, operand_count};
 use crate::search::Objective;
 
@@ -68,7 +69,13 @@ pub(super) struct Model<'a> {
     pub einsum: &'a Einsum,
     pub hierarchy: &'a Hierarchy,
     pub objective: Objective,
+    /// Picojoules and cycles of other einsums that stand beside each figure.
+    pub beside: (f64, f64),
     pub perfect: bool,
+    /// The input and the output that may be handed over tile by tile.
+    pub handed: [Option<usize>; 2],
+    /// Whether an operand lies between two einsums.
+    pub between: Vec<bool>,
     pub sizes: Vec<u64>,
     pub operands: Vec<Operand>,
     /// Outermost first.
@@ -84,7 +91,15 @@ pub(super) struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    pub fn new(e: &'a CaseEinsum, objective: Objective, perfect: bool) -> Option<Self> {
+    pub fn new(
+        case: &'a Case,
+        i: usize,
+        objective: Objective,
+        beside: (f64, f64),
+        perfect: bool,
+    ) -> Option<Self> {
+        let e = case.einsums.get(i)?;
+        let between = e.operands.iter().map(|t| intermediate(case, *t));
         let (einsum, hierarchy) = (&e.einsum, &e.hierarchy);
         let sizes: Vec<u64> = einsum.dims.iter().map(|d| d.size).collect();
         let compute = hierarchy.compute()?;
@@ -137,7 +152,10 @@ impl<'a> Model<'a> {
             einsum,
             hierarchy,
             objective,
-            perfect,
+            beside,
+            perfect: perfect || e.constraints.perfect,
+            handed: handed(case, i),
+            between: between.collect(),
             operations: sizes.iter().map(|s| *s as f64).product(),
             sizes,
             operands,
@@ -152,6 +170,30 @@ impl<'a> Model<'a> {
         };
         model.outers = model.groups.iter().enumerate().map(of).collect();
         Some(model)
+    }
+
+    /// Whether an operand that a chain of memories keeps is handed over tile by tile: not from the outermost memory.
+    pub fn floats(&self, o: usize, chain: &[usize]) -> bool {
+        self.handed.contains(&Some(o)) && chain.first().is_some_and(|home| *home > 0)
+    }
+
+    pub fn any_floats(&self, chains: &[Vec<usize>]) -> bool {
+        let mut chains = chains.iter().enumerate();
+        chains.any(|(o, chain)| self.floats(o, chain))
+    }
+
+    /// Of the first so many memories of an operand, those whose storages are steps: all but the home of a whole tensor.
+    pub fn storages<'c>(&self, o: usize, chain: &'c [usize], left: usize) -> &'c [usize] {
+        let first = usize::from(!self.floats(o, chain));
+        chain.get(first..left).unwrap_or(&[])
+    }
+
+    /// Whether the trips of a whole fan are as asked.
+    pub fn obeys(&self, group: usize, trips: &[u64]) -> bool {
+        let group = &self.groups[group];
+        let used: f64 = trips.iter().map(|n| *n as f64).product();
+        let instances: f64 = group.axes.iter().map(|a| a.size as f64).product();
+        group.given.iter().all(|(d, n)| trips[*d] == *n) && used >= group.least * instances
     }
 
     /// Order of dimensions, innermost first, that loops below storages of a memory are told in.
@@ -308,7 +350,13 @@ impl<'a> Model<'a> {
         outer
     }
 
+    /// The objective's figure with the other einsums beside.
     pub fn figure(&self, energy: f64, cycles: f64) -> f64 {
+        self.alone(energy + self.beside.0, cycles + self.beside.1)
+    }
+
+    /// The objective's figure.
+    pub fn alone(&self, energy: f64, cycles: f64) -> f64 {
         match self.objective {
             Objective::Latency => cycles,
             Objective::Energy => energy,
@@ -419,7 +467,9 @@ fn keeps(model: &Model, o: usize, chain: &[usize]) -> bool {
         above |= here;
         (here || !must) && (!here || must || m.keeps.has(o))
     });
-    allowed && model.group_of(*home) == 0
+    // Between two einsums: whole at the outermost memory, or tile by tile.
+    let starts = !model.between[o] || *home == 0 || model.handed.contains(&Some(o));
+    allowed && starts && model.group_of(*home) == 0
 }
 
 /// The steps of a placement, from the inside out.
@@ -427,7 +477,8 @@ pub(super) fn stages(model: &Model, chains: &[Vec<usize>]) -> Vec<Stage> {
     let mut stages = Vec::new();
     for (g, group) in model.groups.iter().enumerate().rev() {
         stages.extend((0..group.axes.len()).rev().map(|a| Stage::Axis(g, a)));
-        let storages = chains.iter().flat_map(|c| c.iter().skip(1));
+        let chains = chains.iter().enumerate();
+        let storages = chains.flat_map(|(o, c)| model.storages(o, c, c.len()));
         let here = storages.filter(|m| group.memories.contains(m)).count();
         stages.extend(std::iter::repeat_n(Stage::Keep(g), here));
     }

@@ -6,8 +6,8 @@
 
 use presil_numerics::ids::Id;
 
-use super::Checker;
 use super::model::{Model, Stage};
+use super::replay::Checker;
 use crate::case::CaseEinsum;
 use crate::looptree::{LoopTree, Node};
 
@@ -121,7 +121,7 @@ impl Stood {
 
 impl Checker<'_> {
     fn stood(&self, at: usize) -> Stood {
-        let partial = &self.certificate.partials[at];
+        let partial = &self.partials[at];
         let Some(of) = partial.of else {
             return Stood::new(&self.model.rules);
         };
@@ -139,8 +139,9 @@ impl Checker<'_> {
 
     /// The memory that the outermost loops stand at.
     fn outermost(&self, placement: usize) -> usize {
-        let chains = &self.certificate.space.placements[placement];
-        chains.iter().map(|c| c[0]).min().unwrap_or(0)
+        let chains = self.placements[placement].iter().enumerate();
+        let homes = chains.filter(|(o, c)| !self.model.floats(*o, c));
+        homes.map(|(_, c)| c[0]).min().unwrap_or(0)
     }
 
     /// Whether what extends a partial mapping by loops and a storage of a group obeys so far; `left`: storages that each
@@ -161,10 +162,9 @@ impl Checker<'_> {
             stood.grow(*d, *inner, *outer);
         }
         stood.settle(rules, level);
-        let chains = self.chains(at).iter().zip(left);
-        let more = chains
-            .into_iter()
-            .any(|(chain, left)| chain[..*left].iter().skip(1).any(|l| *l == level));
+        let mut chains = self.chains(at).iter().zip(left).enumerate();
+        let more =
+            chains.any(|(o, (chain, left))| self.model.storages(o, chain, *left).contains(&level));
         let outermost = group == 0 && level == self.outermost(self.place[at].0);
         let mut here = rules.iter().enumerate().filter(|(_, r)| r.level == level);
         !stood.broken && (more || outermost || here.all(|(i, r)| stood.meets(r, i)))
@@ -201,11 +201,11 @@ impl Checker<'_> {
     fn used(&self, at: usize, level: usize) -> f64 {
         let model = self.model;
         let chains = self.chains(at).iter().enumerate();
-        let homes = chains.filter(|(_, c)| c[0] == level);
+        let homes = chains.filter(|(o, c)| c[0] == level && !model.floats(*o, c));
         let mut used: f64 = homes.map(|(o, _)| model.bits(level, o, &model.sizes)).sum();
         let mut next = Some(at);
         while let Some(i) = next {
-            let partial = &self.certificate.partials[i];
+            let partial = &self.partials[i];
             if let Some((o, l)) = partial.keep
                 && l == level
             {
@@ -237,11 +237,17 @@ pub(super) fn obeyed(model: &Model, tree: &LoopTree) -> bool {
     let rules = &model.rules;
     let mut stood = Stood::new(rules);
     let mut used = vec![0.0; model.hierarchy.levels.len()];
-    let homes = model.operands.len();
     let level_of = |node: &Node| match *node {
         Node::Keep { level, .. } => Some(level),
         _ => None,
     };
+    let first = |o: usize| {
+        let keeps = |n: &Node| matches!(n, Node::Keep { operand, .. } if *operand == o);
+        let first = tree.nodes.iter().find(|n| keeps(n));
+        first.and_then(level_of).unwrap_or(0)
+    };
+    let whole = (0..model.operands.len()).filter(|o| !model.floats(*o, &[first(*o)]));
+    let homes = whole.count();
     let outermost = tree.nodes.iter().take(homes).filter_map(level_of).min();
     for (i, node) in tree.nodes.iter().enumerate().rev() {
         let tiles = tree.tiles(model.einsum, i);

@@ -226,10 +226,25 @@ impl Tally {
         }
     }
 
-    /// Homes of all operands, in the outermost group.
+    /// Places the home of what is handed over tile by tile: nothing fills it.
+    pub fn float(&mut self, model: &Model, o: usize, level: usize) {
+        self.serve(model, o, level);
+        self.used[level] += model.bits(level, o, &self.tile);
+        self.left[o] -= 1;
+        self.top = Some(o);
+        self.touching = Some(o);
+        self.asks[o] = 0.0;
+        if model.operands[o].output {
+            self.first = 0.0;
+        }
+    }
+
+    /// Homes of all whole tensors, in the outermost group.
     pub fn homes(&mut self, model: &Model, chains: &[Vec<usize>]) {
         for (o, chain) in chains.iter().enumerate() {
-            self.serve(model, o, chain[0]);
+            if !model.floats(o, chain) {
+                self.serve(model, o, chain[0]);
+            }
         }
     }
 

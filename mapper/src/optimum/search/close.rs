@@ -1,7 +1,9 @@
 //! The end of a segment; the end of the outermost one is a whole mapping.
 
 use super::front::Front;
-use super::{Common, Goal, Local, NONE, Part, Room, Score, Search, State, Step, Tiles, least};
+use super::{
+    Common, Goal, Local, NONE, Part, Parts, Room, Score, Search, State, Step, Tiles, least,
+};
 use crate::conventions::{Convention, evaluate};
 use crate::hierarchy::Mask;
 use crate::optimum::placement::tree;
@@ -62,6 +64,11 @@ impl Search<'_> {
         let score = self.score(energy, time, goal);
         self.whole(local.state.node, score);
         if goal.targets[point].refuses(score) {
+            return;
+        }
+        // What is needless by its bound is so by its exact count.
+        let bounded = |parts: &Parts| parts.needless(&self.part(local, energy, cycles));
+        if !self.space.perfect && goal.parts.as_ref().is_some_and(bounded) {
             return;
         }
         // Partial tiles: counts below fans are bounds; the exact ones decide.

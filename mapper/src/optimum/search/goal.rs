@@ -158,35 +158,41 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Whether a part is known that is at least as good as one.
+    pub(super) fn needless(&self, part: &Part) -> bool {
+        let same = self.by_tiles.get(&part.tiles).into_iter().flatten();
+        let mut same = same.map(|i| &self.parts[*i as usize]);
+        same.any(|known| known.no_worse(part))
+    }
+
     pub(super) fn add(&mut self, part: Part) {
-        let same = self.by_tiles.entry(part.tiles.clone()).or_default();
-        let no_worse = |a: &Part, b: &Part| {
-            a.energy <= b.energy
-                && a.cycles <= b.cycles
-                && no_more(&a.used, &b.used)
-                && no_more(&a.outside[0], &b.outside[0])
-                && no_more(&a.outside[1], &b.outside[1])
-                && a.cuts.iter().zip(&a.rooms).all(|(cut, room)| {
-                    let there = b.cuts.iter().position(|c| c == cut);
-                    there.is_some_and(|i| no_more(room, &b.rooms[i]))
-                })
-                && a.common == b.common
-        };
-        if same
-            .iter()
-            .any(|i| no_worse(&self.parts[*i as usize], &part))
-        {
+        if self.needless(&part) {
             return;
         }
-        if let Some(i) = same
-            .iter()
-            .find(|i| no_worse(&part, &self.parts[**i as usize]))
-        {
+        let same = self.by_tiles.entry(part.tiles.clone()).or_default();
+        let worse = |i: &&u32| part.no_worse(&self.parts[**i as usize]);
+        if let Some(i) = same.iter().find(worse) {
             self.parts[*i as usize] = part;
             return;
         }
         same.push(self.parts.len() as u32);
         self.parts.push(part);
+    }
+}
+
+impl Part {
+    /// Whether it is at least as good as another of the same tiles, whatever the neighbours are.
+    fn no_worse(&self, other: &Self) -> bool {
+        self.energy <= other.energy
+            && self.cycles <= other.cycles
+            && no_more(&self.used, &other.used)
+            && no_more(&self.outside[0], &other.outside[0])
+            && no_more(&self.outside[1], &other.outside[1])
+            && self.cuts.iter().zip(&self.rooms).all(|(cut, room)| {
+                let there = other.cuts.iter().position(|c| c == cut);
+                there.is_some_and(|i| no_more(room, &other.rooms[i]))
+            })
+            && self.common == other.common
     }
 }
 

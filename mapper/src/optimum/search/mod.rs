@@ -281,7 +281,8 @@ impl<'a> Search<'a> {
         let ask = self.asked.is_multiple_of(64);
         self.asked += 1;
         let late = || self.fuse.until.is_some_and(|t| Instant::now() >= t);
-        self.work.cut |= self.work.expanded > self.fuse.work || (ask && late());
+        let full = self.record.as_ref().is_some_and(Record::full);
+        self.work.cut |= full || self.work.expanded > self.fuse.work || (ask && late());
         self.work.cut
     }
 
@@ -351,13 +352,17 @@ impl<'a> Search<'a> {
         let mut start = self.start();
         // Whole tensors fit by themselves, also where nothing else is kept.
         start.alive = goal.points(start.alive).and(self.holds(0, &self.homes()));
-        if !fits(0) || !fits(1) || start.alive.is_empty() {
+        if !fits(0) || !fits(1) {
             return;
         }
         self.arena.clear();
         self.floats.clear();
         let count = self.space.segments.len();
         self.root_noted(&mut start);
+        if start.alive.is_empty() {
+            self.infeasible(start.node);
+            return;
+        }
         let innermost = (count - 1, self.space.segments[count - 1].axes.len());
         if self.worse(innermost, &mut start, goal) {
             self.work.bounded += 1;

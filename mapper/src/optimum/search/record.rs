@@ -11,6 +11,23 @@ pub(crate) struct Record {
     pub partials: Vec<Partial>,
     /// Last step of each in the arena.
     steps: Vec<u32>,
+    /// How many there may be.
+    most: usize,
+}
+
+impl Record {
+    /// An empty record of so many partial mappings at most.
+    pub(crate) fn of(most: usize) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there are more than there may be.
+    pub(crate) fn full(&self) -> bool {
+        self.partials.len() > self.most
+    }
 }
 
 impl Search<'_> {

@@ -276,44 +276,95 @@ fn tensors(pair: &Pair) -> Vec<(Einsum, Vec<usize>)> {
 
 /// A random case of two einsums.
 pub(super) fn random_pair(seed: u64) -> Case {
+    random_problem(seed).case
+}
+
+/// A random case of two einsums, and the least figure of all their mappings; none if they are too many.
+pub(super) fn enumerated(seed: u64, perfect: bool) -> Option<(Case, f64)> {
+    let problem = random_problem(seed);
+    let least = problem.least(perfect)?;
+    Some((problem.case, least))
+}
+
+/// A pair, and its case.
+struct Problem {
+    pair: Pair,
+    hierarchy: Hierarchy,
+    case: Case,
+}
+
+fn random_problem(seed: u64) -> Problem {
     let mut r = Random(seed);
     let pair = pair(&mut r);
-    let h = hierarchy(&mut r);
+    let hierarchy = hierarchy(&mut r);
     let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
-    case_of(&tensors(&pair), &h, objective)
+    let case = case_of(&tensors(&pair), &hierarchy, objective);
+    Problem {
+        pair,
+        hierarchy,
+        case,
+    }
+}
+
+impl Problem {
+    /// The operands between both.
+    fn between(&self) -> [usize; 2] {
+        [operand_count(&self.pair.einsums[0]) - 1, self.pair.read]
+    }
+
+    fn view(&self, i: usize, tree: &LoopTree) -> View {
+        let common = self.pair.common.map(|c| c[i]);
+        let between = self.between()[i];
+        view(
+            &self.pair.einsums[i],
+            &self.hierarchy,
+            tree,
+            between,
+            common,
+        )
+    }
+
+    /// Extents of the tensor between.
+    fn whole(&self) -> Vec<u64> {
+        let first = &self.pair.einsums[0];
+        let extents: Vec<u64> = first.dims.iter().map(|d| d.size).collect();
+        tile_shape(first, self.between()[0], &extents)
+    }
+
+    /// The least figure of all mappings.
+    fn least(&self, perfect: bool) -> Option<f64> {
+        let h = &self.hierarchy;
+        let all = |i: usize| {
+            let view = |t: &LoopTree| self.view(i, t);
+            let between = [self.between()[i]];
+            Trees::all(&self.pair.einsums[i], h, &between, perfect, MOST, &view)
+        };
+        let (first, next) = (all(0)?, all(1)?);
+        let whole = self.whole();
+        let mut best = f64::INFINITY;
+        for a in &first {
+            for b in next.iter().filter(|b| agree(&a.0, &b.0, h, &whole)) {
+                best = best.min(value(self.case.objective, a.1 + b.1, a.2 + b.2));
+            }
+        }
+        Some(best)
+    }
 }
 
 /// Whether a pair was small enough to compare, and whether it was handed over tile by tile.
 fn compare(seed: u64, perfect: bool) -> Result<(bool, bool), TestCaseError> {
-    let mut r = Random(seed);
-    let random = pair(&mut r);
-    let h = hierarchy(&mut r);
-    let objective = r.of(&[Objective::Latency, Objective::Energy, Objective::Edp]);
-    let pair = &random.einsums;
-    let between = [operand_count(&pair[0]) - 1, random.read];
-    let common = |i: usize| random.common.map(|c| c[i]);
-    let all = |i: usize| {
-        let view = |t: &LoopTree| view(&pair[i], &h, t, between[i], common(i));
-        Trees::all(&pair[i], &h, &[between[i]], perfect, MOST, &view)
-    };
-    let (Some(first), Some(next)) = (all(0), all(1)) else {
+    let problem = random_problem(seed);
+    let (case, h, pair) = (&problem.case, &problem.hierarchy, &problem.pair.einsums);
+    let (objective, whole) = (case.objective, problem.whole());
+    let Some(best) = problem.least(perfect) else {
         return Ok((false, false));
     };
-    let extents: Vec<u64> = pair[0].dims.iter().map(|d| d.size).collect();
-    let whole = tile_shape(&pair[0], between[0], &extents);
-    let mut best = f64::INFINITY;
-    for a in &first {
-        for b in next.iter().filter(|b| agree(&a.0, &b.0, &h, &whole)) {
-            best = best.min(value(objective, a.1 + b.1, a.2 + b.2));
-        }
-    }
-    let case = case_of(&tensors(&random), &h, objective);
     let options = Options {
         perfect,
         work: u64::MAX,
         ..Options::new(objective)
     };
-    let solution = match solve(&case, &options) {
+    let solution = match solve(case, &options) {
         Ok(solution) => solution,
         Err(error) => {
             prop_assert!(
@@ -327,19 +378,19 @@ fn compare(seed: u64, perfect: bool) -> Result<(bool, bool), TestCaseError> {
     let mut text = String::new();
     let (mut energy, mut cycles) = (0.0, 0.0);
     for (i, mapped) in solution.einsums.iter().enumerate() {
-        text += &mapped.tree.describe(&pair[i], &h, &case_names(i, &case));
-        let told = evaluate(Convention::AccelForge, &pair[i], &h, &mapped.tree);
+        text += &mapped.tree.describe(&pair[i], h, &case_names(i, case));
+        let told = evaluate(Convention::AccelForge, &pair[i], h, &mapped.tree);
         prop_assert!(told.is_ok(), "{told:?} seed {seed}\n{text}");
         let told = told.unwrap();
-        prop_assert!(fits(&pair[i], &h, &mapped.tree), "seed {seed}\n{text}");
+        prop_assert!(fits(&pair[i], h, &mapped.tree), "seed {seed}\n{text}");
         energy += told.energy_total();
         cycles += told.cycles;
-        views.push(view(&pair[i], &h, &mapped.tree, between[i], common(i)));
+        views.push(problem.view(i, &mapped.tree));
     }
     let found = value(objective, energy, cycles);
     let context =
         format!("{objective:?} found {found}, enumeration {best}, seed {seed}\n{text}\n{views:#?}");
-    prop_assert!(agree(&views[0], &views[1], &h, &whole), "{context}");
+    prop_assert!(agree(&views[0], &views[1], h, &whole), "{context}");
     prop_assert!((found - best).abs() <= 1e-9 * best, "{context}");
     let bound = solution.lower_bound;
     prop_assert!(

@@ -436,6 +436,19 @@ fn random(seed: u64) -> Problem {
 
 type Problem = (Triple, Case);
 
+/// A random case of three einsums.
+pub(super) fn random_triple(seed: u64) -> Case {
+    random(seed).1
+}
+
+/// A random case of three einsums, and the least figure of all their mappings; none if they are too many.
+pub(super) fn enumerated(seed: u64, perfect: bool) -> Option<(Case, f64)> {
+    let (triple, case) = random(seed);
+    let h = &case.einsums[0].hierarchy;
+    let least = least(&triple, h, case.objective, perfect)?;
+    Some((case, least))
+}
+
 fn compare(problem: &Problem, perfect: bool, seed: u64) -> Result<Seen, TestCaseError> {
     let (triple, case) = problem;
     let (h, objective) = (&case.einsums[0].hierarchy, case.objective);
