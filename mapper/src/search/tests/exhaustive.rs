@@ -203,6 +203,7 @@ const OPTIONS: Options = Options {
     give: 0.0,
     near: 0,
     log: false,
+    seconds: None,
 };
 const OBJECTIVES: [Objective; 3] = [Objective::Latency, Objective::Energy, Objective::Edp];
 
