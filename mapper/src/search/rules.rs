@@ -23,7 +23,7 @@ use presil_workloads::DimId;
 use super::SearchError;
 use super::assign::Assignment;
 use super::frame::Frame;
-use super::plan::Item;
+use super::plan::{Item, Spread};
 use crate::mapping::Step;
 use crate::{Mapping, Problem};
 
@@ -242,7 +242,8 @@ impl Rules {
 
     /// Trips that a dimension may have across an axis: none if any of the usual ones.
     pub fn across(&self, axis: usize, dim: usize) -> Option<Loops> {
-        let mut found = None;
+        // Tiles grow with the trips across axes inside.
+        let mut found = self.filled.then_some(Loops::All);
         for r in &self.rules {
             let Place::Axes(axes) = &r.place else {
                 continue;
@@ -282,6 +283,49 @@ impl Rules {
             let used: f64 = here().map(|s| f64::from(s.trips)).product();
             used >= r.least * (1.0 - 1e-12) && r.trips.iter().all(|(d, n)| along(*d) == *n)
         })
+    }
+
+    /// An assignment of a climb with the trips that are given and without what is forbidden, as far as there is room.
+    pub fn fit(&self, frame: &Frame, spreads: &[Spread]) -> Vec<Spread> {
+        let mut fitted: Vec<Spread> = Vec::new();
+        for r in &self.rules {
+            let Place::Axes(axes) = &r.place else {
+                continue;
+            };
+            for &(dim, factor) in r.trips.iter().filter(|t| t.1 > 1) {
+                let takes = |a: &usize| {
+                    let axis = &frame.axes[*a];
+                    axis.accepts.contains(&dim) && axis.size >= factor
+                };
+                let axis = axes.clone().find(takes);
+                fitted.extend(axis.map(|axis| Spread { axis, dim, factor }));
+            }
+        }
+        for s in spreads {
+            if matches!(
+                self.across(s.axis, s.dim),
+                Some(Loops::Given(_) | Loops::None)
+            ) {
+                continue;
+            }
+            let taken = |same: &dyn Fn(&Spread) -> bool| -> u64 {
+                fitted
+                    .iter()
+                    .filter(|f| same(f))
+                    .map(|f| f.factor)
+                    .product()
+            };
+            let room = frame.axes[s.axis].size / taken(&|f| f.axis == s.axis).max(1);
+            let left = frame.dims[s.dim]
+                .size
+                .div_ceil(taken(&|f| f.dim == s.dim).max(1));
+            let factor = s.factor.min(room).min(left);
+            if factor > 1 {
+                fitted.push(Spread { factor, ..*s });
+            }
+        }
+        fitted.sort_by_key(|s| s.axis);
+        fitted
     }
 
     /// How far a mapping is from obeying; 0 if it does.
@@ -499,6 +543,16 @@ fn rule(problem: &Problem, frame: &Frame, c: &Constraint) -> Result<Option<Rule>
                 "{n} trips of `{}` across {room} instances",
                 dim.name
             )));
+        }
+        let takes = |axes: &std::ops::Range<usize>, d: usize| {
+            let mut axes = frame.axes[axes.clone()].iter();
+            axes.any(|a| a.accepts.contains(&d))
+        };
+        if let (Place::Axes(axes), Some(d)) = (&place, local(d))
+            && *n > 1
+            && !takes(axes, d)
+        {
+            return Err(impossible(format!("it does not take `{}`", dim.name)));
         }
         trips.extend(local(d).map(|d| (d, *n)));
     }

@@ -149,11 +149,16 @@ impl<'a, 'p> Seeder<'a, 'p> {
         analyzer: &'a Analyzer<'p>,
         assignments: usize,
     ) -> Self {
+        let mut spreads = spatial::assignments(frame, assignments);
+        if let Some(rules) = &frame.rules {
+            spreads = spreads.iter().map(|s| rules.fit(frame, s)).collect();
+            spreads.dedup();
+        }
         Self {
             problem,
             frame,
             analyzer,
-            spreads: spatial::assignments(frame, assignments),
+            spreads,
             estimator: Estimator::default(),
         }
     }
