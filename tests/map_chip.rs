@@ -262,3 +262,166 @@ fn mistakes_are_told_with_their_remedy() {
         }
     }
 }
+
+/// Writes constraints to a file of the test's own.
+fn constraints(name: &str, text: &str) -> String {
+    let file = std::env::temp_dir().join(format!("presil-{}-{name}.toml", std::process::id()));
+    std::fs::write(&file, text).unwrap();
+    file.display().to_string()
+}
+
+/// The loops of a nest, outermost first: dimension, trips, and the axis that they lie along.
+fn loops(told: &Value) -> Vec<(String, u64, Option<String>)> {
+    let lines = told["mapping"].as_array().unwrap().iter();
+    let words = lines.map(|l| l.as_str().unwrap().split_whitespace().collect::<Vec<_>>());
+    let loops = words.filter(|w| w[0] == "for");
+    loops
+        .map(|w| {
+            let axis = w
+                .iter()
+                .position(|x| *x == "across")
+                .map(|i| w[i + 1].to_owned());
+            (w[1].to_owned(), w[3].parse().unwrap(), axis)
+        })
+        .collect()
+}
+
+const CONV: [&str; 4] = ["map", "conv k64 c32 p14 q14 r3 s3", "--chip", "edge-npu"];
+
+#[test]
+fn constraints_hold_and_cost_something() {
+    let free = json(&[&CONV[..], &["--json"]].concat());
+    let file = constraints(
+        "dataflow",
+        r#"
+        [[constraint]]
+        level = "weight_register"
+        forbidden = ["k", "c", "r", "s"]
+
+        [[constraint]]
+        level = "pes.columns"
+        trips = { k = 8 }
+
+        [[constraint]]
+        level = "dram"
+        trips = { p = 7 }
+
+        [[constraint]]
+        level = "sram"
+        bypass = ["output"]
+        "#,
+    );
+    let told = json(&[&CONV[..], &["--constraints", &file, "--json"]].concat());
+    let all = loops(&told);
+    let across = |axis: &str, dim: &str| -> u64 {
+        let here = all
+            .iter()
+            .filter(|l| l.2.as_deref() == Some(axis) && l.0 == dim);
+        here.map(|l| l.1).product()
+    };
+    assert_eq!(across("pes.columns", "k"), 8, "{all:?}");
+    let lines: Vec<&str> = told["mapping"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| l.as_str().unwrap().trim())
+        .collect();
+    let last = lines
+        .iter()
+        .rposition(|l| l.starts_with("weight_register keeps"))
+        .unwrap();
+    let inside = &lines[last + 1..];
+    assert!(
+        inside.iter().all(|l| ["p", "q"]
+            .iter()
+            .any(|d| l.starts_with(&format!("for {d} ")))),
+        "{lines:?}"
+    );
+    let first = lines
+        .iter()
+        .skip(3)
+        .position(|l| l.contains(" keeps "))
+        .unwrap()
+        + 3;
+    let outer: u64 = lines[3..first]
+        .iter()
+        .filter(|l| l.starts_with("for p "))
+        .map(|l| l.split(' ').nth(3).unwrap().parse::<u64>().unwrap())
+        .product();
+    assert_eq!(outer, 7, "{lines:?}");
+    assert!(!lines.contains(&"sram keeps output"), "{lines:?}");
+    assert!(number(&told["latency_s"]) >= number(&free["latency_s"]));
+    let proof = &told["proof"]["objective"];
+    assert!(number(&proof["lower_bound"]) <= number(&proof["found"]));
+}
+
+#[test]
+fn constraints_that_name_nothing_or_ask_too_much_are_refused() {
+    for (name, text, parts) in [
+        (
+            "level",
+            "[[constraint]]\nlevel = \"glb\"\nforbidden = [\"k\"]\n",
+            &[
+                "`glb` is no memory or fanout",
+                "weight_register",
+                "pes.rows",
+            ][..],
+        ),
+        (
+            "rank",
+            "[[constraint]]\nlevel = \"sram\"\nforbidden = [\"m\"]\n",
+            &["`m` is no dimension", "n, k, "],
+        ),
+        (
+            "keep",
+            "[[constraint]]\nlevel = \"acc\"\nkeep = [\"weight\"]\n",
+            &["`acc`: weight cannot be kept there"],
+        ),
+        (
+            "trips",
+            "[[constraint]]\nlevel = \"pes.columns\"\ntrips = { k = 65 }\n",
+            &[
+                "the constraint of `pes.columns` cannot be met",
+                "65 trips of `k`",
+            ],
+        ),
+        (
+            "axis",
+            "[[constraint]]\nlevel = \"pes.rows\"\ntrips = { k = 2 }\n",
+            &[
+                "the constraint of `pes.rows` cannot be met",
+                "does not take `k`",
+            ],
+        ),
+    ] {
+        let file = constraints(name, text);
+        let told = refused(&[&CONV[..], &["--constraints", &file]].concat());
+        for part in parts {
+            assert!(told.contains(part), "{name}: {told}");
+        }
+    }
+}
+
+#[test]
+fn seconds_end_a_search_with_its_gap() {
+    let start = std::time::Instant::now();
+    let told = json(&[
+        "map",
+        "conv k512 c512 p28 q28 r3 s3",
+        "--chip",
+        "simba",
+        "--objective",
+        "energy",
+        "--budget",
+        "1",
+        "--json",
+    ]);
+    assert!(start.elapsed().as_secs_f64() < 30.0);
+    let proof = &told["proof"]["objective"];
+    let (found, bound) = (number(&proof["found"]), number(&proof["lower_bound"]));
+    assert!(bound > 0.0 && bound <= found, "{proof}");
+    assert!(
+        (number(&proof["gap"]) - (1.0 - bound / found)).abs() < 1e-12,
+        "{proof}"
+    );
+}

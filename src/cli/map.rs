@@ -52,7 +52,8 @@ pub struct Args {
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
     best: Option<u16>,
-    /// All mappings of which none is at least as good as another in energy and time.
+    /// All mappings of which none is at least as good as another in energy and time; with --chip those among the best
+    /// by latency, energy and EDP, between which others may lie.
     #[arg(long)]
     pareto: bool,
     /// Count every mapping one by one, with no bounds, up to --work of them [default: 1000000000]: to test the search on
@@ -116,6 +117,11 @@ const WALK: u64 = 1_000_000_000;
 pub fn main(args: &Args) -> Result<(), Failure> {
     if chip::asked(args) {
         return chip::main(args);
+    }
+    if args.on_chip.constraints.is_some() {
+        return Err(Failure::input(
+            "--constraints is of mappings on a chip in convention physical; put [[constraint]] tables into the case",
+        ));
     }
     let chip = args.chip.as_ref();
     let chip = chip.map(|name| presil::hwmodels::load(name, &args.sets).map_err(Failure::input));

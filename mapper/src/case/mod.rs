@@ -9,13 +9,14 @@
 //! - [`read`](mod@read): TOML or JSON text to a case, all mistakes at once; [`spec`]: what a file says; [`quantity`],
 //!   [`sets`], [`nest`], [`presil_workloads::expression`]: the small languages in it; `einsums`, `tensors`, [`machine`],
 //!   [`resolve`](mod@resolve): what it means;
-//! - [`chip`](mod@chip): the machine of a case that names a chip;
+//! - [`chip`](mod@chip): the machine of a case that names a chip; [`on_chip`]: constraints of mappings on one;
 //! - [`write`](mod@write): a case (with its mapping) as a case file; [`schema`]: JSON Schema of the form.
 
 pub mod chip;
 mod einsums;
 pub mod machine;
 pub mod nest;
+pub mod on_chip;
 pub mod quantity;
 pub mod read;
 pub mod resolve;

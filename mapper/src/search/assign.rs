@@ -36,7 +36,10 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
                 .iter()
                 .map(|x| x.size as f64)
                 .product();
-            let fast = |x: &Assignment| x.iterations(model) / room <= cycles;
+            let fast = |x: &Assignment| {
+                let obeys = model.rules.is_none_or(|r| r.spread(x, a));
+                obeys && x.iterations(model) / room <= cycles
+            };
             fill(model, a as u8, &dims, axis.size, base, &fast, &mut next);
             if next.len() > most {
                 whole = false;
@@ -140,7 +143,11 @@ fn fill(
     };
     let before = base.spread[dim];
     let left = u64::from(model.sizes[dim].div_ceil(before));
-    for &trips in model.chains[dim].trips(room.min(left)) {
+    let most = room.min(left);
+    let usual = model.chains[dim].trips(most);
+    let across = model.rules.and_then(|r| r.across(usize::from(axis), dim));
+    let ruled = across.map(|loops| loops.trips(most));
+    for &trips in ruled.as_deref().unwrap_or(usual) {
         base.spreads.push(Spread {
             axis,
             dim: dim as u8,

@@ -16,11 +16,12 @@
 //! *Too large on its own.* An option whose tile does not fit a memory even alone is not built.
 
 use super::assign::Assignment;
-use super::chain::{Chain, Link, Role, Step, combinations};
+use super::chain::{Chain, Link, Role, combinations};
 use super::layout::{Edge, Factors, KINDS, Layout};
 use super::model::STORES;
 use super::options::{Options, RAGGED};
 use super::posynomial::HOME;
+use super::rules::Loops;
 use super::shape::MARKS;
 
 /// Where an edge stands, for one dimension.
@@ -86,8 +87,16 @@ impl Window {
 /// A place of loops: a gap, or an axis with its trips.
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    Time(u8),
-    Space(u8, u32),
+    Time(u8, Loops),
+    Space(u8, u32, Loops),
+}
+
+impl Stage {
+    fn loops(&self) -> Loops {
+        match self {
+            Self::Time(_, loops) | Self::Space(_, _, loops) => *loops,
+        }
+    }
 }
 
 /// Builds options.
@@ -96,6 +105,8 @@ pub(super) struct Builder<'l, 'a, 'm> {
     dim: usize,
     size: u32,
     stages: Vec<Stage>,
+    /// Loops right above the compute.
+    innermost: Loops,
     /// Of each stage, and after the last, the tile counts outside it that some choice inside completes.
     alive: Vec<Vec<bool>>,
     places: Vec<Place>,
@@ -113,19 +124,27 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         let (model, shape) = (layout.model, layout.shape);
         let section = |m: usize| model.slots[shape.marks[m].slot].section;
         let gaps = shape.gaps(model, dim);
+        let loops = |gap: usize| {
+            let rules = model.rules.map(|r| r.loops(shape.owner(gap), dim));
+            rules.unwrap_or(Loops::Free)
+        };
         let mut stages = Vec::new();
         for section in 0..model.sections.len() {
             let here = gaps
                 .iter()
                 .filter(|g| shape.marks[usize::from(**g)].section == section);
-            stages.extend(here.map(|g| Stage::Time(*g)));
+            stages.extend(here.map(|g| Stage::Time(*g, loops(usize::from(*g)))));
             let spread = assignment.spreads.iter().filter(|s| {
                 usize::from(s.dim) == dim && model.axis_section[usize::from(s.axis)] == section
             });
-            stages.extend(spread.map(|s| Stage::Space(s.axis, s.trips)));
+            stages.extend(spread.map(|s| {
+                let ruled = model.rules.and_then(|r| r.across(usize::from(s.axis), dim));
+                let loops = ruled.map_or(Loops::Free, |_| Loops::Given(s.trips));
+                Stage::Space(s.axis, s.trips, loops)
+            }));
         }
         let marks: Vec<(usize, u8)> = (0..shape.marks.len())
-            .map(|m| (section(m), shape.below(model, m)))
+            .map(|m| (section(m), shape.below(m)))
             .collect();
         let below = |m: Option<usize>| m.map_or(u8::MAX, |m| marks[m].1);
         let scatters = model.frame.dims[dim].scatters;
@@ -184,21 +203,23 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 continue;
             }
             let inside = |s: &Stage| match *s {
-                Stage::Time(gap) => gap >= marks[m].1,
-                Stage::Space(axis, _) => model.axis_section[usize::from(axis)] >= marks[m].0,
+                Stage::Time(gap, _) => gap >= marks[m].1,
+                Stage::Space(axis, ..) => model.axis_section[usize::from(axis)] >= marks[m].0,
             };
             let outside = stages.iter().take_while(|s| !inside(s)).count();
             if stages[outside..].iter().all(inside) {
                 limits[outside] = limits[outside].min(most.min(f64::from(u32::MAX)) as u32);
             }
         }
-        let alive = alive(&model.chains[dim], &stages, &limits);
+        let innermost = loops(shape.marks.len());
+        let alive = alive(&model.chains[dim], &stages, &limits, innermost);
         let options = Options::none(layout.count, shape.marks.len());
         Self {
             layout,
             dim,
             size: model.sizes[dim],
             stages,
+            innermost,
             alive,
             places,
             marks,
@@ -221,16 +242,26 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
                 if self.options.len() as u64 >= self.most {
                     return false;
                 }
-                let trips = self.size.div_ceil(chain.counts[outer]);
+                let last = chain.counts.len() - 1;
                 let gap = self.marks.len() as u8;
-                self.within((trips, gap, None), chain.counts.len() - 1, Self::add);
+                if self.innermost == Loops::Free {
+                    let trips = self.size.div_ceil(chain.counts[outer]);
+                    self.within((trips, gap, None), last, Self::end);
+                    return true;
+                }
+                let all = chain.splits(outer, self.innermost);
+                for step in all.iter().filter(|s| usize::from(s.inner) == last) {
+                    self.within((step.trips, gap, None), last, Self::end);
+                }
                 return true;
             }
-            Some(Stage::Time(gap)) => (0, *gap, None),
-            Some(Stage::Space(axis, trips)) => (*trips, 0, Some(*axis)),
+            Some(Stage::Time(gap, _)) => (0, *gap, None),
+            Some(Stage::Space(axis, trips, _)) => (*trips, 0, Some(*axis)),
         };
         let mut whole = true;
-        for step in chain.steps[outer]
+        let loops = self.stages[stage].loops();
+        for step in chain
+            .splits(outer, loops)
             .iter()
             .filter(|s| trips == 0 || s.trips == trips)
         {
@@ -265,6 +296,23 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
         what(self);
         if trips > 1 {
             self.links.pop();
+        }
+    }
+
+    /// Adds the present chain if its trips are those that are given.
+    fn end(&mut self) {
+        let (shape, dim) = (self.layout.shape, self.dim);
+        let given = |(store, asked): (usize, u32)| {
+            let here = self
+                .links
+                .iter()
+                .filter(|l| l.axis.is_none() && shape.owner(usize::from(l.gap)) == Some(store));
+            let trips: u64 = here.map(|l| u64::from(l.trips)).product();
+            trips == u64::from(asked)
+        };
+        let rules = self.layout.model.rules;
+        if rules.is_none_or(|r| r.given(dim).all(given)) {
+            self.add();
         }
     }
 
@@ -532,22 +580,33 @@ impl Sets {
 }
 
 /// Of each stage, and after the last, which tile counts outside it lead on to a chain whose tiles fit.
-fn alive(chain: &Chain, stages: &[Stage], limits: &[u32]) -> Vec<Vec<bool>> {
+fn alive(chain: &Chain, stages: &[Stage], limits: &[u32], innermost: Loops) -> Vec<Vec<bool>> {
     let size = chain.counts.last().copied().unwrap_or(1);
     let fits = |stage: usize, n: u32| size.div_ceil(n) <= limits[stage];
-    let whole = |n: &u32| fits(stages.len(), *n) && size.div_ceil(size.div_ceil(*n)) == *n;
-    let mut all = vec![chain.counts.iter().map(whole).collect::<Vec<bool>>()];
+    let ends = |outer: usize| {
+        if innermost == Loops::Free {
+            let n = chain.counts[outer];
+            return size.div_ceil(size.div_ceil(n)) == n;
+        }
+        let all = chain.splits(outer, innermost);
+        all.iter()
+            .any(|s| usize::from(s.inner) + 1 == chain.counts.len())
+    };
+    let whole = |(i, n): (usize, &u32)| fits(stages.len(), *n) && ends(i);
+    let last = chain.counts.iter().enumerate().map(whole);
+    let mut all = vec![last.collect::<Vec<bool>>()];
     for (s, stage) in stages.iter().enumerate().rev() {
         let inner = &all[all.len() - 1];
         let trips = match stage {
-            Stage::Time(_) => 0,
-            Stage::Space(_, trips) => *trips,
+            Stage::Time(..) => 0,
+            Stage::Space(_, trips, _) => *trips,
         };
-        let leads = |(n, steps): (&u32, &Vec<Step>)| {
+        let leads = |(i, n): (usize, &u32)| {
+            let steps = chain.splits(i, stage.loops());
             let mut fit = steps.iter().filter(|i| trips == 0 || i.trips == trips);
             fits(s, *n) && fit.any(|i| inner[usize::from(i.inner)])
         };
-        let outer = chain.counts.iter().zip(&chain.steps).map(leads).collect();
+        let outer = chain.counts.iter().enumerate().map(leads).collect();
         all.push(outer);
     }
     all.reverse();

@@ -7,6 +7,10 @@
 //! quotients `ceil(D / t)`, tiles are products of trips (each inner tile divides the next outer one), and
 //! only the outermost loop leaves a remainder.
 
+use std::borrow::Cow;
+
+use super::rules::Loops;
+
 /// A loop from one tile count to a larger one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
@@ -66,6 +70,38 @@ impl Chain {
             steps,
             trips,
         })
+    }
+
+    /// The loops that can split the tiles of a place further, none among them.
+    pub fn splits(&self, outer: usize, loops: Loops) -> Cow<'_, [Step]> {
+        let fewest = &self.steps[outer];
+        let none = &fewest[..1];
+        match loops {
+            Loops::Free => Cow::Borrowed(fewest),
+            Loops::None => Cow::Borrowed(none),
+            Loops::All | Loops::Given(_) => {
+                let mut all = none.to_vec();
+                for (n, inner) in self.counts.iter().enumerate().skip(outer) {
+                    let into = self.counts[outer];
+                    let least = inner.div_ceil(into).max(2);
+                    // From this many trips on there are fewer tiles outside.
+                    let end = match into {
+                        1 => inner + 1,
+                        more => inner.div_ceil(more - 1),
+                    };
+                    let one = |trips: &u32| match loops {
+                        Loops::Given(given) => given.is_multiple_of(*trips),
+                        _ => true,
+                    };
+                    let step = |trips| Step {
+                        inner: n as u16,
+                        trips,
+                    };
+                    all.extend((least..end).filter(one).map(step));
+                }
+                Cow::Owned(all)
+            }
+        }
     }
 
     /// Trips from 2 to `most` that a loop can have.

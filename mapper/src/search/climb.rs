@@ -5,10 +5,13 @@
 //! of a storage, a bypass, the assignment of axes. The best of each group of moves is taken if it is better;
 //! a sweep over all groups that changes nothing ends the climb, or the budget does.
 
+use std::time::Instant;
+
 use super::estimate::Score;
 use super::factors::Factors;
 use super::frame::Frame;
 use super::plan::{Few, Plan, Spread};
+use super::prove::late;
 
 /// What climbing works with.
 pub(super) struct Climb<'a, 'f> {
@@ -25,6 +28,7 @@ struct Best<'e> {
     score: Score,
     improved: bool,
     left: u64,
+    until: Option<Instant>,
     evaluate: &'e mut dyn FnMut(&Plan) -> Score,
 }
 
@@ -35,7 +39,8 @@ impl Best<'_> {
 
     /// Offers a plan; its score.
     fn try_out(&mut self, plan: &Plan) -> Score {
-        if self.left == 0 {
+        if self.left == 0 || (self.left.is_multiple_of(16) && late(self.until)) {
+            self.left = 0;
             return Score::WORST;
         }
         self.left -= 1;
@@ -98,6 +103,7 @@ impl Climb<'_, '_> {
             score,
             improved: false,
             left: budget,
+            until: self.frame.until,
             evaluate,
         };
         while best.left > 0 {
@@ -141,6 +147,7 @@ impl Climb<'_, '_> {
             score,
             improved: false,
             left: budget,
+            until: self.frame.until,
             evaluate,
         };
         for level in 1..self.frame.levels.len() {

@@ -120,9 +120,12 @@ impl Estimator {
             longest = longest.max(busy);
             steady = steady.max(rest);
         }
+        // What does not obey is worse than what does, the more the further it is from it.
+        let rules = frame.rules.as_ref();
+        let stretch = rules.map_or(1.0, |r| r.stretch(frame, &self.items));
         Some(Estimate {
-            time: frame.fixed + (wait.exposed + steady).max(longest),
-            energy,
+            time: stretch * (frame.fixed + (wait.exposed + steady).max(longest)),
+            energy: stretch * energy,
         })
     }
 

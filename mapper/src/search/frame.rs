@@ -6,6 +6,7 @@
 //! its temporal loops, then the fanouts that lie above the next level.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use presil_hwmodels::{
     DimSelector, EngineKind, Fanout, Memory, MemoryKind, NodeId, NodeKind, Operand, OperandSet,
@@ -15,9 +16,11 @@ use presil_workloads::{Access, Affine, DimId, Domain, Einsum};
 
 use super::Objective;
 use super::estimate::Score;
+use super::rules::Rules;
 use crate::analysis::runs::{self, Layout, Stretch};
-use crate::mapping::selects;
+use crate::mapping::{Step, selects};
 use crate::problem::Problem;
+use crate::{Mapping, MappingError};
 
 /// A dimension with more than one iteration.
 #[derive(Debug, Clone)]
@@ -156,6 +159,10 @@ pub(super) struct Frame {
     pub mac_energy: f64,
     /// Watts that the whole chip takes whenever it is on.
     pub static_power: f64,
+    /// What mappings must obey beside what the chip asks.
+    pub rules: Option<Rules>,
+    /// When the search has to end.
+    pub until: Option<Instant>,
 }
 
 /// Which operands an einsum's dimension indexes, as bits.
@@ -229,7 +236,28 @@ impl Frame {
             point_time,
             mac_energy: mac_energy * macs,
             static_power: problem.chip.static_power().iter().map(|p| p.1.0).sum(),
+            rules: None,
+            until: None,
         }
+    }
+
+    /// The mapping of some steps, if it is legal; none if it does not obey the rules.
+    pub fn mapping(
+        &self,
+        problem: &Problem,
+        steps: Vec<Step>,
+    ) -> Result<Option<Mapping>, MappingError> {
+        let Some(rules) = &self.rules else {
+            return Mapping::new(problem, steps).map(Some);
+        };
+        let mapping = Mapping::new(problem, rules.written(self, steps))?;
+        let obeys = rules.broken(problem, self, &mapping) == 0.0;
+        Ok(obeys.then_some(mapping))
+    }
+
+    /// Whether the time is up.
+    pub fn late(&self) -> bool {
+        self.until.is_some_and(|t| Instant::now() >= t)
     }
 
     /// Time and dynamic energy of every mapping, at least: all instances work all the time.

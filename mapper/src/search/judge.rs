@@ -4,6 +4,7 @@ use crate::analysis::Analyzer;
 use crate::mapping::Step;
 use crate::{Mapping, Problem};
 
+use super::frame::Frame;
 use super::seed::Found;
 use super::tree::{Goal, Judge};
 
@@ -14,7 +15,7 @@ const POOL: usize = 256;
 pub(super) struct Exact<'a, 'p> {
     problem: &'a Problem<'p>,
     analyzer: &'a Analyzer<'p>,
-    power: f64,
+    frame: &'a Frame,
     goal: Goal,
     give: f64,
     /// Mappings that may be chosen.
@@ -30,14 +31,14 @@ impl<'a, 'p> Exact<'a, 'p> {
     pub fn new(
         problem: &'a Problem<'p>,
         analyzer: &'a Analyzer<'p>,
-        power: f64,
+        frame: &'a Frame,
         pool: Vec<Found>,
     ) -> Self {
         let figure = super::tree::Figure::Time;
         Self {
             problem,
             analyzer,
-            power,
+            frame,
             goal: Goal {
                 figure,
                 limited: figure,
@@ -64,6 +65,11 @@ impl<'a, 'p> Exact<'a, 'p> {
         let figures = found.iter().map(|f| figure(&self.goal, f.time, f.energy));
         self.best = figures.fold(self.best, f64::min);
         self.pool.extend(found);
+    }
+
+    /// Whether no mapping was found.
+    pub fn is_empty(&self) -> bool {
+        self.pool.is_empty()
     }
 
     /// The least figure so far.
@@ -105,10 +111,10 @@ fn figure(goal: &Goal, time: f64, energy: f64) -> f64 {
 
 impl Judge for Exact<'_, '_> {
     fn judge(&mut self, steps: Vec<Step>, _: f64) -> Option<f64> {
-        let mapping = Mapping::new(self.problem, steps).ok()?;
+        let mapping = self.frame.mapping(self.problem, steps).ok()??;
         let cost = self.analyzer.evaluate(&mapping).ok()?;
         let time = cost.time.0;
-        let energy = cost.energy_total().0 + self.power * time;
+        let energy = cost.energy_total().0 + self.frame.static_power * time;
         let x = figure(&self.goal, time, energy);
         let found = Found {
             time,

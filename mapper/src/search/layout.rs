@@ -80,7 +80,9 @@ impl<'a, 'm> Layout<'a, 'm> {
         let mut last: [(Option<usize>, Option<usize>); 3] = [(None, None); 3];
         let mut answered = 0u32;
         let mut fixed = model.frame.fixed;
-        let children = (0..shape.marks.len()).map(Some).map(|m| (m, None));
+        let children = (0..shape.marks.len())
+            .filter(|m| !shape.marks[*m].turn)
+            .map(|m| (Some(m), None));
         let compute = (0..3).map(|o| (None, Some(o)));
         for (child, operand) in children.chain(compute) {
             let slot = child.map(|m| model.slots[shape.marks[m].slot]);

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! frame     the problem compiled: levels, axes, plain numbers
+//! rules     what a user asks of mappings beside
 //! seed      a heuristic climb: the first incumbent            (spatial, plan, estimate, climb, factors)
 //! assign    all assignments of dimensions to axes, each with a bound from compulsory traffic     (symmetry)
 //! shape     all orders of storage, and what stays over which loops
@@ -58,6 +59,7 @@ mod plan;
 mod posynomial;
 mod prove;
 mod relax;
+mod rules;
 mod seed;
 mod shape;
 mod spatial;
@@ -69,6 +71,9 @@ mod tree;
 mod tests;
 
 pub use key::Key;
+pub use rules::Constraint;
+
+use std::time::{Duration, Instant};
 
 use presil_hwmodels::{NodeId, Operand};
 use presil_numerics::Bytes;
@@ -81,6 +86,7 @@ use frame::Frame;
 use judge::Exact;
 use model::Model;
 use prove::{Common, Outcome, prove, reaches};
+use rules::Rules;
 use seed::{Effort, Found};
 use tree::{Figure, Goal};
 
@@ -122,6 +128,8 @@ pub struct Options {
     pub near: usize,
     /// Whether each subtree that was cut off in the first stage is wanted ([`Solution::cuts`]).
     pub log: bool,
+    /// Seconds that the search may take, beside the budget of work. What it finds then depends on the machine.
+    pub seconds: Option<f64>,
 }
 
 impl Default for Options {
@@ -131,6 +139,7 @@ impl Default for Options {
             give: 0.005,
             near: 0,
             log: false,
+            seconds: None,
         }
     }
 }
@@ -272,9 +281,33 @@ pub enum SearchError {
     /// The problem itself is not well-formed.
     #[error("no mapping is legal: {0}")]
     Illegal(#[from] MappingError),
+    /// A constraint that nothing can meet.
+    #[error("the constraint of `{level}` cannot be met: {reason}")]
+    Constraint {
+        /// What it is of.
+        level: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing that obeys the constraints was found.
+    #[error("{}", unmet(level.as_deref(), *proven))]
+    Unmet {
+        /// What a constraint is of that nothing meets even alone.
+        level: Option<String>,
+        /// Whether no mapping obeys.
+        proven: bool,
+    },
     /// The analysis of every legal mapping failed.
     #[error("the analysis of a mapping failed: {0}")]
     Analysis(#[from] AnalysisError),
+}
+
+fn unmet(level: Option<&str>, proven: bool) -> String {
+    match (level, proven) {
+        (Some(level), _) => format!("no mapping meets the constraint of `{level}`, also without any others"),
+        (None, true) => "no mapping meets all constraints at once; leave one out".into(),
+        (None, false) => "no mapping that meets all constraints was found; give the search more work, or ask for less".into(),
+    }
 }
 
 /// Effort of the climb where the proof is within reach: its dives do the rest.
@@ -322,7 +355,7 @@ pub(crate) enum Start<'a> {
     Given(&'a Mapping),
 }
 
-/// The best mapping of a problem. Equal problems give equal solutions.
+/// The best mapping of a problem. Equal problems give equal solutions, unless seconds are given.
 ///
 /// # Errors
 /// If no mapping is legal: [`SearchError::DoesNotFit`] names the memory that is too small.
@@ -341,62 +374,287 @@ pub(crate) fn solve_from(
     options: &Options,
     start: Start,
 ) -> Result<Solution, SearchError> {
+    search(problem, &[], objective, options, start)
+}
+
+/// The best of the mappings that obey constraints; bounds and proofs are of those.
+///
+/// # Errors
+/// As [`solve`]; or if a constraint can never be met, or no mapping that obeys was found: [`SearchError::Unmet`] says whether
+/// there is none.
+pub fn solve_within(
+    problem: &Problem,
+    constraints: &[Constraint],
+    objective: Objective,
+    options: &Options,
+) -> Result<Solution, SearchError> {
+    let found = search(problem, constraints, objective, options, Start::Climb);
+    let Err(SearchError::Unmet { proven, .. }) = found else {
+        return found;
+    };
+    let few = Options {
+        budget: options.budget.min(ALONE),
+        near: 0,
+        log: false,
+        ..*options
+    };
+    let never = |c: &&Constraint| {
+        let one = std::slice::from_ref(*c);
+        let alone = search(problem, one, objective, &few, Start::Climb);
+        matches!(alone, Err(SearchError::Unmet { proven: true, .. }))
+    };
+    let alone = constraints.iter().find(never);
+    Err(SearchError::Unmet {
+        level: alone.map(|c| rules::level_name(problem, c)),
+        proven: proven || alone.is_some(),
+    })
+}
+
+/// Budget of a search for the one constraint that nothing meets.
+const ALONE: u64 = 20_000;
+
+fn search(
+    problem: &Problem,
+    constraints: &[Constraint],
+    objective: Objective,
+    options: &Options,
+    start: Start,
+) -> Result<Solution, SearchError> {
     #[cfg(test)]
     let watch = tests::Watch::new();
     #[cfg(test)]
     let options = &tests::changed(options);
-    let frame = Frame::new(problem);
+    let mut frame = Frame::new(problem);
+    frame.rules = Rules::new(problem, &frame, constraints)?;
+    let clock = Clock::new(options);
+    frame.until = clock.end(1.0);
     let analyzer = Analyzer::new(problem)?;
     let model = match start {
         Start::Glance => None,
         _ => Model::new(problem, &frame)?,
     };
-    let climb = |effort| match start {
-        Start::Climb => seed::seeds(problem, &frame, &analyzer, objective, effort),
-        Start::Glance => seed::glance(problem, &frame, &analyzer, objective, GLANCE),
-        Start::Given(mapping) => seed::given(problem, &frame, &analyzer, mapping),
+    let search = Search {
+        problem,
+        frame: &frame,
+        analyzer: &analyzer,
+        model: model.as_ref(),
+        objective,
+        options,
+        start,
+        clock,
     };
-    let plain = model.as_ref().is_some_and(|m| m.exact);
-    let budget = match objective {
-        Objective::Latency if plain && options.budget >= RUN => options.budget.max(PROOF),
-        _ => options.budget,
-    };
-    let hopeful =
-        objective == Objective::Latency && budget >= PROOFS_FROM && matches!(start, Start::Climb);
-    let quick = options.budget < QUICK_BELOW;
-    let (mut seeds, mut looked) = climb(if hopeful || quick { LIGHT } else { SEED })?;
-    let fastest = |s: &[Found]| s.iter().map(|f| f.time).fold(f64::INFINITY, f64::min);
-    let near = fastest(&seeds) * (1.0 + options.give);
-    let light = model
-        .as_ref()
-        .is_some_and(|m| hopeful && reaches(m, near, budget));
-    let budget = if light { budget } else { options.budget };
-    if hopeful && !light {
-        let (more, counted) = climb(SEED)?;
-        seeds.extend(more);
-        looked += counted;
+    let solution = search.solve()?;
+    #[cfg(test)]
+    watch.tell(problem, &solution);
+    Ok(solution)
+}
+
+/// When parts of a search have to end.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    start: Instant,
+    seconds: Option<f64>,
+}
+
+impl Clock {
+    fn new(options: &Options) -> Self {
+        Self {
+            start: Instant::now(),
+            seconds: options.seconds,
+        }
     }
-    let (first, second) = match objective {
-        Objective::Latency => (Figure::Time, Figure::Energy),
-        Objective::Energy => (Figure::Energy, Figure::Time),
-        Objective::Edp => (Figure::Product, Figure::Energy),
-    };
-    let mut exact = Exact::new(problem, &analyzer, frame.static_power, seeds);
-    // No mapping that takes longer than the seeds is chosen for its time, nor for its energy after that.
-    let most = match first {
-        Figure::Time if !options.log => near,
-        _ => f64::INFINITY,
-    };
-    let mut common = model.as_ref().map(|m| Common::new(m, most, budget));
-    let mut stage = |exact: &mut Exact, goal: Goal, budget: u64, log: bool| {
-        exact.begin(goal, options.give);
+
+    /// After a share of the seconds.
+    fn end(self, share: f64) -> Option<Instant> {
+        let length = Duration::try_from_secs_f64(self.seconds? * share).ok()?;
+        self.start.checked_add(length)
+    }
+}
+
+/// Shares of the seconds after which the first stage ends, and the second.
+const STAGES: [f64; 2] = [0.7, 0.95];
+
+/// One search.
+struct Search<'a, 'p> {
+    problem: &'a Problem<'p>,
+    frame: &'a Frame,
+    analyzer: &'a Analyzer<'p>,
+    model: Option<&'a Model<'a>>,
+    objective: Objective,
+    options: &'a Options,
+    start: Start<'a>,
+    clock: Clock,
+}
+
+/// What the first climbs found.
+struct Climbed {
+    seeds: Vec<Found>,
+    /// Plans looked at.
+    looked: u64,
+    /// Whether only light ones were made, since the proof is within reach.
+    light: bool,
+    /// Bounds that the first stage may compute.
+    budget: u64,
+}
+
+impl Search<'_, '_> {
+    fn climb(&self, effort: Effort) -> Result<(Vec<Found>, u64), SearchError> {
+        let (problem, frame, analyzer) = (self.problem, self.frame, self.analyzer);
+        match self.start {
+            Start::Climb => seed::seeds(problem, frame, analyzer, self.objective, effort),
+            Start::Glance => seed::glance(problem, frame, analyzer, self.objective, GLANCE),
+            Start::Given(mapping) => seed::given(problem, frame, analyzer, mapping),
+        }
+    }
+
+    /// Whether no more than a quick comparison is wanted.
+    fn quick(&self) -> bool {
+        self.options.budget < QUICK_BELOW
+    }
+
+    /// Climbs: light ones where the proof is within reach, else full ones.
+    fn first_climbs(&self) -> Result<Climbed, SearchError> {
+        let options = self.options;
+        let latency = self.objective == Objective::Latency;
+        let plain = self.model.is_some_and(|m| m.exact);
+        let budget = match latency && plain && options.budget >= RUN {
+            true => options.budget.max(PROOF),
+            false => options.budget,
+        };
+        let hopeful = latency && budget >= PROOFS_FROM && matches!(self.start, Start::Climb);
+        let (mut seeds, mut looked) =
+            self.climb(if hopeful || self.quick() { LIGHT } else { SEED })?;
+        let near = self.near(&seeds);
+        let within = self
+            .model
+            .is_some_and(|m| hopeful && reaches(m, near, budget));
+        if hopeful && !within {
+            let (more, counted) = self.climb(SEED)?;
+            seeds.extend(more);
+            looked += counted;
+        }
+        // Those of the light climbs bound what the proof looks at.
+        Ok(Climbed {
+            seeds,
+            looked,
+            light: within,
+            budget: if within { budget } else { options.budget },
+        })
+    }
+
+    /// The time of the fastest mapping, and what may be given up of it.
+    fn near(&self, seeds: &[Found]) -> f64 {
+        let fastest = seeds.iter().map(|f| f.time).fold(f64::INFINITY, f64::min);
+        fastest * (1.0 + self.options.give)
+    }
+
+    /// The figures of the two stages.
+    fn figures(&self) -> (Figure, Figure) {
+        match self.objective {
+            Objective::Latency => (Figure::Time, Figure::Energy),
+            Objective::Energy => (Figure::Energy, Figure::Time),
+            Objective::Edp => (Figure::Product, Figure::Energy),
+        }
+    }
+
+    fn solve(&self) -> Result<Solution, SearchError> {
+        let Climbed {
+            seeds,
+            mut looked,
+            light,
+            budget,
+        } = self.first_climbs()?;
+        let (first, second) = self.figures();
+        // No mapping that takes longer than the seeds is chosen for its time, nor for its energy after that.
+        let most = match first {
+            Figure::Time if !self.options.log => self.near(&seeds),
+            _ => f64::INFINITY,
+        };
+        let mut exact = Exact::new(self.problem, self.analyzer, self.frame, seeds);
+        let mut common = self.model.map(|m| Common::new(m, most, budget));
+        let goal = Goal {
+            figure: first,
+            limited: first,
+            limit: f64::INFINITY,
+        };
+        let log = self.options.log;
+        let (mut of_objective, outcome) =
+            self.stage(&mut exact, &mut common, (goal, 0), budget, log);
+        looked += self.climb_again(&mut exact, &mut of_objective, light)?;
+        if self.frame.rules.is_some() && exact.is_empty() {
+            let (level, proven) = (None, of_objective.proven);
+            return Err(SearchError::Unmet { level, proven });
+        }
+        let goal = Goal {
+            figure: second,
+            limited: first,
+            limit: of_objective.found * (1.0 + self.options.give),
+        };
+        let (of_other, _) = self.stage(
+            &mut exact,
+            &mut common,
+            (goal, 1),
+            self.options.budget,
+            false,
+        );
+        let Some(mapping) = exact.chosen(goal) else {
+            return Err(SearchError::Illegal(MappingError::Place {
+                step: 0,
+                reason: "the search made no mapping".into(),
+            }));
+        };
+        let certificate = Certificate {
+            objective: of_objective,
+            other: of_other,
+        };
+        let near = match self.model {
+            Some(model) if self.options.near > 0 => {
+                let until = self.clock.end(1.0);
+                nearest(model, &mut exact, first, self.options, until)
+            }
+            _ => Vec::new(),
+        };
+        let work = |p: &Proof| p.expanded + p.analysed;
+        let cuts = outcome.cuts.iter().map(|c| Cut::new(self.frame, c));
+        Ok(Solution {
+            cost: self.analyzer.evaluate(&mapping)?,
+            mapping,
+            evaluated: looked + work(&of_objective) + work(&of_other),
+            space: words(
+                self.objective,
+                self.frame,
+                &outcome,
+                &certificate,
+                self.options,
+            ),
+            lower_bound: of_objective.lower_bound,
+            proven: of_objective.proven && of_other.proven,
+            certificate,
+            near,
+            cuts: cuts.collect(),
+        })
+    }
+
+    /// One branch and bound towards a goal, of the first stage or the second.
+    fn stage(
+        &self,
+        exact: &mut Exact,
+        common: &mut Option<Common>,
+        (goal, which): (Goal, usize),
+        budget: u64,
+        log: bool,
+    ) -> (Proof, Outcome) {
+        exact.begin(goal, self.options.give);
         let best = exact.best();
-        let outcome = match (&model, &mut common) {
-            (Some(model), Some(common)) => prove(model, goal, best, exact, budget, log, common),
+        let outcome = match (self.model, common) {
+            (Some(model), Some(common)) => {
+                common.until = self.clock.end(STAGES[which]);
+                prove(model, goal, best, exact, budget, log, common)
+            }
             _ => {
-                let (time, energy) = frame.floor();
+                let (time, energy) = self.frame.floor();
                 Outcome {
-                    bound: goal.of(frame.static_power, time, energy),
+                    bound: goal.of(self.frame.static_power, time, energy),
                     ..Outcome::default()
                 }
             }
@@ -410,59 +668,28 @@ pub(crate) fn solve_from(
             analysed: outcome.work.leaves,
         };
         (proof, outcome)
-    };
-    let goal = Goal {
-        figure: first,
-        limited: first,
-        limit: f64::INFINITY,
-    };
-    let (mut of_objective, outcome) = stage(&mut exact, goal, budget, options.log);
-    let dense = frame.density >= 1.0;
-    let long = dense && !quick && matches!(start, Start::Climb) && of_objective.gap() > WIDE;
-    if long || (light && !of_objective.proven) {
-        let (more, counted) = climb(if long { LONG } else { SEED })?;
-        looked += counted;
-        exact.add(more);
-        of_objective.found = of_objective.found.min(exact.best());
-        of_objective.lower_bound = of_objective.lower_bound.min(of_objective.found);
     }
-    let goal = Goal {
-        figure: second,
-        limited: first,
-        limit: of_objective.found * (1.0 + options.give),
-    };
-    let (of_other, _) = stage(&mut exact, goal, options.budget, false);
-    let Some(mapping) = exact.chosen(goal) else {
-        return Err(SearchError::Illegal(MappingError::Place {
-            step: 0,
-            reason: "the search made no mapping".into(),
-        }));
-    };
-    let cost = analyzer.evaluate(&mapping)?;
-    let certificate = Certificate {
-        objective: of_objective,
-        other: of_other,
-    };
-    let near = match &model {
-        Some(model) if options.near > 0 => nearest(model, &mut exact, first, options),
-        _ => Vec::new(),
-    };
-    let work = |p: &Proof| p.expanded + p.analysed;
-    let cuts = outcome.cuts.iter().map(|c| Cut::new(&frame, c)).collect();
-    let solution = Solution {
-        mapping,
-        cost,
-        evaluated: looked + work(&of_objective) + work(&of_other),
-        space: words(objective, &frame, &outcome, &certificate, options),
-        lower_bound: of_objective.lower_bound,
-        proven: of_objective.proven && of_other.proven,
-        certificate,
-        near,
-        cuts,
-    };
-    #[cfg(test)]
-    watch.tell(problem, &solution);
-    Ok(solution)
+
+    /// One more climb where much may be left to gain, or where the proof that full climbs were left out for failed; plans
+    /// looked at.
+    fn climb_again(
+        &self,
+        exact: &mut Exact,
+        proof: &mut Proof,
+        light: bool,
+    ) -> Result<u64, SearchError> {
+        let dense = self.frame.density >= 1.0;
+        let climbs = matches!(self.start, Start::Climb);
+        let long = dense && !self.quick() && climbs && proof.gap() > WIDE;
+        if !long && (!light || proof.proven) {
+            return Ok(0);
+        }
+        let (more, counted) = self.climb(if long { LONG } else { SEED })?;
+        exact.add(more);
+        proof.found = proof.found.min(exact.best());
+        proof.lower_bound = proof.lower_bound.min(proof.found);
+        Ok(counted)
+    }
 }
 
 /// The best mappings by a figure, as many as are wanted or as the budget finds.
@@ -471,6 +698,7 @@ fn nearest(
     exact: &mut Exact,
     figure: Figure,
     options: &Options,
+    until: Option<Instant>,
 ) -> Vec<(f64, f64, Mapping)> {
     let goal = Goal {
         figure,
@@ -479,6 +707,8 @@ fn nearest(
     };
     exact.begin(goal, options.give);
     exact.keep(options.near);
+    let mut common = Common::new(model, f64::INFINITY, options.budget);
+    common.until = until;
     prove(
         model,
         goal,
@@ -486,7 +716,7 @@ fn nearest(
         exact,
         options.budget,
         false,
-        &mut Common::new(model, f64::INFINITY, options.budget),
+        &mut common,
     );
     exact.kept()
 }

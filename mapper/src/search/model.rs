@@ -6,6 +6,7 @@ use presil_workloads::Domain;
 use super::SearchError;
 use super::chain::Chain;
 use super::frame::{Frame, Rank};
+use super::rules::Rules;
 use super::symmetry::{Swap, swaps};
 use crate::analysis::{Analyzer, compulsory};
 use crate::problem::Problem;
@@ -98,6 +99,8 @@ pub(super) struct Model<'a> {
     /// Whether loops may stand before every mark of an operand that they index: what a part of a mapping has where the
     /// whole one has marks in between.
     pub loose: bool,
+    /// What mappings must obey.
+    pub rules: Option<&'a Rules>,
 }
 
 impl<'a> Model<'a> {
@@ -187,8 +190,13 @@ impl<'a> Model<'a> {
             lies: [0, 1, 2].map(|o: usize| problem.lies[o].is_some()),
             exact: windows == [false; 3],
             windows,
-            swaps: swaps(problem, frame),
+            // Constraints name dimensions apart.
+            swaps: match &frame.rules {
+                None => swaps(problem, frame),
+                Some(_) => Vec::new(),
+            },
             loose: false,
+            rules: frame.rules.as_ref(),
         }))
     }
 
@@ -222,6 +230,7 @@ impl<'a> Model<'a> {
             slots: slots.to_vec(),
             sections: vec![section],
             loose: true,
+            rules: None,
             ..self.clone()
         })
     }

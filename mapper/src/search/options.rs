@@ -5,6 +5,7 @@ use super::build::Builder;
 use super::chain::Link;
 use super::layout::{Edge, KINDS, Layout};
 use super::posynomial::HOME;
+use super::rules::Rules;
 
 /// The bit that marks an option with such a block: costs in closed form are bounds then.
 pub(super) const RAGGED: u32 = 1 << 31;
@@ -131,7 +132,9 @@ impl Layout<'_, '_> {
         let mut options = builder.options;
         let built = options.len() as u64;
         // Options of a part are looked at a few times only.
-        if self.model.exact && self.compute.is_none() {
+        // One that costs less may break a rule together with others.
+        let joint = self.model.rules.is_some_and(Rules::joint);
+        if self.model.exact && self.compute.is_none() && !joint {
             self.drop_dominated(dim, &mut options);
         }
         options.take_logs(self.count);

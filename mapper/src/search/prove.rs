@@ -10,6 +10,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::time::Instant;
 
 use presil_hwmodels::{NodeId, Operand};
 use rustc_hash::FxHashMap;
@@ -40,6 +41,9 @@ const BEYOND_REACH: u64 = 20;
 /// Work of building an option and of bounding a tree, in bounds of nodes.
 const OPTION_WORK: u64 = 1;
 const ROOT_WORK: u64 = 4;
+/// Options that all roots together may list: a budget of time ends a search before memory does.
+const HELD: usize = 50_000_000;
+
 /// A subtree that was cut off: all mappings of an assignment, of a shape if there is one, with the given chains.
 #[derive(Debug, Clone)]
 pub(super) struct Cut {
@@ -116,7 +120,7 @@ impl Eq for Open {}
 pub(super) fn reaches(model: &Model, time: f64, budget: u64) -> bool {
     let frame = model.frame;
     let cycles = (time - frame.fixed) / frame.point_time;
-    let shapes = shape::all(model).len();
+    let shapes = shape::all(model).0.len();
     let most = (budget / TREE_WORK) as usize / shapes.max(1);
     let (assignments, all) = assign::all(model, cycles, most.max(1));
     all && within_reach((assignments.len() * shapes) as u64, budget) == budget
@@ -147,6 +151,7 @@ pub(super) fn prove<J: Judge>(
         },
         roots: Vec::new(),
         shape_of: Vec::new(),
+        held: 0,
         heap: BinaryHeap::with_capacity(common.assigned.len()),
         open: f64::INFINITY,
         floor: 0.0,
@@ -185,6 +190,8 @@ struct Search<'a, 'm, J: Judge> {
     roots: Vec<Root>,
     /// The shape of each root.
     shape_of: Vec<u32>,
+    /// Options that roots list.
+    held: usize,
     heap: BinaryHeap<Open>,
     /// Least bound of what the budget left open.
     open: f64,
@@ -206,7 +213,7 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 
     fn spent(&self) -> bool {
-        self.out.work.bounds > self.budget
+        self.out.work.bounds > self.budget || self.held > HELD || late(self.common.until)
     }
 
     /// Opens all assignments.
@@ -227,7 +234,9 @@ impl<J: Judge> Search<'_, '_, J> {
 
     /// Bounds all mappings at once, beside the budget; if none is better than the best, nothing stays open.
     fn bound_all(&mut self) {
-        if self.log || self.budget < QUICK_BELOW {
+        // Where windows slide, the bound is of mappings whose loops stand where `shape` puts them.
+        let ruled = self.model.rules.is_some() && !self.model.exact;
+        if self.log || ruled || self.budget < QUICK_BELOW {
             return;
         }
         let mut work = 0;
@@ -350,6 +359,7 @@ impl<J: Judge> Search<'_, '_, J> {
                 what: What::Tree(self.roots.len() as u32),
                 ..top
             });
+            self.held += root.open.iter().map(Vec::len).sum::<usize>();
             self.roots.push(root);
             self.shape_of.push(s);
         }
@@ -403,6 +413,7 @@ impl<J: Judge> Search<'_, '_, J> {
             judge: &mut *self.judge,
             work: &mut self.out.work,
             budget: self.budget,
+            until: self.common.until,
             open: f64::INFINITY,
             width,
             order,
@@ -466,6 +477,11 @@ impl<J: Judge> Search<'_, '_, J> {
     }
 }
 
+/// Whether a time is over.
+pub(super) fn late(until: Option<Instant>) -> bool {
+    until.is_some_and(|t| Instant::now() >= t)
+}
+
 fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
     let mark = |m: &shape::Mark| {
         let slot = model.slots[m.slot];
@@ -475,7 +491,8 @@ fn marks(model: &Model, shape: &Shape) -> Vec<(NodeId, Operand, usize)> {
             m.section,
         )
     };
-    shape.marks.iter().map(mark).collect()
+    let own = shape.marks.iter().filter(|m| !m.turn);
+    own.map(mark).collect()
 }
 
 /// What the stages of a search share.
@@ -487,6 +504,8 @@ pub(super) struct Common {
     compute: f64,
     shapes: Vec<Shape>,
     options: FxHashMap<OptionKey, Options>,
+    /// When the stage has to end.
+    pub until: Option<Instant>,
 }
 
 /// An assignment, and time and dynamic energy of its mappings, at least.
@@ -500,6 +519,7 @@ impl Common {
     pub fn new(model: &Model, most: f64, budget: u64) -> Self {
         // More cycles than the whole time cannot be worth it.
         let cycles = (most * (1.0 + EQUAL) - model.frame.fixed) / model.frame.point_time;
+        let (shapes, told) = shape::all(model);
         let count = ASSIGNMENTS.min(ASSIGNMENTS_EACH.saturating_mul(budget));
         let (assignments, all) = assign::all(model, cycles, count as usize);
         let times = assignments.iter().map(|a| a.iterations(model));
@@ -511,9 +531,10 @@ impl Common {
         Self {
             compute: if all { compute } else { 0.0 },
             assigned: assigned.collect(),
-            all,
-            shapes: shape::all(model),
+            all: all && told,
+            shapes,
             options: FxHashMap::default(),
+            until: None,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn floor(model: &Model, goal: Goal, best: f64, compute: f64, work: &m
         return 0.0;
     };
     let mut least = best;
-    for shape in shape::all(&part) {
+    for shape in shape::all(&part).0 {
         least = least.min(bound(&part, &shape, goal, best, compute, work));
     }
     least

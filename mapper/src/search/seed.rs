@@ -103,7 +103,9 @@ pub(super) fn given(
     analyzer: &Analyzer,
     mapping: &Mapping,
 ) -> Result<(Vec<Found>, u64), SearchError> {
-    let mapping = Mapping::new(problem, mapping.steps().to_vec())?;
+    let Some(mapping) = frame.mapping(problem, mapping.steps().to_vec())? else {
+        return Ok((Vec::new(), 1));
+    };
     let cost = analyzer.evaluate(&mapping)?;
     let time = cost.time.0;
     let energy = cost.energy_total().0 + frame.static_power * time;
@@ -147,11 +149,16 @@ impl<'a, 'p> Seeder<'a, 'p> {
         analyzer: &'a Analyzer<'p>,
         assignments: usize,
     ) -> Self {
+        let mut spreads = spatial::assignments(frame, assignments);
+        if let Some(rules) = &frame.rules {
+            spreads = spreads.iter().map(|s| rules.fit(frame, s)).collect();
+            spreads.dedup();
+        }
         Self {
             problem,
             frame,
             analyzer,
-            spreads: spatial::assignments(frame, assignments),
+            spreads,
             estimator: Estimator::default(),
         }
     }
@@ -190,6 +197,7 @@ impl<'a, 'p> Seeder<'a, 'p> {
             legal: Vec::new(),
             failure: None,
             seen: FxHashSet::default(),
+            disobeyed: false,
             count: 0,
         };
         let pool = std::mem::take(&mut search.pool);
@@ -214,7 +222,7 @@ impl<'a, 'p> Seeder<'a, 'p> {
             };
             climb.climb(plan, score, left, &mut |p| exact.evaluate(p));
         }
-        if exact.legal.is_empty() {
+        if exact.legal.is_empty() && !exact.disobeyed {
             let failure = exact
                 .failure
                 .unwrap_or(SearchError::Illegal(MappingError::Place {
@@ -336,7 +344,7 @@ impl Search<'_> {
         } else {
             budget
         };
-        while self.estimator.count < budget && !self.pool.is_empty() {
+        while self.estimator.count < budget && !self.pool.is_empty() && !self.frame.late() {
             round += 1;
             let seed = if round % 2 == 0 { seeds.next() } else { None };
             // A seed keeps its assignment of axes for as long as nothing else can better it.
@@ -472,6 +480,8 @@ struct Exact<'a, 'p> {
     legal: Vec<Found>,
     failure: Option<SearchError>,
     seen: FxHashSet<Vec<crate::Step>>,
+    /// Whether one was legal but did not obey.
+    disobeyed: bool,
     count: u64,
 }
 
@@ -482,8 +492,12 @@ impl Exact<'_, '_> {
             return Score::WORST;
         }
         self.count += 1;
-        let mapping = match Mapping::new(self.problem, steps) {
-            Ok(mapping) => mapping,
+        let mapping = match self.frame.mapping(self.problem, steps) {
+            Ok(Some(mapping)) => mapping,
+            Ok(None) => {
+                self.disobeyed = true;
+                return Score::WORST;
+            }
             Err(e) => {
                 self.failure.get_or_insert(e.into());
                 return Score::WORST;

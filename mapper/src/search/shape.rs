@@ -18,6 +18,11 @@
 //! the operand less and others no more, since each of them has its mark where its last own loop stands. A loop that indexes the operands of the
 //! marks on both sides of it can move out past the outer one: its tile gets smaller, and repetitions stay.
 //! A loop right above a fanout can move in below it: words, tiles and iterations stay.
+//!
+//! Where constraints tell loops of a dimension apart by the memory that they stand at ([`super::rules`]), they stand in any gap, but not
+//! between the mark and the storage of an operand that they index. Then it matters where a storage stands below its mark: it
+//! may also wait for a *turn*, a place further in at which its memory takes over from another one. Other dimensions keep their gaps: to move
+//! their loops, past turns too, changes nothing that constraints speak of.
 
 use super::model::Model;
 
@@ -31,58 +36,202 @@ pub(super) struct Mark {
     pub slot: usize,
     /// The section that the mark stands in.
     pub section: usize,
+    /// No mark of its own: the place where storage of the slot's memory stands whose marks stand further out.
+    pub turn: bool,
 }
 
 /// A shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     pub marks: Vec<Mark>,
+    /// Of each gap, slots whose mark stands further out and whose storage further in, as bits.
+    waiting: Vec<u32>,
+    /// Of each gap, the memory that loops in time stand at, if it has rules.
+    owners: Vec<Option<usize>>,
 }
 
-/// All shapes.
-pub(super) fn all(model: &Model) -> Vec<Shape> {
-    let mut found = Vec::new();
-    grow(model, 0, &mut Vec::new(), 0, &mut found);
-    found
-}
-
-/// Adds marks in a section, then goes on to the next one. `used` are slots that have a mark or were passed by, as bits.
-fn grow(model: &Model, section: usize, marks: &mut Vec<Mark>, used: u32, found: &mut Vec<Shape>) {
-    let Some(here) = model.sections.get(section) else {
-        found.push(Shape {
-            marks: marks.clone(),
-        });
-        return;
+/// All shapes, and whether none has more marks than are told apart.
+pub(super) fn all(model: &Model) -> (Vec<Shape>, bool) {
+    let mut grower = Grower {
+        model,
+        found: Vec::new(),
+        whole: true,
     };
-    // On to the next section, if what must be kept is kept and no mark of a later one stands last.
-    let missing = here
-        .slots
-        .clone()
-        .any(|s| used & (1 << s) == 0 && model.slots[s].required);
-    let last_is_early = marks
-        .last()
-        .is_some_and(|m| m.section == section && model.slots[m.slot].section > section);
-    if !missing && !last_is_early {
-        let passed = here.slots.clone().fold(used, |u, s| u | 1 << s);
-        grow(model, section + 1, marks, passed, found);
+    let rules = model.rules;
+    let so_far = Part {
+        marks: Vec::new(),
+        owners: Vec::new(),
+        waitings: Vec::new(),
+        used: 0,
+        waiting: 0,
+        owner: rules.and_then(|r| r.class(r.outermost)),
+    };
+    grower.grow(0, &so_far);
+    (grower.found, grower.whole)
+}
+
+/// A shape down to a place.
+#[derive(Clone)]
+struct Part {
+    marks: Vec<Mark>,
+    owners: Vec<Option<usize>>,
+    waitings: Vec<u32>,
+    /// Slots that have a mark or were passed by, as bits.
+    used: u32,
+    /// Slots whose storage is still to come.
+    waiting: u32,
+    owner: Option<usize>,
+}
+
+impl Part {
+    /// With one more mark, before which what stood so far stands.
+    fn with(&self, mark: Mark) -> Self {
+        let mut next = self.clone();
+        next.marks.push(mark);
+        next.owners.push(self.owner);
+        next.waitings.push(self.waiting);
+        next
     }
-    if marks.len() == MARKS {
-        return;
+}
+
+struct Grower<'a, 'm> {
+    model: &'a Model<'m>,
+    found: Vec<Shape>,
+    whole: bool,
+}
+
+impl Grower<'_, '_> {
+    /// The memory of a slot, if loops at it have rules.
+    fn class(&self, slot: usize) -> Option<usize> {
+        let store = self.model.slots[slot].store;
+        self.model.rules.and_then(|r| r.class(store))
     }
-    for (s, slot) in model.slots.iter().enumerate() {
-        if slot.section < section || used & (1 << s) != 0 {
-            continue;
+
+    /// Slots of a section that wait for storage in a class of memories, and not for storage of the same operand further out in
+    /// another one.
+    fn due(&self, part: &Part, section: usize, class: Option<usize>) -> u32 {
+        let slots = &self.model.slots;
+        let waits = |s: usize| part.waiting & (1 << s) != 0;
+        let mine = |s: &usize| waits(*s) && slots[*s].section == section && self.class(*s) == class;
+        let free = |s: &usize| {
+            let mut outer = 0..*s;
+            !outer.any(|o| {
+                waits(o) && slots[o].operand == slots[*s].operand && self.class(o) != class
+            })
+        };
+        let due = (0..slots.len()).filter(mine).filter(free);
+        due.fold(0, |s, x| s | 1 << x)
+    }
+
+    /// Goes on to the next section, if what must be kept is kept and no mark of a later one stands last; then adds marks.
+    fn grow(&mut self, section: usize, part: &Part) {
+        let model = self.model;
+        let Some(here) = model.sections.get(section) else {
+            let (mut waiting, mut owners) = (part.waitings.clone(), part.owners.clone());
+            waiting.push(part.waiting);
+            owners.push(part.owner);
+            self.found.push(Shape {
+                marks: part.marks.clone(),
+                waiting,
+                owners,
+            });
+            return;
+        };
+        let mut slots = here.slots.clone();
+        let missing = slots.any(|s| {
+            let unused = part.used & (1 << s) == 0 && model.slots[s].required;
+            unused || part.waiting & (1 << s) != 0
+        });
+        let last_is_early = part
+            .marks
+            .last()
+            .is_some_and(|m| m.section == section && model.slots[m.slot].section > section);
+        if !missing && !last_is_early {
+            let mut next = part.clone();
+            next.used = here.slots.clone().fold(part.used, |u, s| u | 1 << s);
+            // Where no rule tells the difference, storage stands at the head of its section.
+            next.waiting &= !self.due(&next, section + 1, part.owner);
+            self.grow(section + 1, &next);
         }
-        // Slots of the operand further out are passed by, unless they are required.
-        let outer =
-            (0..s).filter(|x| model.slots[*x].operand == slot.operand && used & (1 << x) == 0);
-        if outer.clone().any(|x| model.slots[x].required) {
-            continue;
+        self.add_marks(section, part);
+        self.add_turns(section, part);
+    }
+
+    /// Adds a mark of each slot that may have one.
+    fn add_marks(&mut self, section: usize, part: &Part) {
+        let model = self.model;
+        for (s, slot) in model.slots.iter().enumerate() {
+            if slot.section < section || part.used & (1 << s) != 0 {
+                continue;
+            }
+            // Slots of the operand further out are passed by, unless they are required.
+            let outer = (0..s)
+                .filter(|x| model.slots[*x].operand == slot.operand && part.used & (1 << x) == 0);
+            if outer.clone().any(|x| model.slots[x].required) {
+                continue;
+            }
+            if part.marks.len() == MARKS {
+                self.whole = false;
+                return;
+            }
+            let mut next = part.with(Mark {
+                slot: s,
+                section,
+                turn: false,
+            });
+            next.used = outer.fold(part.used | 1 << s, |u, x| u | 1 << x);
+            let class = self.class(s);
+            let mut later = next.clone();
+            later.waiting |= 1 << s;
+            if slot.section > section {
+                self.grow(section, &later);
+                continue;
+            }
+            // Its storage stands here, and with it what waits for storage in this memory.
+            let due = self.due(&later, section, class);
+            if due & (1 << s) != 0 {
+                next.waiting &= !due;
+                next.owner = class;
+                self.grow(section, &next);
+            }
+            let differs = |x: usize| model.slots[x].section == section && self.class(x) != class;
+            let open = model.slots.len();
+            let others = (0..open).any(|x| {
+                let gone = next.used & (1 << x) != 0 && next.waiting & (1 << x) == 0;
+                differs(x) && !gone
+            });
+            if part.owner != class || others {
+                self.grow(section, &later);
+            }
         }
-        let next = outer.fold(used | 1 << s, |u, x| u | 1 << x);
-        marks.push(Mark { slot: s, section });
-        grow(model, section, marks, next, found);
-        marks.pop();
+    }
+
+    /// Adds the place of storage that waits for another memory than the one that loops stand at.
+    fn add_turns(&mut self, section: usize, part: &Part) {
+        let mut seen = Vec::new();
+        for slot in self.model.sections[section].slots.clone() {
+            let class = self.class(slot);
+            if part.waiting & (1 << slot) == 0 || class == part.owner || seen.contains(&class) {
+                continue;
+            }
+            seen.push(class);
+            let due = self.due(part, section, class);
+            if due == 0 {
+                continue;
+            }
+            if part.marks.len() == MARKS {
+                self.whole = false;
+                return;
+            }
+            let mut next = part.with(Mark {
+                slot: due.trailing_zeros() as usize,
+                section,
+                turn: true,
+            });
+            next.waiting &= !due;
+            next.owner = class;
+            self.grow(section, &next);
+        }
     }
 }
 
@@ -93,18 +242,26 @@ impl Shape {
         let mut gaps = Vec::new();
         // Whether the gap of the mark before, or one that its loops can move out to, is open.
         let mut covered = false;
+        let mut before: Option<usize> = None;
         for (i, mark) in self.marks.iter().enumerate() {
-            // The tile of an early mark stays until its storage.
-            let stays = |m: &Mark| {
-                let natural = model.slots[m.slot].section;
-                m.section < natural && mark.section < natural && named(m)
-            };
-            if !named(mark) || self.marks[..i].iter().any(stays) {
+            // A tile stays until its storage.
+            let mut waiting = (0..model.slots.len()).filter(|s| self.waits(i, *s));
+            let stays = waiting.any(|s| model.has(model.slots[s].operand, dim));
+            if model.rules.is_some_and(|r| r.tells(dim)) {
+                if !stays {
+                    gaps.push(i as u8);
+                }
+                continue;
+            }
+            if mark.turn {
+                continue;
+            }
+            let last = before.replace(mark.slot);
+            if !named(mark) || stays {
                 covered = false;
                 continue;
             }
-            let before = i.checked_sub(1).map(|p| self.marks[p].slot);
-            let free = before.is_some_and(|slot| {
+            let free = last.is_some_and(|slot| {
                 !model.loose && !model.windows(model.slots[slot].operand) && !model.sets_up(slot)
             });
             if !(covered && free) {
@@ -115,22 +272,22 @@ impl Shape {
         gaps
     }
 
-    /// Whether a mark stands in an outer section of its storage's.
-    pub fn early(&self, model: &Model, mark: usize) -> bool {
-        self.marks[mark].section < model.slots[self.marks[mark].slot].section
+    /// Whether a slot's storage stands further in than a gap, and its mark further out.
+    pub fn waits(&self, gap: usize, slot: usize) -> bool {
+        self.waiting[gap] & (1 << slot) != 0
+    }
+
+    /// The memory that loops in time in a gap stand at, if it has rules.
+    pub fn owner(&self, gap: usize) -> Option<usize> {
+        self.owners[gap]
     }
 
     /// The first gap that does not lie above a mark's storage.
-    pub fn below(&self, model: &Model, mark: usize) -> u8 {
-        let natural = model.slots[self.marks[mark].slot].section;
-        if self.early(model, mark) {
-            let inner = |m: &Mark| m.section >= natural;
-            self.marks
-                .iter()
-                .position(inner)
-                .unwrap_or(self.marks.len()) as u8
-        } else {
-            mark as u8 + 1
-        }
+    pub fn below(&self, mark: usize) -> u8 {
+        let slot = self.marks[mark].slot;
+        let mut inside = mark + 1..self.marks.len();
+        inside
+            .find(|g| !self.waits(*g, slot))
+            .unwrap_or(self.marks.len()) as u8
     }
 }

@@ -1,5 +1,7 @@
 //! The tree of mappings of one shape and assignment: one dimension after the other takes one of its options.
 
+use std::time::Instant;
+
 use presil_hwmodels::Operand;
 
 use super::cases::Root;
@@ -9,6 +11,8 @@ use super::layout::Layout;
 use super::model::{DIMS, Model};
 use super::options::{Options, RAGGED};
 use super::posynomial::HOME;
+use super::prove::late;
+use super::rules::Rules;
 use super::shape::{MARKS, Shape};
 use crate::mapping::Step;
 
@@ -88,6 +92,8 @@ pub(super) struct Tree<'a, 'm, J: Judge> {
     pub judge: &'a mut J,
     pub work: &'a mut Work,
     pub budget: u64,
+    /// When it has to end.
+    pub until: Option<Instant>,
     /// Least bound of what the budget left open.
     pub open: f64,
     /// Children of a node that are followed: all, or only the most promising to find good mappings early.
@@ -172,7 +178,7 @@ impl<J: Judge> Tree<'_, '_, J> {
             self.leaf(bound, node.partial & RAGGED != 0);
             return;
         }
-        if self.work.bounds > self.budget {
+        if self.work.bounds > self.budget || late(self.until) {
             self.open = self.open.min(bound);
             return;
         }
@@ -237,8 +243,78 @@ impl<J: Judge> Tree<'_, '_, J> {
             self.place(&mut child, node, d, i);
             child.part = node.part + self.parts[d][at];
             self.chosen[d] = i;
+            if self
+                .model
+                .rules
+                .is_some_and(|r| !self.may_obey(r, depth + 1))
+            {
+                self.work.pruned += 1;
+                continue;
+            }
             self.grow(depth + 1, &child, bound);
         }
+    }
+
+    /// Whether what rules ask of several dimensions together may still be met, with the first dimensions of the order chosen.
+    fn may_obey(&self, rules: &Rules, depth: usize) -> bool {
+        rules.joint() && self.in_order(rules, depth) && self.roomy(rules, depth) || !rules.joint()
+    }
+
+    /// Whether loops of the chosen dimensions stand in the orders that memories ask for: innermost first, each in a gap not
+    /// further in than those before it.
+    fn in_order(&self, rules: &Rules, depth: usize) -> bool {
+        let gaps = self.shape.marks.len() + 1;
+        let mut owners: Vec<Option<usize>> = (0..gaps).map(|g| self.shape.owner(g)).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        owners.into_iter().all(|owner| {
+            let mut least = usize::MAX;
+            rules.order(owner).iter().all(|d| {
+                if !self.order[..depth].contains(d) {
+                    return true;
+                }
+                let here = self
+                    .chain(*d)
+                    .iter()
+                    .filter(|l| l.axis.is_none() && self.shape.owner(usize::from(l.gap)) == owner);
+                let stands = here.map(|l| usize::from(l.gap));
+                let (first, last) = stands.fold((usize::MAX, 0), |(a, b), g| (a.min(g), b.max(g)));
+                let fits = first == usize::MAX || last <= least;
+                least = least.min(first);
+                fits
+            })
+        })
+    }
+
+    /// Whether tiles may take as much room as memories ask for.
+    fn roomy(&self, rules: &Rules, depth: usize) -> bool {
+        let (model, marks) = (self.model, self.shape.marks.len());
+        rules.rooms().all(|(store, least)| {
+            let mut used = 0.0;
+            for (m, mark) in self.shape.marks.iter().enumerate() {
+                let slot = model.slots[mark.slot];
+                if mark.turn || slot.store != store {
+                    continue;
+                }
+                let mut tile = [1; DIMS];
+                for (d, options) in self.options.iter().enumerate() {
+                    let at = |i: usize| u64::from(options.tiles[i * marks + m]);
+                    tile[d] = if self.order[..depth].contains(&d) {
+                        at(self.chosen[d])
+                    } else {
+                        let open = self.root.open[d].iter();
+                        open.map(|i| at(*i as usize)).max().unwrap_or(1)
+                    };
+                }
+                let width = match slot.operand {
+                    2 => model.frame.partial.max(model.frame.bits[2]),
+                    o => model.frame.bits[o],
+                };
+                used += model.frame.elements(slot.operand, &tile) * width;
+            }
+            // The capacity in whole bytes.
+            used >= least * (1.0 - 1e-9) - 8.0
+        })
     }
 
     /// Notes a subtree that is cut off.
@@ -290,7 +366,7 @@ impl<J: Judge> Tree<'_, '_, J> {
         loop {
             self.work.leaves += 1;
             self.work.bounds += LEAF_WORK;
-            if self.work.bounds > self.budget {
+            if self.work.bounds > self.budget || late(self.until) {
                 self.open = self.open.min(bound);
                 return;
             }
@@ -352,22 +428,32 @@ impl<J: Judge> Tree<'_, '_, J> {
                 move |d: usize| usize::from(d == inner) + usize::from(kind == Some(model.named[d]));
             let mut dims: Vec<usize> = (0..self.options.len()).filter(has).collect();
             dims.sort_by_key(|d| (class(*d), *d));
+            if let Some(rules) = model.rules {
+                reorder(&mut dims, rules.order(self.shape.owner(gap)));
+            }
             dims
         };
         for section in 0..model.sections.len() {
             let slot = |m: usize| model.slots[self.shape.marks[m].slot];
-            for m in (0..self.shape.marks.len())
-                .filter(|m| self.shape.early(model, *m) && slot(*m).section == section)
-            {
-                steps.push(keep(slot(m).operand, slot(m).store));
+            // Storage whose mark stands in an outer section, and that waits no longer.
+            let marks = &self.shape.marks;
+            let first = marks.iter().position(|m| m.section >= section);
+            let head = first.unwrap_or(marks.len());
+            for m in (0..head).filter(|m| slot(*m).section == section && !marks[*m].turn) {
+                if !self.shape.waits(head, marks[m].slot) {
+                    steps.push(keep(slot(m).operand, slot(m).store));
+                }
             }
-            for m in (0..self.shape.marks.len()).filter(|m| self.shape.marks[*m].section == section)
-            {
+            for m in (head..marks.len()).filter(|m| marks[*m].section == section) {
                 for d in loops(m) {
                     add(&mut steps, d);
                 }
-                if slot(m).section == section {
-                    steps.push(keep(slot(m).operand, slot(m).store));
+                // What stands here: the mark's own storage, and what waited for it.
+                for s in (0..=m).filter(|s| !marks[*s].turn && slot(*s).section == section) {
+                    let waited = s == m || self.shape.waits(m, marks[s].slot);
+                    if waited && !self.shape.waits(m + 1, marks[s].slot) {
+                        steps.push(keep(slot(s).operand, slot(s).store));
+                    }
                 }
             }
             let mut spread: Vec<(u8, usize)> = Vec::new();
@@ -387,5 +473,22 @@ impl<J: Judge> Tree<'_, '_, J> {
             add(&mut steps, d);
         }
         steps
+    }
+}
+
+/// Puts the dimensions of an order, innermost first, into it, in the places that they have.
+fn reorder(dims: &mut [usize], order: &[usize]) {
+    let places: Vec<usize> = (0..dims.len())
+        .filter(|i| order.contains(&dims[*i]))
+        .collect();
+    let mut inside_out = order
+        .iter()
+        .copied()
+        .filter(|d| dims.contains(d))
+        .collect::<Vec<_>>();
+    for place in places {
+        if let Some(d) = inside_out.pop() {
+            dims[place] = d;
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `presil map PROBLEM --chip CHIP`: one einsum on a chip, in convention physical.
 
+use std::path::PathBuf;
+
 use clap::{Args as ClapArgs, ValueEnum};
 use presil::map::chip::{Ask, Target, json, map, show};
 use presil::run::{Objective, Options, PhaseChoice};
@@ -21,6 +23,10 @@ pub struct ChipArgs {
     /// An op of a model, where PROBLEM names the model; the same as MODEL/NAME.
     #[arg(long, value_name = "NAME", requires = "chip")]
     layer: Option<String>,
+    /// File of constraints that the mapping must obey: [[constraint]] tables with `level` (a memory, a fanout, or
+    /// FANOUT.AXIS), `trips`, `forbidden`, `order`, `min_utilization`, `keep`, `bypass`.
+    #[arg(long, value_name = "FILE", requires = "chip")]
+    constraints: Option<PathBuf>,
     /// Layers: images or sequences at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "chip")]
     batch: u64,
@@ -85,7 +91,6 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
     for (given, flag) in [
         (args.perfect, "perfect"),
         (args.exhaustive, "exhaustive"),
-        (args.budget.is_some(), "budget"),
         (args.certificate.is_some(), "certificate"),
         (args.check.is_some(), "check"),
     ] {
@@ -96,6 +101,7 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
         }
     }
     let layer = args.on_chip.layer.as_deref();
+    let a = &args.on_chip;
     let target = Target::parse(&args.problem, layer).map_err(Failure::input)?;
     let model = match &target {
         Target::Layer { model, .. } => model.clone(),
@@ -106,7 +112,17 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
         None if args.pareto => Wanted::Front,
         None => Wanted::Best,
     };
-    let work = if args.explain { WORK_OF_EACH } else { WORK };
+    if args.explain && args.budget.is_some() {
+        return Err(Failure::input(
+            "--explain takes many searches on a chip; bound each one by --work, not --budget",
+        ));
+    }
+    let work = match args.budget {
+        // A budget of time is none of work.
+        Some(_) => u64::MAX,
+        None if args.explain => WORK_OF_EACH,
+        None => WORK,
+    };
     Ok(Ask {
         target,
         objective: args.objective.map(|goal| match goal {
@@ -116,6 +132,8 @@ fn ask(args: &Args) -> Result<Ask, Failure> {
         }),
         run: options(args, model)?,
         work: args.work.unwrap_or(work),
+        seconds: args.budget,
+        constraints: a.constraints.clone(),
         wanted,
         explain: args.explain,
     })

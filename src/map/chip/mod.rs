@@ -18,10 +18,14 @@ pub mod show_explain;
 pub mod target;
 pub mod told;
 
+use std::path::PathBuf;
+
 use presil_hwmodels::{Chip, ChipError};
+use presil_mapper::case::on_chip::{OnChip, read};
 use presil_mapper::explain::{self, prices};
 use presil_mapper::problem::Problem;
-use presil_mapper::search::{self, Objective, SearchError, Solution};
+use presil_mapper::schedule::OpProblem;
+use presil_mapper::search::{self, Constraint, Objective, SearchError, Solution};
 use presil_workloads::ModelError;
 use thiserror::Error;
 
@@ -42,6 +46,10 @@ pub struct Ask {
     pub run: run::Options,
     /// Bounds that each stage of a search may compute.
     pub work: u64,
+    /// Seconds that the search may take.
+    pub seconds: Option<f64>,
+    /// A file of constraints that mappings must obey.
+    pub constraints: Option<PathBuf>,
     /// Which mappings.
     pub wanted: super::Wanted,
     /// Whether prices and reasons are wanted.
@@ -78,6 +86,11 @@ pub enum ChipMapError {
 /// Mappings of each objective that a front is made of.
 const FRONT: usize = 64;
 
+const FRONT_NOTE: &str = "the front is made of the best mappings by latency, by energy and by their product; \
+its ends are as good as their searches say, others may lie in between";
+const CONSTRAINED_NOTE: &str =
+    "only mappings that obey the constraints are looked at; bounds and proofs are of those";
+
 /// The best mapping of what is asked for.
 ///
 /// # Errors
@@ -86,8 +99,13 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
     let chip = presil_hwmodels::load(&ask.run.chip, &ask.run.sets)?;
     let work = problem::work(ask, &chip)?;
     let on_arrays = work.problems(ask, &chip)?;
+    let text = match &ask.constraints {
+        Some(file) => Some((file.display().to_string(), crate::eval::load::text(file)?)),
+        None => None,
+    };
     let options = search::Options {
         budget: ask.work,
+        seconds: ask.seconds,
         near: match ask.wanted {
             super::Wanted::Nearest(count) => count,
             _ => 0,
@@ -103,13 +121,36 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
     // As a schedule does: the first array that has a mapping.
     let mut first_error = None;
     for on_array in &on_arrays {
+        let asked = match asked(&work, text.as_ref(), &on_array.problem) {
+            Ok(asked) => asked,
+            Err(error) => {
+                first_error.get_or_insert(ChipMapError::from(error));
+                continue;
+            }
+        };
+        let restricted = asked.chip(on_array.problem.chip);
+        let on_array = &OpProblem {
+            problem: Problem {
+                chip: &restricted,
+                ..on_array.problem.clone()
+            },
+            ..on_array.clone()
+        };
         let problem = &on_array.problem;
-        match search::solve(problem, by, &options) {
+        let constraints = &asked.constraints;
+        if ask.explain && !asked.is_empty() {
+            return Err(ChipMapError::Asked(
+                "--explain searches without constraints; leave one of the two out".into(),
+            ));
+        }
+        match search::solve_within(problem, constraints, by, &options) {
             Ok(solution) => {
                 let several = match ask.wanted {
                     super::Wanted::Best => Vec::new(),
                     super::Wanted::Nearest(count) => nearest(problem, &solution, by, count),
-                    super::Wanted::Front => front(problem, &options).map_err(failed)?,
+                    super::Wanted::Front => {
+                        front(problem, constraints, &options).map_err(failed)?
+                    }
                 };
                 let explained = match ask.explain {
                     true => {
@@ -119,22 +160,41 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
                     }
                     false => None,
                 };
-                return Ok(told::tell(
-                    &work, on_array, by, &solution, several, explained,
-                ));
+                let mut told = told::tell(&work, on_array, by, &solution, several, explained);
+                if ask.wanted == super::Wanted::Front {
+                    told.notes.push(FRONT_NOTE.into());
+                }
+                if !asked.is_empty() {
+                    told.notes.push(CONSTRAINED_NOTE.into());
+                }
+                return Ok(told);
             }
             Err(error) => {
-                first_error.get_or_insert(error);
+                first_error.get_or_insert(failed(error));
             }
         }
     }
     match first_error {
-        Some(error) => Err(failed(error)),
+        Some(error) => Err(error),
         None => Err(ChipMapError::Asked(format!(
             "chip `{}` has no array",
             chip.name
         ))),
     }
+}
+
+/// What constraints ask of the mappings of a problem: those of the case, and of a file.
+fn asked(
+    work: &problem::Work,
+    text: Option<&(String, String)>,
+    problem: &Problem,
+) -> Result<OnChip, LoadError> {
+    let mut asked = match text {
+        Some((origin, text)) => read(origin, text, problem)?,
+        None => OnChip::default(),
+    };
+    asked.add_case(problem, &work.constraints);
+    Ok(asked)
 }
 
 /// The best mappings by the objective: those that the search kept, and the one that it chose.
@@ -158,7 +218,11 @@ fn nearest(problem: &Problem, solution: &Solution, by: Objective, count: usize) 
 
 /// Mappings of which none is at least as good as another in time and energy, the fastest first: of the best by
 /// each objective. What lies between them may be missed.
-fn front(problem: &Problem, options: &search::Options) -> Result<Vec<Near>, SearchError> {
+fn front(
+    problem: &Problem,
+    constraints: &[Constraint],
+    options: &search::Options,
+) -> Result<Vec<Near>, SearchError> {
     let options = search::Options {
         near: FRONT,
         ..*options
@@ -170,7 +234,7 @@ fn front(problem: &Problem, options: &search::Options) -> Result<Vec<Near>, Sear
             mapping,
             cost,
             ..
-        } = search::solve(problem, by, &options)?;
+        } = search::solve_within(problem, constraints, by, &options)?;
         let (time, energy) = explain::figures(problem, &cost);
         let found = near.into_iter().chain([(time, energy, mapping)]);
         all.extend(found.map(|(time, energy, m)| Near::new(problem, time, energy, &m)));

@@ -10,7 +10,7 @@
 use presil_hwmodels::{Chip, EngineId, EngineKind, NodeKind};
 use presil_mapper::case::chip::hierarchy;
 use presil_mapper::case::resolve::Machine;
-use presil_mapper::case::{Case, read::read};
+use presil_mapper::case::{Case, LevelConstraint, read::read};
 use presil_mapper::problem::Problem;
 use presil_mapper::schedule::{OpProblem, ScheduleOptions, array_rate, arrays, op_problems};
 use presil_mapper::search::Objective;
@@ -31,6 +31,8 @@ pub struct Work {
     pub notes: Vec<String>,
     /// What a case makes small.
     pub objective: Option<Objective>,
+    /// Constraints of a case, with the names of their levels.
+    pub constraints: Vec<(String, LevelConstraint)>,
     /// Format of partial sums; none: that of the array's mode.
     accumulate: Option<Format>,
     kind: Kind,
@@ -75,6 +77,7 @@ pub fn work(ask: &Ask, chip: &Chip) -> Result<Work, ChipMapError> {
                 notes: Vec::new(),
                 objective: None,
                 accumulate,
+                constraints: Vec::new(),
                 kind: Kind::Alone(Box::new(einsum.clone()), bits, Some(formats)),
             })
         }
@@ -102,11 +105,17 @@ fn case(ask: &Ask, chip: &Chip, path: &std::path::Path) -> Result<Work, ChipMapE
             case.einsums.len()
         )));
     };
-    if one.constraints != presil_mapper::case::Constraints::default() {
+    if one.constraints.perfect {
         return Err(ChipMapError::Asked(format!(
-            "`{origin}` says `perfect` or has constraints, which the search in convention physical does not obey; use --convention accelforge"
+            "`{origin}` says `perfect`, which the search in convention physical does not obey; use --convention accelforge"
         )));
     }
+    let name = |c: &LevelConstraint| {
+        let level = one.hierarchy.levels.get(c.level);
+        level.map_or("", |l| l.name()).to_owned()
+    };
+    let of_levels = one.constraints.levels.iter();
+    let constraints = of_levels.map(|c| (name(c), c.clone())).collect();
     let mut notes = Vec::new();
     if one.mapping.is_some() {
         notes.push("the mapping that the case gives is not used".into());
@@ -133,6 +142,7 @@ fn case(ask: &Ask, chip: &Chip, path: &std::path::Path) -> Result<Work, ChipMapE
         notes,
         objective: Some(case.objective),
         accumulate,
+        constraints,
         kind: Kind::Alone(Box::new(one.einsum.clone()), bits, formats),
     })
 }
@@ -182,6 +192,7 @@ fn layer(ask: &Ask, chip: &Chip, name: &str, op: Option<&str>) -> Result<Work, C
         notes,
         objective: None,
         accumulate: precision.and_then(|p| p.accumulate).or(ask.run.accumulate),
+        constraints: Vec::new(),
         kind: Kind::Scheduled(Box::new(graph), id),
     })
 }

@@ -18,17 +18,28 @@ use crate::search::{Objective, Options, Solution, solve};
 use crate::{Mapping, Problem, Step};
 
 /// Scores (latency, energy, edp) of the best mappings, and how many there are.
-struct Optimum {
-    best: [f64; 3],
-    mappings: [String; 3],
-    legal: usize,
+pub(super) struct Optimum<'a> {
+    pub best: [f64; 3],
+    pub mappings: [String; 3],
+    pub legal: usize,
+    /// Which mappings count.
+    asked: &'a dyn Fn(&Mapping) -> bool,
 }
 
-fn exhaust(problem: &Problem) -> Optimum {
+fn exhaust<'a>(problem: &Problem) -> Optimum<'a> {
+    exhaust_those(problem, &|_| true)
+}
+
+/// The same of the mappings that are asked for.
+pub(super) fn exhaust_those<'a>(
+    problem: &Problem,
+    asked: &'a dyn Fn(&Mapping) -> bool,
+) -> Optimum<'a> {
     let mut optimum = Optimum {
         best: [f64::INFINITY; 3],
         mappings: Default::default(),
         legal: 0,
+        asked,
     };
     let tiles: Vec<u64> = problem.einsum.dims.iter().map(|d| d.size).collect();
     let homes = Operand::ALL.map(|o| Step::Store {
@@ -65,7 +76,8 @@ fn grow(
                     tile: 1,
                 });
             }
-            if let Ok(mapping) = Mapping::new(problem, steps.clone()) {
+            let mapping = Mapping::new(problem, steps.clone()).ok();
+            if let Some(mapping) = mapping.filter(|m| (optimum.asked)(m)) {
                 let cost = evaluate(problem, &mapping).unwrap();
                 let (t, e) = (cost.time.0, cost.energy_total().0);
                 for ((best, text), x) in
@@ -198,15 +210,17 @@ impl Numbers {
     }
 }
 
-const OPTIONS: Options = Options {
+pub(super) const OPTIONS: Options = Options {
     budget: u64::MAX,
     give: 0.0,
     near: 0,
     log: false,
+    seconds: None,
 };
-const OBJECTIVES: [Objective; 3] = [Objective::Latency, Objective::Energy, Objective::Edp];
+pub(super) const OBJECTIVES: [Objective; 3] =
+    [Objective::Latency, Objective::Energy, Objective::Edp];
 
-fn score(objective: Objective, problem: &Problem, s: &Solution) -> f64 {
+pub(super) fn score(objective: Objective, problem: &Problem, s: &Solution) -> f64 {
     let power: f64 = problem.chip.static_power().iter().map(|p| p.1.0).sum();
     let t = s.cost.time.0;
     let e = s.cost.energy_total().0 + power * t;

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod chips;
+mod constraints;
 mod exhaustive;
 mod floors;
 mod measure;

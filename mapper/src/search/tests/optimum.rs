@@ -11,6 +11,7 @@ const ALL: Options = Options {
     give: 0.0,
     near: 0,
     log: false,
+    seconds: None,
 };
 
 /// A chip of an array with buffers on both sides.
