@@ -489,6 +489,8 @@ struct Search<'a, 'p> {
 /// What the first climbs found.
 struct Climbed {
     seeds: Vec<Found>,
+    /// Why they found nothing.
+    failure: Option<SearchError>,
     /// Plans looked at.
     looked: u64,
     /// Whether only light ones were made, since the proof is within reach.
@@ -522,8 +524,20 @@ impl Search<'_, '_> {
             false => options.budget,
         };
         let hopeful = latency && budget >= PROOFS_FROM && matches!(self.start, Start::Climb);
-        let (mut seeds, mut looked) =
-            self.climb(if hopeful || self.quick() { LIGHT } else { SEED })?;
+        let first = self.climb(if hopeful || self.quick() { LIGHT } else { SEED });
+        let (mut seeds, mut looked) = match first {
+            // What little there is may have escaped them: the proof looks for it.
+            Err(failure) if self.model.is_some() => {
+                return Ok(Climbed {
+                    seeds: Vec::new(),
+                    failure: Some(failure),
+                    looked: 0,
+                    light: false,
+                    budget,
+                });
+            }
+            found => found?,
+        };
         let near = self.near(&seeds);
         let within = self
             .model
@@ -536,6 +550,7 @@ impl Search<'_, '_> {
         // Those of the light climbs bound what the proof looks at.
         Ok(Climbed {
             seeds,
+            failure: None,
             looked,
             light: within,
             budget: if within { budget } else { options.budget },
@@ -560,6 +575,7 @@ impl Search<'_, '_> {
     fn solve(&self) -> Result<Solution, SearchError> {
         let Climbed {
             seeds,
+            failure,
             mut looked,
             light,
             budget,
@@ -580,7 +596,11 @@ impl Search<'_, '_> {
         let log = self.options.log;
         let (mut of_objective, outcome) =
             self.stage(&mut exact, &mut common, (goal, 0), budget, log);
-        looked += self.climb_again(&mut exact, &mut of_objective, light)?;
+        match failure {
+            Some(failure) if exact.is_empty() => return Err(failure),
+            Some(_) => {}
+            None => looked += self.climb_again(&mut exact, &mut of_objective, light)?,
+        }
         if self.frame.rules.is_some() && exact.is_empty() {
             let (level, proven) = (None, of_objective.proven);
             return Err(SearchError::Unmet { level, proven });

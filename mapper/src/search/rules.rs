@@ -521,7 +521,7 @@ fn rule(problem: &Problem, frame: &Frame, c: &Constraint) -> Result<Option<Rule>
                     "no loop can lie across it: it is not below the homes of all operands".into(),
                 ));
             };
-            let axes = first..all.last().unwrap_or(first) + 1;
+            let axes = first..all.next_back().unwrap_or(first) + 1;
             let sizes = frame.axes[axes.clone()].iter().map(|a| a.size as f64);
             let room = sizes.product();
             (Place::Axes(axes), room)

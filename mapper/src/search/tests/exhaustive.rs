@@ -351,7 +351,7 @@ fn two_level_matmuls_are_optimal() {
 
 #[test]
 fn small_arrays_are_optimal() {
-    for seed in [11, 159_380] {
+    for seed in [11, 159_380, 88_120] {
         small_arrays(seed);
     }
 }
@@ -581,7 +581,14 @@ fn odd_einsums() -> Vec<(&'static str, Einsum)> {
 
 #[test]
 fn proofs_hold_with_windows_and_masks_of_all_kinds() {
-    let mut numbers = Numbers(23);
+    // The second one has a problem of few mappings, which climbs miss.
+    for seed in [23, 740_191] {
+        windows_and_masks(seed);
+    }
+}
+
+fn windows_and_masks(seed: u64) {
+    let mut numbers = Numbers(seed);
     for case in 0..3 {
         for (name, einsum) in odd_einsums() {
             let bytes = 8 + numbers.below(24);
