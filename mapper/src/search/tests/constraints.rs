@@ -132,8 +132,25 @@ fn constraint(numbers: &mut Numbers, problem: &Problem) -> Constraint {
 #[derive(Debug, Default)]
 struct Seen([usize; 3]);
 
-/// The search finds the least of all mappings that obey, or `loss` more, and says so.
-fn agrees(problem: &Problem, constraints: &[Constraint], loss: f64, what: &str, seen: &mut Seen) {
+/// How the search's space and the enumeration lie to each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Spaces {
+    /// The best are the same.
+    Equal,
+    /// The enumeration may have one better by this share: orders of loops around windows.
+    Close(f64),
+    /// The enumeration leaves out storage in the order of the path's end to its begin.
+    Larger,
+}
+
+/// The search finds the least of all mappings that obey, and says so.
+fn agrees(
+    problem: &Problem,
+    constraints: &[Constraint],
+    spaces: Spaces,
+    what: &str,
+    seen: &mut Seen,
+) {
     if std::env::var("PRESIL_CASE").is_ok_and(|c| c != what) {
         return;
     }
@@ -174,8 +191,15 @@ fn agrees(problem: &Problem, constraints: &[Constraint], loss: f64, what: &str, 
             optimum.mappings[i],
             s.space
         );
-        assert!(found >= best * (1.0 - 1e-8), "{text}");
-        assert!(found <= best * (1.0 + loss + 1e-8), "{text}");
+        assert!(
+            spaces == Spaces::Larger || found >= best * (1.0 - 1e-8),
+            "{text}"
+        );
+        let loss = match spaces {
+            Spaces::Close(loss) => loss,
+            _ => 1e-8,
+        };
+        assert!(found <= best * (1.0 + loss), "{text}");
         assert!(s.proven, "{text}");
         assert!((s.lower_bound / found - 1.0).abs() < 1e-8, "{text}");
         let free = score(
@@ -209,7 +233,7 @@ fn constrained_matmuls_are_optimal_in_two_levels() {
         agrees(
             &problem,
             &constraints,
-            0.0,
+            Spaces::Equal,
             &format!("case {case}"),
             &mut seen,
         );
@@ -233,7 +257,13 @@ fn constrained_arrays_are_optimal() {
         let chip = chip(nodes);
         let problem = problem(&chip, &einsum);
         let c = constraint(&mut numbers, &problem);
-        agrees(&problem, &[c], 0.0, &format!("case {case}"), &mut seen);
+        agrees(
+            &problem,
+            &[c],
+            Spaces::Equal,
+            &format!("case {case}"),
+            &mut seen,
+        );
     }
     assert!(seen.0.iter().all(|n| *n > 3), "{seen:?}");
 }
@@ -256,7 +286,7 @@ fn two_memories_side_by_side_are_told_apart() {
         agrees(
             &problem,
             &constraints,
-            0.0,
+            Spaces::Larger,
             &format!("case {case}"),
             &mut seen,
         );
@@ -281,7 +311,13 @@ fn constrained_convolutions_are_as_good_as_any() {
         let einsum: Einsum = conv(1, 3, &shape);
         let problem = problem(&chip, &einsum);
         let c = constraint(&mut numbers, &problem);
-        agrees(&problem, &[c], 0.05, &format!("case {case}"), &mut seen);
+        agrees(
+            &problem,
+            &[c],
+            Spaces::Close(0.05),
+            &format!("case {case}"),
+            &mut seen,
+        );
     }
     println!("{seen:?}");
 }
