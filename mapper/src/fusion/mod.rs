@@ -46,16 +46,20 @@
 //! feeds another shares none but the batch. Norms over a whole plane (group norm) reduce what such a loop would cut.
 
 mod axes;
+mod bound;
 mod choose;
+mod cuts;
 mod masked;
 mod plan;
 mod price;
 mod rewrite;
 mod seen;
+mod split;
 mod step;
 #[cfg(test)]
 mod tests;
 mod ways;
+mod windows;
 
 use presil_hwmodels::NodeId;
 use presil_numerics::Bytes;

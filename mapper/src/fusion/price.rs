@@ -99,9 +99,10 @@ impl Pricing<'_> {
         let mut sums: Vec<Cost> = vec![Cost::default(); n];
         let mut fetched: Vec<Ledger> = vec![Ledger::default(); n];
         let mut shown: Vec<ScheduledOp> = Vec::new();
+        // Of each op, the weight of the piece in which it is shown: the most frequent one in which it runs.
+        let mut heaviest = vec![0; n];
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); n];
         let mut streamed = vec![0.0; n];
-        let mut heaviest = 0;
         for (piece, step) in &tiling.pieces {
             let (ops, held) = self.step(group, tiling, way, step)?;
             for (most, list) in tiles.iter_mut().zip(held) {
@@ -122,9 +123,17 @@ impl Pricing<'_> {
                     &fetches,
                 );
             }
-            if piece.weight > heaviest {
-                heaviest = piece.weight;
-                shown = ops;
+            let runs = |m: usize| step.graph.ops[OpId(m as u32)].kind != OpKind::View;
+            for (member, mut op) in ops.into_iter().enumerate() {
+                let weight = if runs(member) { piece.weight } else { 0 };
+                let part = &step.graph.ops[OpId(member as u32)];
+                op.tile = part.contraction().cloned();
+                match shown.get_mut(member) {
+                    None => shown.push(op),
+                    Some(known) if weight > heaviest[member] => *known = op,
+                    Some(_) => {}
+                }
+                heaviest[member] = heaviest[member].max(weight);
             }
         }
         for member in 0..n {
@@ -156,7 +165,6 @@ impl Pricing<'_> {
 
     /// Says in each op what it is part of.
     fn tell(&self, group: &Group, tiling: &Tiling, way: &Way, ops: &mut [ScheduledOp]) {
-        let shown = tiling.pieces.iter().max_by_key(|(p, _)| p.weight);
         let loops: Vec<String> = way
             .loops
             .iter()
@@ -175,10 +183,6 @@ impl Pricing<'_> {
             if matches!(op.execution, Execution::Fused { .. }) {
                 continue;
             }
-            if let Some((_, step)) = shown {
-                let part = &step.graph.ops[OpId(member as u32)];
-                op.tile = part.contraction().cloned();
-            }
             let others: Vec<&str> = group
                 .ops
                 .iter()
@@ -188,11 +192,34 @@ impl Pricing<'_> {
                 .collect();
             op.notes
                 .push(format!("fused with {}{over}", others.join(", ")));
+            op.notes.extend(self.halo(group, tiling, member));
             if tiling.online && group.softmax == Some(member) {
                 op.notes
                     .push("online softmax: running maximum and sum, outputs rescaled".into());
             }
         }
+    }
+
+    /// What becomes of the rows that windows of an op's readers share.
+    fn halo(&self, group: &Group, tiling: &Tiling, member: usize) -> Option<String> {
+        let site = group.sites.iter().position(|s| s.member == member)?;
+        let windows = group.windows.iter().zip(&tiling.slides);
+        let kept = windows
+            .clone()
+            .any(|(_, s)| s.as_ref().is_some_and(|s| s.kept[site]));
+        let again: f64 = windows
+            .filter_map(|(w, s)| Some(s.as_ref()?.made[site] as f64 / w.sizes[site] as f64))
+            .product();
+        let again = match again {
+            a if a > 1.0 => Some(format!(
+                "halo made again: {:.1} % more work",
+                100.0 * (a - 1.0)
+            )),
+            _ => None,
+        };
+        let kept = kept.then(|| "rows that the next tile needs are kept".to_string());
+        let both: Vec<String> = kept.into_iter().chain(again).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// The ops of a step, and what their mappings have in the group's memory.
@@ -301,7 +328,7 @@ impl Pricing<'_> {
                 false,
             );
             let mut ledger = Ledger::default();
-            let elements = u128::from(o.elements) * u128::from(way.rounds(&o.axes));
+            let elements = tiling.fetched(way, o).round() as u128;
             ledger.transfer(s.home, way.memory, s.role, elements, o.bits);
             let home = scene.chip.nodes[s.home].memory();
             list.push(Fetch {

@@ -7,11 +7,13 @@ use presil_hwmodels::NodeId;
 use presil_workloads::{OpId, TensorId};
 
 use super::axes::{Group, Kind};
+use super::bound::{Floor, base};
 use super::choose::{Chooser, Chosen, GIVE, Price};
-use super::plan::{Floor, Tiling, Way, base, memories, tile_sizes};
+use super::cuts::cuts;
+use super::plan::{Cut, Tiling, Way, memories};
 use super::price::Pricing;
 use super::seen::Question;
-use super::{CLOSELY, EXACT, TILINGS};
+use super::{CLOSELY, EXACT};
 use crate::schedule::solve::Effort;
 use crate::search::Objective;
 
@@ -20,15 +22,7 @@ const CLOSE: f64 = 0.01;
 /// What rounding of masked tiles may take off a bound.
 const ROUNDING: f64 = 0.99;
 /// Classes of ways by the least share of the group's memory that they leave to an op.
-const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
-
-/// An intermediate, whole.
-struct Inner {
-    bytes: f64,
-    axes: Vec<usize>,
-    /// Ops that make or read it.
-    members: Vec<usize>,
-}
+pub(super) const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
 
 /// A way that may be worth pricing.
 struct Candidate {
@@ -67,7 +61,10 @@ impl Chooser<'_> {
         let mut ways: Vec<Candidate> = Vec::new();
         let mut tilings: Vec<Tiling> = Vec::new();
         let accumulate = self.pricing.options.accumulate;
-        let all: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let all = Cut {
+            tiles: group.axes.iter().map(|a| a.size).collect(),
+            kept: None,
+        };
         let Some(whole) = Tiling::new(scene, group, &all, accumulate, true) else {
             return Vec::new();
         };
@@ -75,8 +72,8 @@ impl Chooser<'_> {
             if !self.may(group, &whole, memory, than, repeat) {
                 continue;
             }
-            for tiles in self.tiles(group, memory) {
-                let made = Tiling::within(scene, group, &tiles, accumulate, true, &whole.largest);
+            for cut in cuts(scene, group, memory) {
+                let made = Tiling::within(scene, group, &cut, accumulate, true, &whole.largest);
                 let Some(tiling) = made else {
                     continue;
                 };
@@ -103,7 +100,7 @@ impl Chooser<'_> {
         } = self.pricing;
         let each = !scene.chip.mapspace.launch_groups_once;
         let base = base(scene, group, whole, memory, residency, each);
-        let floor = base.best(scene.chip, whole, residency, self.static_power);
+        let floor = base.best(scene.chip, whole, self.static_power);
         // Means of masked tiles are rounded to whole keys.
         let floor = Floor {
             time: floor.time * ROUNDING,
@@ -262,93 +259,6 @@ impl Chooser<'_> {
         chip.mapspace.launch_groups_once || roots[..roots.len() - 1].iter().any(spilled)
     }
 
-    /// Tile sizes that may fit a memory, those of fewest iterations first.
-    fn tiles(&self, group: &Group, memory: NodeId) -> Vec<Vec<u64>> {
-        let scene = self.pricing.scene;
-        let capacity = scene.chip.nodes[memory]
-            .memory()
-            .map_or(0, |m| m.capacity.0);
-        let inner = self.inner(group);
-        let loops: Vec<usize> = (0..group.axes.len())
-            .filter(|a| group.axes[*a].kind != Kind::Fixed)
-            .collect();
-        let start: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
-        let mut list: Vec<(u64, Vec<u64>)> = vec![(1, start)];
-        for axis in loops {
-            let size = group.axes[axis].size;
-            let mut next = Vec::new();
-            for (n, tiles) in &list {
-                for tile in tile_sizes(size) {
-                    let mut tiles = tiles.clone();
-                    tiles[axis] = tile;
-                    next.push((n.saturating_mul(size.div_ceil(tile)), tiles));
-                }
-            }
-            list = next;
-        }
-        let part = |tiles: &[u64], axes: &[usize]| -> f64 {
-            axes.iter()
-                .map(|a| tiles[*a] as f64 / group.axes[*a].size as f64)
-                .product()
-        };
-        // What an op reads and what it makes are there at one time.
-        let filled = |tiles: &[u64]| {
-            let members = 0..group.ops.len();
-            let of = |m: usize| {
-                let own = inner.iter().filter(|i| i.members.contains(&m));
-                own.map(|i| i.bytes * part(tiles, &i.axes)).sum::<f64>() / capacity as f64
-            };
-            members.map(of).fold(0.0, f64::max)
-        };
-        let online = |tiles: &[u64]| {
-            let cut =
-                |a: usize| group.axes[a].kind == Kind::Online && tiles[a] < group.axes[a].size;
-            (0..tiles.len()).any(cut)
-        };
-        // Rewritten or not, with much room left or little: each by itself.
-        let mut classes: Vec<Vec<(u64, Vec<u64>)>> = vec![Vec::new(); 2 * ROOMS.len()];
-        for (n, tiles) in list {
-            let left = 1.0 - filled(&tiles);
-            if left > 0.0 {
-                let room = ROOMS.iter().position(|r| left >= *r).unwrap_or(0);
-                classes[2 * room + usize::from(online(&tiles))].push((n, tiles));
-            }
-        }
-        let mut chosen = Vec::new();
-        for class in &mut classes {
-            class.sort();
-            let few = class.drain(..).take(TILINGS / ROOMS.len());
-            chosen.extend(few.map(|l| l.1));
-        }
-        chosen
-    }
-
-    /// The intermediates of a group, whole.
-    fn inner(&self, group: &Group) -> Vec<Inner> {
-        let scene = self.pricing.scene;
-        let of = |t: &TensorId| {
-            let touches = |m: &usize| {
-                let op = &scene.graph.ops[group.ops[*m]];
-                let mut all = op.inputs.iter().chain(&op.outputs);
-                all.any(|x| scene.stored(*x) == t.0 as usize)
-            };
-            let makes = |s: &usize| {
-                let outputs = &scene.graph.ops[group.ops[group.sites[*s].member]].outputs;
-                outputs.iter().any(|x| scene.stored(*x) == t.0 as usize)
-            };
-            // A cascade makes its output in its last einsum.
-            let maker = (0..group.sites.len()).rfind(makes);
-            Inner {
-                bytes: scene.graph.tensors[*t].bits().0 as f64 / 8.0,
-                axes: maker.map_or(Vec::new(), |s| {
-                    group.indexed(s, &group.einsum(scene, s).output)
-                }),
-                members: (0..group.ops.len()).filter(touches).collect(),
-            }
-        };
-        group.inner.iter().map(of).collect()
-    }
-
     /// The ways of a tiling that may be worth something; whether there are any.
     #[expect(clippy::too_many_arguments, reason = "what is known of a tiling")]
     fn ways(
@@ -367,16 +277,19 @@ impl Chooser<'_> {
         let chip = scene.chip;
         let each = !chip.mapspace.launch_groups_once;
         // Without a loop nothing is cut. What is one launch runs its iterations side by side: some must not sum.
-        let free = |l: &super::plan::Shared| group.axes[l.axis].kind == Kind::Free;
+        let free = |l: &super::plan::Shared| match group.axes[l.axis].kind {
+            Kind::Free => true,
+            Kind::Window => tiling
+                .cut
+                .kept
+                .is_none_or(|w| group.windows[w].axis != l.axis),
+            _ => false,
+        };
         if tiling.loops.is_empty() || (!each && !tiling.loops.iter().any(free)) {
             return false;
         }
         let base = base(scene, group, tiling, memory, residency, each);
-        if !self.worth(
-            than,
-            base.best(chip, tiling, residency, self.static_power),
-            repeat,
-        ) {
+        if !self.worth(than, base.best(chip, tiling, self.static_power), repeat) {
             return false;
         }
         let before = ways.len();
