@@ -70,6 +70,7 @@ impl Chosen {
             held: kept,
             tiles: passing,
             rewrite: self.tiling.online.then_some("online softmax"),
+            halo: self.tiling.halo(&self.group),
         }
     }
 }

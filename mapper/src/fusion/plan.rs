@@ -337,6 +337,23 @@ impl Tiling {
         self.slides.iter().flatten().any(kept)
     }
 
+    /// What becomes of rows that the windows of several iterations read; none where there are none.
+    pub(crate) fn halo(&self, group: &Group) -> Option<&'static str> {
+        let windows = group.windows.iter().zip(&self.slides);
+        let cut = windows.filter_map(|(w, s)| Some((w, s.as_ref()?)));
+        let kept = cut.clone().any(|(_, s)| s.kept.contains(&true));
+        let again = cut.clone().any(|(w, s)| {
+            let sites = s.made.iter().zip(&w.sizes).take(w.of_site.len());
+            sites.clone().any(|(made, size)| made > size)
+        });
+        match (kept, again) {
+            (true, true) => Some("kept along the innermost loop, made again along others"),
+            (true, false) => Some("kept"),
+            (false, true) => Some("made again"),
+            (false, false) => None,
+        }
+    }
+
     /// Elements of an operand that fetching it for each iteration of a way's loops moves, where it is held.
     pub(crate) fn fetched(&self, way: &Way, o: &Outside) -> f64 {
         way.rounds(&o.axes) as f64 * o.fetched

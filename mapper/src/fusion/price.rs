@@ -269,7 +269,9 @@ impl Pricing<'_> {
             choices: &step.choices,
             tails: &step.tails,
         };
-        let pricer = Pricer::new(scene, &residency, self.options, &order);
+        let wholes = step.whole.iter();
+        let wholes = wholes.map(|t| &self.scene.graph.tensors[*t]).collect();
+        let pricer = Pricer::new(scene, &residency, self.options, &order).tiles_of_tensors(wholes);
         let solutions = pricer.solutions(|_| true, self.memo, self.effort);
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); order.len()];
         for (_, op, mut list) in pricer.tiles(&order, &solutions) {
