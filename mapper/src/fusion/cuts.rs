@@ -31,6 +31,9 @@ struct Inner {
 /// The iterations of a window for each tile size, with rows made again and kept.
 type Known = Vec<(u64, [Option<Slides>; 2])>;
 
+/// Iterations of a tiling, its tiles, and the window along which rows are kept.
+type Counted = (u64, Vec<u64>, Option<usize>);
+
 /// Tilings that may fit a memory.
 pub(super) fn cuts(scene: &Scene, group: &Group, memory: NodeId) -> Vec<Cut> {
     let capacity = scene.chip.nodes[memory]
@@ -38,7 +41,7 @@ pub(super) fn cuts(scene: &Scene, group: &Group, memory: NodeId) -> Vec<Cut> {
         .map_or(0, |m| m.capacity.0);
     let inner = inner(scene, group);
     let known: Vec<Known> = (0..group.windows.len()).map(|w| known(group, w)).collect();
-    let mut classes: Vec<Vec<(u64, Vec<u64>, Option<usize>)>> = vec![Vec::new(); 3 * ROOMS.len()];
+    let mut classes: Vec<Vec<Counted>> = vec![Vec::new(); 3 * ROOMS.len()];
     for (n, tiles) in tilings(group) {
         let online = group.axes.iter().zip(&tiles);
         let online = online
