@@ -60,15 +60,10 @@ pub(super) fn cuts(scene: &Scene, group: &Group, memory: NodeId) -> Vec<Cut> {
             }
         }
     }
-    // Of forms that are twice as many half as many each.
-    let most = match group.windows.is_empty() {
-        true => TILINGS / ROOMS.len(),
-        false => TILINGS / ROOMS.len() / 2,
-    };
     let mut chosen = Vec::new();
     for class in &mut classes {
         class.sort();
-        let few = class.drain(..).take(most);
+        let few = class.drain(..).take(TILINGS / ROOMS.len());
         chosen.extend(few.map(|(_, tiles, kept)| Cut { tiles, kept }));
     }
     chosen

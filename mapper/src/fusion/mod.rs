@@ -50,7 +50,7 @@
 //! makes its halo again, which is real work, or rows stay in the group's memory along one of the loops, the innermost,
 //! and each is made once (along an outer loop they are made again). What is held from outside fetches its overlaps in the
 //! same way; what is streamed fetches what its tiles touch. Edge iterations are priced exactly; while ways are
-//! compared, iterations at edges count as those inside, and half as many ways are priced.
+//! compared, iterations at edges count as those inside where there are more than three.
 //!
 //! Not cut: rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
 //! (group norm), which reduce what such a loop would cut. Rows that only some of several readers skip (a strided 1x1

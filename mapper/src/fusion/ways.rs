@@ -211,12 +211,7 @@ impl Chooser<'_> {
         let mut ranked: Vec<(Price, Candidate)> = Vec::new();
         let mut class = 0;
         let mut tried = 0;
-        // Iterations of windows differ: pricing a way takes as long as pricing two others.
-        let most = match group.windows.is_empty() {
-            true => EXACT,
-            false => EXACT / 2,
-        };
-        while tried < most {
+        while tried < EXACT {
             let next = (0..ROOMS.len()).find_map(|k| {
                 let wanted = (class + k) % ROOMS.len();
                 let at = ways.iter().position(|w| w.room == wanted);

@@ -117,32 +117,26 @@ pub(crate) struct Slides {
 }
 
 impl Slides {
-    /// Classes that stand for others: iterations of as many rows of the last op are as the most frequent of them is, of
-    /// equally frequent ones the largest. Where rows are kept, three iterations and fewer stay as they are: the first
-    /// makes more by as much as the last makes less.
+    /// Classes that stand for others: iterations of as many rows of the last op are as most of them are.
     pub(crate) fn rough(&self, window: &Window) -> Vec<(u64, Slide)> {
         let trips: u64 = self.classes.iter().map(|c| c.0).sum();
-        if trips <= 3 && self.kept.contains(&true) {
+        if trips <= 3 {
             return self.classes.clone();
         }
         let rows = |s: &Slide| window.leaving.first().map_or(0, |l| s.made[*l].count);
-        let rank = |weight: u64, s: &Slide| (weight, s.made.iter().map(|r| r.count).sum::<u64>());
-        let mut list: Vec<(u64, (u64, u64), &Slide)> = Vec::new();
+        let mut list: Vec<(u64, u64, Slide)> = Vec::new();
         for (weight, slide) in &self.classes {
-            let own = rank(*weight, slide);
-            match list.iter_mut().find(|l| rows(l.2) == rows(slide)) {
+            match list.iter_mut().find(|l| rows(&l.2) == rows(slide)) {
                 Some(known) => {
                     known.0 += weight;
-                    if own > known.1 {
-                        (known.1, known.2) = (own, slide);
+                    if *weight > known.1 {
+                        (known.1, known.2) = (*weight, slide.clone());
                     }
                 }
-                None => list.push((*weight, own, slide)),
+                None => list.push((*weight, *weight, slide.clone())),
             }
         }
-        let own = list.into_iter();
-        own.map(|(weight, _, slide)| (weight, slide.clone()))
-            .collect()
+        list.into_iter().map(|(n, _, slide)| (n, slide)).collect()
     }
 }
 
