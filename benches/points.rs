@@ -4,10 +4,11 @@
 //! its own, drawn evenly in its logarithm; the size of each limited memory is 1/2, 1, 2 or 4 of its own. Printed is the
 //! time of all at once by the mean time of each alone, on one thread; `optimum::solve_all` gives the same results.
 //!
-//! *Rate.* Two counts, which are not the same thing:
+//! *Rate.* Mappings a second, on one thread:
 //!
-//! - *counted*: partial and whole mappings whose cost was counted one by one, a second;
-//! - *decided*: mappings of the raw space, a second: every split of every extent into factors over the loops below each
+//! - *walked*: whole valid mappings, each of which `Options::exhaustive` counts exactly (energy and time), with no bound; at
+//!   most [`WALKED`] of a case. Mappings that do not fit are not among them;
+//! - *decided*: mappings of the raw space: every split of every extent into factors over the loops below each
 //!   memory and along each axis. Those that do not fit are among them, orders of loops are not. The search decides
 //!   them all: it proves which is best.
 
@@ -19,6 +20,9 @@ use presil::mapper::interop::accelforge::read;
 use presil::mapper::optimum::{Options, solve, solve_all};
 
 const POINTS: usize = 100;
+
+/// Mappings of a case that are walked: some seconds of them.
+const WALKED: u64 = 100_000_000;
 
 /// A number below 1, and the next seed.
 fn random(seed: &mut u64) -> f64 {
@@ -91,22 +95,44 @@ fn main() {
         }
     }
     println!();
-    println!("rate       raw space    counted   counted/s   decided/s");
-    for reference in cases.iter().filter(|r| r.case.einsums.len() == 1) {
-        let options = Options {
-            perfect: true,
-            ..Options::new(reference.case.objective)
-        };
-        let (time, found) = seconds(|| solve(&reference.case, &options));
-        let counted = found.map_or(0.0, |s| s.expanded as f64);
-        let raw = raw(&reference.case);
-        println!(
-            "{:4}  {raw:14.3e}  {counted:9.0}  {:10.2e}  {:10.2e}",
-            reference.id,
-            counted / time,
-            raw / time
-        );
+    println!("rate  tiles       walked           walked/s   search        raw space  decided/s");
+    for perfect in [true, false] {
+        for reference in cases.iter().filter(|r| r.case.einsums.len() == 1) {
+            let mut case = reference.case.clone();
+            case.einsums[0].constraints.perfect = perfect;
+            rate(&reference.id, &case, perfect);
+        }
     }
+}
+
+fn rate(id: &str, case: &Case, perfect: bool) {
+    let options = Options {
+        perfect,
+        ..Options::new(case.objective)
+    };
+    let walk = Options {
+        work: WALKED,
+        exhaustive: true,
+        ..options
+    };
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let Ok(one) = one else { return };
+    let (walking, walked) = one.install(|| seconds(|| solve(case, &walk)));
+    let (searching, _) = seconds(|| solve(case, &options));
+    let Ok(walked) = walked else {
+        println!("{id:4}  nothing is walked");
+        return;
+    };
+    let raw = raw(case);
+    println!(
+        "{id:4}  {}  {:12} {}  {:8.1} M/s  {:7.2} ms  {raw:12.3e}  {:9.2e}",
+        if perfect { "perfect" } else { "partial" },
+        walked.expanded,
+        if walked.complete { "(all) " } else { "(some)" },
+        walked.expanded as f64 / walking / 1e6,
+        searching * 1e3,
+        raw / searching,
+    );
 }
 
 /// Splits of the extents of an einsum into factors.

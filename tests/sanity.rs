@@ -254,6 +254,53 @@ fn decoding_alone_streams_weights_and_cache() {
     }
 }
 
+/// Contexts between those that are evaluated cost what is taken for them.
+#[test]
+fn the_mean_decode_step_is_that_of_every_step() {
+    for (model, chip, batch) in [("llama3.2-1b", "edge-npu", 8), ("gemma-2b", "h100-sxm", 32)] {
+        let options = Options {
+            phase: PhaseChoice::Decode,
+            prompt: 200,
+            generate: 40,
+            batch,
+            ..Options::new(model, chip)
+        };
+        let mean = go(&options).phases[0].clone();
+        let steps = (201..=240).map(|context| {
+            let run = go(&Options {
+                context: Some(context),
+                ..options.clone()
+            });
+            (run.phases[0].latency_s, run.phases[0].energy_j)
+        });
+        let (latency, energy) = steps.fold((0.0, 0.0), |s, x| (s.0 + x.0 / 40.0, s.1 + x.1 / 40.0));
+        let off = |found: f64, all: f64| (found / all - 1.0).abs();
+        let (latency, energy) = (off(mean.latency_s, latency), off(mean.energy_j, energy));
+        assert!(
+            latency < 1e-4 && energy < 1e-4,
+            "{model} on {chip}: {latency} {energy}"
+        );
+    }
+}
+
+/// No context is mapped much worse than its neighbours (tiles of short runs in DRAM once took twice the time).
+#[test]
+fn neighbouring_contexts_cost_alike() {
+    let at = |context| {
+        let options = Options {
+            batch: 16,
+            phase: PhaseChoice::Decode,
+            context: Some(context),
+            ..Options::new("llama3.2-1b", "edge-npu")
+        };
+        go(&options).phases[0].latency_s
+    };
+    let steps: Vec<f64> = [234, 235, 236, 237, 273, 294].map(at).to_vec();
+    let (first, last) = (steps[0], steps[steps.len() - 1]);
+    assert!(steps.is_sorted_by(|a, b| *b > a * 0.999), "{steps:?}");
+    assert!(last < 1.03 * first, "{steps:?}");
+}
+
 #[test]
 fn batch_raises_decode_throughput_until_something_else_binds() {
     let steps = [1, 4, 16, 64, 256].map(|batch| {

@@ -55,8 +55,9 @@ pub struct Args {
     /// All mappings of which none is at least as good as another in energy and time.
     #[arg(long)]
     pareto: bool,
-    /// Look at every mapping, with no bounds: to test the search on small cases.
-    #[arg(long)]
+    /// Count every mapping one by one, with no bounds, up to --work of them [default: 1000000000]: to test the search on
+    /// cases of one einsum.
+    #[arg(long, conflicts_with_all = ["best", "pareto", "explain"])]
     exhaustive: bool,
     /// Write a certificate of the best mapping to a file: the space, and why each part of it holds nothing better.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["best", "pareto"])]
@@ -108,6 +109,9 @@ enum Format {
 /// Partial mappings that the search may look at unless --work says otherwise.
 const WORK: u64 = 2_000_000;
 
+/// Mappings that --exhaustive counts unless --work says otherwise: a minute or so.
+const WALK: u64 = 1_000_000_000;
+
 /// Runs the command.
 pub fn main(args: &Args) -> Result<(), Failure> {
     if chip::asked(args) {
@@ -133,6 +137,7 @@ pub fn main(args: &Args) -> Result<(), Failure> {
         // A budget of time is none of work.
         work: args.work.unwrap_or(match args.budget {
             Some(_) => u64::MAX,
+            None if args.exhaustive => WALK,
             None => WORK,
         }),
         budget: args.budget,

@@ -22,7 +22,8 @@
 //! they are loaded, one tile after the other) are streams.
 
 use presil_hwmodels::Memory;
-use presil_workloads::{Access, Affine};
+use presil_workloads::{Access, Affine, DimId};
+use smallvec::SmallVec;
 
 use crate::problem::Lies;
 
@@ -84,83 +85,110 @@ pub fn stretch(memory: &Memory, rate: f64, runs: Runs) -> Stretch {
     }
 }
 
-/// The runs of a tile with the given extent along each dimension, of elements of so many bits.
-pub fn runs(access: &Access, lies: &Lies, tile: &[u64], bits: f64) -> Runs {
-    let mut order: Vec<usize> = (0..access.ranks.len().min(lies.pitch_bits.len())).collect();
-    order.sort_by_key(|r| (lies.pitch_bits[*r], std::cmp::Reverse(*r)));
-    let mut length = bits / 8.0;
-    for r in order {
-        let (pitch, extent) = (lies.pitch_bits[r] as f64 / 8.0, access.extents[r]);
-        if extent <= 1 {
-            continue;
-        }
-        let (reach, dense) = span(&access.ranks[r], tile);
-        let reach = reach.min(extent);
-        if reach <= 1 {
-            // The tile has one row of this rank: what lies beyond is reached by no other run of the same rank.
-            return Runs {
-                length,
-                pitch: next_pitch(access, lies, tile, pitch),
-            };
-        }
-        // Rows are padded, or the rank inside is not whole: runs end here.
-        if pitch > length * (1.0 + 1e-9) || !dense {
-            let stride = pitch * gap(&access.ranks[r], tile);
-            return Runs {
-                length,
-                pitch: stride,
-            };
-        }
-        length = pitch * reach as f64;
-        if reach < extent {
-            return Runs {
-                length,
-                pitch: next_pitch(access, lies, tile, pitch * extent as f64),
-            };
+/// How an operand lies at its home: what tells the runs of its tiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// Bytes of an element.
+    element: f64,
+    /// Ranks of more than one index, the smallest pitch first.
+    ranks: Vec<Rank>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Rank {
+    /// Bytes from one index to the next.
+    pitch: f64,
+    extent: u64,
+    /// Dimensions with the sizes of their coefficients.
+    terms: Vec<(usize, u64)>,
+}
+
+impl Layout {
+    /// That of an operand whose elements have so many bits; `place` numbers the dimensions of tiles, and leaves out those of
+    /// one iteration.
+    pub fn new(
+        access: &Access,
+        lies: &Lies,
+        bits: f64,
+        place: impl Fn(DimId) -> Option<usize>,
+    ) -> Self {
+        let mut order: Vec<usize> = (0..access.ranks.len().min(lies.pitch_bits.len())).collect();
+        order.sort_by_key(|r| (lies.pitch_bits[*r], std::cmp::Reverse(*r)));
+        order.retain(|r| access.extents[*r] > 1);
+        let terms = |rank: &Affine| {
+            let terms = rank.terms.iter().filter(|(_, c)| *c != 0);
+            let terms = terms.filter_map(|(d, c)| Some((place(*d)?, c.unsigned_abs())));
+            terms.collect()
+        };
+        let ranks = order.iter().map(|r| Rank {
+            pitch: lies.pitch_bits[*r] as f64 / 8.0,
+            extent: access.extents[*r],
+            terms: terms(&access.ranks[*r]),
+        });
+        Self {
+            element: bits / 8.0,
+            ranks: ranks.collect(),
         }
     }
-    Runs {
-        length,
-        pitch: length,
+
+    /// The runs of a tile with the given extent along each dimension.
+    pub fn runs(&self, tile: &[u64]) -> Runs {
+        let mut length = self.element;
+        for rank in &self.ranks {
+            let (reach, dense) = rank.span(tile);
+            let reach = reach.min(rank.extent);
+            if reach <= 1 {
+                // The tile has one row of this rank: what lies beyond is reached by no other run of the same rank.
+                let pitch = self.next_pitch(tile, rank.pitch);
+                return Runs { length, pitch };
+            }
+            // Rows are padded, or the rank inside is not whole: runs end here.
+            if rank.pitch > length * (1.0 + 1e-9) || !dense {
+                let pitch = rank.pitch * rank.gap(tile);
+                return Runs { length, pitch };
+            }
+            length = rank.pitch * reach as f64;
+            if reach < rank.extent {
+                let pitch = self.next_pitch(tile, rank.pitch * rank.extent as f64);
+                return Runs { length, pitch };
+            }
+        }
+        Runs {
+            length,
+            pitch: length,
+        }
+    }
+
+    /// The least pitch, at least so large, of a rank in which the tile has several rows.
+    fn next_pitch(&self, tile: &[u64], least: f64) -> f64 {
+        let several = self.ranks.iter().filter(|r| r.span(tile).0 > 1);
+        let pitches = several
+            .map(|r| r.pitch * r.gap(tile))
+            .filter(|p| *p >= least * (1.0 - 1e-9));
+        let found = pitches.fold(f64::INFINITY, f64::min);
+        if found.is_finite() { found } else { least }
     }
 }
 
-/// The least pitch, at least so large, of a rank in which the tile has several rows.
-fn next_pitch(access: &Access, lies: &Lies, tile: &[u64], least: f64) -> f64 {
-    let several = |r: &usize| access.extents[*r] > 1 && span(&access.ranks[*r], tile).0 > 1;
-    let ranks = 0..access.ranks.len().min(lies.pitch_bits.len());
-    let pitches = ranks
-        .filter(several)
-        .map(|r| lies.pitch_bits[r] as f64 / 8.0 * gap(&access.ranks[r], tile))
-        .filter(|p| *p >= least * (1.0 - 1e-9));
-    let found = pitches.fold(f64::INFINITY, f64::min);
-    if found.is_finite() { found } else { least }
-}
-
-/// Rows from the first to the last that a tile touches along a rank, and whether it touches all of them.
-fn span(rank: &Affine, tile: &[u64]) -> (u64, bool) {
-    let mut terms: Vec<(u64, u64)> = rank
-        .terms
-        .iter()
-        .map(|(d, c)| (c.unsigned_abs(), tile[d.0 as usize].max(1) - 1))
-        .filter(|(c, t)| *c > 0 && *t > 0)
-        .collect();
-    terms.sort_unstable();
-    let (mut reach, mut dense) = (1u64, true);
-    for (c, t) in terms {
-        dense &= c <= reach;
-        reach = reach.saturating_add(c.saturating_mul(t));
+impl Rank {
+    /// Rows from the first to the last that a tile touches, and whether it touches all of them.
+    fn span(&self, tile: &[u64]) -> (u64, bool) {
+        let terms = self.terms.iter().map(|(d, c)| (*c, tile[*d].max(1) - 1));
+        let mut terms: SmallVec<[(u64, u64); 4]> = terms.filter(|(_, t)| *t > 0).collect();
+        terms.sort_unstable();
+        let (mut reach, mut dense) = (1u64, true);
+        for (c, t) in terms {
+            dense &= c <= reach;
+            reach = reach.saturating_add(c.saturating_mul(t));
+        }
+        (reach, dense)
     }
-    (reach, dense)
-}
 
-/// Rows from one that a tile touches to the next.
-fn gap(rank: &Affine, tile: &[u64]) -> f64 {
-    let moving = rank
-        .terms
-        .iter()
-        .filter(|(d, c)| *c != 0 && tile[d.0 as usize] > 1);
-    moving.map(|(_, c)| c.unsigned_abs()).min().unwrap_or(1) as f64
+    /// Rows from one that a tile touches to the next.
+    fn gap(&self, tile: &[u64]) -> f64 {
+        let moving = self.terms.iter().filter(|(d, _)| tile[*d] > 1);
+        moving.map(|(_, c)| *c).min().unwrap_or(1) as f64
+    }
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -174,7 +202,6 @@ mod tests {
     use presil_hwmodels::{MemoryKind, Rows};
     use presil_numerics::ids::Id;
     use presil_numerics::{Bytes, BytesPerSecond, Seconds};
-    use presil_workloads::DimId;
     use presil_workloads::einsum::Place;
     use proptest::prelude::*;
 
@@ -254,6 +281,10 @@ mod tests {
         assert_eq!(of(96.0, 1024.0 + 32.0).bytes, (96.0 + 32.0) / 96.0);
         assert_eq!(of(96.0, 1024.0).bytes, 128.0 / 96.0);
         assert_eq!(of(1024.0, 4096.0).time, 1.0);
+    }
+
+    fn runs(access: &Access, lies: &Lies, tile: &[u64], bits: f64) -> Runs {
+        Layout::new(access, lies, bits, |d| Some(d.0 as usize)).runs(tile)
     }
 
     fn access(ranks: &[&[(usize, i64)]], extents: &[u64]) -> Access {

@@ -34,7 +34,7 @@ use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
 use super::nest::Nest;
-use super::runs::{self, Stretch};
+use super::runs::{self, Layout, Stretch};
 use super::traffic::{self, accesses};
 use crate::cost::{Cost, MemoryCount, Resource};
 use crate::hierarchy::access_of;
@@ -185,7 +185,8 @@ fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
         tile[l.dim] = l.tile;
     }
     let access = access_of(einsum, edge.operand);
-    let runs = runs::runs(access, lies, &tile, problem.bits[operand]);
+    let layout = Layout::new(access, lies, problem.bits[operand], |d| Some(d.0 as usize));
+    let runs = layout.runs(&tile);
     [memory.read_rate.0, memory.write_rate.0].map(|rate| runs::stretch(memory, rate, runs))
 }
 

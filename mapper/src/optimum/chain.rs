@@ -237,10 +237,7 @@ fn apart(links: &[Link], options: &Options) -> f64 {
 /// The best mapping of an einsum by itself: found quickly, then proven; with perfect factors first, since most of what
 /// partial tiles allow is no better.
 fn best(link: &Link, objective: Objective, asked: &Asked, work: &mut Work) -> Option<Part> {
-    let mut goal = Goal {
-        exhaustive: asked.options.exhaustive,
-        ..Goal::of(1)
-    };
+    let mut goal = Goal::of(1);
     quickly(link, objective, asked, &mut goal, work);
     slowly(link, objective, asked, &mut goal, work);
     goal.targets[0].best.take()

@@ -44,7 +44,8 @@
 //! least bound of what it left is told; what a first pass with few partial mappings finds is never lost.
 //!
 //! *Partial tiles.* Where the last tile of a loop goes is known when all axes of its dimension are; the outermost fan
-//! counts them exactly. Along axes further in, time and sharing are taken at their least, so that the proof is of a
+//! counts them exactly. Along axes further in, and where memories inside serve tiles that do not divide a dimension, or windows, time and sharing are taken
+//! at their least (some instance is as busy as the average), so that the proof is of a
 //! lower bound, which holds if the exact count of the mapping found equals it ([`Solution::lower_bound`]).
 //!
 //! *Constraints* tell loops apart by where they stand. For the dimensions that they name no loop is moved, and partial
@@ -52,6 +53,11 @@
 //!
 //! *Points.* Cases that differ only in energies and sizes of memories have the same mappings and move the same elements:
 //! [`solve_all`] looks at their space once for all of them.
+//!
+//! # All mappings
+//!
+//! With [`Options::exhaustive`] a walk counts every mapping of the space exactly, with no bound and no comparison of
+//! partial mappings: the search is tested against it.
 //!
 //! A [`certificate`] records the last pass; [`check`](mod@check) believes none of it.
 
@@ -68,6 +74,7 @@ mod search;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use presil_workloads::Einsum;
 
@@ -89,7 +96,8 @@ pub struct Options {
     pub work: u64,
     /// Seconds that the search may take; what a search finds that is cut off by them depends on the machine.
     pub seconds: Option<f64>,
-    /// Look at every mapping of the space, with no bound and no comparison: for tests of the search.
+    /// Count every mapping of the space, with no bound and no comparison (module docs, "All mappings"): for tests of the search, of
+    /// cases of one einsum. `work` is then of whole mappings.
     pub exhaustive: bool,
 }
 
@@ -132,7 +140,7 @@ pub struct Solution {
     pub lower_bound: f64,
     /// Whether the search looked at everything that its bounds leave.
     pub complete: bool,
-    /// Partial mappings looked at.
+    /// Partial mappings looked at; of an exhaustive search, whole mappings counted.
     pub expanded: u64,
     /// Those cut off by a bound.
     pub bounded: u64,
@@ -145,7 +153,10 @@ pub struct Solution {
 /// # Errors
 /// If an einsum is beyond the search, or nothing fits.
 pub fn solve(case: &Case, options: &Options) -> Result<Solution, SpaceError> {
-    chain::solve(case, options)
+    match options.exhaustive {
+        true => walk::solve(case, options),
+        false => chain::solve(case, options),
+    }
 }
 
 /// The best mappings of the einsums of each case. Cases of one einsum that differ only in energies and in sizes

@@ -21,7 +21,7 @@
 //! Bounds first: nothing is mapped unless all weights together fit in all buffers.
 //!
 //! Cuts and cores are balanced exactly over the numbers of cores that are looked at (all up to 8, then powers of
-//! two and what is left): see `stages`.
+//! two and what is left): see `stages`. Their costs are those of quick searches; the stages taken are then searched in full.
 
 use presil_hwmodels::{EngineKind, NodeId, NodeKind};
 use presil_numerics::{Bytes, Joules, Seconds};
@@ -35,6 +35,7 @@ use crate::cost::Resource;
 use crate::ledger::add_busy;
 use crate::problem::Problem;
 use crate::schedule::prepared::{Prepared, Stationary};
+use crate::schedule::solve::Effort;
 use crate::schedule::{Execution, Memo, Schedule, ScheduledOp};
 
 /// Cores up to which every number of them is looked at for a stage.
@@ -163,15 +164,11 @@ struct Placed {
 
 impl Builder<'_> {
     fn build(&self, memo: &Memo) -> Option<Pipeline> {
-        let graph = self.prepared.graph;
-        // For each op and number of cores.
-        let mut placed: Vec<Vec<Option<Placed>>> = graph.ops.iter().map(|_| Vec::new()).collect();
         let mut distinct = self.chain.clone();
         distinct.sort_unstable();
         distinct.dedup();
-        for (op, list) in distinct.iter().zip(self.place(&distinct, memo)) {
-            placed[op.0 as usize] = list;
-        }
+        // Quick searches tell stages apart; those taken are searched in full.
+        let placed = self.place(&distinct, |_, _| true, Effort::Quick, memo);
         let table: Vec<Vec<Choice>> = self
             .chain
             .iter()
@@ -187,11 +184,24 @@ impl Builder<'_> {
         if !self.activations_fit(stage_of) {
             return None;
         }
+        let taken = |op: OpId, n: usize| {
+            stages.iter().any(|(start, end, cores)| {
+                *cores == self.counts[n] && self.chain[*start..*end].contains(&op)
+            })
+        };
+        let placed = self.place(&distinct, taken, Effort::Full, memo);
         self.finish(&stages, &placed)
     }
 
-    /// Every op on every number of cores; ops that no array runs are the same on all.
-    fn place(&self, ops: &[OpId], memo: &Memo) -> Vec<Vec<Option<Placed>>> {
+    /// By op of the graph and number of cores: ops on the numbers of cores (places in `counts`) that are asked for; those that no
+    /// array runs are the same on all.
+    fn place(
+        &self,
+        ops: &[OpId],
+        asked: impl Fn(OpId, usize) -> bool,
+        effort: Effort,
+        memo: &Memo,
+    ) -> Vec<Vec<Option<Placed>>> {
         let Self {
             prepared, cores, ..
         } = self;
@@ -214,7 +224,7 @@ impl Builder<'_> {
         );
         let mut wanted = Vec::new();
         let mut parts = Vec::new();
-        for (i, op) in ops.iter().enumerate() {
+        for op in ops {
             let Some(einsum) = prepared.graph.ops[*op].contraction() else {
                 continue;
             };
@@ -224,16 +234,17 @@ impl Builder<'_> {
             else {
                 continue;
             };
-            for (n, share) in self.counts.iter().enumerate() {
+            let shares = self.counts.iter().enumerate();
+            for (n, share) in shares.filter(|(n, _)| asked(*op, *n)) {
                 let axes = self.buffers.on(*cores, *share);
-                wanted.push((i, n, *op, engine, *mode));
+                wanted.push((n, *op, engine, *mode));
                 parts.push(cut(chip, einsum, &axes));
             }
         }
         let problems: Vec<Option<Problem>> = wanted
             .iter()
             .zip(&parts)
-            .map(|((_, _, op, engine, mode), (part, _))| {
+            .map(|((_, op, engine, mode), (part, _))| {
                 let stage = Stationary {
                     chip: &fair,
                     residency: &residency,
@@ -245,16 +256,15 @@ impl Builder<'_> {
                 })
             })
             .collect();
-        let solved = prepared.solve(&problems, memo);
-        let mut placed: Vec<Vec<Option<Placed>>> = ops
-            .iter()
-            .map(|_| self.counts.iter().map(|_| None).collect())
-            .collect();
+        let solved = prepared.solve(&problems, memo, effort);
+        let graph = prepared.graph;
+        let none = || self.counts.iter().map(|_| None).collect();
+        let mut placed: Vec<Vec<Option<Placed>>> = graph.ops.iter().map(|_| none()).collect();
         let stage = Stationary {
             chip,
             residency: &residency,
         };
-        for (((i, n, op, engine, mode), (part, cuts)), (problem, solution)) in
+        for (((n, op, engine, mode), (part, cuts)), (problem, solution)) in
             wanted.iter().zip(&parts).zip(problems.iter().zip(solved))
         {
             let (Some(problem), Some(mut solution)) = (problem, solution) else {
@@ -281,14 +291,17 @@ impl Builder<'_> {
             } else {
                 0
             };
-            let op = prepared.stage_op(&stage, *op, Some((*engine, *mode, solution)));
-            placed[*i][*n] = Some(Placed { op, weights });
+            let scheduled = prepared.stage_op(&stage, *op, Some((*engine, *mode, solution)));
+            placed[op.0 as usize][*n] = Some(Placed {
+                op: scheduled,
+                weights,
+            });
         }
-        for (op, list) in ops.iter().zip(&mut placed) {
+        for op in ops {
             if self.plain.ops[*op].execution.is_mapped() {
                 continue;
             }
-            for slot in list.iter_mut() {
+            for slot in &mut placed[op.0 as usize] {
                 *slot = Some(Placed {
                     op: prepared.stage_op(&stage, *op, None),
                     weights: 0,

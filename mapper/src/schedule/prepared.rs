@@ -77,11 +77,15 @@ impl<'a> Prepared<'a> {
     }
 
     /// Solutions of problems on one chip.
-    pub(crate) fn solve(&self, problems: &[Option<Problem>], memo: &Memo) -> Vec<Option<Solution>> {
+    pub(crate) fn solve(
+        &self,
+        problems: &[Option<Problem>],
+        memo: &Memo,
+        effort: Effort,
+    ) -> Vec<Option<Solution>> {
         let some: Vec<Problem> = problems.iter().flatten().cloned().collect();
         let objective = self.options.objective;
-        let mut solved =
-            solve::solve_all(&some, objective, &memo.share(0), Effort::Full).into_iter();
+        let mut solved = solve::solve_all(&some, objective, &memo.share(0), effort).into_iter();
         problems
             .iter()
             .map(|p| p.as_ref().and_then(|_| solved.next()?.ok()))

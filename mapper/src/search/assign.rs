@@ -50,12 +50,45 @@ pub(super) fn all(model: &Model, cycles: f64, most: usize) -> (Vec<Assignment>, 
     (found, whole)
 }
 
+/// Operands that have to leave a memory.
+///
+/// In many transfers each takes a set-up, in few the first one is long, and nothing computes before it is there. With `u` seconds of
+/// an operand in `V` transfers, set-ups `s`, the compute busy for `C` and the memory for `B` seconds,
+///
+/// ```text
+/// time >= max(C + sum of u / V, B + s x sum of V)
+///      >= l (C + sum of u / V) + (1 - l) (B + s x sum of V)                              any 0 <= l <= 1
+///      >= l C + (1 - l) B + 2 sqrt(l (1 - l)) K,    K = sum of sqrt(s u)                   the best V
+///      =  (C + B) / 2 + sqrt(((C - B) / 2)^2 + K^2)                                      the best l
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+struct Crossing {
+    root: f64,
+}
+
+impl Crossing {
+    /// One more operand, whose words take so many seconds.
+    fn add(&mut self, setup: f64, seconds: f64) {
+        self.root += (setup * seconds).sqrt();
+    }
+
+    /// The least time.
+    fn time(&self, compute: f64, busy: f64) -> f64 {
+        if self.root == 0.0 {
+            return 0.0;
+        }
+        let half = (compute - busy) / 2.0;
+        (compute + busy) / 2.0 + half.hypot(self.root)
+    }
+}
+
 /// Time and dynamic energy of every mapping of any assignment, at least: all instances work all the time, and touched
 /// elements cross from their homes, if they have to.
 pub(super) fn floor(model: &Model) -> (f64, f64) {
     let frame = model.frame;
     let (time, mut energy) = frame.floor();
     let mut ports = [[0.0f64; 2]; STORES];
+    let mut crossings = [Crossing::default(); STORES];
     for operand in 0..3 {
         let mut mine = model.slots.iter().filter(|s| s.operand == operand);
         if mine.any(|s| s.required) {
@@ -63,23 +96,30 @@ pub(super) fn floor(model: &Model) -> (f64, f64) {
             let bits = model.touched[operand] * frame.bits[operand];
             let way = usize::from(operand == 2);
             energy += bits * model.stores[home].energy[way];
-            ports[home][way] += bits * model.stores[home].time[way];
+            let seconds = bits * model.stores[home].time[way];
+            ports[home][way] += seconds;
+            crossings[home].add(model.stores[home].setup, seconds);
         }
     }
-    let time = busiest(model, &ports, time - frame.fixed);
-    (frame.fixed + time, energy)
+    let compute = time - frame.fixed;
+    (least_time(model, &ports, &crossings, compute), energy)
 }
 
-/// The largest of a time and the busy times of ports.
-fn busiest(model: &Model, ports: &[[f64; 2]; STORES], time: f64) -> f64 {
-    let each = ports.iter().zip(&model.stores).map(|(port, store)| {
-        if store.shared_port {
-            port[0] + port[1]
-        } else {
-            port[0].max(port[1])
-        }
-    });
-    each.fold(time, f64::max)
+/// Time of all mappings whose compute and ports are busy for so long at least, and of which operands have to leave memories.
+fn least_time(
+    model: &Model,
+    ports: &[[f64; 2]; STORES],
+    crossings: &[Crossing; STORES],
+    compute: f64,
+) -> f64 {
+    // First set-ups overlap with nothing else.
+    let mut time = model.setups + compute;
+    for ((port, store), crossing) in ports.iter().zip(&model.stores).zip(crossings) {
+        let busy = store.busy(port);
+        time = time.max(busy + model.setups);
+        time = time.max(crossing.time(model.setups + compute, busy));
+    }
+    model.frame.fixed + model.answers + time
 }
 
 /// Lays any of some dimensions along an axis that has room for so many more iterations.
@@ -144,6 +184,7 @@ impl Assignment {
         let frame = model.frame;
         let mut energy = frame.mac_energy;
         let mut ports = [[0.0f64; 2]; STORES];
+        let mut crossings = [Crossing::default(); STORES];
         for operand in 0..3 {
             let width = frame.bits[operand];
             let home = frame.levels[0].memory[operand].unwrap_or(0);
@@ -185,6 +226,7 @@ impl Assignment {
                 let way = usize::from(operand == 2);
                 energy += bits * e[way];
                 ports[home][way] += bits * t[way];
+                crossings[home].add(model.stores[home].setup, bits * t[way]);
             }
             energy += least;
             for s in mine.iter().filter(|s| s.required) {
@@ -206,8 +248,8 @@ impl Assignment {
                 ports[s.store][way] += bits * model.stores[s.store].time[way];
             }
         }
-        let time = busiest(model, &ports, self.iterations(model) * frame.point_time);
-        (frame.fixed + time, energy)
+        let compute = self.iterations(model) * frame.point_time;
+        (least_time(model, &ports, &crossings, compute), energy)
     }
 
     /// Trips of spatial loops between two sections that share an operand's words.
@@ -239,5 +281,40 @@ impl Assignment {
             .iter()
             .filter(|s| of(s, model.axis_section[usize::from(s.axis)]));
         mine.map(|s| f64::from(s.trips)).product()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_transfers_is_faster_than_the_bound_and_the_best_is_close() {
+        for (compute, busy, setup, seconds) in [
+            (6.0, 5.0, 0.05, [5.0, 0.0]),
+            (1.0, 4.0, 0.2, [2.0, 2.0]),
+            (3.0, 3.0, 0.01, [1.0, 2.0]),
+            (9.0, 2.0, 0.5, [2.0, 0.0]),
+        ] {
+            let mut crossing = Crossing::default();
+            for s in seconds {
+                crossing.add(setup, s);
+            }
+            let bound = crossing.time(compute, busy);
+            let mut least = f64::INFINITY;
+            let numbers = || (1..2_000).map(|i| f64::from(i) * 0.05);
+            for one in numbers() {
+                for other in numbers().take(if seconds[1] > 0.0 { 2_000 } else { 1 }) {
+                    let mut times = (compute, busy);
+                    for (s, v) in seconds.iter().zip([one, other]).filter(|x| *x.0 > 0.0) {
+                        times.0 += s / v;
+                        times.1 += setup * v;
+                    }
+                    least = least.min(times.0.max(times.1));
+                }
+            }
+            assert!(bound <= least * (1.0 + 1e-12), "{bound} of {least}");
+            assert!(bound > least * 0.99, "{bound} of {least}");
+        }
     }
 }

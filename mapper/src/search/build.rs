@@ -1,6 +1,6 @@
 //! Building options of a dimension: its chains of loops, and the factors that they make.
 //!
-//! *Lone tiles.* Where a last block is so short that an operand's own loops have one iteration in it, its tile stays while loops outside
+//! *Lone tiles.* Where a last block is so short that an operand's own loops have one iteration in it (in an instance), its tile stays while loops outside
 //! repeat; those words count once. With the share `1 - s` of elements in other blocks as a factor of each of the operand's dimensions, `D` and `G`
 //! are lower bounds.
 //!
@@ -486,6 +486,15 @@ impl<'l, 'a, 'm> Builder<'l, 'a, 'm> {
             f[Factors::Visits as usize] = visits;
             f[Factors::Tile as usize] = tile;
         }
+        let factors = &mut self.options.factors[at..];
+        for (i, e) in layout.edges.iter().enumerate() {
+            let parent = factors[i * KINDS + Factors::ParentShare as usize];
+            let above = e
+                .above
+                .map(|a| factors[a * KINDS + Factors::ChildShare as usize]);
+            factors[i * KINDS + Factors::LesserShare as usize] =
+                above.map_or(parent, |a| parent.min(a));
+        }
         self.options.factors[at + layout.count - 1] = self.ways(&sets, sets.time, 0);
         self.options.end(&self.links, (partial, moving));
     }
@@ -545,8 +554,8 @@ fn alive(chain: &Chain, stages: &[Stage], limits: &[u32]) -> Vec<Vec<bool>> {
     all
 }
 
-/// The share of a dimension's elements that lie in a block in which its loop `at` has one iteration, that is where no
-/// loop further in changes the tile: of all, or of the first instance below either of two sections, if that is more.
+/// The share of a dimension's elements, at most, that lie in a block in which its loop `at` has one iteration, in all instances or in
+/// some, that is where no loop further in changes the tile: of all, or of the first instance below either of two sections, if that is more.
 /// Only the last block can be so short.
 fn lone(
     links: &[Link],
@@ -566,8 +575,16 @@ fn lone(
             *first &= digit == 0 || section(l).is_none_or(|x| x >= s);
         }
     }
-    if units > full / u64::from(links[at].trips) {
-        return 0.0;
+    let inside = full / u64::from(links[at].trips);
+    if units > inside {
+        // Of two iterations, instances beyond the end of the second have the first one alone.
+        let spread = links[at + 1..]
+            .iter()
+            .any(|l| section(l).is_some_and(|x| x < sections[1]));
+        if !spread || units >= 2 * inside {
+            return 0.0;
+        }
+        units = 2 * inside - units;
     }
     let mut share = units as f64 / f64::from(size);
     for (first, s) in first.into_iter().zip(sections) {

@@ -112,6 +112,7 @@ impl Climb<'_, '_> {
             if best.improved {
                 continue;
             }
+            self.respreading(&mut best);
             for level in (1..self.frame.levels.len()).rev() {
                 self.exchanging(&mut best, level);
             }
@@ -166,6 +167,30 @@ impl Climb<'_, '_> {
             if s[..] != best.plan.spreads[..] {
                 plan.spreads = Few::from_slice(s);
                 best.offer(&plan);
+            }
+        }
+    }
+
+    /// Another dimension along one axis, the other axes as they are: assignments are listed by speed-up, which is not
+    /// what matters where a memory binds.
+    fn respreading(&self, best: &mut Best) {
+        if self.spreads.is_empty() {
+            return;
+        }
+        for (axis, a) in self.frame.axes.iter().enumerate() {
+            let others = best.plan.spreads.iter().filter(|s| s.axis != axis);
+            let others: Few<Spread> = others.copied().collect();
+            let at = others.partition_point(|s| s.axis < axis);
+            let mut plan = best.plan.clone();
+            for &dim in &a.accepts {
+                let taken = others.iter().filter(|s| s.dim == dim);
+                let taken: u64 = taken.map(|s| s.factor).product();
+                let factor = self.frame.dims[dim].size.div_ceil(taken).min(a.size);
+                if factor > 1 {
+                    plan.spreads.clone_from(&others);
+                    plan.spreads.insert(at, Spread { axis, dim, factor });
+                    best.offer(&plan);
+                }
             }
         }
     }

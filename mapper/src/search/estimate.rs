@@ -12,15 +12,17 @@
 //!
 //! where the steps of that innermost loop fetch only the new part of a window. Loops over dimensions that index
 //! the operand count partial tiles in part, so sums over plain dimensions are exact; borders of padded windows,
-//! halos kept over a reset of inner loops, and masks are not: the exact analysis judges the best plans.
+//! halos kept over a reset of inner loops, and masks are not: the exact analysis judges the best plans. Bursts and rows of
+//! a home off chip stretch what its tiles take as they do there ([`crate::analysis::runs`]).
 
 use std::hash::BuildHasher;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::Objective;
-use super::frame::Frame;
+use super::frame::{Frame, OffChip};
 use super::plan::{Item, Loop, Plan};
+use crate::analysis::runs::Stretch;
 use crate::analysis::time::Port;
 
 /// Time and energy of a plan.
@@ -65,6 +67,8 @@ impl Score {
 pub(super) struct Estimator {
     items: Vec<Item>,
     tile: Vec<u64>,
+    /// A tile of the walk.
+    here: Vec<u64>,
     /// Traffic by store.
     ports: Vec<Traffic>,
     /// Bits that tiles take by store.
@@ -252,10 +256,15 @@ impl Estimator {
                             1.0
                         };
                         let entering = run.visits * elements * share * run.parts;
+                        let stretch = match &frame.off_chip[operand] {
+                            Some(home) if parent.home => self.stretch(home, frame, i),
+                            _ => [Stretch::NONE; 2],
+                        };
                         let child = Child {
                             store,
                             elements,
                             visits: run.visits,
+                            stretch,
                         };
                         fresh = self.edge(
                             frame,
@@ -271,6 +280,7 @@ impl Estimator {
                     }
                     above = Some(Parent {
                         store,
+                        home: level == 0,
                         instances: run.instances,
                         fresh,
                     });
@@ -337,9 +347,11 @@ impl Estimator {
             let width = frame.bits[operand];
             ([served * width, 0.0], [0.0, entering * width])
         };
-        let above = self.port(frame, parent.store, above, parent.instances);
+        let stretch = child.map_or([Stretch::NONE; 2], |c| c.stretch);
+        let above = self.port(frame, parent.store, above, parent.instances, stretch);
         let Some(child) = child else { return fresh };
-        let here = self.port(frame, child.store, here, run.instances);
+        let none = [Stretch::NONE; 2];
+        let here = self.port(frame, child.store, here, run.instances, none);
         // The first tile in, or the last one out, overlaps with nothing.
         let part = (child.elements * run.instances / entering).min(1.0);
         let (above, here) = if operand == 2 {
@@ -362,15 +374,34 @@ impl Estimator {
     }
 
     /// Adds bits read and written to a store; the seconds that they take in one instance.
-    fn port(&mut self, frame: &Frame, store: usize, bits: [f64; 2], instances: f64) -> [f64; 2] {
+    fn port(
+        &mut self,
+        frame: &Frame,
+        store: usize,
+        bits: [f64; 2],
+        instances: f64,
+        stretch: [Stretch; 2],
+    ) -> [f64; 2] {
         let time = frame.stores[store].time;
-        let seconds = [bits[0] * time[0] / instances, bits[1] * time[1] / instances];
         let port = &mut self.ports[store];
-        for i in 0..2 {
-            port.bits[i] += bits[i];
-            port.time.seconds[i] += seconds[i];
+        [0, 1].map(|i| {
+            let seconds = bits[i] * time[i] / instances * stretch[i].time;
+            port.bits[i] += bits[i] * stretch[i].bytes;
+            port.time.seconds[i] += seconds;
+            seconds
+        })
+    }
+
+    /// What bursts and rows make of the tile that stands before an item.
+    fn stretch(&mut self, home: &OffChip, frame: &Frame, item: usize) -> [Stretch; 2] {
+        self.here.clear();
+        self.here.extend(frame.dims.iter().map(|d| d.size));
+        for item in &self.items[..item] {
+            if let Item::Time(l) | Item::Space { each: l, .. } = item {
+                self.here[l.dim] = l.tile;
+            }
         }
-        seconds
+        home.stretch(&self.here)
     }
 
     /// The part of a tile that a step of the innermost loop over its operand fetches, averaged over the loop.
@@ -486,6 +517,8 @@ impl Default for Between {
 #[derive(Debug, Clone, Copy)]
 struct Parent {
     store: usize,
+    /// Whether the operand starts (or ends) there.
+    home: bool,
     instances: f64,
     /// Entries that start without a value, all instances.
     fresh: f64,
@@ -499,6 +532,8 @@ struct Child {
     elements: f64,
     /// Tiles that it takes one after the other.
     visits: f64,
+    /// What the parent's bursts and rows make of them, when read and when written.
+    stretch: [Stretch; 2],
 }
 
 /// Iterations in time that the busiest instance makes over a dimension: partial tiles run only their own part.

@@ -8,12 +8,14 @@
 use std::ops::Range;
 
 use presil_hwmodels::{
-    DimSelector, EngineKind, Fanout, NodeId, NodeKind, Operand, OperandSet, Overlap,
+    DimSelector, EngineKind, Fanout, Memory, MemoryKind, NodeId, NodeKind, Operand, OperandSet,
+    Overlap,
 };
 use presil_workloads::{Access, Affine, DimId, Domain, Einsum};
 
 use super::Objective;
 use super::estimate::Score;
+use crate::analysis::runs::{self, Layout, Stretch};
 use crate::mapping::selects;
 use crate::problem::Problem;
 
@@ -108,6 +110,22 @@ impl Level {
     }
 }
 
+/// An operand's home off chip, of which tiles fetch runs.
+#[derive(Debug)]
+pub(super) struct OffChip {
+    pub layout: Layout,
+    pub memory: Memory,
+}
+
+impl OffChip {
+    /// What runs of a tile (extents by frame dimension) take against a long stream, when read and when written.
+    pub fn stretch(&self, tile: &[u64]) -> [Stretch; 2] {
+        let runs = self.layout.runs(tile);
+        let rates = [self.memory.read_rate.0, self.memory.write_rate.0];
+        rates.map(|rate| runs::stretch(&self.memory, rate, runs))
+    }
+}
+
 /// A compiled problem.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -115,6 +133,8 @@ pub(super) struct Frame {
     pub dims: Vec<FrameDim>,
     /// Ranks of each operand that have such a dimension.
     pub ranks: [Vec<Rank>; 3],
+    /// Homes off chip of operands that lie in rows there.
+    pub off_chip: [Option<OffChip>; 3],
     /// Bits of an element of input, weight and final output.
     pub bits: [f64; 3],
     /// Bits of a partial sum.
@@ -196,6 +216,7 @@ impl Frame {
         Self {
             outputs,
             fixed: fixed(problem),
+            off_chip: [0, 1, 2].map(|o| off_chip(problem, o, &dims)),
             dims,
             ranks,
             bits: problem.bits,
@@ -248,6 +269,22 @@ impl Rank {
         };
         touched.min(self.extent)
     }
+}
+
+fn off_chip(problem: &Problem, operand: usize, dims: &[FrameDim]) -> Option<OffChip> {
+    let lies = problem.lies[operand].as_ref()?;
+    let memory = problem.chip.nodes[problem.home[operand]].memory()?;
+    let einsum = problem.einsum;
+    let access = if operand == 2 {
+        &einsum.output
+    } else {
+        einsum.inputs.get(operand)?
+    };
+    let place = |d: DimId| dims.iter().position(|x| x.id == d);
+    matches!(memory.kind, MemoryKind::Dram).then(|| OffChip {
+        layout: Layout::new(access, lies, problem.bits[operand], place),
+        memory: memory.clone(),
+    })
 }
 
 fn ranks(access: &Access, dims: &[FrameDim]) -> Vec<Rank> {

@@ -7,6 +7,7 @@
 //! D  words that enter all instances          = touched(X) x product over d not in X of combinations of the loops above
 //! G  words that the parent gives             = the same, shared spatial loops between parent and child left out
 //! P  share of the busiest parent in G        C  share of the busiest child in D
+//! B  the lesser of P and of C of the transfer into the parent: partial tiles may share words and drains unlike
 //! F  first tile over what the busiest child takes
 //! V  tiles that one instance takes           T  elements of a tile
 //! ```
@@ -28,13 +29,14 @@ pub(super) enum Factors {
     Served,
     ParentShare,
     ChildShare,
+    LesserShare,
     First,
     Visits,
     Tile,
 }
 
 /// Factors of a transfer: so many.
-pub(super) const KINDS: usize = 7;
+pub(super) const KINDS: usize = 8;
 
 /// A transfer: from a parent to the next storage of its operand, or to the compute.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub(super) struct Layout<'a, 'm> {
     /// Number of factors; the last one is iterations.
     pub count: usize,
     pub fixed: f64,
+    /// Seconds of the compute, where the layout is that of a part whose iterations are not those of its loops.
+    pub compute: Option<f64>,
 }
 
 impl<'a, 'm> Layout<'a, 'm> {
@@ -145,10 +149,19 @@ impl<'a, 'm> Layout<'a, 'm> {
             edges,
             count: count + 1,
             fixed,
+            compute: None,
         };
         for e in 0..layout.edges.len() {
             layout.edges[e].wide = layout.spread_partial(e, assignment);
         }
+        layout
+    }
+
+    /// Transfers into the marks of a part of a mapping, of which the whole computes for so many seconds at least.
+    pub fn part(model: &'a Model<'m>, shape: &'a Shape, compute: f64) -> Self {
+        let mut layout = Self::new(model, shape, &Assignment::none());
+        layout.edges.retain(|e| e.child.is_some());
+        layout.compute = Some(compute);
         layout
     }
 

@@ -5,7 +5,7 @@ use presil_workloads::Domain;
 
 use super::SearchError;
 use super::chain::Chain;
-use super::frame::Frame;
+use super::frame::{Frame, Rank};
 use super::symmetry::{Swap, swaps};
 use crate::analysis::{Analyzer, compulsory};
 use crate::problem::Problem;
@@ -48,7 +48,19 @@ pub(super) struct Store {
     pub latency: f64,
 }
 
+impl Store {
+    /// Busy seconds of a port, of those that it reads and writes.
+    pub fn busy(&self, [read, write]: &[f64; 2]) -> f64 {
+        if self.shared_port {
+            read + write
+        } else {
+            read.max(*write)
+        }
+    }
+}
+
 /// A problem compiled for the search.
+#[derive(Clone)]
 pub(super) struct Model<'a> {
     pub frame: &'a Frame,
     pub chains: Vec<Chain>,
@@ -77,8 +89,15 @@ pub(super) struct Model<'a> {
     pub lies: [bool; 3],
     /// Whether no operand's may: then costs in closed form are exact, but for runs.
     pub exact: bool,
+    /// Seconds of latency of the memories that every mapping reads inputs or weights from, and of the set-ups of its first transfers, at
+    /// least.
+    pub answers: f64,
+    pub setups: f64,
     /// Dimensions that may change places.
     pub swaps: Vec<Swap>,
+    /// Whether loops may stand before every mark of an operand that they index: what a part of a mapping has where the
+    /// whole one has marks in between.
+    pub loose: bool,
 }
 
 impl<'a> Model<'a> {
@@ -147,7 +166,10 @@ impl<'a> Model<'a> {
                 axis_section[fan.0.clone()].fill(i);
             }
         }
+        let (answers, setups) = waits(frame, &stores, &slots);
         Ok(Some(Self {
+            answers,
+            setups,
             frame,
             sizes: frame.dims.iter().map(|d| d.size as u32).collect(),
             named: frame.dims.iter().map(|d| d.operands).collect(),
@@ -166,6 +188,7 @@ impl<'a> Model<'a> {
             exact: windows == [false; 3],
             windows,
             swaps: swaps(problem, frame),
+            loose: false,
         }))
     }
 
@@ -184,6 +207,25 @@ impl<'a> Model<'a> {
         above.any(|s| self.stores[s].setup > 0.0)
     }
 
+    /// The part of every mapping that lies above all fanouts, if what is stored there always is.
+    pub fn above_fanouts(&self) -> Option<Self> {
+        let first = self.sections.first()?;
+        let slots = self.slots.get(first.slots.clone())?;
+        if slots.is_empty() || !slots.iter().all(|s| s.required) {
+            return None;
+        }
+        let section = Section {
+            slots: first.slots.clone(),
+            fans: 0..0,
+        };
+        Some(Self {
+            slots: slots.to_vec(),
+            sections: vec![section],
+            loose: true,
+            ..self.clone()
+        })
+    }
+
     pub fn windows(&self, operand: usize) -> bool {
         self.windows[operand]
     }
@@ -196,10 +238,12 @@ impl<'a> Model<'a> {
 /// Words that the compute takes of each operand: those that the innermost storage gives in the plainest mapping.
 fn points(problem: &Problem, frame: &Frame) -> Result<[f64; 3], SearchError> {
     let macs = frame.macs;
-    let windows = frame
-        .ranks
-        .iter()
-        .any(|o| o.iter().any(|r| r.terms.len() > 1))
+    // Windows, and dimensions that reach into padding.
+    let plain = |r: &Rank| match r.terms[..] {
+        [(d, _)] => r.extent >= frame.dims[d].size as f64,
+        _ => false,
+    };
+    let windows = frame.ranks.iter().any(|o| !o.iter().all(plain))
         || compulsory(problem)
             .iter()
             .zip(&frame.ranks)
@@ -228,6 +272,29 @@ fn points(problem: &Problem, frame: &Frame) -> Result<[f64; 3], SearchError> {
         }
     }
     Ok(points)
+}
+
+/// Latency of the memories that every mapping reads inputs or weights from, and set-ups of the first transfers that it must have:
+/// out of each operand's home, if it must be kept further in, and out of each memory that must keep it but the last.
+fn waits(frame: &Frame, stores: &[Store; STORES], slots: &[Slot]) -> (f64, f64) {
+    let mut answers = [false; STORES];
+    let mut setups = 0.0;
+    for operand in 0..3 {
+        let home = frame.levels[0].memory[operand].unwrap_or(0);
+        let kept = slots.iter().filter(|s| s.operand == operand && s.required);
+        let mut from = home;
+        let mut all = vec![home];
+        for s in kept {
+            setups += stores[from].setup;
+            from = s.store;
+            all.push(from);
+        }
+        if operand < 2 {
+            all.iter().for_each(|s| answers[*s] = true);
+        }
+    }
+    let latency = stores.iter().zip(answers).filter(|(_, a)| *a);
+    (latency.map(|(s, _)| s.latency).sum(), setups)
 }
 
 type Fans = Vec<(std::ops::Range<usize>, f64)>;

@@ -130,7 +130,8 @@ impl Layout<'_, '_> {
         }
         let mut options = builder.options;
         let built = options.len() as u64;
-        if self.model.exact {
+        // Options of a part are looked at a few times only.
+        if self.model.exact && self.compute.is_none() {
             self.drop_dominated(dim, &mut options);
         }
         options.take_logs(self.count);
@@ -138,7 +139,8 @@ impl Layout<'_, '_> {
     }
 
     /// Drops options that one of the best is at least as good as in every factor. Where drains of the output merge, options are only
-    /// compared if as many do; where tiles are fetched in runs, only if those have the same tile.
+    /// compared if as many do; where tiles are fetched in runs, only if those have the same tile. Factors of an option with a
+    /// ragged last block are bounds: it beats none.
     fn drop_dominated(&self, dim: usize, options: &mut Options) {
         let (count, marks) = (self.count, self.shape.marks.len());
         let all = options.len();
@@ -170,7 +172,8 @@ impl Layout<'_, '_> {
         let mut kept: Vec<usize> = Vec::new();
         for (_, i) in order {
             let beaten = kept.iter().take(RIVALS).any(|k| {
-                options.partial[*k] & !options.partial[i] & !(RAGGED | HOME) == 0
+                options.partial[*k] & !options.partial[i] & !HOME == 0
+                    && options.partial[*k] & RAGGED == 0
                     && options.moving[*k] & !options.moving[i] == 0
                     && columns.iter().all(|c| row(*k)[*c] <= row(i)[*c])
                     && merging.iter().all(|c| row(*k)[*c] == row(i)[*c])

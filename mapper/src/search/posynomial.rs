@@ -10,6 +10,8 @@
 //! it never does:          reads = D                                 narrow, and every word is written once
 //! ```
 //!
+//! In the time of an instance, `D` and `G - D` are shared by instances each in its own way: `G` times the lesser share is no more.
+//!
 //! A home that is updated more than once reads `G - touched`; that stays a constant taken off the energy. What is
 //! written for the last time is narrow: `wide G - (wide - narrow) touched`, again a constant of energy; in times
 //! `touched <= G / r` with `r` the least `G` over `touched`. What cannot be brought into this form is left out. So each
@@ -111,8 +113,13 @@ impl Posynomial {
             constants: vec![layout.fixed; groups],
         };
         collect.constants[ENERGY] = layout.model.frame.mac_energy;
-        let iterations = layout.model.density * layout.model.frame.point_time;
-        collect.add(COMPUTE, iterations, &[layout.count - 1]);
+        match layout.compute {
+            Some(seconds) => collect.constants[COMPUTE] += seconds,
+            None => {
+                let iterations = layout.model.density * layout.model.frame.point_time;
+                collect.add(COMPUTE, iterations, &[layout.count - 1]);
+            }
+        }
         for (i, e) in layout.edges.iter().enumerate() {
             if e.operand == 2 {
                 collect.output(i, e);
@@ -314,12 +321,9 @@ impl Collect<'_, '_, '_> {
             }
         } else if again {
             self.add(ENERGY, base * wide * p.energy[0], &[served]);
-            self.port(
-                e.parent_store,
-                true,
-                base * wide * p.time[0],
-                &[served, parent],
-            );
+            let lesser = Self::column(i, Factors::LesserShare);
+            let columns = [served, lesser];
+            self.port(e.parent_store, true, base * wide * p.time[0], &columns);
         }
         for (hop, at) in &e.hops {
             self.add(ENERGY, base * written * hop, &[*at]);

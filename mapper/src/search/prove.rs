@@ -1,5 +1,7 @@
 //! Branch and bound over all assignments and shapes: the optimum, and what proves it.
 //!
+//! Before anything is opened all mappings are bounded at once (`relax`); no bound that is told in the end is below that.
+//!
 //! Best first over a heap of *assignments* (bounded by compulsory traffic, [`Assignment::bound`]), and *trees*, one for each assignment, shape
 //! and case of the output (bounded by the least factors of every dimension, then by duality); a tree is searched depth first. What has a
 //! bound no less than the best mapping so far is cut off; when the heap's least bound is, the best mapping is the optimum.
@@ -21,6 +23,7 @@ use super::model::{DIMS, Model};
 use super::options::Options;
 use super::shape::{self, Shape};
 use super::tree::{EQUAL, Goal, Judge, Tree, Work};
+use super::{QUICK_BELOW, relax};
 
 /// Assignments that are told apart at most, and for each bound of the budget.
 const ASSIGNMENTS: u64 = 8_000;
@@ -146,9 +149,11 @@ pub(super) fn prove<J: Judge>(
         shape_of: Vec::new(),
         heap: BinaryHeap::with_capacity(common.assigned.len()),
         open: f64::INFINITY,
+        floor: 0.0,
         common,
     };
     search.start();
+    search.bound_all();
     search.budget = within_reach(search.trees(), budget);
     search.dive();
     // Better mappings may have brought the rest within reach.
@@ -183,6 +188,8 @@ struct Search<'a, 'm, J: Judge> {
     heap: BinaryHeap<Open>,
     /// Least bound of what the budget left open.
     open: f64,
+    /// No mapping that is better than the first incumbent has less.
+    floor: f64,
 }
 
 impl<J: Judge> Search<'_, '_, J> {
@@ -216,6 +223,21 @@ impl<J: Judge> Search<'_, '_, J> {
             });
         }
         self.out.work.bounds += self.common.assigned.len() as u64 / 8;
+    }
+
+    /// Bounds all mappings at once, beside the budget; if none is better than the best, nothing stays open.
+    fn bound_all(&mut self) {
+        if self.log || self.budget < QUICK_BELOW {
+            return;
+        }
+        let mut work = 0;
+        let compute = self.common.compute;
+        self.floor = relax::floor(self.model, self.goal, self.best, compute, &mut work);
+        self.out.root = self.out.root.max(self.floor);
+        if self.dead(self.floor) {
+            self.out.work.pruned += self.heap.len() as u64;
+            self.heap.clear();
+        }
     }
 
     /// A quick look at the most promising mappings of a few trees.
@@ -394,7 +416,8 @@ impl<J: Judge> Search<'_, '_, J> {
         tree.search();
         self.best = tree.best;
         if whole {
-            self.open = self.open.min(tree.open);
+            // What the whole tree is at least, its parts are.
+            self.open = self.open.min(tree.open.max(top.bound));
         }
         self.out
             .cuts
@@ -436,6 +459,7 @@ impl<J: Judge> Search<'_, '_, J> {
             let bound = self.goal.of(model.frame.static_power, time, energy);
             self.open = self.open.min(bound);
         }
+        self.open = self.open.max(self.floor);
         out.bound = self.best.min(self.open);
         out.proven = self.open >= self.best * (1.0 - EQUAL);
         out
@@ -459,6 +483,8 @@ pub(super) struct Common {
     assigned: Vec<Assigned>,
     /// Whether those are all assignments that may be worth it.
     all: bool,
+    /// Seconds that the compute of any takes, at least.
+    compute: f64,
     shapes: Vec<Shape>,
     options: FxHashMap<OptionKey, Options>,
 }
@@ -476,11 +502,14 @@ impl Common {
         let cycles = (most * (1.0 + EQUAL) - model.frame.fixed) / model.frame.point_time;
         let count = ASSIGNMENTS.min(ASSIGNMENTS_EACH.saturating_mul(budget));
         let (assignments, all) = assign::all(model, cycles, count as usize);
+        let times = assignments.iter().map(|a| a.iterations(model));
+        let compute = times.fold(f64::INFINITY, f64::min) * model.frame.point_time;
         let assigned = assignments.into_iter().map(|assignment| Assigned {
             bound: assignment.bound(model),
             assignment,
         });
         Self {
+            compute: if all { compute } else { 0.0 },
             assigned: assigned.collect(),
             all,
             shapes: shape::all(model),

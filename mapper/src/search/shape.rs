@@ -10,7 +10,7 @@
 //!
 //! - the ones that do not index the operand of the mark before: a loop further out makes smaller tiles of both and
 //!   repeats neither;
-//! - dimensions of sliding windows, where smaller tiles mean more halo;
+//! - all, where the operand of the mark before has sliding windows: smaller tiles mean more halo, and what repeats a sweep keeps part of it;
 //! - all, where each transfer into the mark before takes a set-up.
 //!
 //! For plain operands this loses nothing. Take any mapping, and for each storage its mark right below the innermost loop in
@@ -105,7 +105,7 @@ impl Shape {
             }
             let before = i.checked_sub(1).map(|p| self.marks[p].slot);
             let free = before.is_some_and(|slot| {
-                !model.windowed[model.slots[slot].operand][dim] && !model.sets_up(slot)
+                !model.loose && !model.windows(model.slots[slot].operand) && !model.sets_up(slot)
             });
             if !(covered && free) {
                 gaps.push(i as u8);

@@ -10,16 +10,16 @@
 //! ```
 //!
 //! Decode time and energy are piecewise linear in the context (cache traffic, attention MACs) but for the steps of
-//! tiles.
+//! tiles: the mean of nine contexts was within 1e-4 of that of all steps in what was tried (`tests/sanity.rs` holds two of those).
 
 use crate::run::{OpRun, Phase, TimeParts};
 
 use super::{add_energy, add_traffic, push_new};
 
 /// Steps up to which every context is evaluated.
-const ALL: u64 = 32;
+const ALL: u64 = 16;
 /// Contexts evaluated beyond that.
-const NODES: u64 = 17;
+const NODES: u64 = 9;
 
 /// Contexts to evaluate and their weights, which sum to 1.
 pub fn decode_contexts(prompt: u64, generate: u64) -> Vec<(u64, f64)> {

@@ -123,7 +123,7 @@ pub(super) fn no_worse(
             model.operands.iter().enumerate().all(|(o, x)| {
                 let (k, l) = (a.kept[o][d], b.kept[o][d]);
                 x.indexed[d] || k == l || (even(d, k) && even(d, l))
-            })
+            }) && (a.uneven[d] || !b.uneven[d])
         })
     };
     if a.tile != b.tile || a.top != b.top || a.left != b.left {
@@ -138,7 +138,11 @@ pub(super) fn no_worse(
     if !settled((a.energy, a.saved), (b.energy, b.saved)) {
         return Err("takes more energy");
     }
-    if !at_most(a.time, b.time) || !ports(&a.late, &b.late) || !ports(&a.here, &b.here) {
+    if !at_most(a.time, b.time)
+        || !at_most(a.compute, b.compute)
+        || !ports(&a.late, &b.late)
+        || !ports(&a.here, &b.here)
+    {
         return Err("takes more time");
     }
     if !at_most(b.first, a.first) {

@@ -19,6 +19,8 @@ pub(super) struct Tally {
     pub saved: f64,
     /// The longest time, over that of one instance that does everything.
     pub time: f64,
+    /// That of the compute alone.
+    pub compute: f64,
     /// Ports inside whose first visits depend on what lies outside, and those of the group being told.
     pub late: Vec<Busy>,
     pub here: Vec<Busy>,
@@ -35,6 +37,9 @@ pub(super) struct Tally {
     pub top: Option<usize>,
     /// The same if no loop stands outside it.
     pub touching: Option<usize>,
+    /// Dimensions along which ports inside do not serve as many iterations each: tiles that do not divide them,
+    /// windows, other fans.
+    pub uneven: Vec<bool>,
     /// Loops of the fan being told, inner first.
     pub fan: Vec<Along>,
 }
@@ -49,6 +54,7 @@ impl Tally {
             energy: model.operations * model.compute_energy,
             saved: 0.0,
             time: 1.0,
+            compute: 1.0,
             late: Vec::new(),
             here: Vec::new(),
             asks: vec![model.operations; output + 1],
@@ -58,6 +64,7 @@ impl Tally {
             used: vec![0.0; model.hierarchy.levels.len()],
             top: None,
             touching: None,
+            uneven: vec![false; model.sizes.len()],
             fan: Vec::new(),
         }
     }
@@ -91,6 +98,7 @@ impl Tally {
 
     fn pace(&mut self, factor: f64) {
         self.time *= factor;
+        self.compute *= factor;
         for port in &mut self.late {
             port.2 *= factor;
             port.3 *= factor;
@@ -125,11 +133,14 @@ impl Tally {
             // The first instance has the first piece of each full tile, and of the last one.
             let mine = full * inner + rest.min(inner);
             let exact = trips(&|_| true) * mine as f64 / size as f64;
+            let ports = if self.uneven[d] { 1.0 } else { exact };
             let sums = model.operands.iter().any(|x| x.output && !x.indexed[d]);
-            self.pace(exact);
-            if sums {
+            self.compute *= exact;
+            self.time = (self.time * ports).max(self.compute);
+            for port in &mut self.late {
+                port.2 *= ports;
                 // The first instance starts all of its own sums, however few products each has.
-                self.late.iter_mut().for_each(|port| port.3 /= exact);
+                port.3 *= if sums { 1.0 } else { exact };
             }
             for (o, x) in model.operands.iter().enumerate() {
                 if x.indexed[d] {
@@ -147,6 +158,9 @@ impl Tally {
                         pieces_with_work(outer, &cuts, &shared) / trips(&|axis| !shared(axis));
                 }
             }
+        }
+        if !model.groups[group].axes.is_empty() {
+            self.uneven.fill(true);
         }
     }
 
@@ -193,6 +207,11 @@ impl Tally {
         let fills = model.fills(o, &self.tile, slide);
         self.asks[o] = fills;
         self.kept[o].clone_from(&self.tile);
+        let x = &model.operands[o];
+        for (d, uneven) in self.uneven.iter_mut().enumerate() {
+            let divides = model.sizes[d].is_multiple_of(self.tile[d]);
+            *uneven |= !x.plain[d] && (x.indexed[d] || !divides);
+        }
         self.energy += fills * energy[0];
         self.busy(level, &cycles[0], fills, 0.0);
         if model.operands[o].output {

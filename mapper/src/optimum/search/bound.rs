@@ -229,7 +229,7 @@ impl Search<'_> {
     /// The points at which a partial mapping can become better than what is known, with what spatial loops further out
     /// can do at most.
     fn hopeful(&self, limits: &Limits, s: &State, goal: &Goal) -> Points {
-        if goal.exhaustive || goal.targets.iter().all(|t| t.limit.is_none()) {
+        if goal.targets.iter().all(|t| t.limit.is_none()) {
             return s.alive;
         }
         let outlook = self.outlook(limits, s);

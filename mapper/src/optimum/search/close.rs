@@ -60,7 +60,7 @@ impl Search<'_> {
         let cycles = time * self.space.operations / self.space.compute_rate;
         let score = self.score(energy, time, goal);
         self.whole(local.state.node, score);
-        if !goal.exhaustive && goal.targets[point].refuses(score) {
+        if goal.targets[point].refuses(score) {
             return;
         }
         // Partial tiles: counts below fans are bounds; the exact ones decide.

@@ -121,6 +121,7 @@ impl Search<'_> {
         let axis = &self.space.segments[segment].axes[index];
         let trips = f64::from(trips);
         s.time /= trips;
+        s.compute /= trips;
         for port in &mut s.ports {
             *port = (port.0 / trips, port.1 / trips);
         }
@@ -165,16 +166,16 @@ impl Search<'_> {
             };
             let axes = &self.space.segments[segment].axes;
             let exact = trips(&|_| true) * self.speed(self.space.sizes[dim], inner, outer);
-            s.time *= exact;
+            // Uneven tiles do not fall to instances as iterations do: the busiest has the average, at least.
+            let ports = if s.uneven.has(dim) { 1.0 } else { exact };
+            s.time *= ports;
+            s.compute *= exact;
+            s.time = s.time.max(s.compute);
             // The busiest instance has all of its own first visits, whatever it sums over.
             let output = self.space.operands.iter().find(|o| o.is_output);
-            let visits = if output.is_some_and(|o| o.indexed.has(dim)) {
-                exact
-            } else {
-                1.0
-            };
+            let sums = output.is_none_or(|o| !o.indexed.has(dim));
             for port in &mut s.ports {
-                *port = (port.0 * exact, port.1 * visits);
+                *port = (port.0 * ports, port.1 * if sums { 1.0 } else { exact });
             }
             for (o, operand) in self.space.operands.iter().enumerate() {
                 if operand.indexed.has(dim) {
@@ -195,6 +196,7 @@ impl Search<'_> {
                 }
             }
         }
+        s.uneven = Mask::ALL;
     }
 
     /// Loops of a dimension along the axes of the fan just told, outer first: axis and tile inside.

@@ -17,6 +17,7 @@ impl Search<'_> {
         let both = a.alive.and(b.alive);
         let no_worse = !both.is_empty()
             && a.time <= b.time
+            && a.compute <= b.compute
             && a.first >= b.first
             && a.asked.iter().zip(&b.asked).all(|(x, y)| x <= y)
             && a.ports.iter().zip(&b.ports).all(|(x, y)| settled(*x, *y))
@@ -59,7 +60,7 @@ impl Search<'_> {
                 self.space.operands.iter().enumerate().all(|(o, operand)| {
                     let (x, y) = (a.kept[o][d], b.kept[o][d]);
                     operand.indexed.has(d) || x == y || (even(d, x) && even(d, y))
-                })
+                }) && (a.uneven.has(d) || !b.uneven.has(d))
             })
     }
 

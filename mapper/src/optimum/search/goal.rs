@@ -40,8 +40,6 @@ pub(crate) struct Goal {
     /// So many of the best mappings, where more than one is asked for: nothing is left out because another mapping is
     /// as good.
     pub near: Option<(usize, Vec<(Score, Part)>)>,
-    /// Look at everything: no bound, no comparison.
-    pub exhaustive: bool,
 }
 
 /// Steps with the fans inside each spatial one: a loop in time above a fan with none is the same below it.
@@ -106,7 +104,7 @@ impl Goal {
 
     /// Whether mappings are left out because another is as good.
     pub(super) fn compares(&self) -> bool {
-        self.near.is_none() && !self.exhaustive
+        self.near.is_none()
     }
 }
 

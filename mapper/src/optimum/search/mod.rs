@@ -23,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use super::prices::{Bill, COLUMNS, Points};
 use super::space::{DIMS, GATES, MEMORIES, Memory, OPERANDS, Space, Tile};
-use crate::hierarchy::Hierarchy;
+use crate::hierarchy::{Hierarchy, Mask};
 use crate::search::Objective;
 use bound::{Coming, Limits};
 pub(super) use goal::{Common, Goal, Part, Parts, Room, Target, Tiles, no_more};
@@ -97,6 +97,11 @@ struct State {
     saved: Bill,
     /// Time over that of one instance that does all operations.
     time: f64,
+    /// That of the compute alone: partial tiles are counted exactly in it, where they are.
+    compute: f64,
+    /// Dimensions along which ports inside serve tiles that do not divide it (those of operands that it does not index),
+    /// or windows, or instances further in.
+    uneven: Mask,
     /// Busy times of ports whose first visits are not settled: the time, and what one iteration of the spatial loops
     /// outside that do not index the output saves of it.
     ports: [(f64, f64); SLOTS],
@@ -313,6 +318,8 @@ impl<'a> Search<'a> {
             moved: [0.0; COLUMNS],
             saved: [0.0; COLUMNS],
             time: 1.0,
+            compute: 1.0,
+            uneven: Mask::NONE,
             ports: [(0.0, 0.0); SLOTS],
             asked: [operations; OPERANDS],
             kept: [[1; DIMS]; OPERANDS],

@@ -66,9 +66,6 @@ impl Search<'_> {
 
     /// Sorts by bound, least first.
     fn sort<T>(&self, segment: usize, all: &mut [T], goal: &Goal, state: fn(&T) -> &State) {
-        if goal.exhaustive {
-            return;
-        }
         all.sort_by_cached_key(|x| {
             let bound = self.bound((segment, 0), state(x), goal);
             (bound.0.to_bits(), bound.1.to_bits())
@@ -231,7 +228,7 @@ impl Search<'_> {
         let (o, m) = site.nodes[node];
         let operand = &self.space.operands[o];
         let windows = operand.is_output && !operand.windows.is_empty();
-        if windows || goal.exhaustive || self.record.is_some() || self.placement.floats(o) {
+        if windows || self.record.is_some() || self.placement.floats(o) {
             return Points::NONE;
         }
         let mut entering = operand.least;
@@ -409,6 +406,17 @@ impl Search<'_> {
         self.offer(site, placed, goal, next);
     }
 
+    /// Notes dimensions along which a storage takes tiles that do not divide them, or windows.
+    fn note_uneven(&self, o: usize, tile: &Tile, s: &mut State) {
+        let operand = &self.space.operands[o];
+        let uneven = |d: &usize| {
+            let divides = self.space.sizes[*d].is_multiple_of(tile[*d]);
+            !operand.plain.has(*d) && (operand.indexed.has(*d) || !divides)
+        };
+        let dims = (0..self.space.dims.len()).filter(uneven);
+        s.uneven = dims.fold(s.uneven, Mask::with);
+    }
+
     /// Counts what fills a storage.
     fn fill(
         &mut self,
@@ -430,6 +438,7 @@ impl Search<'_> {
         let memory = self.memory((site.segment, m));
         let rates = &memory.rates[o];
         filled.state.kept[o] = tile;
+        self.note_uneven(o, &tile, &mut filled.state);
         self.take(site, (o, m), entering, &mut filled.state);
         let first = filled.state.first;
         let ports = &mut filled.ports[memory.gate..][..memory.ports];

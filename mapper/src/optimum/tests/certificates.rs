@@ -57,7 +57,7 @@ fn compare(seed: u64, perfect: bool) -> Result<Option<Verdict>, TestCaseError> {
         return Ok(None);
     };
     let verdict = holds(&case, &certificate)?;
-    prop_assert!(verdict.proven, "{verdict:?}");
+    prop_assert!(verdict.proven || !perfect, "{verdict:?}");
     // As text and back.
     let text = serde_json::to_string(&certificate).unwrap();
     let again: Certificate = serde_json::from_str(&text).unwrap();

@@ -9,6 +9,7 @@ mod constraints;
 mod odd;
 mod points;
 mod single;
+mod walks;
 
 use presil_hwmodels::Overlap;
 use presil_workloads::einsum::Place;

@@ -2,6 +2,7 @@
 
 mod chips;
 mod exhaustive;
+mod floors;
 mod measure;
 mod optimum;
 mod realistic;
