@@ -100,6 +100,17 @@ pub struct SharedLoop {
     pub tile: u64,
 }
 
+/// Rows made in a group that a tile shares with the next one along a loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halo {
+    /// Name of the loop's dimension.
+    pub dim: String,
+    /// Rows, of the tensor of which they are most.
+    pub rows: u64,
+    /// Whether they stay in the group's memory from tile to tile; else each tile makes them again.
+    pub kept: bool,
+}
+
 /// A fused group of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FusedGroup {
@@ -117,6 +128,6 @@ pub struct FusedGroup {
     pub tiles: Vec<(TensorId, Bytes)>,
     /// The rewrite that it needs.
     pub rewrite: Option<&'static str>,
-    /// What becomes of rows that the windows of several iterations read, where there are some.
-    pub halo: Option<&'static str>,
+    /// Rows made in the group that tiles share, by loop.
+    pub halo: Vec<Halo>,
 }

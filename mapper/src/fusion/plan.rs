@@ -15,6 +15,7 @@ use presil_hwmodels::{Chip, EngineKind, NodeId, NodeKind, Operand};
 use presil_numerics::Format;
 use presil_workloads::{OpId, TensorId};
 
+use super::Halo;
 use super::axes::{Group, Kind};
 use super::rewrite;
 use super::step::{Piece, Step, pieces, reduces, step};
@@ -337,21 +338,20 @@ impl Tiling {
         self.slides.iter().flatten().any(kept)
     }
 
-    /// What becomes of rows that the windows of several iterations read; none where there are none.
-    pub(crate) fn halo(&self, group: &Group) -> Option<&'static str> {
+    /// Rows made in the group that iterations share, along each loop over rows where there are some.
+    pub(crate) fn halo(&self, group: &Group) -> Vec<Halo> {
         let windows = group.windows.iter().zip(&self.slides);
-        let cut = windows.filter_map(|(w, s)| Some((w, s.as_ref()?)));
-        let kept = cut.clone().any(|(_, s)| s.kept.contains(&true));
-        let again = cut.clone().any(|(w, s)| {
-            let sites = s.made.iter().zip(&w.sizes).take(w.of_site.len());
-            sites.clone().any(|(made, size)| made > size)
-        });
-        match (kept, again) {
-            (true, true) => Some("kept along the innermost loop, made again along others"),
-            (true, false) => Some("kept"),
-            (false, true) => Some("made again"),
-            (false, false) => None,
-        }
+        let of = |(w, slides): (&Window, &Option<Slides>)| {
+            let slides = slides.as_ref()?;
+            let made = slides.overlap.iter().take(w.of_site.len());
+            let rows = made.copied().max().filter(|rows| *rows > 0)?;
+            Some(Halo {
+                dim: group.axes[w.axis].name.clone(),
+                rows,
+                kept: slides.kept.contains(&true),
+            })
+        };
+        windows.filter_map(of).collect()
     }
 
     /// Elements of an operand that fetching it for each iteration of a way's loops moves, where it is held.

@@ -17,12 +17,13 @@
 
 use presil_hwmodels::{EngineKind, NodeId, Operand};
 use presil_numerics::{Bytes, Seconds};
+use presil_workloads::count::op_macs;
 use presil_workloads::{OpId, OpKind, TensorId};
 
 use super::axes::{Group, Kind};
 use super::plan::{Tiling, Way};
 use super::rewrite;
-use super::step::Step;
+use super::step::{Piece, Step};
 use crate::cost::Cost;
 use crate::ledger::{self, Ledger, Stored, add_traffic, longest};
 use crate::schedule::engines::Choice;
@@ -45,6 +46,16 @@ pub(crate) struct Priced {
     /// Seconds and dynamic joules of one run of the group.
     pub(crate) time: f64,
     pub(crate) energy: f64,
+}
+
+/// What is priced of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// Seconds and dynamic joules.
+    pub(super) time: f64,
+    pub(super) energy: f64,
+    /// Of all MACs.
+    pub(super) share: f64,
 }
 
 /// Fetches of an operand that is held.
@@ -95,6 +106,18 @@ impl Pricing<'_> {
 
     /// The price; `None` if some op has no mapping in the room that is left.
     pub(crate) fn price(&self, group: &Group, tiling: &Tiling, way: &Way) -> Option<Priced> {
+        self.price_unless(group, tiling, way, |_| false)
+    }
+
+    /// The price, iterations of most weight first; also `None` once `out` says of what is priced so far (seconds, dynamic
+    /// joules, share of all MACs) that the rest does not matter.
+    pub(super) fn price_unless(
+        &self,
+        group: &Group,
+        tiling: &Tiling,
+        way: &Way,
+        out: impl Fn(Part) -> bool,
+    ) -> Option<Priced> {
         let n = group.ops.len();
         let mut sums: Vec<Cost> = vec![Cost::default(); n];
         let mut fetched: Vec<Ledger> = vec![Ledger::default(); n];
@@ -103,7 +126,26 @@ impl Pricing<'_> {
         let mut heaviest = vec![0; n];
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); n];
         let mut streamed = vec![0.0; n];
-        for (piece, step) in &tiling.pieces {
+        let macs = |step: &Step| -> u128 {
+            let of = |o| op_macs(&step.graph, o).1;
+            step.graph.ops.ids().map(of).sum::<u128>().max(1)
+        };
+        let work = |(piece, step): &(Piece, Step)| u128::from(piece.weight) * macs(step);
+        let all: u128 = tiling.pieces.iter().map(work).sum();
+        let mut pieces: Vec<&(Piece, Step)> = tiling.pieces.iter().collect();
+        pieces.sort_by_key(|p| std::cmp::Reverse(work(p)));
+        let mut done = 0;
+        for pair in pieces {
+            let (piece, step) = pair;
+            let so_far = Part {
+                time: sums.iter().map(|c| c.time.0).sum(),
+                energy: sums.iter().map(|c| c.energy_total().0).sum(),
+                share: done as f64 / all as f64,
+            };
+            if done > 0 && out(so_far) {
+                return None;
+            }
+            done += work(pair);
             let (ops, held) = self.step(group, tiling, way, step)?;
             for (most, list) in tiles.iter_mut().zip(held) {
                 if bytes(&list) > bytes(most) {

@@ -11,7 +11,7 @@ use super::bound::{Floor, base};
 use super::choose::{Chooser, Chosen, GIVE, Price};
 use super::cuts::cuts;
 use super::plan::{Cut, Tiling, Way, memories};
-use super::price::Pricing;
+use super::price::{Part, Pricing};
 use super::seen::Question;
 use super::{CLOSELY, EXACT};
 use crate::schedule::solve::Effort;
@@ -19,6 +19,8 @@ use crate::search::Objective;
 
 /// Bounds of ways that differ by less are taken for equal.
 const CLOSE: f64 = 0.01;
+/// Ways of a group with windows, of which there are many with bounds that are close, that are priced without finding a better one.
+const PATIENCE: usize = 12;
 /// What rounding of masked tiles may take off a bound.
 const ROUNDING: f64 = 0.99;
 /// Classes of ways by the least share of the group's memory that they leave to an op.
@@ -194,24 +196,48 @@ impl Chooser<'_> {
     }
 
     /// The ways that are best by prices of short searches, best first. Such a price is one that can be had, so what
-    /// has a higher bound is out.
+    /// has a higher bound is out. Ways that cut no rows come first: they have fewest pieces, and what is known of them
+    /// cuts off most of the others.
     fn ranked(
         &self,
         group: &Group,
         tilings: &[Tiling],
-        mut ways: Vec<Candidate>,
+        ways: Vec<Candidate>,
         than: Price,
         repeat: f64,
     ) -> Vec<Candidate> {
+        let mut known: Vec<Price> = vec![than];
+        let mut ranked: Vec<(Price, Candidate)> = Vec::new();
+        let slides = |w: &Candidate| tilings[w.tiling].slides.iter().any(Option::is_some);
+        let (sliding, still): (Vec<_>, Vec<_>) = ways.into_iter().partition(slides);
+        for (ways, patience) in [(still, EXACT), (sliding, PATIENCE)] {
+            let found = self.glanced(group, tilings, ways, patience, &mut known, repeat);
+            ranked.extend(found);
+        }
+        let objective = self.pricing.options.objective;
+        ranked.sort_by(|a, b| a.0.of(objective).total_cmp(&b.0.of(objective)));
+        ranked.into_iter().take(CLOSELY).map(|r| r.1).collect()
+    }
+
+    /// Prices of ways by short searches, in the order of their bounds, in turn of how much room they leave; until so many
+    /// were no better than what is known.
+    fn glanced(
+        &self,
+        group: &Group,
+        tilings: &[Tiling],
+        mut ways: Vec<Candidate>,
+        patience: usize,
+        known: &mut Vec<Price>,
+        repeat: f64,
+    ) -> Vec<(Price, Candidate)> {
         let glance = Pricing {
             effort: Effort::Glance,
             ..*self.pricing
         };
-        let mut known: Vec<Price> = vec![than];
-        let mut ranked: Vec<(Price, Candidate)> = Vec::new();
+        let mut list: Vec<(Price, Candidate)> = Vec::new();
         let mut class = 0;
-        let mut tried = 0;
-        while tried < EXACT {
+        let (mut tried, mut last) = (0, 0);
+        while tried < EXACT && tried - last < patience {
             let next = (0..ROOMS.len()).find_map(|k| {
                 let wanted = (class + k) % ROOMS.len();
                 let at = ways.iter().position(|w| w.room == wanted);
@@ -220,15 +246,21 @@ impl Chooser<'_> {
             let Some((at, taken)) = next else { break };
             class = (taken + 1) % ROOMS.len();
             let candidate = ways.remove(at);
-            if known
-                .iter()
-                .any(|p| self.beaten(candidate.floor, *p, repeat))
-            {
+            let out = |floor: Floor| known.iter().any(|p| self.beaten(floor, *p, repeat));
+            if out(candidate.floor) {
                 continue;
             }
             tried += 1;
-            let Some(priced) = glance.price(group, &tilings[candidate.tiling], &candidate.way)
-            else {
+            // What is priced so far, and the bound of the rest.
+            let beaten = |part: Part| {
+                let (so_far, rest) = (self.price(part.time, part.energy), 1.0 - part.share);
+                out(Floor {
+                    time: so_far.time + rest * candidate.floor.time,
+                    energy: so_far.energy + rest * candidate.floor.energy,
+                })
+            };
+            let tiling = &tilings[candidate.tiling];
+            let Some(priced) = glance.price_unless(group, tiling, &candidate.way, beaten) else {
                 continue;
             };
             let price = self.price(priced.time, priced.energy);
@@ -237,12 +269,11 @@ impl Chooser<'_> {
                 .all(|k| price.time < k.time || price.energy < k.energy)
             {
                 known.push(price);
+                last = tried;
             }
-            ranked.push((price, candidate));
+            list.push((price, candidate));
         }
-        let objective = self.pricing.options.objective;
-        ranked.sort_by(|a, b| a.0.of(objective).total_cmp(&b.0.of(objective)));
-        ranked.into_iter().take(CLOSELY).map(|r| r.1).collect()
+        list
     }
 
     /// Whether some tensor between the ops passes through the root memory, or launches can be saved.

@@ -114,6 +114,8 @@ pub(crate) struct Slides {
     pub(crate) most: Slide,
     /// Whether rows of a node stay from one iteration to the next.
     pub(crate) kept: Vec<bool>,
+    /// Rows of a node that an iteration and the next both have, at most.
+    pub(crate) overlap: Vec<u64>,
 }
 
 impl Slides {
@@ -157,6 +159,8 @@ impl Window {
             there: none,
         };
         let mut kept = vec![false; nodes];
+        let mut overlap = vec![0u64; nodes];
+        let mut before: Option<Vec<Rows>> = None;
         let mut ends = vec![0i64; nodes];
         for i in 0..trips {
             let (from, to) = (i * tile, ((i + 1) * tile).min(size));
@@ -170,7 +174,12 @@ impl Window {
                 most.made[n].count = most.made[n].count.max(slide.made[n].count);
                 most.there[n].count = most.there[n].count.max(slide.there[n].count);
                 kept[n] |= slide.there[n].from < slide.made[n].from;
+                if let Some(before) = &before {
+                    let both = before[n].end().min(slide.there[n].end()) - slide.there[n].from;
+                    overlap[n] = overlap[n].max(u64::try_from(both).unwrap_or(0));
+                }
             }
+            before = Some(slide.there.clone());
             let key = self.key(&slide);
             match classes.iter_mut().find(|c| c.2 == key) {
                 Some(class) => class.0 += 1,
@@ -182,6 +191,7 @@ impl Window {
             made,
             most,
             kept,
+            overlap,
         })
     }
 
