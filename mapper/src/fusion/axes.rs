@@ -22,6 +22,7 @@
 
 use presil_workloads::{Access, DimId, Domain, Einsum, OpId, OpKind, TensorId};
 
+use super::plan::Cut;
 use super::rewrite;
 use super::split::{Splitter, plain};
 use super::windows::{self, Window};
@@ -122,6 +123,12 @@ impl Group {
             unreachable!("members are cascades");
         };
         &list[einsum]
+    }
+
+    /// Whether a cut is one of rows behind windows.
+    pub(super) fn slides(&self, cut: &Cut) -> bool {
+        let cut = |w: &Window| cut.tiles[w.axis] < self.axes[w.axis].size;
+        self.windows.iter().any(cut)
     }
 
     /// The site that makes a stored tensor: of a cascade its last einsum.

@@ -144,6 +144,17 @@ pub(crate) fn base(
 }
 
 impl Base {
+    /// The same of whole axes, cut into iterations: of each member its work grows (rows made again), and each iteration
+    /// launches it.
+    pub(crate) fn cut(&self, iterations: f64, grown: impl Fn(usize) -> f64) -> Self {
+        let mut base = self.clone();
+        for (member, work) in base.work.iter_mut().enumerate() {
+            let grown = grown(member);
+            *work = [work[0] * grown, work[1] * grown, work[2] * iterations];
+        }
+        base
+    }
+
     /// The bound of a way.
     pub(crate) fn floor(
         &self,

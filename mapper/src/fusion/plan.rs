@@ -207,8 +207,21 @@ impl Tiling {
         rough: bool,
         whole: &Step,
     ) -> Option<Self> {
-        let tiles = &cut.tiles;
         let slides = slides(group, cut)?;
+        Self::sliding(scene, group, cut, slides, accumulate, rough, whole)
+    }
+
+    /// The same with the iterations of each window that is cut.
+    pub(crate) fn sliding(
+        scene: &Scene,
+        group: &Group,
+        cut: &Cut,
+        slides: Vec<Option<Slides>>,
+        accumulate: Option<Format>,
+        rough: bool,
+        whole: &Step,
+    ) -> Option<Self> {
+        let tiles = &cut.tiles;
         let loops: Vec<Shared> = tiles
             .iter()
             .enumerate()
@@ -380,7 +393,7 @@ impl Tiling {
 }
 
 /// The iterations of each window that is cut; `None` if there are too many.
-fn slides(group: &Group, cut: &Cut) -> Option<Vec<Option<Slides>>> {
+pub(crate) fn slides(group: &Group, cut: &Cut) -> Option<Vec<Option<Slides>>> {
     let of = |(w, window): (usize, &Window)| {
         let (tile, size) = (cut.tiles[window.axis], group.axes[window.axis].size);
         match tile < size {
