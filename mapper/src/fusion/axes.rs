@@ -22,7 +22,6 @@
 
 use presil_workloads::{Access, DimId, Domain, Einsum, OpId, OpKind, TensorId};
 
-use super::plan::Cut;
 use super::rewrite;
 use super::split::{Splitter, plain};
 use super::windows::{self, Window};
@@ -125,9 +124,9 @@ impl Group {
         &list[einsum]
     }
 
-    /// Whether a cut is one of rows behind windows.
-    pub(super) fn slides(&self, cut: &Cut) -> bool {
-        let cut = |w: &Window| cut.tiles[w.axis] < self.axes[w.axis].size;
+    /// Whether tiles are of rows behind windows.
+    pub(super) fn slides(&self, tiles: &[u64]) -> bool {
+        let cut = |w: &Window| tiles[w.axis] < self.axes[w.axis].size;
         self.windows.iter().any(cut)
     }
 

@@ -6,7 +6,8 @@
 //! filled    = intermediates that one op touches, as much of them as is there in an iteration, and all rows that are kept
 //! ```
 //!
-//! Rewritten or not, kept or not, with much room left or little: of each class those of fewest iterations.
+//! Rewritten or not; rows cut, and then kept or not; with much room left or little: of each class those of fewest
+//! iterations.
 
 use presil_hwmodels::NodeId;
 
@@ -16,6 +17,12 @@ use super::plan::{Cut, tile_sizes};
 use super::ways::ROOMS;
 use super::windows::Slides;
 use crate::schedule::residency::Scene;
+
+/// Forms of tilings that cut rows: those are made again, or kept.
+const KEPT: usize = 2;
+const AGAIN: usize = 3;
+/// Tilings of each of those forms and of each class of room.
+const SLIDING: usize = 6;
 
 /// An intermediate, whole.
 struct Inner {
@@ -41,7 +48,7 @@ pub(super) fn cuts(scene: &Scene, group: &Group, memory: NodeId) -> Vec<Cut> {
         .map_or(0, |m| m.capacity.0);
     let inner = inner(scene, group);
     let known: Vec<Known> = (0..group.windows.len()).map(|w| known(group, w)).collect();
-    let mut classes: Vec<Vec<Counted>> = vec![Vec::new(); 3 * ROOMS.len()];
+    let mut classes: Vec<Vec<Counted>> = vec![Vec::new(); 4 * ROOMS.len()];
     for (n, tiles) in tilings(group) {
         let online = group.axes.iter().zip(&tiles);
         let online = online
@@ -51,19 +58,23 @@ pub(super) fn cuts(scene: &Scene, group: &Group, memory: NodeId) -> Vec<Cut> {
             let left = 1.0 - filled(group, &inner, &known, &tiles, kept) / capacity as f64;
             if left > 0.0 {
                 let room = ROOMS.iter().position(|r| left >= *r).unwrap_or(0);
-                let form = if kept.is_some() {
-                    2
-                } else {
-                    usize::from(online)
+                let form = match (group.slides(&tiles), kept, online) {
+                    (true, None, _) => AGAIN,
+                    (_, Some(_), _) => KEPT,
+                    (false, None, online) => usize::from(online),
                 };
-                classes[3 * room + form].push((n, tiles.clone(), kept));
+                classes[4 * room + form].push((n, tiles.clone(), kept));
             }
         }
     }
     let mut chosen = Vec::new();
-    for class in &mut classes {
+    for (i, class) in classes.iter_mut().enumerate() {
         class.sort();
-        let few = class.drain(..).take(TILINGS / ROOMS.len());
+        let most = match i % 4 {
+            AGAIN | KEPT => SLIDING,
+            _ => TILINGS / ROOMS.len(),
+        };
+        let few = class.drain(..).take(most);
         chosen.extend(few.map(|(_, tiles, kept)| Cut { tiles, kept }));
     }
     chosen

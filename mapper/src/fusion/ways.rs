@@ -91,7 +91,7 @@ impl Chooser<'_> {
             ranked: Vec::new(),
         };
         for (sliding, patience) in [(false, EXACT), (true, PATIENCE)] {
-            let cuts = cuts.iter().filter(|c| group.slides(&c.1) == sliding);
+            let cuts = cuts.iter().filter(|c| group.slides(&c.1.tiles) == sliding);
             let mut ways = self.candidates(group, &whole, cuts, repeat, &mut looked);
             self.by_bound(&mut ways);
             self.glance(group, ways, patience, repeat, &mut looked);
