@@ -20,6 +20,10 @@ fn group_json(g: &GroupRun) -> Value {
         .loops
         .iter()
         .map(|(dim, trips, tile)| json!({"dim": dim, "trips": trips, "tile": tile}));
+    let halo = g
+        .halo
+        .iter()
+        .map(|(dim, rows, kept)| json!({"dim": dim, "rows": rows, "kept": kept}));
     json!({
         "ops": g.ops,
         "repeat": g.repeat,
@@ -28,6 +32,7 @@ fn group_json(g: &GroupRun) -> Value {
         "iterations": g.iterations,
         "held": tensors(&g.held),
         "tiles": tensors(&g.tiles),
+        "halo": halo.collect::<Value>(),
         "rewrite": g.rewrite,
         "saved_latency_s": g.saved_s,
         "saved_energy_j": g.saved_j,
@@ -51,6 +56,11 @@ fn line(g: &GroupRun) -> String {
         .iter()
         .map(|(dim, trips, tile)| format!("{dim} {trips} x {tile}"))
         .collect();
+    let halo = |(dim, rows, kept): &(String, u64, bool)| {
+        let how = if *kept { "kept" } else { "made again" };
+        format!(", {rows} {dim} of overlap {how}")
+    };
+    let halo: String = g.halo.iter().map(halo).collect();
     let rewrite = g
         .rewrite
         .as_ref()
@@ -60,7 +70,7 @@ fn line(g: &GroupRun) -> String {
         false => shown,
     };
     format!(
-        "{} over {} in {}{rewrite}: saves {}, {}, {} of traffic",
+        "{} over {} in {}{halo}{rewrite}: saves {}, {}, {} of traffic",
         ops.join(" + "),
         loops.join(", "),
         text::plain(&g.memory),
@@ -84,6 +94,7 @@ mod tests {
             iterations: 96,
             held: vec![("v".into(), 4096)],
             tiles: vec![("l.0.scores".into(), 1024)],
+            halo: vec![("m".into(), 2, true), ("p".into(), 4, false)],
             rewrite: Some("online softmax".into()),
             saved_s: 2e-3,
             saved_j: -3e-3,
@@ -96,12 +107,16 @@ mod tests {
         assert_eq!(
             lines(&phase),
             [
-                "scores + softmax over g 8 x 1, m 12 x 171 in sram, online softmax: saves 2 ms, -3 mJ, 2 KiB of traffic"
+                "scores + softmax over g 8 x 1, m 12 x 171 in sram, 2 m of overlap kept, 4 p of overlap made again, online softmax: saves 2 ms, -3 mJ, 2 KiB of traffic"
             ]
         );
         let json = groups_json(&phase);
         assert_eq!(json[0]["loops"][1]["tile"], 171);
         assert_eq!(json[0]["held"][0]["tile_bytes"], 4096);
+        assert_eq!(
+            json[0]["halo"][0],
+            json!({"dim": "m", "rows": 2, "kept": true})
+        );
         assert_eq!(json[0]["saved_dram_bytes"], 2048.0);
     }
 }

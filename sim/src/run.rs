@@ -235,6 +235,9 @@ pub struct GroupRun {
     pub held: Vec<(String, u64)>,
     /// Tensors that exist only as tiles, with the bytes of those.
     pub tiles: Vec<(String, u64)>,
+    /// Loops along which tiles share rows that the group makes: dimension, rows at most, and whether they are kept from tile
+    /// to tile; else they are made again.
+    pub halo: Vec<(String, u64, bool)>,
     /// The rewrite that it needs ("online softmax").
     pub rewrite: Option<String>,
     /// Time that its ops take less than each alone.

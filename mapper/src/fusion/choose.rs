@@ -9,7 +9,8 @@
 use presil_workloads::{Graph, OpId, OpKind, TensorId};
 
 use super::axes::Group;
-use super::plan::{Floor, Tiling, Way};
+use super::bound::Floor;
+use super::plan::{Tiling, Way};
 use super::price::{Priced, Pricing};
 use super::seen::Seen;
 use super::{FusedGroup, SharedLoop, UNITS};
@@ -41,7 +42,7 @@ impl Chosen {
         let tiling = Tiling::new(
             pricing.scene,
             &self.group,
-            &self.tiling.tiles,
+            &self.tiling.cut,
             accumulate,
             false,
         )?;
@@ -69,6 +70,7 @@ impl Chosen {
             held: kept,
             tiles: passing,
             rewrite: self.tiling.online.then_some("online softmax"),
+            halo: self.tiling.halo(&self.group),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Fused groups: ops that run tile by tile under shared loops, what passes between them staying on chip.
 //!
 //! ```text
-//! groups     consecutive ops of a block linked by tensors that only they use      (axes)
-//! plan       tile sizes, order of shared loops, what is held over them, a bound   (plan)
+//! groups     consecutive ops of a block linked by tensors that only they use      (axes, split)
+//! windows    rows of the last op's output, and those of what it is made of        (windows)
+//! plan       tile sizes, order of shared loops, what is held over them, a bound   (cuts, plan, bound)
 //! price      the exact cost of a way: one iteration is a graph of its own         (step, masked, price)
 //! ways       those worth pricing, and the best of them                            (ways, seen)
 //! choice     disjoint groups of least total, by dynamic programming over the order (choose)
@@ -42,20 +43,35 @@
 //! well. Groups that are equal (layers of a network) are looked at once (`seen`). In full, a masked op is mapped as if
 //! there were no mask, and the exact analysis then counts what the mask leaves; the proof goes on from there.
 //!
-//! Sliding windows are cut by no loop: convolutions share loops over batch and channels only, and a convolution that
-//! feeds another shares none but the batch. Norms over a whole plane (group norm) reduce what such a loop would cut.
+//! # Sliding windows
+//!
+//! Convolutions, poolings and what stands between them share loops over rows and columns of what leaves the group: the tile
+//! of each op before is what the later ones read of it ([`windows`]). Where tiles overlap, both are looked at: every iteration
+//! makes its halo again, which is real work, or rows stay in the group's memory along one of the loops, the innermost,
+//! and each is made once (along an outer loop they are made again). What is held from outside fetches its overlaps in the
+//! same way; what is streamed fetches what its tiles touch. Edge iterations are priced exactly; while ways are
+//! compared, iterations at edges count as those inside where there are more than three.
+//!
+//! Not cut: rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
+//! (group norm), which reduce what such a loop would cut. Rows that only some of several readers skip (a strided 1x1
+//! convolution) are made all the same. That fewer activations alive leave more room for resident weights is seen when
+//! residency is planned anew, not when groups are chosen.
 
 mod axes;
+mod bound;
 mod choose;
+mod cuts;
 mod masked;
 mod plan;
 mod price;
 mod rewrite;
 mod seen;
+mod split;
 mod step;
 #[cfg(test)]
 mod tests;
 mod ways;
+mod windows;
 
 use presil_hwmodels::NodeId;
 use presil_numerics::Bytes;
@@ -84,6 +100,17 @@ pub struct SharedLoop {
     pub tile: u64,
 }
 
+/// Rows made in a group that a tile shares with the next one along a loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halo {
+    /// Name of the loop's dimension.
+    pub dim: String,
+    /// Rows, of the tensor of which they are most.
+    pub rows: u64,
+    /// Whether they stay in the group's memory from tile to tile; else each tile makes them again.
+    pub kept: bool,
+}
+
 /// A fused group of a schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FusedGroup {
@@ -101,4 +128,6 @@ pub struct FusedGroup {
     pub tiles: Vec<(TensorId, Bytes)>,
     /// The rewrite that it needs.
     pub rewrite: Option<&'static str>,
+    /// Rows made in the group that tiles share, by loop.
+    pub halo: Vec<Halo>,
 }

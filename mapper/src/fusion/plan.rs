@@ -1,5 +1,4 @@
-//! Ways to run a group: shared loops, their order, and what stays in the group's memory over them; what each needs
-//! and takes at least.
+//! Ways to run a group: shared loops, their order, and what stays in the group's memory over them; what each needs.
 //!
 //! ```text
 //! iterations            N = product of trips (under a mask: those that run something)
@@ -9,27 +8,21 @@
 //! accumulator           = tile of the output x trips of the loops that index it inside the outermost that sums
 //! ```
 //!
-//! The bound of a way, over its ops:
-//!
-//! ```text
-//! T >= sum over ops of (N x launch + max(MACs / peak rate, lane work, root bytes of this way / root rate))
-//! E >= energy of MACs, lanes, root bytes, intermediates written and read once
-//! ```
+//! Where rows slide ([`super::windows`]), a tile of an intermediate is the rows that are there, alive throughout if some stay
+//! from one iteration to the next; an operand that is held fetches its rows as an op would make them.
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, NodeKind, Operand};
 use presil_numerics::Format;
-use presil_workloads::count::op_macs;
-use presil_workloads::{OpId, OpKind, TensorId};
+use presil_workloads::{OpId, TensorId};
 
+use super::Halo;
 use super::axes::{Group, Kind};
 use super::rewrite;
 use super::step::{Piece, Step, pieces, reduces, step};
-use crate::ledger::{self, Stored};
-use crate::schedule::array_rate;
+use super::windows::{Slides, Window};
+use crate::ledger::Stored;
 use crate::schedule::engines::Choice;
-use crate::schedule::operands::{moved, stored_operands};
 use crate::schedule::residency::{Residency, Scene};
-use crate::schedule::tails;
 use crate::vector::{self, Operands};
 
 /// A loop that the group shares.
@@ -49,17 +42,29 @@ pub(crate) struct Outside {
     pub(crate) readers: Vec<usize>,
     /// Elements of all of it that the group touches.
     pub(crate) elements: u64,
+    /// Elements that all iterations fetch, each its tile, if no loop fetches them again.
+    pub(crate) fetched: f64,
     /// Stored bits of an element.
     pub(crate) bits: f64,
     /// Bytes of its tile.
     pub(crate) bytes: u64,
 }
 
+/// How the axes of a group are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The tile of each axis.
+    pub(crate) tiles: Vec<u64>,
+    /// The window over whose loop, the innermost, rows are kept; those of others are made again.
+    pub(crate) kept: Option<usize>,
+}
+
 /// A tiling of a group.
 #[derive(Debug, Clone)]
 pub(crate) struct Tiling {
-    /// Of each axis.
-    pub(crate) tiles: Vec<u64>,
+    pub(crate) cut: Cut,
+    /// The iterations of each window that is cut.
+    pub(crate) slides: Vec<Option<Slides>>,
     /// Loops in the order of the axes.
     pub(crate) loops: Vec<Shared>,
     pub(crate) pieces: Vec<(Piece, Step)>,
@@ -69,6 +74,8 @@ pub(crate) struct Tiling {
     /// Format of outputs that accumulate over some loop.
     pub(crate) sums: Option<Format>,
     pub(crate) online: bool,
+    /// The axis whose loop is the innermost, if one must be.
+    innermost: Option<usize>,
     /// Iterations.
     pub(crate) iterations: u64,
 }
@@ -182,28 +189,39 @@ impl Tiling {
     pub(crate) fn new(
         scene: &Scene,
         group: &Group,
-        tiles: &[u64],
+        cut: &Cut,
         accumulate: Option<Format>,
         rough: bool,
     ) -> Option<Self> {
-        let whole = Piece {
-            weight: 1,
-            tiles: group.axes.iter().map(|a| a.size).collect(),
-            offset: group.mask.map(|m| m.offset),
-        };
-        let whole = step(scene, group, &whole, None, false)?;
-        Self::within(scene, group, tiles, accumulate, rough, &whole)
+        let sizes: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let whole = step(scene, group, &Piece::of(group, &sizes), None, false)?;
+        Self::within(scene, group, cut, accumulate, rough, &whole)
     }
 
     /// The same; `whole`: the step of whole axes, of which only the sizes of tensors are looked at.
     pub(crate) fn within(
         scene: &Scene,
         group: &Group,
-        tiles: &[u64],
+        cut: &Cut,
         accumulate: Option<Format>,
         rough: bool,
         whole: &Step,
     ) -> Option<Self> {
+        let slides = slides(group, cut)?;
+        Self::sliding(scene, group, cut, slides, accumulate, rough, whole)
+    }
+
+    /// The same with the iterations of each window that is cut.
+    pub(crate) fn sliding(
+        scene: &Scene,
+        group: &Group,
+        cut: &Cut,
+        slides: Vec<Option<Slides>>,
+        accumulate: Option<Format>,
+        rough: bool,
+        whole: &Step,
+    ) -> Option<Self> {
+        let tiles = &cut.tiles;
         let loops: Vec<Shared> = tiles
             .iter()
             .enumerate()
@@ -221,20 +239,22 @@ impl Tiling {
             (false, true) => Some(accumulator(scene.chip, scene, group, accumulate)?),
             (false, false) => None,
         };
-        let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles, rough)?
+        let made: Option<Vec<(Piece, Step)>> = pieces(group, tiles, &slides, rough)?
             .into_iter()
             .map(|p| step(scene, group, &p, sums, online).map(|s| (p, s)))
             .collect();
         let made = made?;
+        let most = |s: &Option<Slides>| s.as_ref().map(|s| s.most.clone());
         let full = Piece {
-            weight: 1,
-            tiles: tiles.to_vec(),
             offset: group.mask.map(|_| i64::MAX / 4),
+            slides: slides.iter().map(most).collect(),
+            ..Piece::of(group, tiles)
         };
         let largest = step(scene, group, &full, sums, online)?;
-        let outside = outside(scene, group, &largest, whole);
+        let outside = outside(scene, group, &largest, whole, &slides);
         Some(Self {
-            tiles: tiles.to_vec(),
+            cut: cut.clone(),
+            slides,
             iterations: made.iter().map(|(p, _)| p.weight).sum(),
             loops,
             pieces: made,
@@ -242,6 +262,7 @@ impl Tiling {
             outside,
             sums,
             online,
+            innermost: cut.kept.map(|w| group.windows[w].axis),
         })
     }
 
@@ -275,7 +296,9 @@ impl Tiling {
             };
             let members: Vec<usize> = (0..group.ops.len()).filter(uses).map(root).collect();
             if let (Some(from), Some(to)) = (members.iter().min(), members.iter().max()) {
-                list.push((*t, bytes(*t), *from, *to));
+                let whole = self.keeps(scene, group, *t);
+                let (from, to) = if whole { (0, last) } else { (*from, *to) };
+                list.push((*t, bytes(*t), from, to));
             }
         }
         list.extend(way.held.iter().map(|t| (*t, bytes(*t), 0, last)));
@@ -321,6 +344,34 @@ impl Tiling {
         residency.home[whole.0 as usize]
     }
 
+    /// Whether rows of a tensor made in the group stay from one iteration to the next.
+    fn keeps(&self, scene: &Scene, group: &Group, t: TensorId) -> bool {
+        let maker = group.maker(scene, t);
+        let kept = |s: &Slides| maker.is_some_and(|m| s.kept[m]);
+        self.slides.iter().flatten().any(kept)
+    }
+
+    /// Rows made in the group that iterations share, along each loop over rows where there are some.
+    pub(crate) fn halo(&self, group: &Group) -> Vec<Halo> {
+        let windows = group.windows.iter().zip(&self.slides);
+        let of = |(w, slides): (&Window, &Option<Slides>)| {
+            let slides = slides.as_ref()?;
+            let made = slides.overlap.iter().take(w.of_site.len());
+            let rows = made.copied().max().filter(|rows| *rows > 0)?;
+            Some(Halo {
+                dim: group.axes[w.axis].name.clone(),
+                rows,
+                kept: slides.kept.contains(&true),
+            })
+        };
+        windows.filter_map(of).collect()
+    }
+
+    /// Elements of an operand that fetching it for each iteration of a way's loops moves, where it is held.
+    pub(crate) fn fetched(&self, way: &Way, o: &Outside) -> f64 {
+        way.rounds(&o.axes) as f64 * o.fetched
+    }
+
     /// Orders of the loops that differ in what they fetch.
     pub(crate) fn orders(&self) -> Vec<Vec<Shared>> {
         let mut list = vec![Vec::new()];
@@ -334,11 +385,32 @@ impl Tiling {
                 }
             }
         }
+        if let Some(axis) = self.innermost {
+            list.retain(|order: &Vec<Shared>| order.last().is_some_and(|l| l.axis == axis));
+        }
         list
     }
 }
 
-fn outside(scene: &Scene, group: &Group, largest: &Step, whole: &Step) -> Vec<Outside> {
+/// The iterations of each window that is cut; `None` if there are too many.
+pub(crate) fn slides(group: &Group, cut: &Cut) -> Option<Vec<Option<Slides>>> {
+    let of = |(w, window): (usize, &Window)| {
+        let (tile, size) = (cut.tiles[window.axis], group.axes[window.axis].size);
+        match tile < size {
+            true => window.slides(tile, cut.kept == Some(w)).map(Some),
+            false => Some(None),
+        }
+    };
+    group.windows.iter().enumerate().map(of).collect()
+}
+
+fn outside(
+    scene: &Scene,
+    group: &Group,
+    largest: &Step,
+    whole: &Step,
+    slides: &[Option<Slides>],
+) -> Vec<Outside> {
     let mut list = Vec::new();
     for (id, t) in largest.graph.tensors.iter_ids() {
         let stored = largest.whole[id.0 as usize];
@@ -368,7 +440,14 @@ fn outside(scene: &Scene, group: &Group, largest: &Step, whole: &Step) -> Vec<Ou
         let elements = whole
             .tile(stored)
             .map_or(0, |w| whole.graph.tensors[w].elements());
+        let rows = group.windows.iter().zip(slides).filter_map(|(w, s)| {
+            let at = w.outside.iter().position(|t| *t == stored)?;
+            let node = w.of_site.len() + at;
+            let fetched = s.as_ref()?.made[node];
+            Some(fetched as f64 / w.sizes[node] as f64)
+        });
         list.push(Outside {
+            fetched: elements as f64 * rows.product::<f64>(),
             tensor: stored,
             axes,
             readers,
@@ -378,185 +457,6 @@ fn outside(scene: &Scene, group: &Group, largest: &Step, whole: &Step) -> Vec<Ou
         });
     }
     list
-}
-
-/// Seconds and joules that nothing beats.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Floor {
-    pub(crate) time: f64,
-    pub(crate) energy: f64,
-}
-
-/// What a tiling takes at least in a memory: everything but what depends on loop order and what is held.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Base {
-    /// For each member: compute, lanes, launches in seconds.
-    work: Vec<[f64; 3]>,
-    /// Root bits written for each member, and read of what is no operand to choose for.
-    written: Vec<f64>,
-    /// For each member and outside operand, root bits read if it is streamed.
-    streamed: Vec<Vec<f64>>,
-    energy: f64,
-}
-
-/// The work of a tiling's pieces. `launch`: whether each op of an iteration is launched.
-pub(crate) fn base(
-    scene: &Scene,
-    group: &Group,
-    tiling: &Tiling,
-    memory: NodeId,
-    residency: &Residency,
-    launch: bool,
-) -> Base {
-    let chip = scene.chip;
-    let root = chip.root();
-    let n = group.ops.len();
-    let mut base = Base {
-        work: vec![[0.0; 3]; n],
-        written: vec![0.0; n],
-        streamed: vec![vec![0.0; tiling.outside.len()]; n],
-        energy: 0.0,
-    };
-    let way = Way {
-        memory,
-        loops: Vec::new(),
-        held: Vec::new(),
-    };
-    for (piece, step) in &tiling.pieces {
-        let w = piece.weight as f64;
-        for (id, op) in step.graph.ops.iter_ids() {
-            let member = id.0 as usize;
-            let at = step.tails.position[member];
-            if step.tails.folded[member] {
-                continue;
-            }
-            let home = |t: TensorId| {
-                let sums = tiling.accumulates(scene, group, member) && op.outputs.contains(&t);
-                tiling.home(group, &way, residency, step.whole[t.0 as usize], sums)
-            };
-            let [inputs, outputs] = stored_operands(&step.graph, op, home);
-            let operands = Operands {
-                inputs: &inputs,
-                outputs: &outputs,
-            };
-            let unit = match (&step.choices[member], step.tails.into[member]) {
-                (_, Some(_)) => tails::inline_unit(chip),
-                (Choice::Vector(e), _) => Some(*e),
-                _ => None,
-            };
-            if let (Some(unit), OpKind::Cascade(list)) = (unit, &op.kind)
-                && let Ok(work) = vector::lane_work(chip, &chip.engines[unit], list, operands)
-            {
-                base.work[at][1] += work.busy.0 * w;
-                base.energy += work.energy * w;
-                if launch && step.tails.into[member].is_none() {
-                    base.work[at][2] += chip.engines[unit].launch.0 * w;
-                }
-            }
-            if let Choice::Array(engines) = &step.choices[member]
-                && let Some((engine, mode)) = engines.first()
-            {
-                let macs = op_macs(&step.graph, id).1 as f64 * w;
-                base.work[at][0] +=
-                    macs / array_rate(chip, *engine, *mode).unwrap_or(f64::INFINITY);
-                let least = engines
-                    .iter()
-                    .filter_map(|(e, m)| match chip.engines[*e].kind {
-                        EngineKind::Array { compute, .. } => match &chip.nodes[compute].kind {
-                            NodeKind::Compute(c) => c.modes.get(*m).map(|m| m.energy.0),
-                            _ => None,
-                        },
-                        _ => None,
-                    });
-                base.energy += macs * least.fold(f64::INFINITY, f64::min);
-                if launch {
-                    base.work[at][2] += chip.engines[*engine].launch.0 * w;
-                }
-            }
-            let [reads, writes] = moved(&step.graph, op, operands);
-            for (t, m) in op
-                .inputs
-                .iter()
-                .zip(&reads)
-                .filter(|(_, m)| m.stored.home == root)
-            {
-                let bits = m.elements as f64 * m.stored.bits * w;
-                let whole = step.whole[t.0 as usize];
-                if let Some(o) = tiling.outside.iter().position(|o| o.tensor == whole) {
-                    base.streamed[at][o] += bits;
-                }
-            }
-            for (t, m) in op.outputs.iter().zip(&writes) {
-                let inner = step.graph.tensors[*t].role == presil_workloads::Role::Activation;
-                if m.stored.home == root && !inner {
-                    base.written[at] += m.elements as f64 * m.stored.bits * w;
-                }
-            }
-        }
-        if let Some(m) = chip.nodes[memory].memory() {
-            for t in group.inner.iter().filter_map(|t| step.tile(*t)) {
-                base.energy += step.graph.tensors[t].bits().0 as f64
-                    * w
-                    * (m.read_energy.0 + m.write_energy.0);
-            }
-        }
-    }
-    base
-}
-
-impl Base {
-    /// The bound of a way.
-    pub(crate) fn floor(
-        &self,
-        chip: &Chip,
-        tiling: &Tiling,
-        way: &Way,
-        residency: &Residency,
-        static_power: f64,
-    ) -> Floor {
-        let root = chip.root();
-        let mut floor = Floor {
-            time: 0.0,
-            energy: self.energy,
-        };
-        let energy = chip.nodes[root]
-            .memory()
-            .map_or([0.0; 2], |m| [m.read_energy.0, m.write_energy.0]);
-        for (member, work) in self.work.iter().enumerate() {
-            let mut read = 0.0;
-            for (o, bits) in tiling.outside.iter().zip(&self.streamed[member]) {
-                if !way.held.contains(&o.tensor) {
-                    read += bits;
-                } else if o.readers.first() == Some(&member)
-                    && residency.home[o.tensor.0 as usize] == root
-                {
-                    read += way.rounds(&o.axes) as f64 * o.elements as f64 * o.bits;
-                }
-            }
-            let port = ledger::port_time(chip, root, read, self.written[member]).0;
-            floor.time += work[2] + work[0].max(work[1]).max(port);
-            floor.energy += read * energy[0] + self.written[member] * energy[1];
-        }
-        floor.energy += static_power * floor.time;
-        floor
-    }
-
-    /// The bound of all ways of the tiling: each operand once.
-    pub(crate) fn best(
-        &self,
-        chip: &Chip,
-        tiling: &Tiling,
-        residency: &Residency,
-        static_power: f64,
-    ) -> Floor {
-        let held: Vec<TensorId> = tiling.outside.iter().map(|o| o.tensor).collect();
-        let way = Way {
-            memory: chip.root(),
-            loops: Vec::new(),
-            held,
-        };
-        self.floor(chip, tiling, &way, residency, static_power)
-    }
 }
 
 /// Memories in which a group's tiles may be: those at which all its arrays may keep what passes between its ops.

@@ -17,12 +17,13 @@
 
 use presil_hwmodels::{EngineKind, NodeId, Operand};
 use presil_numerics::{Bytes, Seconds};
+use presil_workloads::count::op_macs;
 use presil_workloads::{OpId, OpKind, TensorId};
 
 use super::axes::{Group, Kind};
 use super::plan::{Tiling, Way};
 use super::rewrite;
-use super::step::Step;
+use super::step::{Piece, Step};
 use crate::cost::Cost;
 use crate::ledger::{self, Ledger, Stored, add_traffic, longest};
 use crate::schedule::engines::Choice;
@@ -45,6 +46,16 @@ pub(crate) struct Priced {
     /// Seconds and dynamic joules of one run of the group.
     pub(crate) time: f64,
     pub(crate) energy: f64,
+}
+
+/// What is priced of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    /// Seconds and dynamic joules.
+    pub(super) time: f64,
+    pub(super) energy: f64,
+    /// Of all MACs.
+    pub(super) share: f64,
 }
 
 /// Fetches of an operand that is held.
@@ -95,14 +106,46 @@ impl Pricing<'_> {
 
     /// The price; `None` if some op has no mapping in the room that is left.
     pub(crate) fn price(&self, group: &Group, tiling: &Tiling, way: &Way) -> Option<Priced> {
+        self.price_unless(group, tiling, way, |_| false)
+    }
+
+    /// The price, iterations of most weight first; also `None` once `out` says of what is priced so far (seconds, dynamic
+    /// joules, share of all MACs) that the rest does not matter.
+    pub(super) fn price_unless(
+        &self,
+        group: &Group,
+        tiling: &Tiling,
+        way: &Way,
+        out: impl Fn(Part) -> bool,
+    ) -> Option<Priced> {
         let n = group.ops.len();
         let mut sums: Vec<Cost> = vec![Cost::default(); n];
         let mut fetched: Vec<Ledger> = vec![Ledger::default(); n];
         let mut shown: Vec<ScheduledOp> = Vec::new();
+        // Of each op, the weight of the piece in which it is shown: the most frequent one in which it runs.
+        let mut heaviest = vec![0; n];
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); n];
         let mut streamed = vec![0.0; n];
-        let mut heaviest = 0;
-        for (piece, step) in &tiling.pieces {
+        let macs = |step: &Step| -> u128 {
+            let of = |o| op_macs(&step.graph, o).1;
+            step.graph.ops.ids().map(of).sum::<u128>().max(1)
+        };
+        let work = |(piece, step): &(Piece, Step)| u128::from(piece.weight) * macs(step);
+        let all: u128 = tiling.pieces.iter().map(work).sum();
+        let mut pieces: Vec<&(Piece, Step)> = tiling.pieces.iter().collect();
+        pieces.sort_by_key(|p| std::cmp::Reverse(work(p)));
+        let mut done = 0;
+        for pair in pieces {
+            let (piece, step) = pair;
+            let so_far = Part {
+                time: sums.iter().map(|c| c.time.0).sum(),
+                energy: sums.iter().map(|c| c.energy_total().0).sum(),
+                share: done as f64 / all as f64,
+            };
+            if done > 0 && out(so_far) {
+                return None;
+            }
+            done += work(pair);
             let (ops, held) = self.step(group, tiling, way, step)?;
             for (most, list) in tiles.iter_mut().zip(held) {
                 if bytes(&list) > bytes(most) {
@@ -122,9 +165,17 @@ impl Pricing<'_> {
                     &fetches,
                 );
             }
-            if piece.weight > heaviest {
-                heaviest = piece.weight;
-                shown = ops;
+            let runs = |m: usize| step.graph.ops[OpId(m as u32)].kind != OpKind::View;
+            for (member, mut op) in ops.into_iter().enumerate() {
+                let weight = if runs(member) { piece.weight } else { 0 };
+                let part = &step.graph.ops[OpId(member as u32)];
+                op.tile = part.contraction().cloned();
+                match shown.get_mut(member) {
+                    None => shown.push(op),
+                    Some(known) if weight > heaviest[member] => *known = op,
+                    Some(_) => {}
+                }
+                heaviest[member] = heaviest[member].max(weight);
             }
         }
         for member in 0..n {
@@ -156,7 +207,6 @@ impl Pricing<'_> {
 
     /// Says in each op what it is part of.
     fn tell(&self, group: &Group, tiling: &Tiling, way: &Way, ops: &mut [ScheduledOp]) {
-        let shown = tiling.pieces.iter().max_by_key(|(p, _)| p.weight);
         let loops: Vec<String> = way
             .loops
             .iter()
@@ -175,10 +225,6 @@ impl Pricing<'_> {
             if matches!(op.execution, Execution::Fused { .. }) {
                 continue;
             }
-            if let Some((_, step)) = shown {
-                let part = &step.graph.ops[OpId(member as u32)];
-                op.tile = part.contraction().cloned();
-            }
             let others: Vec<&str> = group
                 .ops
                 .iter()
@@ -188,11 +234,34 @@ impl Pricing<'_> {
                 .collect();
             op.notes
                 .push(format!("fused with {}{over}", others.join(", ")));
+            op.notes.extend(self.halo(group, tiling, member));
             if tiling.online && group.softmax == Some(member) {
                 op.notes
                     .push("online softmax: running maximum and sum, outputs rescaled".into());
             }
         }
+    }
+
+    /// What becomes of the rows that windows of an op's readers share.
+    fn halo(&self, group: &Group, tiling: &Tiling, member: usize) -> Option<String> {
+        let site = group.sites.iter().position(|s| s.member == member)?;
+        let windows = group.windows.iter().zip(&tiling.slides);
+        let kept = windows
+            .clone()
+            .any(|(_, s)| s.as_ref().is_some_and(|s| s.kept[site]));
+        let again: f64 = windows
+            .filter_map(|(w, s)| Some(s.as_ref()?.made[site] as f64 / w.sizes[site] as f64))
+            .product();
+        let again = match again {
+            a if a > 1.0 => Some(format!(
+                "halo made again: {:.1} % more work",
+                100.0 * (a - 1.0)
+            )),
+            _ => None,
+        };
+        let kept = kept.then(|| "rows that the next tile needs are kept".to_string());
+        let both: Vec<String> = kept.into_iter().chain(again).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 
     /// The ops of a step, and what their mappings have in the group's memory.
@@ -242,7 +311,9 @@ impl Pricing<'_> {
             choices: &step.choices,
             tails: &step.tails,
         };
-        let pricer = Pricer::new(scene, &residency, self.options, &order);
+        let wholes = step.whole.iter();
+        let wholes = wholes.map(|t| &self.scene.graph.tensors[*t]).collect();
+        let pricer = Pricer::new(scene, &residency, self.options, &order).tiles_of_tensors(wholes);
         let solutions = pricer.solutions(|_| true, self.memo, self.effort);
         let mut tiles: Vec<Vec<Tiles>> = vec![Vec::new(); order.len()];
         for (_, op, mut list) in pricer.tiles(&order, &solutions) {
@@ -301,7 +372,7 @@ impl Pricing<'_> {
                 false,
             );
             let mut ledger = Ledger::default();
-            let elements = u128::from(o.elements) * u128::from(way.rounds(&o.axes));
+            let elements = tiling.fetched(way, o).round() as u128;
             ledger.transfer(s.home, way.memory, s.role, elements, o.bits);
             let home = scene.chip.nodes[s.home].memory();
             list.push(Fetch {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::axes::Group;
 use super::choose::{Chosen, Price};
-use super::plan::{Tiling, Way};
+use super::plan::{Cut, Tiling, Way};
 use super::price::{Priced, Pricing};
 
 /// What was found for groups.
@@ -22,7 +22,7 @@ struct Entry {
     group: Group,
     /// Stored tensors that its ops touch, in order.
     touched: Vec<usize>,
-    found: Vec<(Vec<u64>, Way, Priced)>,
+    found: Vec<(Cut, Way, Priced)>,
 }
 
 /// The figures of a group that what is found depends on, and the stored tensors that it touches.
@@ -78,12 +78,12 @@ impl Seen {
             let at = entry.touched.iter().position(|x| *x == t.0 as usize)?;
             Some(TensorId(*question.touched.get(at)? as u32))
         };
-        let one = |(tiles, way, priced): &(Vec<u64>, Way, Priced)| {
+        let one = |(cut, way, priced): &(Cut, Way, Priced)| {
             let accumulate = pricing.options.accumulate;
             let held: Option<Vec<TensorId>> = way.held.iter().map(here).collect();
             Some(Chosen {
                 group: group.clone(),
-                tiling: Tiling::new(pricing.scene, group, tiles, accumulate, true)?,
+                tiling: Tiling::new(pricing.scene, group, cut, accumulate, true)?,
                 way: Way {
                     held: held?,
                     ..way.clone()
@@ -95,7 +95,7 @@ impl Seen {
     }
 
     pub(super) fn put(&self, group: &Group, question: Question, found: &[Chosen]) {
-        let one = |c: &Chosen| (c.tiling.tiles.clone(), c.way.clone(), c.priced.clone());
+        let one = |c: &Chosen| (c.tiling.cut.clone(), c.way.clone(), c.priced.clone());
         let entry = Entry {
             group: group.clone(),
             touched: question.touched,

@@ -12,22 +12,29 @@
 //! tiles of keys as well:        pairs of tiles without a pair inside the mask are not run
 //! sum over pieces of weight x executed points = executed points of the op
 //! ```
+//!
+//! Under a window ([`super::windows`]) an op's rows are those that the iteration makes, a tensor's those that are there:
+//! the accesses of its readers begin where their windows do. An op that makes nothing is left out.
 
 use presil_numerics::Format;
 use presil_workloads::einsum::Place;
 use presil_workloads::{
-    Access, Block, Domain, Einsum, Graph, Op, OpId, OpKind, Role, Tensor, TensorId,
+    Access, Block, DimId, Domain, Einsum, Graph, Op, OpId, OpKind, Role, Tensor, TensorId,
 };
 
-use super::axes::{Group, Kind, plain};
+use super::axes::{Group, Kind};
 use super::masked::{masked_pieces, mean};
 use super::rewrite;
+use super::split::plain;
+use super::windows::{Slide, Slides};
 use crate::schedule::engines::Choice;
 use crate::schedule::residency::Scene;
 use crate::schedule::tails::Tails;
 
 /// Different iterations that one tiling may have.
 const PIECES: usize = 8;
+/// The same where rows slide: those at the edges differ.
+const SLIDING: usize = 25;
 
 /// Tiles that differ by less than one part in so many are alike in rough pieces.
 const CLOSE: u64 = 32;
@@ -41,39 +48,70 @@ pub(crate) struct Piece {
     pub(crate) tiles: Vec<u64>,
     /// Offset of the mask within the tile; none where all pairs are executed.
     pub(crate) offset: Option<i64>,
+    /// Of each window of the group that is cut, the rows of its nodes.
+    pub(crate) slides: Vec<Option<Slide>>,
 }
 
-/// The iterations of a tiling; `None` if they differ in too many ways, or some run nothing.
-///
-/// `rough`: masked tiles of as many queries are one, with all of as many keys as have their pairs on average, and a last
-/// tile that is almost whole is whole; good enough to compare ways by.
-pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Piece>> {
-    let masked = |a: usize| group.mask.is_some_and(|m| m.query == a || m.key == a);
-    let cut = |a: usize| tiles[a] < group.axes[a].size;
-    let mut list = vec![Piece {
-        weight: 1,
-        tiles: tiles.to_vec(),
-        offset: group.mask.map(|m| m.offset),
-    }];
-    for a in (0..tiles.len()).filter(|a| cut(*a) && !masked(*a)) {
-        let (size, tile) = (group.axes[a].size, tiles[a]);
-        let mut next = Vec::new();
-        for piece in &list {
-            let rest = size % tile;
-            let split = match rough && close(rest, tile) {
-                true => [(tile, size.div_ceil(tile)), (0, 0)],
-                false => [(tile, size / tile), (rest, 1)],
-            };
-            for (tile, count) in split {
-                if tile > 0 {
-                    let mut piece = piece.clone();
-                    piece.tiles[a] = tile;
-                    piece.weight *= count;
-                    next.push(piece);
-                }
-            }
+impl Piece {
+    /// One iteration of a group over some tiles.
+    pub(crate) fn of(group: &Group, tiles: &[u64]) -> Self {
+        Self {
+            weight: 1,
+            tiles: tiles.to_vec(),
+            offset: group.mask.map(|m| m.offset),
+            slides: vec![None; group.windows.len()],
         }
-        list = next;
+    }
+
+    /// The tile of a part of a site's dimension.
+    fn tile(&self, group: &Group, site: usize, axis: usize) -> u64 {
+        let windows = group.windows.iter().zip(&self.slides);
+        let mut own = windows.filter_map(|(w, slide)| {
+            let slide = slide.as_ref().filter(|_| w.of_site[site] == axis)?;
+            Some(slide.made[site].count)
+        });
+        own.next().unwrap_or(self.tiles[axis])
+    }
+}
+
+/// The iterations of a tiling; `None` if they differ in too many ways, or some run nothing. `slides`: those of each window
+/// that is cut.
+///
+/// `rough`: masked tiles of as many queries are one, with all of as many keys as have their pairs on average, a last
+/// tile that is almost whole is whole, and rows at edges are as inside; good enough to compare ways by.
+pub(crate) fn pieces(
+    group: &Group,
+    tiles: &[u64],
+    slides: &[Option<Slides>],
+    rough: bool,
+) -> Option<Vec<Piece>> {
+    let masked = |a: usize| group.mask.is_some_and(|m| m.query == a || m.key == a);
+    let sliding = |a: usize| group.windows.iter().any(|w| w.axis == a);
+    let cut = |a: usize| tiles[a] < group.axes[a].size;
+    let mut list = vec![Piece::of(group, tiles)];
+    for a in (0..tiles.len()).filter(|a| cut(*a) && !masked(*a) && !sliding(*a)) {
+        let (size, tile) = (group.axes[a].size, tiles[a]);
+        let rest = size % tile;
+        let split = match rough && close(rest, tile) {
+            true => [(tile, size.div_ceil(tile)), (0, 0)],
+            false => [(tile, size / tile), (rest, 1)],
+        };
+        let split = split.into_iter().filter(|s| s.0 > 0);
+        list = each(&list, split, |piece, (tile, count)| {
+            piece.tiles[a] = tile;
+            piece.weight *= count;
+        });
+    }
+    for (w, (window, slides)) in group.windows.iter().zip(slides).enumerate() {
+        let Some(slides) = slides else { continue };
+        let classes = match rough {
+            true => slides.rough(window),
+            false => slides.classes.clone(),
+        };
+        list = each(&list, classes.iter(), |piece, (weight, slide)| {
+            piece.weight *= weight;
+            piece.slides[w] = Some(slide.clone());
+        });
     }
     if let Some(mask) = group.mask
         && (cut(mask.query) || cut(mask.key))
@@ -96,7 +134,27 @@ pub(crate) fn pieces(group: &Group, tiles: &[u64], rough: bool) -> Option<Vec<Pi
             })
             .collect();
     }
-    (list.len() <= PIECES).then_some(list)
+    let most = match slides.iter().any(Option::is_some) {
+        true => SLIDING,
+        false => PIECES,
+    };
+    (list.len() <= most).then_some(list)
+}
+
+/// Each piece with each of some changes.
+fn each<T>(
+    list: &[Piece],
+    changes: impl Iterator<Item = T> + Clone,
+    change: impl Fn(&mut Piece, T),
+) -> Vec<Piece> {
+    let made = list.iter().flat_map(|piece| {
+        changes.clone().map(|c| {
+            let mut piece = piece.clone();
+            change(&mut piece, c);
+            piece
+        })
+    });
+    made.collect()
 }
 
 /// Whether a tile is as good as another one that is not smaller.
@@ -149,22 +207,39 @@ pub(crate) fn step(
     };
     for (member, id) in group.ops.iter().enumerate() {
         let op = &graph.ops[*id];
-        let einsums: Vec<Einsum> = (0..group.sites.len())
+        let sites: Vec<usize> = (0..group.sites.len())
             .filter(|s| group.sites[*s].member == member)
-            .map(|s| cut(group, s, group.einsum(scene, s), piece))
             .collect();
+        let einsums: Vec<Einsum> = sites
+            .iter()
+            .map(|s| cut(group, *s, group.einsum(scene, *s), piece))
+            .collect();
+        if einsums.iter().flat_map(|e| &e.dims).any(|d| d.size == 0) {
+            made.choices[member] = Choice::View;
+            made.graph.ops.push(Op {
+                kind: OpKind::View,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+                ..op.clone()
+            });
+            continue;
+        }
         let mut list = |tensors: &[TensorId], output: bool| -> Option<Vec<TensorId>> {
             let each = tensors.iter().enumerate().map(|(i, t)| {
-                let accesses: Vec<(&Access, &Access)> = einsums
-                    .iter()
-                    .zip((0..group.sites.len()).filter(|s| group.sites[*s].member == member))
-                    .flat_map(|(e, s)| e.operands().zip(group.einsum(scene, s).operands()))
-                    .filter(|(a, _)| match a.place {
-                        Place::Input(p) => !output && p as usize == i,
-                        Place::Output(p) => output && p as usize == i,
-                        Place::Local(_) => false,
+                let own = |a: &Access| match a.place {
+                    Place::Input(p) => !output && p as usize == i,
+                    Place::Output(p) => output && p as usize == i,
+                    Place::Local(_) => false,
+                };
+                let each = einsums.iter().zip(&sites).flat_map(|(e, s)| {
+                    let whole = group.einsum(scene, *s);
+                    let pairs = e.operands().zip(whole.operands()).enumerate();
+                    let seen = pairs.filter(|(_, (a, _))| own(a));
+                    seen.map(move |(at, (a, full))| {
+                        (there(group, *s, at, a, whole, piece), full.extents.clone())
                     })
-                    .collect();
+                });
+                let accesses: Vec<(Vec<u64>, Vec<u64>)> = each.collect();
                 tile(scene, group, &mut made, *t, &accesses)
             });
             each.collect()
@@ -220,7 +295,7 @@ pub(crate) fn reduces(scene: &Scene, group: &Group, member: usize) -> bool {
 fn cut(group: &Group, site: usize, e: &Einsum, piece: &Piece) -> Einsum {
     let mut made = e.clone();
     for (dim, parts) in made.dims.iter_mut().zip(&group.parts[site]) {
-        dim.size = parts.iter().map(|a| piece.tiles[*a]).product();
+        dim.size = parts.iter().map(|a| piece.tile(group, site, *a)).product();
     }
     let sizes: Vec<u64> = made.dims.iter().map(|d| d.size).collect();
     for access in made
@@ -231,6 +306,17 @@ fn cut(group: &Group, site: usize, e: &Einsum, piece: &Piece) -> Einsum {
         for (rank, extent) in access.ranks.iter().zip(&mut access.extents) {
             if let Some(Some(d)) = plain(rank, *extent, e) {
                 *extent = sizes[d.0 as usize];
+            }
+        }
+    }
+    for (w, slide) in group.windows.iter().zip(&piece.slides) {
+        let Some(slide) = slide else { continue };
+        for read in w.reads.iter().filter(|r| r.site == site) {
+            let access = &mut made.inputs[read.input];
+            let whole = &e.inputs[read.input];
+            if plain(&whole.ranks[read.rank], whole.extents[read.rank], e).is_none() {
+                access.ranks[read.rank].offset = read.local(slide);
+                access.extents[read.rank] = slide.there[read.node].count;
             }
         }
     }
@@ -264,26 +350,65 @@ fn cut(group: &Group, site: usize, e: &Einsum, piece: &Piece) -> Einsum {
     made
 }
 
-/// The tile of an operand: as large as what the accesses see; the whole tensor if none sees it. `accesses`: cut, and
-/// as they were.
+/// The extents of what is there of the tensor of a site's operand (inputs, then the output). `cut`: the access of the
+/// step, of which `whole` is the einsum.
+fn there(
+    group: &Group,
+    site: usize,
+    operand: usize,
+    cut: &Access,
+    whole: &Einsum,
+    piece: &Piece,
+) -> Vec<u64> {
+    let mut extents = cut.extents.clone();
+    for (w, slide) in group.windows.iter().zip(&piece.slides) {
+        let Some(slide) = slide else { continue };
+        let plainly = |access: &Access, rank: usize| {
+            plain(&access.ranks[rank], access.extents[rank], whole).is_some()
+        };
+        let at = match whole.inputs.get(operand) {
+            // Extents of sliding ranks are those of what is there.
+            Some(access) => {
+                let mut reads = w.reads.iter();
+                let read = reads.find(|r| r.site == site && r.input == operand);
+                read.map(|r| (r.rank, r.node))
+                    .filter(|r| plainly(access, r.0))
+            }
+            None => {
+                let own = |d: &DimId| group.parts[site][d.0 as usize].contains(&w.of_site[site]);
+                let mut ranks = whole.output.ranks.iter();
+                let rank = ranks.position(|r| r.terms.iter().any(|t| own(&t.0)));
+                rank.map(|r| (r, site))
+            }
+        };
+        if let Some((rank, node)) = at {
+            let made = slide.made[site].count.max(1);
+            extents[rank] = (extents[rank] / made).saturating_mul(slide.there[node].count);
+        }
+    }
+    extents
+}
+
+/// The tile of an operand: as large as what is there of what the accesses see; the whole tensor if none sees it.
+/// `accesses`: extents of what is there, and as they were.
 fn tile(
     scene: &Scene,
     group: &Group,
     made: &mut Step,
     t: TensorId,
-    accesses: &[(&Access, &Access)],
+    accesses: &[(Vec<u64>, Vec<u64>)],
 ) -> Option<TensorId> {
     let whole = TensorId(scene.stored(t) as u32);
     let tensor = &scene.graph.tensors[t];
     let product = |e: &[u64]| e.iter().try_fold(1u64, |n, x| n.checked_mul(*x));
     let mut shape = tensor.shape.clone();
-    let largest = accesses.iter().max_by_key(|(a, _)| product(&a.extents));
-    if let Some((cut, full)) = largest
-        && cut.extents != full.extents
+    let largest = accesses.iter().max_by_key(|(there, _)| product(there));
+    if let Some((there, full)) = largest
+        && there != full
     {
-        shape = match full.extents == tensor.shape {
-            true => cut.extents.clone(),
-            false => vec![product(&cut.extents)?],
+        shape = match *full == tensor.shape {
+            true => there.clone(),
+            false => vec![product(there)?],
         };
     }
     let elements = product(&shape)?;

@@ -6,8 +6,10 @@ use presil_workloads::build::{Attention, Builder, Function, Mask, NormKind};
 use presil_workloads::count::op_macs;
 use presil_workloads::{Graph, OpId, OpKind, Role, TensorId};
 
+mod halo;
+
 use super::axes::{Group, Kind};
-use super::plan::{Tiling, Way, memories, tile_sizes};
+use super::plan::{Cut, Tiling, Way, memories, tile_sizes};
 use super::price::Pricing;
 use super::step::pieces;
 use crate::schedule::residency::{Reserved, Scene, plan};
@@ -115,6 +117,14 @@ fn with<T>(graph: &Graph, chip: &Chip, f: impl FnOnce(&Pricing, &[OpId]) -> T) -
         .map(|(id, _)| id)
         .collect();
     f(&pricing, &roots)
+}
+
+/// Tiles without rows that slide.
+fn plain(tiles: &[u64]) -> Cut {
+    Cut {
+        tiles: tiles.to_vec(),
+        kept: None,
+    }
 }
 
 fn kinds(group: &Group) -> Vec<(String, u64, Kind)> {
@@ -243,11 +253,11 @@ fn iterations_add_up_to_the_ops() {
                 tiles[axis("m")] = m;
                 tiles[axis("n")] = n.min(keys);
                 tiles[axis("g")] = 1;
-                let Some(_) = pieces(&group, &tiles, false) else {
+                let Some(_) = pieces(&group, &tiles, &[], false) else {
                     continue;
                 };
                 checked += 1;
-                let tiling = Tiling::new(p.scene, &group, &tiles, None, false).unwrap();
+                let tiling = Tiling::new(p.scene, &group, &plain(&tiles), None, false).unwrap();
                 for (member, id) in group.ops.iter().enumerate() {
                     let at = OpId(member as u32);
                     let macs: u128 = tiling
@@ -335,7 +345,7 @@ fn walked(
                 .iter()
                 .map(|a| {
                     let size = group.axes[*a].size;
-                    let tile = tiling.tiles[*a];
+                    let tile = tiling.cut.tiles[*a];
                     let i = index.iter().find(|x| x.0 == *a).map_or(0, |x| x.1);
                     tile.min(size - i * tile) as f64 / size as f64
                 })
@@ -368,7 +378,7 @@ fn what_is_held_is_fetched_as_a_buffer_would() {
         tiles[axis("m")] = 20;
         tiles[axis("g")] = 1;
         tiles[axis("u")] = 1;
-        let tiling = Tiling::new(p.scene, &group, &tiles, None, true).unwrap();
+        let tiling = Tiling::new(p.scene, &group, &plain(&tiles), None, true).unwrap();
         assert_eq!(tiling.outside.len(), 3);
         let mut seen = std::collections::BTreeSet::new();
         for loops in tiling.orders() {
@@ -440,7 +450,7 @@ fn prices_of_random_ways_cover_what_a_walk_counts() {
                     .iter()
                     .map(|s| s[numbers.below(s.len().min(6))])
                     .collect();
-                let Some(tiling) = Tiling::new(p.scene, &group, &tiles, None, false) else {
+                let Some(tiling) = Tiling::new(p.scene, &group, &plain(&tiles), None, false) else {
                     continue;
                 };
                 let orders = tiling.orders();
@@ -482,7 +492,7 @@ fn two(rows: u64, inner: u64) -> Graph {
 fn covers(p: &Pricing, group: &Group, tiling: &Tiling, way: &Way, found: &super::price::Priced) {
     let scene = p.scene;
     let (chip, root) = (scene.chip, scene.chip.root());
-    let what = format!("{} {:?} {:?}", scene.graph.name, way, tiling.tiles);
+    let what = format!("{} {:?} {:?}", scene.graph.name, way, tiling.cut);
     let macs = |o: &OpId| op_macs(scene.graph, *o).1;
     let executed: u128 = group.ops.iter().map(macs).sum();
     let counted: u128 = found.ops.iter().map(|o| o.cost.executed_macs).sum();
@@ -652,7 +662,7 @@ fn brute(p: &Pricing, roots: &[OpId]) -> Option<f64> {
     }
     for memory in memories(p.scene, &group) {
         for tiles in &all {
-            let Some(tiling) = Tiling::new(p.scene, &group, tiles, None, true) else {
+            let Some(tiling) = Tiling::new(p.scene, &group, &plain(tiles), None, true) else {
                 continue;
             };
             // Without a loop it is no group: nothing but another home for what passes.
@@ -775,7 +785,7 @@ fn role_of_a_leaving_tensor_is_kept() {
     with(&graph, &fusing(1 << 20), |p, roots| {
         let group = Group::of(p.scene, roots).unwrap();
         let tiles: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
-        let tiling = Tiling::new(p.scene, &group, &tiles, None, false).unwrap();
+        let tiling = Tiling::new(p.scene, &group, &plain(&tiles), None, false).unwrap();
         let roles: Vec<Role> = tiling
             .largest
             .graph

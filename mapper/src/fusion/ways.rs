@@ -7,28 +7,25 @@ use presil_hwmodels::NodeId;
 use presil_workloads::{OpId, TensorId};
 
 use super::axes::{Group, Kind};
+use super::bound::{Base, Floor, base};
 use super::choose::{Chooser, Chosen, GIVE, Price};
-use super::plan::{Floor, Tiling, Way, base, memories, tile_sizes};
-use super::price::Pricing;
+use super::cuts::cuts;
+use super::plan::{Cut, Tiling, Way, memories, slides};
+use super::price::{Part, Pricing};
 use super::seen::Question;
-use super::{CLOSELY, EXACT, TILINGS};
+use super::windows::Slides;
+use super::{CLOSELY, EXACT};
 use crate::schedule::solve::Effort;
 use crate::search::Objective;
 
 /// Bounds of ways that differ by less are taken for equal.
 const CLOSE: f64 = 0.01;
+/// Ways of a group with windows, of which there are many with bounds that are close, that are priced without finding a better one.
+const PATIENCE: usize = 8;
 /// What rounding of masked tiles may take off a bound.
 const ROUNDING: f64 = 0.99;
 /// Classes of ways by the least share of the group's memory that they leave to an op.
-const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
-
-/// An intermediate, whole.
-struct Inner {
-    bytes: f64,
-    axes: Vec<usize>,
-    /// Ops that make or read it.
-    members: Vec<usize>,
-}
+pub(super) const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
 
 /// A way that may be worth pricing.
 struct Candidate {
@@ -37,6 +34,15 @@ struct Candidate {
     room: usize,
     tiling: usize,
     way: Way,
+}
+
+/// What was looked at of a group.
+struct Looked {
+    /// What must be beaten.
+    known: Vec<Price>,
+    tilings: Vec<Tiling>,
+    /// Ways with their prices by short searches.
+    ranked: Vec<(Price, Candidate)>,
 }
 
 impl Chooser<'_> {
@@ -61,49 +67,85 @@ impl Chooser<'_> {
         found
     }
 
-    /// The best ways to run a group.
+    /// The best ways to run a group. Ways that cut no rows come first: they have fewest pieces, and what is known of them
+    /// cuts off most of the others.
     fn look(&self, group: &Group, than: Price, repeat: f64) -> Vec<Chosen> {
         let scene = self.pricing.scene;
-        let mut ways: Vec<Candidate> = Vec::new();
-        let mut tilings: Vec<Tiling> = Vec::new();
         let accumulate = self.pricing.options.accumulate;
-        let all: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
+        let all = Cut {
+            tiles: group.axes.iter().map(|a| a.size).collect(),
+            kept: None,
+        };
         let Some(whole) = Tiling::new(scene, group, &all, accumulate, true) else {
             return Vec::new();
         };
-        for memory in memories(scene, group) {
-            if !self.may(group, &whole, memory, than, repeat) {
+        let mut memories = memories(scene, group);
+        memories.retain(|m| self.may(group, &whole, *m, than, repeat));
+        let cuts: Vec<(NodeId, Cut)> = memories
+            .iter()
+            .flat_map(|m| cuts(scene, group, *m).into_iter().map(|c| (*m, c)))
+            .collect();
+        let mut looked = Looked {
+            known: vec![than],
+            tilings: Vec::new(),
+            ranked: Vec::new(),
+        };
+        for (sliding, patience) in [(false, EXACT), (true, PATIENCE)] {
+            let cuts = cuts.iter().filter(|c| group.slides(&c.1.tiles) == sliding);
+            let mut ways = self.candidates(group, &whole, cuts, repeat, &mut looked);
+            self.by_bound(&mut ways);
+            self.glance(group, ways, patience, repeat, &mut looked);
+        }
+        self.best(group, looked, than, repeat)
+    }
+
+    /// The ways of some cuts that may be worth something.
+    fn candidates<'c>(
+        &self,
+        group: &Group,
+        whole: &Tiling,
+        cuts: impl Iterator<Item = &'c (NodeId, Cut)>,
+        repeat: f64,
+        looked: &mut Looked,
+    ) -> Vec<Candidate> {
+        let scene = self.pricing.scene;
+        let accumulate = self.pricing.options.accumulate;
+        let mut ways: Vec<Candidate> = Vec::new();
+        let mut base: Option<(NodeId, Base)> = None;
+        for (memory, cut) in cuts {
+            let Some(slides) = slides(group, cut) else {
+                continue;
+            };
+            let of = base.take().filter(|b| b.0 == *memory);
+            let (_, all) =
+                base.insert(of.unwrap_or_else(|| (*memory, self.base(group, whole, *memory))));
+            let floor = self.cut(group, all, whole, cut, &slides);
+            if self.out(floor, &looked.known, repeat) {
                 continue;
             }
-            for tiles in self.tiles(group, memory) {
-                let made = Tiling::within(scene, group, &tiles, accumulate, true, &whole.largest);
-                let Some(tiling) = made else {
-                    continue;
-                };
-                if self.ways(
-                    group,
-                    &tiling,
-                    memory,
-                    than,
-                    repeat,
-                    tilings.len(),
-                    &mut ways,
-                ) {
-                    tilings.push(tiling);
-                }
+            let step = &whole.largest;
+            let made = Tiling::sliding(scene, group, cut, slides, accumulate, true, step);
+            let Some(tiling) = made else { continue };
+            let index = looked.tilings.len();
+            if self.ways(
+                group,
+                &tiling,
+                *memory,
+                &looked.known,
+                repeat,
+                index,
+                &mut ways,
+            ) {
+                looked.tilings.push(tiling);
             }
         }
-        self.best(group, &tilings, ways, than, repeat)
+        ways
     }
 
     /// Whether what no tiling goes below (all work, each operand once, one launch of each op) is worth anything.
     fn may(&self, group: &Group, whole: &Tiling, memory: NodeId, than: Price, repeat: f64) -> bool {
-        let Pricing {
-            scene, residency, ..
-        } = self.pricing;
-        let each = !scene.chip.mapspace.launch_groups_once;
-        let base = base(scene, group, whole, memory, residency, each);
-        let floor = base.best(scene.chip, whole, residency, self.static_power);
+        let base = self.base(group, whole, memory);
+        let floor = base.best(self.pricing.scene.chip, whole, self.static_power);
         // Means of masked tiles are rounded to whole keys.
         let floor = Floor {
             time: floor.time * ROUNDING,
@@ -112,23 +154,62 @@ impl Chooser<'_> {
         self.worth(than, floor, repeat)
     }
 
-    /// The ways that no other beats: looked at in the order of their bounds, in turn from those that leave much room to
-    /// those that leave little (bounds know nothing of room), the best of them closely.
-    fn best(
+    fn base(&self, group: &Group, tiling: &Tiling, memory: NodeId) -> Base {
+        let Pricing {
+            scene, residency, ..
+        } = self.pricing;
+        let each = !scene.chip.mapspace.launch_groups_once;
+        base(scene, group, tiling, memory, residency, each)
+    }
+
+    /// What no way of a cut over rows goes below, from the bound of `whole` axes: with it most cuts need not be made.
+    fn cut(
         &self,
         group: &Group,
-        tilings: &[Tiling],
-        mut ways: Vec<Candidate>,
-        than: Price,
-        repeat: f64,
-    ) -> Vec<Chosen> {
+        all: &Base,
+        whole: &Tiling,
+        cut: &Cut,
+        slides: &[Option<Slides>],
+    ) -> Floor {
+        if slides.iter().all(Option::is_none) {
+            return Floor::default();
+        }
+        let axes = group.axes.iter().zip(&cut.tiles);
+        let iterations: f64 = axes
+            .map(|(a, tile)| a.size.div_ceil(*tile) as f64)
+            .product();
+        let grown = |member: usize| -> f64 {
+            let Some(site) = group.sites.iter().position(|s| s.member == member) else {
+                return 1.0;
+            };
+            let windows = group.windows.iter().zip(slides);
+            let each = windows
+                .filter_map(|(w, s)| Some(s.as_ref()?.made[site] as f64 / w.sizes[site] as f64));
+            each.product()
+        };
+        // An op does not run where it makes nothing.
+        let runs = match cut.kept {
+            Some(_) => 1.0,
+            None => iterations,
+        };
+        let chip = self.pricing.scene.chip;
+        all.cut(runs, grown).best(chip, whole, self.static_power)
+    }
+
+    /// The ways that no other beats, of those that are best by short searches.
+    fn best(&self, group: &Group, looked: Looked, than: Price, repeat: f64) -> Vec<Chosen> {
         let objective = self.pricing.options.objective;
-        self.by_bound(&mut ways);
-        let ranked = self.ranked(group, tilings, ways, than, repeat);
+        let Looked {
+            tilings,
+            mut ranked,
+            ..
+        } = looked;
+        ranked.sort_by(|a, b| a.0.of(objective).total_cmp(&b.0.of(objective)));
+        let closely = ranked.into_iter().take(CLOSELY).map(|r| r.1);
         let mut best: Vec<Chosen> = Vec::new();
         for Candidate {
             floor, tiling, way, ..
-        } in ranked
+        } in closely
         {
             let known: Vec<Price> = best.iter().map(|c| self.price_of(c)).collect();
             if known.iter().any(|p| self.beaten(floor, *p, repeat)) {
@@ -188,6 +269,13 @@ impl Chooser<'_> {
         });
     }
 
+    /// Whether a way of this bound cannot be better than what is known, first of which is what is to be saved from.
+    fn out(&self, floor: Floor, known: &[Price], repeat: f64) -> bool {
+        let than = known.first();
+        than.is_some_and(|p| !self.worth(*p, floor, repeat))
+            || known.iter().any(|p| self.beaten(floor, *p, repeat))
+    }
+
     /// Whether a way of this bound cannot be better than a price.
     fn beaten(&self, floor: Floor, price: Price, repeat: f64) -> bool {
         match self.pricing.options.objective {
@@ -196,25 +284,23 @@ impl Chooser<'_> {
         }
     }
 
-    /// The ways that are best by prices of short searches, best first. Such a price is one that can be had, so what
-    /// has a higher bound is out.
-    fn ranked(
+    /// Prices of ways by short searches, in the order of their bounds, in turn of how much room they leave; until so many
+    /// were no better than what is known.
+    fn glance(
         &self,
         group: &Group,
-        tilings: &[Tiling],
         mut ways: Vec<Candidate>,
-        than: Price,
+        patience: usize,
         repeat: f64,
-    ) -> Vec<Candidate> {
+        looked: &mut Looked,
+    ) {
         let glance = Pricing {
             effort: Effort::Glance,
             ..*self.pricing
         };
-        let mut known: Vec<Price> = vec![than];
-        let mut ranked: Vec<(Price, Candidate)> = Vec::new();
         let mut class = 0;
-        let mut tried = 0;
-        while tried < EXACT {
+        let (mut tried, mut last) = (0, 0);
+        while tried < EXACT && tried - last < patience {
             let next = (0..ROOMS.len()).find_map(|k| {
                 let wanted = (class + k) % ROOMS.len();
                 let at = ways.iter().position(|w| w.room == wanted);
@@ -223,29 +309,31 @@ impl Chooser<'_> {
             let Some((at, taken)) = next else { break };
             class = (taken + 1) % ROOMS.len();
             let candidate = ways.remove(at);
-            if known
-                .iter()
-                .any(|p| self.beaten(candidate.floor, *p, repeat))
-            {
+            let out = |floor: Floor| self.out(floor, &looked.known, repeat);
+            if out(candidate.floor) {
                 continue;
             }
             tried += 1;
-            let Some(priced) = glance.price(group, &tilings[candidate.tiling], &candidate.way)
-            else {
+            // What is priced so far, and the bound of the rest.
+            let beaten = |part: Part| {
+                let (so_far, rest) = (self.price(part.time, part.energy), 1.0 - part.share);
+                out(Floor {
+                    time: so_far.time + rest * candidate.floor.time,
+                    energy: so_far.energy + rest * candidate.floor.energy,
+                })
+            };
+            let tiling = &looked.tilings[candidate.tiling];
+            let Some(priced) = glance.price_unless(group, tiling, &candidate.way, beaten) else {
                 continue;
             };
             let price = self.price(priced.time, priced.energy);
-            if known
-                .iter()
-                .all(|k| price.time < k.time || price.energy < k.energy)
-            {
-                known.push(price);
+            let better = |k: &Price| price.time < k.time || price.energy < k.energy;
+            if looked.known.iter().all(better) {
+                looked.known.push(price);
+                last = tried;
             }
-            ranked.push((price, candidate));
+            looked.ranked.push((price, candidate));
         }
-        let objective = self.pricing.options.objective;
-        ranked.sort_by(|a, b| a.0.of(objective).total_cmp(&b.0.of(objective)));
-        ranked.into_iter().take(CLOSELY).map(|r| r.1).collect()
     }
 
     /// Whether some tensor between the ops passes through the root memory, or launches can be saved.
@@ -262,93 +350,6 @@ impl Chooser<'_> {
         chip.mapspace.launch_groups_once || roots[..roots.len() - 1].iter().any(spilled)
     }
 
-    /// Tile sizes that may fit a memory, those of fewest iterations first.
-    fn tiles(&self, group: &Group, memory: NodeId) -> Vec<Vec<u64>> {
-        let scene = self.pricing.scene;
-        let capacity = scene.chip.nodes[memory]
-            .memory()
-            .map_or(0, |m| m.capacity.0);
-        let inner = self.inner(group);
-        let loops: Vec<usize> = (0..group.axes.len())
-            .filter(|a| group.axes[*a].kind != Kind::Fixed)
-            .collect();
-        let start: Vec<u64> = group.axes.iter().map(|a| a.size).collect();
-        let mut list: Vec<(u64, Vec<u64>)> = vec![(1, start)];
-        for axis in loops {
-            let size = group.axes[axis].size;
-            let mut next = Vec::new();
-            for (n, tiles) in &list {
-                for tile in tile_sizes(size) {
-                    let mut tiles = tiles.clone();
-                    tiles[axis] = tile;
-                    next.push((n.saturating_mul(size.div_ceil(tile)), tiles));
-                }
-            }
-            list = next;
-        }
-        let part = |tiles: &[u64], axes: &[usize]| -> f64 {
-            axes.iter()
-                .map(|a| tiles[*a] as f64 / group.axes[*a].size as f64)
-                .product()
-        };
-        // What an op reads and what it makes are there at one time.
-        let filled = |tiles: &[u64]| {
-            let members = 0..group.ops.len();
-            let of = |m: usize| {
-                let own = inner.iter().filter(|i| i.members.contains(&m));
-                own.map(|i| i.bytes * part(tiles, &i.axes)).sum::<f64>() / capacity as f64
-            };
-            members.map(of).fold(0.0, f64::max)
-        };
-        let online = |tiles: &[u64]| {
-            let cut =
-                |a: usize| group.axes[a].kind == Kind::Online && tiles[a] < group.axes[a].size;
-            (0..tiles.len()).any(cut)
-        };
-        // Rewritten or not, with much room left or little: each by itself.
-        let mut classes: Vec<Vec<(u64, Vec<u64>)>> = vec![Vec::new(); 2 * ROOMS.len()];
-        for (n, tiles) in list {
-            let left = 1.0 - filled(&tiles);
-            if left > 0.0 {
-                let room = ROOMS.iter().position(|r| left >= *r).unwrap_or(0);
-                classes[2 * room + usize::from(online(&tiles))].push((n, tiles));
-            }
-        }
-        let mut chosen = Vec::new();
-        for class in &mut classes {
-            class.sort();
-            let few = class.drain(..).take(TILINGS / ROOMS.len());
-            chosen.extend(few.map(|l| l.1));
-        }
-        chosen
-    }
-
-    /// The intermediates of a group, whole.
-    fn inner(&self, group: &Group) -> Vec<Inner> {
-        let scene = self.pricing.scene;
-        let of = |t: &TensorId| {
-            let touches = |m: &usize| {
-                let op = &scene.graph.ops[group.ops[*m]];
-                let mut all = op.inputs.iter().chain(&op.outputs);
-                all.any(|x| scene.stored(*x) == t.0 as usize)
-            };
-            let makes = |s: &usize| {
-                let outputs = &scene.graph.ops[group.ops[group.sites[*s].member]].outputs;
-                outputs.iter().any(|x| scene.stored(*x) == t.0 as usize)
-            };
-            // A cascade makes its output in its last einsum.
-            let maker = (0..group.sites.len()).rfind(makes);
-            Inner {
-                bytes: scene.graph.tensors[*t].bits().0 as f64 / 8.0,
-                axes: maker.map_or(Vec::new(), |s| {
-                    group.indexed(s, &group.einsum(scene, s).output)
-                }),
-                members: (0..group.ops.len()).filter(touches).collect(),
-            }
-        };
-        group.inner.iter().map(of).collect()
-    }
-
     /// The ways of a tiling that may be worth something; whether there are any.
     #[expect(clippy::too_many_arguments, reason = "what is known of a tiling")]
     fn ways(
@@ -356,7 +357,7 @@ impl Chooser<'_> {
         group: &Group,
         tiling: &Tiling,
         memory: NodeId,
-        than: Price,
+        known: &[Price],
         repeat: f64,
         index: usize,
         ways: &mut Vec<Candidate>,
@@ -367,16 +368,19 @@ impl Chooser<'_> {
         let chip = scene.chip;
         let each = !chip.mapspace.launch_groups_once;
         // Without a loop nothing is cut. What is one launch runs its iterations side by side: some must not sum.
-        let free = |l: &super::plan::Shared| group.axes[l.axis].kind == Kind::Free;
+        let free = |l: &super::plan::Shared| match group.axes[l.axis].kind {
+            Kind::Free => true,
+            Kind::Window => tiling
+                .cut
+                .kept
+                .is_none_or(|w| group.windows[w].axis != l.axis),
+            _ => false,
+        };
         if tiling.loops.is_empty() || (!each && !tiling.loops.iter().any(free)) {
             return false;
         }
-        let base = base(scene, group, tiling, memory, residency, each);
-        if !self.worth(
-            than,
-            base.best(chip, tiling, residency, self.static_power),
-            repeat,
-        ) {
+        let base = self.base(group, tiling, memory);
+        if self.out(base.best(chip, tiling, self.static_power), known, repeat) {
             return false;
         }
         let before = ways.len();
@@ -436,7 +440,7 @@ impl Chooser<'_> {
                 seen.push(what);
                 let bytes = tiling.outside.iter().filter(taken).map(|o| o.bytes as f64);
                 let room = free - bytes.sum::<f64>() / capacity;
-                if room > 0.0 && self.worth(than, floor, repeat) {
+                if room > 0.0 && !self.out(floor, known, repeat) {
                     let room = ROOMS
                         .iter()
                         .position(|r| room >= *r)

@@ -118,6 +118,13 @@ pub(super) fn groups_in_words<'a>(
         "fused groups run tile by tile, op after op, with what passes between their ops on chip; {launch}; under a \
          mask tiles are priced at their mean"
     )];
+    if groups.iter().any(|g| !g.halo.is_empty()) {
+        list.push(
+            "rows that the windows of several tiles read are kept on chip, or made again and counted as work: whichever \
+             is better"
+                .into(),
+        );
+    }
     if groups.iter().any(|g| g.rewrite.is_some()) {
         list.push(
             "attention over tiles of keys uses the online softmax: running maximum and sum, outputs rescaled"

@@ -104,12 +104,19 @@ pub(crate) fn images(graph: &Graph, stored: impl Fn(TensorId) -> usize) -> Vec<b
 }
 
 /// How an operand lies in a memory where its tensor has a layout: none for weights, which are packed for the mapping,
-/// and for views that the layout's order does not reach.
-pub(crate) fn lies(tensor: &Tensor, image: bool, word: Bytes, access: &Access) -> Option<Lies> {
+/// and for views that the layout's order does not reach. `whole`: what the tensor is a tile of, or itself.
+pub(crate) fn lies(
+    tensor: &Tensor,
+    whole: &Tensor,
+    image: bool,
+    word: Bytes,
+    access: &Access,
+) -> Option<Lies> {
     if matches!(tensor.role, Role::Weight | Role::Constant) {
         return None;
     }
-    let layout = layout(tensor, image, word);
+    let same = whole.shape.len() == tensor.shape.len();
+    let layout = layout(if same { whole } else { tensor }, image, word);
     if access.extents == tensor.shape {
         let mut pitch_bits = vec![0; layout.order.len()];
         for (rank, pitch) in layout.order.iter().zip(&layout.pitch_bits) {

@@ -3,7 +3,7 @@
 use presil_hwmodels::{EngineId, EngineKind, MemoryKind, NodeId, NodeKind, Operand};
 use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
-use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, TensorId};
+use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
 use super::engines::{self, Choice};
 use super::layout;
@@ -40,6 +40,8 @@ pub(crate) struct Pricer<'a> {
     pub(crate) first_reader: Vec<Option<OpId>>,
     /// For each stored tensor, whether convolutions or pools touch it.
     images: Vec<bool>,
+    /// For each tensor what it is a tile of, where they are tiles.
+    wholes: Vec<&'a Tensor>,
 }
 
 /// A mapping found for an array op.
@@ -63,10 +65,16 @@ impl<'a> Pricer<'a> {
         Self {
             first_reader: first_readers(graph, base, order),
             images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
+            wholes: Vec::new(),
             scene,
             residency,
             options,
         }
+    }
+
+    /// The same for tensors that are tiles, and lie as what they are tiles of.
+    pub(crate) fn tiles_of_tensors(self, wholes: Vec<&'a Tensor>) -> Self {
+        Self { wholes, ..self }
     }
 
     pub(crate) fn home(&self, t: TensorId) -> NodeId {
@@ -245,7 +253,9 @@ impl<'a> Pricer<'a> {
             };
             if m.kind == MemoryKind::Dram {
                 let image = self.images[self.scene.stored(t)];
-                *slot = layout::lies(&graph.tensors[t], image, m.word, access);
+                let tensor = &graph.tensors[t];
+                let whole = self.wholes.get(t.0 as usize).copied().unwrap_or(tensor);
+                *slot = layout::lies(tensor, whole, image, m.word, access);
             }
         }
         lies

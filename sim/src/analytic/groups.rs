@@ -43,6 +43,11 @@ pub(super) fn groups(
             iterations: g.iterations,
             held: named(&g.held),
             tiles: named(&g.tiles),
+            halo: g
+                .halo
+                .iter()
+                .map(|h| (h.dim.clone(), h.rows, h.kept))
+                .collect(),
             rewrite: g.rewrite.map(str::to_string),
             saved_s: saved(&|o| o.time.total_s),
             saved_j: saved(&|o| o.energy.iter().map(|e| e.energy_j).sum()),

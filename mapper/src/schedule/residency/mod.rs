@@ -378,7 +378,8 @@ fn choices(
     (choices, place)
 }
 
-/// Takes what groups need out of what tensors may take.
+/// Takes what groups need out of what tensors may take. Tiles of an op in a group have what the group's own leave:
+/// rounding of either never makes a position that nothing fits.
 fn reserve(choices: &mut Choices, paths: &Paths, reserved: &Reserved) {
     for (m, (space, memory)) in choices.memories.iter_mut().zip(&paths.memories).enumerate() {
         for t in reserved.tiles.iter().filter(|t| t.memory == *memory) {
@@ -395,6 +396,10 @@ fn reserve(choices: &mut Choices, paths: &Paths, reserved: &Reserved) {
         }
         for (_, p, bytes) in reserved.passing.iter().filter(|p| p.0 == *memory) {
             space.passing[*p] += bytes.div_ceil(space.buffering.max(1));
+        }
+        for p in &reserved.positions {
+            let left = space.capacity.saturating_sub(space.reserved[*p]);
+            space.passing[*p] = space.passing[*p].min(left / space.buffering.max(1));
         }
     }
 }
