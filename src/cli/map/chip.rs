@@ -26,7 +26,7 @@ pub struct ChipArgs {
     /// File of constraints that the mapping must obey: [[constraint]] tables with `level` (a memory, a fanout, or
     /// FANOUT.AXIS), `trips`, `forbidden`, `order`, `min_utilization`, `keep`, `bypass`.
     #[arg(long, value_name = "FILE", requires = "chip")]
-    constraints: Option<PathBuf>,
+    pub(super) constraints: Option<PathBuf>,
     /// Layers: images or sequences at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..), requires = "chip")]
     batch: u64,
