@@ -46,7 +46,7 @@ pub(super) struct Shape {
     pub marks: Vec<Mark>,
     /// Of each gap, slots whose mark stands further out and whose storage further in, as bits.
     waiting: Vec<u32>,
-    /// Of each gap, the memory that loops in time stand at, if it has rules.
+    /// Of each gap, the memory that loops in time stand at, if it has rules; empty where none has.
     owners: Vec<Option<usize>>,
 }
 
@@ -54,28 +54,24 @@ pub(super) struct Shape {
 pub(super) fn all(model: &Model) -> (Vec<Shape>, bool) {
     let mut grower = Grower {
         model,
-        found: Vec::new(),
-        whole: true,
-    };
-    let rules = model.rules;
-    let so_far = Part {
         marks: Vec::new(),
         owners: Vec::new(),
         waitings: Vec::new(),
+        found: Vec::new(),
+        whole: true,
+    };
+    let start = Part {
         used: 0,
         waiting: 0,
-        owner: rules.and_then(|r| r.class(r.outermost)),
+        owner: model.rules.and_then(|r| r.class(r.outermost)),
     };
-    grower.grow(0, &so_far);
+    grower.grow(0, start);
     (grower.found, grower.whole)
 }
 
-/// A shape down to a place.
-#[derive(Clone)]
+/// What a shape comes to down to a place.
+#[derive(Clone, Copy)]
 struct Part {
-    marks: Vec<Mark>,
-    owners: Vec<Option<usize>>,
-    waitings: Vec<u32>,
     /// Slots that have a mark or were passed by, as bits.
     used: u32,
     /// Slots whose storage is still to come.
@@ -83,19 +79,12 @@ struct Part {
     owner: Option<usize>,
 }
 
-impl Part {
-    /// With one more mark, before which what stood so far stands.
-    fn with(&self, mark: Mark) -> Self {
-        let mut next = self.clone();
-        next.marks.push(mark);
-        next.owners.push(self.owner);
-        next.waitings.push(self.waiting);
-        next
-    }
-}
-
 struct Grower<'a, 'm> {
     model: &'a Model<'m>,
+    /// Marks so far, and what the gap above each is.
+    marks: Vec<Mark>,
+    owners: Vec<Option<usize>>,
+    waitings: Vec<u32>,
     found: Vec<Shape>,
     whole: bool,
 }
@@ -109,7 +98,7 @@ impl Grower<'_, '_> {
 
     /// Slots of a section that wait for storage in a class of memories, and not for storage of the same operand further out in
     /// another one.
-    fn due(&self, part: &Part, section: usize, class: Option<usize>) -> u32 {
+    fn due(&self, part: Part, section: usize, class: Option<usize>) -> u32 {
         let slots = &self.model.slots;
         let waits = |s: usize| part.waiting & (1 << s) != 0;
         let mine = |s: &usize| waits(*s) && slots[*s].section == section && self.class(*s) == class;
@@ -124,14 +113,18 @@ impl Grower<'_, '_> {
     }
 
     /// Goes on to the next section, if what must be kept is kept and no mark of a later one stands last; then adds marks.
-    fn grow(&mut self, section: usize, part: &Part) {
+    fn grow(&mut self, section: usize, part: Part) {
         let model = self.model;
         let Some(here) = model.sections.get(section) else {
-            let (mut waiting, mut owners) = (part.waitings.clone(), part.owners.clone());
-            waiting.push(part.waiting);
-            owners.push(part.owner);
+            let last = std::iter::once(part.waiting);
+            let waiting = self.waitings.iter().copied().chain(last).collect();
+            let last = std::iter::once(part.owner);
+            let owners = match model.rules {
+                Some(_) => self.owners.iter().copied().chain(last).collect(),
+                None => Vec::new(),
+            };
             self.found.push(Shape {
-                marks: part.marks.clone(),
+                marks: self.marks.clone(),
                 waiting,
                 owners,
             });
@@ -142,23 +135,34 @@ impl Grower<'_, '_> {
             let unused = part.used & (1 << s) == 0 && model.slots[s].required;
             unused || part.waiting & (1 << s) != 0
         });
-        let last_is_early = part
+        let last_is_early = self
             .marks
             .last()
             .is_some_and(|m| m.section == section && model.slots[m.slot].section > section);
         if !missing && !last_is_early {
-            let mut next = part.clone();
+            let mut next = part;
             next.used = here.slots.clone().fold(part.used, |u, s| u | 1 << s);
             // Where no rule tells the difference, storage stands at the head of its section.
-            next.waiting &= !self.due(&next, section + 1, part.owner);
-            self.grow(section + 1, &next);
+            next.waiting &= !self.due(next, section + 1, part.owner);
+            self.grow(section + 1, next);
         }
         self.add_marks(section, part);
         self.add_turns(section, part);
     }
 
+    /// Goes on below one more mark, above which it comes to `part`.
+    fn below(&mut self, mark: Mark, part: Part, section: usize, next: Part) {
+        self.marks.push(mark);
+        self.owners.push(part.owner);
+        self.waitings.push(part.waiting);
+        self.grow(section, next);
+        self.marks.pop();
+        self.owners.pop();
+        self.waitings.pop();
+    }
+
     /// Adds a mark of each slot that may have one.
-    fn add_marks(&mut self, section: usize, part: &Part) {
+    fn add_marks(&mut self, section: usize, part: Part) {
         let model = self.model;
         for (s, slot) in model.slots.iter().enumerate() {
             if slot.section < section || part.used & (1 << s) != 0 {
@@ -170,29 +174,30 @@ impl Grower<'_, '_> {
             if outer.clone().any(|x| model.slots[x].required) {
                 continue;
             }
-            if part.marks.len() == MARKS {
+            if self.marks.len() == MARKS {
                 self.whole = false;
                 return;
             }
-            let mut next = part.with(Mark {
+            let mut next = part;
+            next.used = outer.fold(part.used | 1 << s, |u, x| u | 1 << x);
+            let class = self.class(s);
+            let mut later = next;
+            later.waiting |= 1 << s;
+            let mark = Mark {
                 slot: s,
                 section,
                 turn: false,
-            });
-            next.used = outer.fold(part.used | 1 << s, |u, x| u | 1 << x);
-            let class = self.class(s);
-            let mut later = next.clone();
-            later.waiting |= 1 << s;
+            };
             if slot.section > section {
-                self.grow(section, &later);
+                self.below(mark, part, section, later);
                 continue;
             }
             // Its storage stands here, and with it what waits for storage in this memory.
-            let due = self.due(&later, section, class);
+            let due = self.due(later, section, class);
             if due & (1 << s) != 0 {
                 next.waiting &= !due;
                 next.owner = class;
-                self.grow(section, &next);
+                self.below(mark, part, section, next);
             }
             let differs = |x: usize| model.slots[x].section == section && self.class(x) != class;
             let open = model.slots.len();
@@ -201,13 +206,13 @@ impl Grower<'_, '_> {
                 differs(x) && !gone
             });
             if part.owner != class || others {
-                self.grow(section, &later);
+                self.below(mark, part, section, later);
             }
         }
     }
 
     /// Adds the place of storage that waits for another memory than the one that loops stand at.
-    fn add_turns(&mut self, section: usize, part: &Part) {
+    fn add_turns(&mut self, section: usize, part: Part) {
         let mut seen = Vec::new();
         for slot in self.model.sections[section].slots.clone() {
             let class = self.class(slot);
@@ -219,18 +224,19 @@ impl Grower<'_, '_> {
             if due == 0 {
                 continue;
             }
-            if part.marks.len() == MARKS {
+            if self.marks.len() == MARKS {
                 self.whole = false;
                 return;
             }
-            let mut next = part.with(Mark {
+            let mut next = part;
+            next.waiting &= !due;
+            next.owner = class;
+            let mark = Mark {
                 slot: due.trailing_zeros() as usize,
                 section,
                 turn: true,
-            });
-            next.waiting &= !due;
-            next.owner = class;
-            self.grow(section, &next);
+            };
+            self.below(mark, part, section, next);
         }
     }
 }
@@ -279,7 +285,7 @@ impl Shape {
 
     /// The memory that loops in time in a gap stand at, if it has rules.
     pub fn owner(&self, gap: usize) -> Option<usize> {
-        self.owners[gap]
+        self.owners.get(gap).copied().flatten()
     }
 
     /// The first gap that does not lie above a mark's storage.
