@@ -45,12 +45,27 @@ pub(crate) fn lines(phase: &Phase) -> Vec<String> {
     phase.groups.iter().map(line).collect()
 }
 
+/// Ops of a group that are all named.
+const SHOWN: usize = 4;
+
+/// The end of an op's name that tells what it is: its last part, with the one before where that is a number.
+fn short(name: &str) -> String {
+    let plain = text::plain(name);
+    let mut dots = plain.rmatch_indices('.').map(|d| d.0 + 1);
+    let is_number = |from: usize| plain[from..].bytes().all(|b| b.is_ascii_digit());
+    match dots.next() {
+        Some(at) if is_number(at) => plain[dots.next().unwrap_or(0)..].to_string(),
+        at => plain[at.unwrap_or(0)..].to_string(),
+    }
+}
+
 fn line(g: &GroupRun) -> String {
-    let last = |name: &String| {
-        let plain = text::plain(name);
-        plain.rsplit('.').next().unwrap_or(&plain).to_string()
+    let ops = match g.ops.as_slice() {
+        [first, .., last] if g.ops.len() > SHOWN => {
+            format!("{} .. {} ({} ops)", short(first), short(last), g.ops.len())
+        }
+        all => all.iter().map(|o| short(o)).collect::<Vec<_>>().join(" + "),
     };
-    let ops: Vec<String> = g.ops.iter().map(last).collect();
     let loops: Vec<String> = g
         .loops
         .iter()
@@ -71,7 +86,7 @@ fn line(g: &GroupRun) -> String {
     };
     format!(
         "{} over {} in {}{halo}{rewrite}: saves {}, {}, {} of traffic",
-        ops.join(" + "),
+        ops,
         loops.join(", "),
         text::plain(&g.memory),
         saved(g.saved_s, text::seconds(g.saved_s.abs())),
@@ -83,6 +98,30 @@ fn line(g: &GroupRun) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_groups_are_told_by_their_ends() {
+        let ops = ["features.0", "features.2", "pool", "features.5", "l.1.relu"];
+        let group = GroupRun {
+            ops: ops.map(String::from).to_vec(),
+            repeat: 1,
+            memory: "sram".into(),
+            loops: vec![("p".into(), 8, 28)],
+            iterations: 8,
+            held: Vec::new(),
+            tiles: Vec::new(),
+            halo: Vec::new(),
+            rewrite: None,
+            saved_s: 1e-3,
+            saved_j: 1e-3,
+            saved_root_bytes: 1024.0,
+        };
+        let told = line(&group);
+        assert!(
+            told.starts_with("features.0 .. relu (5 ops) over p 8 x 28 in sram: "),
+            "{told}"
+        );
+    }
 
     #[test]
     fn a_group_is_told_with_what_it_saves() {

@@ -371,8 +371,15 @@ impl Table<'_> {
         }
         self.heading(BOLD, "Memory on chip");
         for line in lines {
-            let line = text::shorten(&line, self.width - 2);
-            self.line(&format!("  {line}"));
+            let long = line.chars().count() > self.width - 2;
+            let rows = match line.split_once(": saves ") {
+                Some((what, saved)) if long => vec![what.to_string(), format!("  saves {saved}")],
+                _ => vec![line],
+            };
+            for row in rows {
+                let row = text::shorten(&row, self.width - 2);
+                self.line(&format!("  {row}"));
+            }
         }
     }
 

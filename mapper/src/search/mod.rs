@@ -73,6 +73,7 @@ mod tests;
 pub use key::Key;
 pub use rules::Constraint;
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use presil_hwmodels::{NodeId, Operand};
@@ -128,7 +129,8 @@ pub struct Options {
     pub near: usize,
     /// Whether each subtree that was cut off in the first stage is wanted ([`Solution::cuts`]).
     pub log: bool,
-    /// Seconds that the search may take, beside the budget of work. What it finds then depends on the machine.
+    /// Seconds that the search may take, beside the budget of work: [`solve_within`] searches with growing budgets until they are
+    /// used up. What it finds then depends on the machine.
     pub seconds: Option<f64>,
 }
 
@@ -388,7 +390,10 @@ pub fn solve_within(
     objective: Objective,
     options: &Options,
 ) -> Result<Solution, SearchError> {
-    let found = search(problem, constraints, objective, options, Start::Climb);
+    let found = match options.seconds {
+        Some(seconds) => deepen(problem, constraints, objective, options, seconds),
+        None => search(problem, constraints, objective, options, Start::Climb),
+    };
     let Err(SearchError::Unmet { proven, .. }) = found else {
         return found;
     };
@@ -408,6 +413,71 @@ pub fn solve_within(
         level: alone.map(|c| rules::level_name(problem, c)),
         proven: proven || alone.is_some(),
     })
+}
+
+/// Budget of the first of the searches that share some seconds; each one after has [`DEEPER`] times that of the one before.
+const FIRST: u64 = 20_000;
+const DEEPER: u64 = 4;
+
+/// Searches with growing budgets while the seconds allow another one: a search that is cut off has often done the wrong thing
+/// first. The best of what they found, and the best of their bounds.
+fn deepen(
+    problem: &Problem,
+    constraints: &[Constraint],
+    objective: Objective,
+    options: &Options,
+    seconds: f64,
+) -> Result<Solution, SearchError> {
+    let start = Instant::now();
+    let mut budget = FIRST.min(options.budget);
+    let mut best: Option<Solution> = None;
+    loop {
+        let begun = start.elapsed().as_secs_f64();
+        let round = Options {
+            budget,
+            seconds: Some((seconds - begun).max(0.0)),
+            ..*options
+        };
+        let found = search(problem, constraints, objective, &round, Start::Climb);
+        let now = start.elapsed().as_secs_f64();
+        let last = budget >= options.budget || now + (now - begun) > seconds;
+        match (found, &best) {
+            (Ok(next), _) => best = Some(next.beside(best)),
+            (Err(SearchError::Unmet { proven: false, .. }), _) if !last => {}
+            (Err(error), None) => return Err(error),
+            (Err(_), Some(_)) => {}
+        }
+        match best {
+            Some(solution) if last || solution.proven => return Ok(solution),
+            _ => budget = budget.saturating_mul(DEEPER).min(options.budget),
+        }
+    }
+}
+
+impl Solution {
+    /// The better of two solutions of one problem, with the better of their bounds.
+    fn beside(self, before: Option<Self>) -> Self {
+        let Some(before) = before else { return self };
+        let of = |s: &Self| s.certificate.objective;
+        let bound = of(&self).lower_bound.max(of(&before).lower_bound);
+        let work = self.evaluated + before.evaluated;
+        let mut better = match of(&self).found <= of(&before).found {
+            true => self,
+            false => before,
+        };
+        better.evaluated = work;
+        let proof = &mut better.certificate.objective;
+        let own = std::mem::replace(&mut proof.lower_bound, bound.min(proof.found));
+        if own < proof.lower_bound {
+            let most = 100.0 * (proof.found / proof.lower_bound - 1.0);
+            let _ = write!(
+                better.space,
+                "; by another search at most {most:.2} % above the least"
+            );
+        }
+        better.lower_bound = better.certificate.objective.lower_bound;
+        better
+    }
 }
 
 /// Budget of a search for the one constraint that nothing meets.
