@@ -46,7 +46,7 @@
 //! # Sliding windows
 //!
 //! Convolutions, poolings and what stands between them share loops over rows and columns of what leaves the group: the tile
-//! of each op before is what the later ones read of it ([`windows`]). Where tiles overlap, both are looked at: every iteration
+//! of each op before is what the later ones read of it (`windows`). Where tiles overlap, both are looked at: every iteration
 //! makes its halo again, which is real work, or rows stay in the group's memory along one of the loops, the innermost,
 //! and each is made once (along an outer loop they are made again). What is held from outside fetches its overlaps in the
 //! same way; what is streamed fetches what its tiles touch. Edge iterations are priced exactly; while ways are
