@@ -24,6 +24,8 @@ const CLOSE: f64 = 0.01;
 const PATIENCE: usize = 8;
 /// What rounding of masked tiles may take off a bound.
 const ROUNDING: f64 = 0.99;
+/// What longer searches may leave of a price by short ones.
+const SHORT: f64 = 0.9;
 /// Classes of ways by the least share of the group's memory that they leave to an op.
 pub(super) const ROOMS: [f64; 4] = [0.5, 0.25, 0.125, 0.0];
 
@@ -318,8 +320,8 @@ impl Chooser<'_> {
             let beaten = |part: Part| {
                 let (so_far, rest) = (self.price(part.time, part.energy), 1.0 - part.share);
                 out(Floor {
-                    time: so_far.time + rest * candidate.floor.time,
-                    energy: so_far.energy + rest * candidate.floor.energy,
+                    time: SHORT * so_far.time + rest * candidate.floor.time,
+                    energy: SHORT * so_far.energy + rest * candidate.floor.energy,
                 })
             };
             let tiling = &looked.tilings[candidate.tiling];
