@@ -15,13 +15,13 @@
 //! search runs on a chip whose memories must keep the one and cannot keep the other.
 
 use presil_hwmodels::decode::{At, Decode, Entries, spec_tables};
-use presil_hwmodels::document::{self, Problems};
-use presil_hwmodels::{Chip, NodeId, NodeKind, Operand, OperandSet, json};
+use presil_hwmodels::document::Problems;
+use presil_hwmodels::{Chip, NodeId, NodeKind, Operand, OperandSet};
 use presil_numerics::diagnostic::nearest_names;
 use presil_workloads::DimId;
 
 use super::LevelConstraint;
-use super::read::CaseError;
+use super::read::{CaseError, parsed};
 use crate::problem::Problem;
 use crate::search::Constraint;
 
@@ -104,12 +104,7 @@ impl OnChip {
 /// All mistakes of the file, each with its place and what would be right.
 pub fn read(origin: &str, text: &str, problem: &Problem) -> Result<OnChip, CaseError> {
     let mut problems = Problems::default();
-    let source = problems.source(origin, text);
-    let item = if text.trim_start().starts_with('{') {
-        json::parse(source, &mut problems)
-    } else {
-        document::parse(source, &mut problems)
-    };
+    let item = parsed(origin, text, &mut problems);
     let spec = match problems.is_empty() {
         true => OnChipSpec::decode(&item, &mut problems),
         false => None,

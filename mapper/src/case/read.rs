@@ -1,7 +1,7 @@
 //! From the text of a case file to a case.
 
 use presil_hwmodels::decode::Decode;
-use presil_hwmodels::document::{self, Problems};
+use presil_hwmodels::document::{self, Item, Problems};
 use presil_hwmodels::json;
 use presil_numerics::Diagnostics;
 use thiserror::Error;
@@ -15,6 +15,15 @@ use super::spec::CaseSpec;
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct CaseError(pub Vec<Diagnostics>);
 
+/// A text as JSON if it begins with `{`, else as TOML.
+pub(super) fn parsed(origin: &str, text: &str, problems: &mut Problems) -> Item {
+    let source = problems.source(origin, text);
+    match text.trim_start().starts_with('{') {
+        true => json::parse(source, problems),
+        false => document::parse(source, problems),
+    }
+}
+
 /// Reads a case file, TOML or JSON (a text that begins with `{`). `machine` gives the hierarchy where the file
 /// says none.
 ///
@@ -22,12 +31,7 @@ pub struct CaseError(pub Vec<Diagnostics>);
 /// All mistakes of the file, each with its place and what would be right.
 pub fn read(origin: &str, text: &str, machine: Option<Machine<'_>>) -> Result<Case, CaseError> {
     let mut problems = Problems::default();
-    let source = problems.source(origin, text);
-    let item = if text.trim_start().starts_with('{') {
-        json::parse(source, &mut problems)
-    } else {
-        document::parse(source, &mut problems)
-    };
+    let item = parsed(origin, text, &mut problems);
     let readable = problems.is_empty();
     let spec = if readable {
         CaseSpec::decode(&item, &mut problems)

@@ -52,7 +52,8 @@
 //! same way; what is streamed fetches what its tiles touch. Edge iterations are priced exactly; while ways are
 //! compared, iterations at edges count as those inside where there are more than three.
 //!
-//! Not cut: rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
+//! Not cut: rows where nothing in the group slides over what another op of it makes (a 3x3 convolution with only 1x1 ones behind it);
+//! rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
 //! (group norm), which reduce what such a loop would cut. Rows that only some of several readers skip (a strided 1x1
 //! convolution) are made all the same. That fewer activations alive leave more room for resident weights is seen when
 //! residency is planned anew, not when groups are chosen.

@@ -489,6 +489,28 @@ fn two(rows: u64, inner: u64) -> Graph {
     int8(b.finish().unwrap())
 }
 
+/// Everything that is there at one time fits into a group's memory.
+fn fits(
+    p: &Pricing,
+    group: &Group,
+    tiling: &Tiling,
+    way: &Way,
+    found: &super::price::Priced,
+    what: &str,
+) {
+    let live = tiling.live(p.scene, group, way);
+    let capacity = p.scene.chip.nodes[way.memory].memory().unwrap().capacity.0;
+    for member in 0..group.ops.len() {
+        let now = live.iter().filter(|l| (l.2..=l.3).contains(&member));
+        let tiles: u64 = found.tiles[member]
+            .iter()
+            .filter(|t| t.memory == way.memory)
+            .map(|t| t.bytes * t.copies)
+            .sum();
+        assert!(now.map(|l| l.1).sum::<u64>() + tiles <= capacity, "{what}");
+    }
+}
+
 fn covers(p: &Pricing, group: &Group, tiling: &Tiling, way: &Way, found: &super::price::Priced) {
     let scene = p.scene;
     let (chip, root) = (scene.chip, scene.chip.root());
@@ -536,18 +558,7 @@ fn covers(p: &Pricing, group: &Group, tiling: &Tiling, way: &Way, found: &super:
     let m = chip.nodes[root].memory().unwrap();
     let least = read * m.read_energy.0 + written * m.write_energy.0;
     assert!(found.energy >= least * (1.0 - 1e-9), "{what}");
-    // Everything that is there at one time fits.
-    let live = tiling.live(scene, group, way);
-    let capacity = chip.nodes[way.memory].memory().unwrap().capacity.0;
-    for member in 0..group.ops.len() {
-        let now = live.iter().filter(|l| (l.2..=l.3).contains(&member));
-        let tiles: u64 = found.tiles[member]
-            .iter()
-            .filter(|t| t.memory == way.memory)
-            .map(|t| t.bytes * t.copies)
-            .sum();
-        assert!(now.map(|l| l.1).sum::<u64>() + tiles <= capacity, "{what}");
-    }
+    fits(p, group, tiling, way, found, &what);
 }
 
 /// Root memory traffic of a fused pair, by hand: the input and both weights once, the output once, nothing else.

@@ -28,6 +28,16 @@ pub enum Stuck {
         /// Its step.
         step: usize,
     },
+    /// A step or a work that names what the program does not have, or a loop or a flow of nothing.
+    #[error(
+        "queue `{queue}`, step {step}: it names what the program does not have, or does nothing"
+    )]
+    Malformed {
+        /// Name of the queue.
+        queue: String,
+        /// Its step.
+        step: usize,
+    },
     /// Longer than femtoseconds count, five hours.
     #[error("the simulated time is longer than five hours")]
     TooLong,
@@ -72,7 +82,7 @@ pub enum Seen {
 /// Runs a program to its end.
 ///
 /// # Errors
-/// If queues wait for each other, or it takes longer than five hours.
+/// If queues wait for each other, it takes longer than five hours, or the program is malformed.
 pub fn run(program: &Program, pace: Pace) -> Result<Times, Stuck> {
     watched(program, pace, &mut |_| {})
 }
@@ -82,6 +92,10 @@ pub fn run(program: &Program, pace: Pace) -> Result<Times, Stuck> {
 /// # Errors
 /// As of [`run`].
 pub fn watched(program: &Program, pace: Pace, see: &mut dyn FnMut(Seen)) -> Result<Times, Stuck> {
+    if let Some((queue, step)) = program.malformed() {
+        let queue = queue.into();
+        return Err(Stuck::Malformed { queue, step });
+    }
     let mut machine = Machine::new(program);
     let mut skipper = Skipper::new(pace);
     loop {

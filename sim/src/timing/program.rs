@@ -3,6 +3,7 @@
 //! A [`Program`] is data: every duration, amount and dependence in it is a constant, so the same state has the same
 //! future wherever it stands in a loop. [`super::machine`] rests on that.
 
+use presil_numerics::ids::Id;
 use presil_numerics::{Femtoseconds, define_ids};
 
 define_ids! {
@@ -81,7 +82,8 @@ pub struct Work {
 pub struct Flow {
     /// Units to move, such as bits. At least 1.
     pub amount: u64,
-    /// For each resource that it crosses, its femtoseconds for a unit if nothing else uses the resource. Positive.
+    /// For each resource that it crosses, its femtoseconds for a unit if nothing else uses the resource. Positive. At least one
+    /// resource, or a limit of its own.
     pub over: Vec<(ResourceId, f64)>,
     /// Fewest femtoseconds for a unit whatever resources allow (requests in flight by latency). 0: no limit.
     pub least: f64,
@@ -113,4 +115,57 @@ pub struct Program {
     pub tags: u32,
     /// The queue whose marks tell which op the time is told of.
     pub retires: Option<QueueId>,
+}
+
+impl Program {
+    /// The first step that names what there is not, or repeats, crosses or moves nothing: name of its queue, and its index.
+    pub(super) fn malformed(&self) -> Option<(&str, usize)> {
+        let retires = self.retires.is_none_or(|q| q.index() < self.queues.len());
+        for queue in &self.queues {
+            let told = queue.told_as.is_none_or(|c| c.index() < self.causes.len());
+            if !(told && retires) {
+                return Some((&queue.name, 0));
+            }
+            // Ends of the loops that a step lies in.
+            let mut ends: Vec<usize> = Vec::new();
+            for (at, step) in queue.steps.iter().enumerate() {
+                ends.retain(|end| *end > at);
+                let inside = ends.last().copied().unwrap_or(queue.steps.len());
+                if let Step::Repeat { steps, .. } = step {
+                    ends.push(at + 1 + *steps as usize);
+                }
+                if !self.knows(step, at, inside) {
+                    return Some((&queue.name, at));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether a step at a place makes sense inside a loop that ends at `end`.
+    fn knows(&self, step: &Step, at: usize, end: usize) -> bool {
+        let pool = |p: &PoolId| p.index() < self.pools.len();
+        match step {
+            Step::Repeat { count, steps } => {
+                *count > 0 && *steps > 0 && at + 1 + *steps as usize <= end
+            }
+            Step::Acquire { pool: p, .. } => {
+                pool(p) && self.pools[p.index()].cause.index() < self.causes.len()
+            }
+            Step::Mark(tag) => tag.0 < self.tags,
+            Step::Work(work) => self.works.get(*work as usize).is_some_and(|w| {
+                let given = w.frees.iter().chain(&w.signals);
+                given.into_iter().all(|(p, _)| pool(p))
+                    && w.flow.as_ref().is_none_or(|f| self.flows(f))
+            }),
+        }
+    }
+
+    fn flows(&self, flow: &Flow) -> bool {
+        let crosses = |(r, cost): &(ResourceId, f64)| {
+            r.index() < self.resources.len() && *cost > 0.0 && cost.is_finite()
+        };
+        let bound = !flow.over.is_empty() || flow.least > 0.0;
+        flow.amount > 0 && bound && flow.least.is_finite() && flow.over.iter().all(crosses)
+    }
 }

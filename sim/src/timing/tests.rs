@@ -175,6 +175,43 @@ fn queues_that_wait_for_each_other_are_named() {
     assert_eq!(run(&p, Pace::SkipPeriods), Err(stuck));
 }
 
+#[test]
+fn what_a_program_does_not_have_is_refused() {
+    let pool = PoolId(0);
+    let acquire = Step::Acquire { pool, tokens: 1 };
+    let body = |count, steps| vec![Step::Repeat { count, steps }, Step::Work(0)];
+    let run = |steps: Vec<Step>| {
+        let mut p = empty(1);
+        // The second crosses a resource that there is not, the third takes no time.
+        for flow in [None, flow(1, &[(1, 1.0)]), flow(1, &[(0, 0.0)])] {
+            work(
+                &mut p,
+                Work {
+                    flow,
+                    ..Work::default()
+                },
+            );
+        }
+        queue(&mut p, "array", steps);
+        run(&p, Pace::SkipPeriods)
+    };
+    assert!(run(body(3, 1)).is_ok());
+    let wrong = [
+        vec![acquire],
+        vec![Step::Mark(TagId(1))],
+        vec![Step::Work(1)],
+        vec![Step::Work(2)],
+        vec![Step::Work(3)],
+        body(0, 1),
+        body(1, 0),
+        body(1, 2),
+    ];
+    for steps in wrong {
+        let told = format!("{steps:?}");
+        assert!(matches!(run(steps), Err(Stuck::Malformed { .. })), "{told}");
+    }
+}
+
 /// A small pseudo-random number generator (splitmix64).
 struct Random(u64);
 

@@ -11,7 +11,7 @@ use super::super::axes::{Group, Kind};
 use super::super::plan::{Cut, Tiling, Way, memories};
 use super::super::price::{Priced, Pricing};
 use super::super::windows::Window;
-use super::{Numbers, fusing, int8, root_bits, scheduled, total, with};
+use super::{Numbers, fits, fusing, int8, root_bits, scheduled, total, with};
 use crate::schedule::Schedule;
 use crate::search::Objective;
 
@@ -539,17 +539,7 @@ fn covers(
         "{what}: {} {port}",
         found.time
     );
-    let live = tiling.live(scene, group, way);
-    let capacity = chip.nodes[way.memory].memory().unwrap().capacity.0;
-    for member in 0..group.ops.len() {
-        let now = live.iter().filter(|l| (l.2..=l.3).contains(&member));
-        let tiles: u64 = found.tiles[member]
-            .iter()
-            .filter(|t| t.memory == way.memory)
-            .map(|t| t.bytes * t.copies)
-            .sum();
-        assert!(now.map(|l| l.1).sum::<u64>() + tiles <= capacity, "{what}");
-    }
+    fits(p, group, tiling, way, found, &what);
     // The bound is one.
     let base = super::super::bound::base(scene, group, tiling, memory_of(way), p.residency, true);
     let floor = base.floor(chip, tiling, way, p.residency, 0.0);

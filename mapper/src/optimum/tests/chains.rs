@@ -13,10 +13,10 @@ use proptest::prelude::*;
 
 use super::super::{Options, solve};
 use super::trees::{Trees, value};
-use super::{Random, einsum, fits, random_memory};
+use super::{Random, einsum, fits, random_fanout, random_memory};
 use crate::case::{Case, CaseEinsum, Constraints};
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::{Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, operand_count};
+use crate::hierarchy::{ComputeLevel, Hierarchy, Level, operand_count};
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
 
@@ -199,21 +199,7 @@ fn hierarchy(r: &mut Random) -> Hierarchy {
         &[4.0, 6.0, 9.0, 14.0, 30.0],
     )));
     if r.chance(30) {
-        let axis = Axis {
-            name: "x".into(),
-            size: r.of(&[2, 3]),
-            shares: Mask(r.next() as u32 & 7),
-            shares_overlap: Mask::NONE,
-            must_share: Mask::NONE,
-            accepts: Mask::ALL,
-            min_usage: 0.0,
-            systolic: false,
-        };
-        levels.push(Level::Fanout(FanoutLevel {
-            name: "pes".into(),
-            hop_energy: 0.0,
-            axes: vec![axis],
-        }));
+        levels.push(random_fanout(r));
         if !third && r.chance(40) {
             levels.push(Level::Memory(random_memory(r, "rf", 3, 0.1, &[3.0, 6.0])));
         }

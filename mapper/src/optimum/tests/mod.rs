@@ -120,6 +120,25 @@ fn random_memory(
     }
 }
 
+/// A fanout of one axis, which operands may share.
+fn random_fanout(r: &mut Random) -> Level {
+    let axis = Axis {
+        name: "x".into(),
+        size: r.of(&[2, 3]),
+        shares: Mask(r.next() as u32 & 7),
+        shares_overlap: Mask::NONE,
+        must_share: Mask::NONE,
+        accepts: Mask::ALL,
+        min_usage: 0.0,
+        systolic: false,
+    };
+    Level::Fanout(FanoutLevel {
+        name: "pes".into(),
+        hop_energy: 0.0,
+        axes: vec![axis],
+    })
+}
+
 fn random_hierarchy(r: &mut Random, operands: usize) -> Hierarchy {
     let everything = Mask((1 << operands) - 1);
     let mut levels = Vec::new();

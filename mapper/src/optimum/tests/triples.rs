@@ -17,12 +17,10 @@ use proptest::prelude::*;
 use super::super::{Options, Solution, solve};
 use super::chains::{case_of, named};
 use super::trees::{Trees, value};
-use super::{Random, einsum, fits, random_memory};
+use super::{Random, einsum, fits, random_fanout, random_memory};
 use crate::case::Case;
 use crate::conventions::{Convention, evaluate};
-use crate::hierarchy::{
-    Axis, ComputeLevel, FanoutLevel, Hierarchy, Level, Mask, MemoryLevel, access_of, operand_count,
-};
+use crate::hierarchy::{ComputeLevel, Hierarchy, Level, MemoryLevel, access_of, operand_count};
 use crate::looptree::{LoopTree, Node, tile_shape};
 use crate::search::Objective;
 
@@ -344,20 +342,7 @@ fn hierarchy(r: &mut Random) -> Hierarchy {
     let sizes = [3.0, 4.0, 5.0, 5.0, 6.0, 8.0, 10.0, 14.0];
     levels.push(Level::Memory(memory(r, "glb", 1.0, &sizes)));
     if r.chance(15) {
-        levels.push(Level::Fanout(FanoutLevel {
-            name: "pes".into(),
-            hop_energy: 0.0,
-            axes: vec![Axis {
-                name: "x".into(),
-                size: r.of(&[2, 3]),
-                shares: Mask(r.next() as u32 & 7),
-                shares_overlap: Mask::NONE,
-                must_share: Mask::NONE,
-                accepts: Mask::ALL,
-                min_usage: 0.0,
-                systolic: false,
-            }],
-        }));
+        levels.push(random_fanout(r));
     }
     levels.push(compute());
     Hierarchy {

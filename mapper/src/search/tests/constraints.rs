@@ -7,7 +7,7 @@ use presil_workloads::{DimId, Einsum};
 
 use super::chips::{chip, conv, dram, gemm, memory, problem};
 use super::exhaustive::{
-    Numbers, OBJECTIVES, OPTIONS, exhaust_those, score, some_dram, some_fanout, some_matmul,
+    Numbers, OBJECTIVES, OPTIONS, exhaust_those, score, some_array, some_dram, some_matmul,
     some_memory,
 };
 use crate::search::{Constraint, Objective, Options, SearchError, solve, solve_within};
@@ -246,15 +246,7 @@ fn constrained_arrays_are_optimal() {
     let (mut numbers, mut seen) = (Numbers(29), Seen::default());
     for case in 0..30 {
         let einsum = some_matmul(&mut numbers, 3);
-        let bytes = 8 + numbers.below(40);
-        let mut nodes = vec![
-            some_dram(&mut numbers),
-            some_memory(&mut numbers, bytes, &["iwo", "io", "w", "i"]),
-            some_fanout(&mut numbers),
-        ];
-        let bytes = 4 + numbers.below(12);
-        nodes.push(some_memory(&mut numbers, bytes, &["w", "o", "i"]));
-        let chip = chip(nodes);
+        let chip = some_array(&mut numbers, &["w", "o", "i"]);
         let problem = problem(&chip, &einsum);
         let c = constraint(&mut numbers, &problem);
         agrees(

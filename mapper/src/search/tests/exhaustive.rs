@@ -4,7 +4,7 @@
 //! fanouts each dimension has at most one loop between neighbouring storage steps; loops of one iteration are
 //! left out.
 
-use presil_hwmodels::{DimSelector, NodeKind, Operand};
+use presil_hwmodels::{Chip, DimSelector, NodeKind, Operand};
 use presil_workloads::build::{Attention, Conv, Mask};
 use presil_workloads::{DimId, Domain, Einsum, OpClass};
 
@@ -356,24 +356,29 @@ fn small_arrays_are_optimal() {
     }
 }
 
+/// A chip with a memory outside a fanout, and one inside that keeps some of `keeps`.
+pub(super) fn some_array(numbers: &mut Numbers, keeps: &[&str]) -> Chip {
+    let bytes = 8 + numbers.below(40);
+    let mut nodes = vec![
+        some_dram(numbers),
+        some_memory(numbers, bytes, &["iwo", "io", "w", "i"]),
+        some_fanout(numbers),
+    ];
+    let bytes = 4 + numbers.below(12);
+    nodes.push(some_memory(numbers, bytes, keeps));
+    chip(nodes)
+}
+
 fn small_arrays(seed: u64) {
     let mut numbers = Numbers(seed);
     for case in 0..20 {
         let einsum = some_matmul(&mut numbers, 3);
-        let bytes = 8 + numbers.below(40);
-        let mut nodes = vec![
-            some_dram(&mut numbers),
-            some_memory(&mut numbers, bytes, &["iwo", "io", "w", "i"]),
-            some_fanout(&mut numbers),
-        ];
-        let bytes = 4 + numbers.below(12);
         let keeps = if case % 3 == 0 {
             &["w", "o", "i", "wo"][..]
         } else {
             &["w", "o", "i"]
         };
-        nodes.push(some_memory(&mut numbers, bytes, keeps));
-        let chip = chip(nodes);
+        let chip = some_array(&mut numbers, keeps);
         agrees(&problem(&chip, &einsum), &format!("case {case}"));
     }
 }
