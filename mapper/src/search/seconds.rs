@@ -57,7 +57,13 @@ impl Solution {
         let of = |s: &Self| s.certificate.objective;
         let bound = of(&self).lower_bound.max(of(&before).lower_bound);
         let work = self.evaluated + before.evaluated;
-        let mut better = match of(&self).found <= of(&before).found {
+        let (mine, its) = (of(&self).found, of(&before).found);
+        // Of equal ones that with less of the other figure: a search that is cut off may not have come to it.
+        let later = match (mine - its).abs() <= EQUAL * its {
+            true => self.certificate.other.found <= before.certificate.other.found,
+            false => mine < its,
+        };
+        let mut better = match later {
             true => self,
             false => before,
         };

@@ -393,3 +393,27 @@ fn compulsory_energy(problem: &Problem) -> f64 {
         .map(|(b, e)| b * e)
         .sum()
 }
+
+/// Searches that share seconds end with the proof, and with the same mapping as one that has all the work it needs.
+#[test]
+fn seconds_give_what_work_gives_where_both_suffice() {
+    let mut numbers = Numbers(53);
+    for case in 0..10 {
+        let einsum = some_matmul(&mut numbers, 3);
+        let chip = some_array(&mut numbers, &["w", "o", "i"]);
+        let problem = problem(&chip, &einsum);
+        let timed = Options {
+            seconds: Some(600.0),
+            ..OPTIONS
+        };
+        for objective in OBJECTIVES {
+            let of = |options| solve_within(&problem, &[], objective, options);
+            let (Ok(all), Ok(shared)) = (of(&OPTIONS), of(&timed)) else {
+                continue;
+            };
+            assert!(all.proven && shared.proven, "case {case}");
+            assert_eq!(all.mapping, shared.mapping, "case {case}");
+            assert_eq!(all.lower_bound, shared.lower_bound, "case {case}");
+        }
+    }
+}
