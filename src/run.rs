@@ -4,6 +4,8 @@ use presil_hwmodels::{Chip, ChipError};
 use presil_mapper::partition::schedules;
 use presil_mapper::schedule::{Memo, PlanOptions, ScheduleError, ScheduleOptions};
 use presil_numerics::{Format, Precision, Quantization};
+use presil_sim::run::Fidelity;
+use presil_sim::timing::Stuck;
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
 use thiserror::Error;
@@ -62,6 +64,8 @@ pub struct Options {
     pub allow_unknown: bool,
     /// Overrides of chip fields: path and value.
     pub sets: Vec<(String, String)>,
+    /// How times are made.
+    pub fidelity: Fidelity,
     /// Whether groups of ops may run tile by tile, where the chip's compiler does that.
     pub fuse: bool,
 }
@@ -89,6 +93,7 @@ impl Options {
             absorb_mla: true,
             allow_unknown: false,
             sets: Vec::new(),
+            fidelity: Fidelity::Simulated,
             fuse: true,
         }
     }
@@ -106,9 +111,12 @@ pub enum RunError {
     /// The schedule.
     #[error("{0}")]
     Schedule(#[from] ScheduleError),
+    /// The simulation.
+    #[error("the simulation does not end: {0}; `--fidelity analytic` runs without it")]
+    Simulation(#[from] Stuck),
 }
 
-/// Runs a model on a chip by the analytic model.
+/// Runs a model on a chip.
 pub fn run(options: &Options) -> Result<Run, RunError> {
     let chip = presil_hwmodels::load(&options.chip, &options.sets)?;
     let model = Model::find(&options.model)?;
@@ -137,7 +145,8 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             let plans = schedules(&graph, chip, &plan, &memories, &memo)?;
             let phases = plans
                 .iter()
-                .map(|s| analytic::phase(name, steps, &graph, chip, s));
+                .map(|s| analytic::phase(name, steps, &graph, chip, s, options.fidelity));
+            let phases = phases.collect::<Result<Vec<_>, Stuck>>()?;
             let mut best = analytic::best(phases, options.objective).unwrap_or_default();
             // The next token needs the one before it.
             if matches!(pass, Pass::Decode { .. }) {
@@ -187,6 +196,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         model: options.model.clone(),
         precision: precision.map_or_else(|| "as in the file".into(), |p| p.to_string()),
         objective: options.objective,
+        fidelity: options.fidelity,
         batch: options.batch,
         prompt: model.is_llm().then_some(options.prompt),
         generate: (model.is_llm() && options.phase != PhaseChoice::Prefill)

@@ -39,7 +39,70 @@ pub struct Lies {
     pub pitch_bits: Vec<u64>,
 }
 
+/// A problem without the einsum and the chip that it refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Terms {
+    /// As of [`Problem::engine`].
+    pub engine: EngineId,
+    /// As of [`Problem::path`].
+    pub path: Vec<NodeId>,
+    /// As of [`Problem::bits`].
+    pub bits: [f64; 3],
+    /// As of [`Problem::accumulate`].
+    pub accumulate: Format,
+    /// As of [`Problem::mode`].
+    pub mode: usize,
+    /// As of [`Problem::home`].
+    pub home: [NodeId; 3],
+    /// As of [`Problem::capacity`].
+    pub capacity: Vec<Bytes>,
+    /// As of [`Problem::lies`].
+    pub lies: [Option<Lies>; 3],
+}
+
+impl Terms {
+    /// The problem of an einsum on a chip.
+    pub fn of<'a>(&self, einsum: &'a Einsum, chip: &'a Chip) -> Problem<'a> {
+        let Self {
+            engine,
+            path,
+            bits,
+            accumulate,
+            mode,
+            home,
+            capacity,
+            lies,
+        } = self.clone();
+        Problem {
+            einsum,
+            chip,
+            engine,
+            path,
+            bits,
+            accumulate,
+            mode,
+            home,
+            capacity,
+            lies,
+        }
+    }
+}
+
 impl Problem<'_> {
+    /// It without its einsum and chip.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            engine: self.engine,
+            path: self.path.clone(),
+            bits: self.bits,
+            accumulate: self.accumulate,
+            mode: self.mode,
+            home: self.home,
+            capacity: self.capacity.clone(),
+            lies: self.lies.clone(),
+        }
+    }
+
     /// Memories of the path that an operand may be kept at, below its home, outermost first.
     pub fn levels_below_home(&self, operand: presil_hwmodels::Operand) -> Vec<NodeId> {
         let home = self.home[operand.index()];

@@ -6,6 +6,7 @@
 
 pub mod analytic;
 pub mod run;
+mod simulated;
 pub mod timing;
 
 pub use run::Run;

@@ -90,6 +90,8 @@ enum Phase {
 enum Fidelity {
     /// Closed forms.
     Analytic,
+    /// Tiles as events.
+    Simulated,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -139,7 +141,6 @@ pub fn main(args: &Args) -> Result<(), Failure> {
 }
 
 fn options(args: &Args) -> Result<Options, Failure> {
-    let Fidelity::Analytic = args.fidelity;
     let quantization = |text: &Option<String>, flag: &str| {
         let parse = |t: &String| {
             t.parse()
@@ -179,6 +180,10 @@ fn options(args: &Args) -> Result<Options, Failure> {
             Goal::Edp => Objective::Edp,
         },
         throughput: matches!(args.objective, Goal::Throughput),
+        fidelity: match args.fidelity {
+            Fidelity::Analytic => presil::sim::run::Fidelity::Analytic,
+            Fidelity::Simulated => presil::sim::run::Fidelity::Simulated,
+        },
         routing: routing(&args.routing)?,
         absorb_mla: !args.expand_mla,
         allow_unknown: args.allow_unknown,

@@ -47,6 +47,7 @@ pub(crate) mod plane;
 pub(crate) mod region;
 pub mod runs;
 pub(crate) mod set;
+pub mod tiles;
 pub(crate) mod time;
 pub(crate) mod traffic;
 

@@ -162,7 +162,7 @@ pub(crate) fn fill(
 }
 
 /// What bursts and rows make of an edge's reads and writes at its parent.
-fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
+pub(super) fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch; 2] {
     let none = [Stretch::NONE; 2];
     let home = nest.chains.get(edge.operand).and_then(|c| c.first());
     let memory = problem
@@ -203,7 +203,7 @@ pub(crate) fn wasted(problem: &Problem, nest: &Nest, counts: &Counts, place: usi
 }
 
 /// Seconds to read and to write an instance's share of some accesses.
-fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> (f64, f64) {
+pub(super) fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> (f64, f64) {
     let Some(m) = problem.chip.nodes[access.memory].memory() else {
         return (0.0, 0.0);
     };
@@ -220,7 +220,7 @@ fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> (f64, f64) 
     )
 }
 
-fn single_buffered(problem: &Problem, memory: NodeId) -> bool {
+pub(super) fn single_buffered(problem: &Problem, memory: NodeId) -> bool {
     let memory = problem.chip.nodes[memory].memory();
     memory.is_some_and(|m| m.buffering == 1)
 }

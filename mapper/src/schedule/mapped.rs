@@ -29,7 +29,9 @@ impl Pricer<'_> {
         let op = &graph.ops[id];
         let steps = op.steps;
         let step = self.problem(id, engine, mode);
-        let used = step.map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
+        let used = step
+            .as_ref()
+            .map(|(p, _)| usage(p, &solution.mapping, &solution.cost));
         let gap = solution.certificate.objective.gap();
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
@@ -169,6 +171,7 @@ impl Pricer<'_> {
         scheduled.notes = notes;
         scheduled.gap = Some(gap);
         scheduled.usage = used;
+        scheduled.terms = step.map(|(p, _)| p.terms());
         scheduled
     }
 

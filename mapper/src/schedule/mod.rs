@@ -42,6 +42,7 @@ use crate::explain::Usage;
 pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::mapping::Mapping;
 use crate::partition::Partition;
+use crate::problem::Terms;
 use crate::search::Objective;
 
 pub use engines::{array_rate, arrays, peak_macs_per_second};
@@ -152,6 +153,8 @@ pub struct ScheduledOp {
     pub gap: Option<f64>,
     /// Of a mapped op: what its mapping keeps and uses in one step, its epilogue left out.
     pub usage: Option<Usage>,
+    /// Of a mapped op: what its mapping is a mapping of, beside its einsum.
+    pub terms: Option<Terms>,
 }
 
 /// A schedule of a graph on a chip.

@@ -15,7 +15,7 @@ mod decode;
 mod groups;
 mod memory;
 mod text;
-mod timing;
+pub(crate) mod timing;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_mapper::cost::Resource;
@@ -25,33 +25,60 @@ use presil_workloads::count::{count, op_macs};
 use presil_workloads::{Graph, OpId};
 
 use crate::run::{Energy, Fidelity, OpRun, Phase, Run, TimeParts, Traffic};
+use crate::simulated;
+use crate::timing::Stuck;
 use timing::OpTime;
 
 pub use decode::{decode_contexts, mean_phase};
 
 /// One pass of a graph by its schedule. `steps`: how often the pass counts in the run's totals. Where fused groups
 /// turn out no better than none, by what the schedule makes small, it is the pass without them.
-pub fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
-    let mut fused = pass(name, steps, graph, chip, schedule);
+///
+/// # Errors
+/// If a simulation does not end.
+pub fn phase(
+    name: &str,
+    steps: u64,
+    graph: &Graph,
+    chip: &Chip,
+    schedule: &Schedule,
+    fidelity: Fidelity,
+) -> Result<Phase, Stuck> {
+    let mut fused = pass(name, steps, graph, chip, schedule, fidelity)?;
     let Some(plain) = &schedule.unfused else {
-        return fused;
+        return Ok(fused);
     };
-    let plain = pass(name, steps, graph, chip, plain);
+    let plain = pass(name, steps, graph, chip, plain, fidelity)?;
     let figure = |p: &Phase| match schedule.objective {
         Objective::Latency => p.latency_s,
         Objective::Energy => p.energy_j,
         Objective::Edp => p.latency_s * p.energy_j,
     };
     if figure(&plain) <= figure(&fused) {
-        return plain;
+        return Ok(plain);
     }
     fused.groups = groups::groups(graph, chip, schedule, &fused, &plain);
-    fused
+    Ok(fused)
 }
 
-fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
-    let times = timing::times(graph, chip, schedule, false);
-    let cold = timing::times(graph, chip, schedule, true);
+fn pass(
+    name: &str,
+    steps: u64,
+    graph: &Graph,
+    chip: &Chip,
+    schedule: &Schedule,
+    fidelity: Fidelity,
+) -> Result<Phase, Stuck> {
+    let by = |cold| match fidelity {
+        Fidelity::Analytic => Ok(timing::times(graph, chip, schedule, cold)),
+        Fidelity::Simulated => simulated::times(graph, chip, schedule, cold),
+    };
+    let times = by(false)?;
+    // Where nothing stays on chip between passes the first one is as any other.
+    let cold = match schedule.ops.iter().any(|o| o.weights.loaded > 0.0) {
+        true => by(true)?,
+        false => times.clone(),
+    };
     let latency: f64 = times.iter().map(|t| t.total).sum();
     let repeats = graph.repeats();
     let ops: Vec<OpRun> = graph
@@ -91,7 +118,7 @@ fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule)
         .sum::<u128>() as f64;
     let (lower_bound_s, lower_bound_by) = bound::lower(graph, chip, schedule);
     let small = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-    Phase {
+    Ok(Phase {
         name: name.into(),
         steps,
         latency_s: latency,
@@ -115,7 +142,7 @@ fn pass(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule)
         groups: Vec::new(),
         assumptions: schedule.assumptions.clone(),
         unmodelled: schedule.unmodelled.clone(),
-    }
+    })
 }
 
 /// The best of some phases of one graph, by what was made small; the first one of equals.
@@ -304,6 +331,8 @@ pub struct RunContext {
     pub precision: String,
     /// What mappings minimize.
     pub objective: Objective,
+    /// How times were made.
+    pub fidelity: Fidelity,
     /// Sequences or images of one pass.
     pub batch: u64,
     /// Tokens of the prompt, for LLMs.
@@ -336,7 +365,7 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
         chip_hash: chip.hash.clone(),
         precision: context.precision,
         objective: context.objective.name().into(),
-        fidelity: Fidelity::Analytic,
+        fidelity: context.fidelity,
         batch: context.batch,
         prompt: context.prompt,
         generate: context.generate,

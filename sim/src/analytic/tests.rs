@@ -19,6 +19,10 @@ fn options(objective: Objective) -> ScheduleOptions {
     }
 }
 
+fn phase(name: &str, steps: u64, graph: &Graph, chip: &Chip, schedule: &Schedule) -> Phase {
+    super::phase(name, steps, graph, chip, schedule, Fidelity::Analytic).unwrap()
+}
+
 fn on(graph: &Graph, chip: &Chip) -> Phase {
     phase(
         "forward",
@@ -439,6 +443,7 @@ fn unknown_and_unsupported_ops_are_in_the_run() {
     let chip = chip::chip();
     let p = on(&graph, &chip);
     let context = RunContext {
+        fidelity: Fidelity::Analytic,
         model: "cnn".into(),
         precision: "int8".into(),
         objective: Objective::Latency,
@@ -596,5 +601,29 @@ fn ops_that_run_at_once_close_and_never_cost_more() {
                 .unwrap()
                 .contains("weights were loaded before")
         );
+    }
+}
+
+#[test]
+fn simulated_passes_close_and_never_beat_the_bound() {
+    let passes = [
+        ("resnet50", Pass::Forward, "int8"),
+        ("bert-base", Pass::Forward, "int8"),
+        ("gpt2", Pass::Prefill { prompt: 256 }, "int8"),
+        ("gpt2", Pass::Decode { context: 256 }, "w4a16kv8"),
+    ];
+    for chip in ["edge-npu", "ara2-like", "tpu-v4i"] {
+        let chip = presil_hwmodels::load(chip, &[]).unwrap();
+        for (name, pass, precision) in passes {
+            let graph = model(name, pass, 1, precision);
+            let s = schedule(&graph, &chip, &options(Objective::Latency)).unwrap();
+            let by = |f| super::phase("forward", 1, &graph, &chip, &s, f).unwrap();
+            let (simulated, analytic) = (by(Fidelity::Simulated), by(Fidelity::Analytic));
+            check(&simulated, &graph, &chip);
+            // What moves is the same; only when differs.
+            assert_eq!(simulated.traffic, analytic.traffic);
+            let ratio = simulated.latency_s / analytic.latency_s;
+            assert!((0.8..1.6).contains(&ratio), "{name} on {}: {ratio}", chip.name);
+        }
     }
 }

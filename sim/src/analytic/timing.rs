@@ -43,6 +43,17 @@ pub(crate) struct OpTime {
     pub(crate) latency: f64,
     /// Busy time by resource, with the root memory's as it was left by prefetch.
     pub(crate) busy: Vec<(Resource, f64)>,
+    /// Seconds of weights of the root memory, and of those what was fetched ahead.
+    weights: [f64; 2],
+}
+
+impl OpTime {
+    fn ahead(&self) -> f64 {
+        match self.weights[0] > 0.0 {
+            true => (self.weights[1] / self.weights[0]).clamp(0.0, 1.0),
+            false => 0.0,
+        }
+    }
 }
 
 /// One repetition of an op, in seconds.
@@ -85,6 +96,28 @@ impl Step {
 
 /// The time of every op over all its repetitions. `cold`: weights that stay on chip are loaded as well.
 pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<OpTime> {
+    let mut times = whole(graph, chip, schedule, cold);
+    for set in &schedule.partition.sets {
+        split(schedule, set, &mut times);
+    }
+    times
+}
+
+/// Of each op's weights that stream from the root memory, the part that is fetched before it runs; of a set's, that of all of them.
+pub(crate) fn ahead(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<f64> {
+    let times = whole(graph, chip, schedule, cold);
+    let mut parts: Vec<f64> = times.iter().map(OpTime::ahead).collect();
+    for set in &schedule.partition.sets {
+        let first = set.members.first().map_or(0.0, |m| parts[m.op.0 as usize]);
+        for m in &set.members {
+            parts[m.op.0 as usize] = first;
+        }
+    }
+    parts
+}
+
+/// Times of ops, of a set at its first member.
+fn whole(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<OpTime> {
     // By position; a block's positions are the range of its ops.
     let steps: Vec<Step> = schedule
         .order
@@ -112,9 +145,6 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
     for (id, time) in schedule.order.iter().zip(run.times) {
         times[id.0 as usize] = time;
     }
-    for set in &schedule.partition.sets {
-        split(schedule, set, &mut times);
-    }
     times
 }
 
@@ -135,7 +165,7 @@ fn at_once(chip: &Chip, schedule: &Schedule, set: &CoSet, cold: bool) -> Step {
 }
 
 /// Gives each member of a set its part of the set's time.
-fn split(schedule: &Schedule, set: &CoSet, times: &mut [OpTime]) {
+pub(crate) fn split(schedule: &Schedule, set: &CoSet, times: &mut [OpTime]) {
     let Some(first) = set.members.first() else {
         return;
     };
@@ -155,6 +185,7 @@ fn split(schedule: &Schedule, set: &CoSet, times: &mut [OpTime]) {
             memory: whole.memory.iter().map(|(n, t)| (*n, t * part)).collect(),
             latency: whole.latency * part,
             busy: whole.busy.iter().map(|(r, t)| (*r, t * part)).collect(),
+            weights: whole.weights.map(|w| w * part),
         };
     }
 }
@@ -264,6 +295,8 @@ impl Runner<'_> {
         let n = times as f64;
         let t = &mut self.times[op];
         t.total += total * n;
+        t.weights[0] += s.weights * n;
+        t.weights[1] += (s.weights - left) * n;
         t.latency += s.latency * n;
         t.compute += s.compute * n;
         let vector = (s.vector - s.compute).max(0.0);

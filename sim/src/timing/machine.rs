@@ -19,15 +19,8 @@ use super::skip::Skipper;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Stuck {
     /// Queues wait for tokens that nobody gives.
-    #[error("queue `{queue}` waits forever for {cause}, at step {step}")]
-    Deadlock {
-        /// Name of the first such queue.
-        queue: String,
-        /// What it waits for.
-        cause: String,
-        /// Its step.
-        step: usize,
-    },
+    #[error("queues wait for each other forever: {}", told(.0))]
+    Deadlock(Vec<Waiting>),
     /// A step or a work that names what the program does not have, or a loop or a flow of nothing.
     #[error(
         "queue `{queue}`, step {step}: it names what the program does not have, or does nothing"
@@ -41,6 +34,24 @@ pub enum Stuck {
     /// Longer than femtoseconds count, five hours.
     #[error("the simulated time is longer than five hours")]
     TooLong,
+}
+
+/// A queue that waits forever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name.
+    pub queue: String,
+    /// What it waits for.
+    pub cause: String,
+    /// Its step.
+    pub step: usize,
+}
+
+fn told(waiting: &[Waiting]) -> String {
+    let each = waiting
+        .iter()
+        .map(|w| format!("`{}` for {} at step {}", w.queue, w.cause, w.step));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// What [`run`] does beside running.
@@ -397,17 +408,21 @@ impl<'a> Machine<'a> {
 
     fn ended(&self) -> Result<(), Stuck> {
         let lanes = self.program.queues.iter().zip(&self.lanes);
-        for (queue, lane) in lanes {
-            if (lane.at as usize) < queue.steps.len() {
-                let cause = lane.waits.map(|c| self.program.causes[c.index()].clone());
-                return Err(Stuck::Deadlock {
-                    queue: queue.name.clone(),
-                    cause: cause.unwrap_or_default(),
-                    step: lane.at as usize,
-                });
-            }
+        let waiting: Vec<Waiting> = lanes
+            .filter(|(queue, lane)| (lane.at as usize) < queue.steps.len())
+            .map(|(queue, lane)| Waiting {
+                queue: queue.name.clone(),
+                cause: lane
+                    .waits
+                    .map(|c| self.program.causes[c.index()].clone())
+                    .unwrap_or_default(),
+                step: lane.at as usize,
+            })
+            .collect();
+        match waiting.is_empty() {
+            true => Ok(()),
+            false => Err(Stuck::Deadlock(waiting)),
         }
-        Ok(())
     }
 
     /// Tells where the time until the next moment goes.
@@ -422,8 +437,9 @@ impl<'a> Machine<'a> {
             });
             self.sums.spend(queue, doing, time, lost);
             if let Some(as_cause) = q.told_as {
+                let own = lane.moving.and_then(|m| self.work(m.work).told_as);
                 let rank = match doing {
-                    Doing::Moving => (0, as_cause),
+                    Doing::Moving => (0, own.unwrap_or(as_cause)),
                     Doing::Waiting(cause) => (1, cause),
                     _ => (2, as_cause),
                 };

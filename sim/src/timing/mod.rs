@@ -2,10 +2,12 @@
 //!
 //! - [`program`]: what runs;
 //! - [`machine`]: the event loop; `share`: how flows share resources;
+//! - [`lower`]: the program of a schedule;
 //! - `skip`: periods that repeat are skipped, exactly;
 //! - [`account`]: where the time of each queue and of each op goes.
 
 pub mod account;
+pub mod lower;
 pub mod machine;
 pub mod program;
 mod share;
@@ -13,4 +15,4 @@ mod skip;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{Pace, Stuck, run};
+pub use machine::{Pace, Stuck, Waiting, run};

@@ -75,6 +75,8 @@ pub struct Work {
     pub frees: Vec<(PoolId, u64)>,
     /// Tokens given when it is done.
     pub signals: Vec<(PoolId, u64)>,
+    /// What its moving is told as, where that is not what its queue's is.
+    pub told_as: Option<CauseId>,
 }
 
 /// An amount that moves over resources at once, at one rate.
@@ -156,6 +158,7 @@ impl Program {
             Step::Work(work) => self.works.get(*work as usize).is_some_and(|w| {
                 let given = w.frees.iter().chain(&w.signals);
                 given.into_iter().all(|(p, _)| pool(p))
+                    && w.told_as.is_none_or(|c| c.index() < self.causes.len())
                     && w.flow.as_ref().is_none_or(|f| self.flows(f))
             }),
         }

@@ -6,7 +6,7 @@ use presil_numerics::Femtoseconds;
 use proptest::prelude::*;
 
 use super::account::Times;
-use super::machine::{Pace, Stuck, run};
+use super::machine::{Pace, Stuck, Waiting, run};
 use super::program::{
     CauseId, Flow, Pool, PoolId, Program, Queue, QueueId, ResourceId, Step, TagId, Work,
 };
@@ -167,11 +167,11 @@ fn queues_that_wait_for_each_other_are_named() {
         tokens: 1,
     };
     queue(&mut p, "array", vec![acquire]);
-    let stuck = Stuck::Deadlock {
+    let stuck = Stuck::Deadlock(vec![Waiting {
         queue: "array".into(),
         cause: "tile".into(),
         step: 0,
-    };
+    }]);
     assert_eq!(run(&p, Pace::SkipPeriods), Err(stuck));
 }
 

@@ -1,0 +1,478 @@
+//! Tiles of a mapping over time: what a simulation of it moves, by whom and how often.
+//!
+//! A mapping is cut in two. *Tiles*: storages in memories above the innermost fanout that is on the path take tiles from
+//! their parents and give them back, each when a loop above it steps that changes it. *Passes*: all that happens under the
+//! innermost of these storages is one pass of the array, of fixed duration.
+//!
+//! ```text
+//! transfers of a storage = iterations of the loops above it but for the innermost ones that its operand does not have
+//! one transfer           = all traffic of the edge x its share;  share = indices of the operand's dimensions in the tile,
+//!                          over their sum over all transfers
+//! one pass               = all work x its share;                 share = points in it, over all
+//! ```
+//!
+//! A memory whose parent takes no time to set a transfer up is fed by a stream rather than by commands. What it takes in one go is then
+//! several of its tiles, as many as fit a [`GRAIN`]th of its room: where in it a tile ends tells nothing of time.
+//! Room is for as many tiles as fit beside each other, but for no more than that many, and for one in a memory that is not
+//! double-buffered.
+//!
+//! Sums are the exact counts of [`crate::analysis`]; how they spread over transfers is by size alone: first tiles that bring
+//! more of a sliding window than later ones, and tiles that a mask cuts, are at their mean.
+
+use presil_hwmodels::{EngineKind, NodeId, NodeKind, Operand};
+use presil_numerics::Seconds;
+use presil_numerics::ids::Id;
+use presil_workloads::{DimId, Einsum};
+
+use super::counts::{Counts, Edge, Prepared};
+use super::nest::Nest;
+use super::{AnalysisError, compute, time, traffic};
+use crate::cost::MemoryCount;
+use crate::hierarchy::access_of;
+use crate::mapping::Mapping;
+use crate::problem::Problem;
+
+/// Parts of a memory's room in which it is fed and drained by streams.
+pub const GRAIN: u64 = 16;
+
+/// A port of a memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Port {
+    /// What it reads.
+    Read,
+    /// What it writes.
+    Write,
+}
+
+/// A loop over tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileLoop {
+    /// Index of the dimension.
+    pub dim: usize,
+    /// Indices in one iteration; the last iteration may have fewer.
+    pub tile: u64,
+    /// Whether its iterations lie in space: all run at once.
+    pub spatial: bool,
+    /// Whether its iterations add to the same outputs.
+    pub reduces: bool,
+}
+
+/// Traffic of all transfers in one direction between two storages, of the busiest instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transfers {
+    /// Bits that the child's busiest instance takes or gives.
+    pub bits: f64,
+    /// Seconds of ports that they occupy.
+    pub ports: Vec<(NodeId, Port, f64)>,
+}
+
+/// What moves between a storage and the next one inside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TileEdge {
+    /// The operand.
+    pub operand: Operand,
+    /// Where tiles come from.
+    pub parent: NodeId,
+    /// Where they go to.
+    pub child: NodeId,
+    /// Whether the parent is the operand's home.
+    pub home: bool,
+    /// Loops with which the tile at the parent changes; 0 at home.
+    pub outer: usize,
+    /// Loops with which the tile at the child changes.
+    pub inner: usize,
+    /// Dimensions of the operand.
+    pub dims: Vec<usize>,
+    /// Tiles of it that the child has room for.
+    pub slots: u64,
+    /// Inputs, or partial sums that go on.
+    pub down: Option<Transfers>,
+    /// Outputs and partial sums that leave.
+    pub up: Option<Transfers>,
+}
+
+/// All passes of the array.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passes {
+    /// Loops around one pass.
+    pub depth: usize,
+    /// Time of all of them: that of the MACs, or of what is slowest inside the array, and refills of what is not double-buffered.
+    pub busy: Seconds,
+    /// Seconds of ports of memories outside that they occupy.
+    pub ports: Vec<(NodeId, Port, f64)>,
+    /// Before the first pass: first tiles of memories inside.
+    pub preload: Seconds,
+    /// From the last operands of a pass to its last result.
+    pub tail: Seconds,
+}
+
+/// A mapping over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tiles {
+    /// Extent of each dimension.
+    pub sizes: Vec<u64>,
+    /// Loops from the outside in, as far as a pass.
+    pub loops: Vec<TileLoop>,
+    /// Edges between memories, those of one operand from the outside in.
+    pub edges: Vec<TileEdge>,
+    /// The array.
+    pub passes: Passes,
+    /// All accesses of the mapping.
+    pub counts: Vec<MemoryCount>,
+    /// Cycles of the MACs.
+    pub cycles: f64,
+}
+
+/// The tiles of a mapping of a problem.
+///
+/// # Errors
+/// As of [`crate::analysis::evaluate`].
+pub fn tiles(problem: &Problem, mapping: &Mapping) -> Result<Tiles, AnalysisError> {
+    let (unit, mode) = compute(problem).ok_or(AnalysisError::NoCompute { mode: problem.mode })?;
+    let einsum = problem.einsum;
+    let nest = Nest::new(problem, mapping.steps());
+    let prepared = Prepared::new(einsum);
+    let counts = Counts::new(einsum, &prepared, &nest);
+    let clock = problem.chip.clocks[unit.clock].domain;
+    let cycles = counts.iterations as f64 / mode.macs_per_cycle;
+    let array = array_place(problem);
+    let mut tiles = Tiles {
+        sizes: einsum.dims.iter().map(|d| d.size).collect(),
+        loops: Vec::new(),
+        edges: Vec::new(),
+        passes: Passes {
+            depth: 0,
+            busy: clock.seconds(cycles),
+            ports: Vec::new(),
+            preload: Seconds::ZERO,
+            tail: tail(problem, clock),
+        },
+        counts: traffic::by_memory(problem, &counts),
+        cycles,
+    };
+    let mut inside = Inside::default();
+    let mut reach = Vec::new();
+    for edge in &counts.edges {
+        match edge.child.filter(|c| *c < array) {
+            Some(child) => {
+                tiles.edges.push(tile_edge(problem, &nest, edge, child));
+                reach.push(edge.to);
+            }
+            None => inside.add(problem, &nest, &counts, edge, array),
+        }
+    }
+    let deepest = reach.iter().max().copied().unwrap_or(0);
+    tiles.loops = nest.loops[..deepest].iter().map(tile_loop).collect();
+    let mut streams = Streams {
+        problem,
+        prepared: &prepared,
+        tiles: &mut tiles,
+        reach,
+    };
+    streams.coarsen();
+    streams.slots();
+    tiles.passes.depth = tiles.edges.iter().map(|e| e.inner).max().unwrap_or(0);
+    tiles.loops.truncate(tiles.passes.depth);
+    inside.close(problem, &mut tiles.passes);
+    Ok(tiles)
+}
+
+/// The place of the innermost fanout: what is below it is inside the array. The compute where there is none.
+fn array_place(problem: &Problem) -> usize {
+    let fanout = |n: &NodeId| matches!(problem.chip.nodes[*n].kind, NodeKind::Fanout(_));
+    let last = problem.path.iter().rposition(fanout);
+    last.unwrap_or(problem.path.len().saturating_sub(1))
+}
+
+fn tail(problem: &Problem, clock: presil_numerics::ClockDomain) -> Seconds {
+    match problem.chip.engines.get(problem.engine).map(|e| &e.kind) {
+        Some(EngineKind::Array {
+            fill_cycles,
+            drain_cycles,
+            ..
+        }) => clock.seconds((fill_cycles + drain_cycles) as f64),
+        _ => Seconds::ZERO,
+    }
+}
+
+fn tile_loop(l: &super::nest::Loop) -> TileLoop {
+    TileLoop {
+        dim: l.dim,
+        tile: l.tile,
+        spatial: l.network.is_some(),
+        reduces: l.scatters,
+    }
+}
+
+fn tile_edge(problem: &Problem, nest: &Nest, edge: &Edge, child: usize) -> TileEdge {
+    let home = nest
+        .chains
+        .get(edge.operand)
+        .and_then(|c| c.first())
+        .is_some_and(|s| s.level == edge.parent);
+    let access = access_of(problem.einsum, edge.operand);
+    let dims = (0..problem.einsum.dims.len())
+        .filter(|d| Einsum::names(access, DimId::new(*d)))
+        .collect();
+    let changes = |above: usize| {
+        let relevant =
+            |l: &super::nest::Loop| l.network.is_none() && Einsum::names(access, DimId::new(l.dim));
+        nest.loops[..above]
+            .iter()
+            .rposition(relevant)
+            .map_or(0, |i| i + 1)
+    };
+    let (down, up) = transfers(problem, nest, edge);
+    let operand = traffic::operand(edge);
+    let parent = problem.path[edge.parent];
+    let outer = if home { 0 } else { changes(edge.from) };
+    TileEdge {
+        operand,
+        parent,
+        child: problem.path[child],
+        home,
+        outer,
+        inner: changes(edge.to),
+        slots: 1,
+        dims,
+        down: down.filter(|t| t.bits > 0.0),
+        up: up.filter(|t| t.bits > 0.0),
+    }
+}
+
+/// Works out in which pieces memories are fed and drained.
+struct Streams<'a, 'p> {
+    problem: &'a Problem<'p>,
+    prepared: &'a Prepared,
+    tiles: &'a mut Tiles,
+    /// Loops above the child of each edge.
+    reach: Vec<usize>,
+}
+
+impl Streams<'_, '_> {
+    /// Bits that tiles may take in a memory.
+    fn room(&self, memory: NodeId) -> f64 {
+        let place = self.problem.path.iter().position(|p| *p == memory);
+        let capacity = place.and_then(|p| self.problem.capacity.get(p));
+        capacity.map_or(0.0, |c| c.0 as f64) * 8.0
+    }
+
+    /// Bits of what one instance of an edge's child holds of its operand under so many loops, the last of which has another tile if one is given; of
+    /// outputs as wide as partial sums.
+    fn bits(&self, edge: usize, depth: usize, tile: Option<u64>) -> f64 {
+        let mut extents = self.tiles.sizes.clone();
+        let loops = &self.tiles.loops;
+        let outer = loops[..depth].iter();
+        let spread = loops[depth..self.reach[edge]].iter().filter(|l| l.spatial);
+        for l in outer.chain(spread) {
+            extents[l.dim] = extents[l.dim].min(l.tile);
+        }
+        if let Some((l, tile)) = depth.checked_sub(1).and_then(|d| loops.get(d)).zip(tile) {
+            extents[l.dim] = extents[l.dim].max(tile);
+        }
+        let operand = self.tiles.edges[edge].operand;
+        let wide = match operand {
+            Operand::Output => self.problem.accumulate.bits() as f64,
+            _ => 0.0,
+        };
+        let bits = self.problem.bits[operand.index()].max(wide);
+        self.prepared.patterns[operand.index()].tile_elements(&extents) as f64 * bits
+    }
+
+    /// Makes tiles of streams as large as their grain.
+    fn coarsen(&mut self) {
+        for at in 0..self.tiles.edges.len() {
+            let edge = &self.tiles.edges[at];
+            let above = self
+                .tiles
+                .edges
+                .iter()
+                .find(|e| e.operand == edge.operand && e.child == edge.parent)
+                .map_or(0, |e| e.inner);
+            let parent = self.problem.chip.nodes[edge.parent].memory();
+            let streams = parent.is_some_and(|m| m.setup.0 == 0.0);
+            self.tiles.edges[at].outer = above;
+            if streams {
+                self.widen(at, above);
+            }
+        }
+    }
+
+    /// Leaves loops out from the inside as long as what they go through fits the grain, and the last one in part.
+    fn widen(&mut self, at: usize, above: usize) {
+        let (operand, child) = (self.tiles.edges[at].operand, self.tiles.edges[at].child);
+        let grain = self.room(child) / GRAIN as f64;
+        let mut inner = self.tiles.edges[at].inner;
+        // Sums that come back do so tile by tile.
+        let sums = |l: &TileLoop| operand == Operand::Output && l.reduces;
+        while inner > above
+            && !sums(&self.tiles.loops[inner - 1])
+            && self.bits(at, inner - 1, None) <= grain
+        {
+            inner -= 1;
+        }
+        self.tiles.edges[at].inner = inner;
+        let Some(last) = inner.checked_sub(1).filter(|l| *l >= above) else {
+            return;
+        };
+        let TileLoop { dim, tile, .. } = self.tiles.loops[last];
+        if self.tiles.loops[last].spatial || sums(&self.tiles.loops[last]) {
+            return;
+        }
+        let around = self.tiles.loops[..last].iter().rev();
+        let extent = around
+            .filter(|l| l.dim == dim)
+            .map(|l| l.tile)
+            .next()
+            .unwrap_or(self.tiles.sizes[dim]);
+        let mut wide = tile;
+        while wide * 2 < extent && self.bits(at, inner, Some(wide * 2)) <= grain {
+            wide *= 2;
+        }
+        if wide > tile {
+            self.split(at, last, wide);
+        }
+    }
+
+    /// Has an edge step with larger tiles of a loop, which is cut in two.
+    fn split(&mut self, at: usize, cut: usize, tile: u64) {
+        let (outer, reach) = (self.tiles.loops[cut], &mut self.reach);
+        self.tiles.loops.insert(cut, TileLoop { tile, ..outer });
+        for (i, (edge, reach)) in self.tiles.edges.iter_mut().zip(reach).enumerate() {
+            let moved = |n: usize| if n > cut { n + 1 } else { n };
+            edge.outer = moved(edge.outer);
+            edge.inner = match i == at {
+                true => cut + 1,
+                false => moved(edge.inner),
+            };
+            *reach = moved(*reach);
+        }
+    }
+
+    /// Tiles that memories have room for.
+    fn slots(&mut self) {
+        let bits = |at: usize| self.bits(at, self.tiles.edges[at].inner, None);
+        let all: Vec<f64> = (0..self.tiles.edges.len()).map(bits).collect();
+        for at in 0..all.len() {
+            let child = self.tiles.edges[at].child;
+            let beside = self.tiles.edges.iter().zip(&all);
+            let taken: f64 = beside.filter(|(e, _)| e.child == child).map(|b| b.1).sum();
+            let memory = self.problem.chip.nodes[child].memory();
+            let buffering = memory.map_or(1, |m| u64::from(m.buffering));
+            let fit = (self.room(child) / taken.max(1.0)) as u64;
+            self.tiles.edges[at].slots = match buffering {
+                0 | 1 => 1,
+                _ => fit.clamp(buffering, GRAIN.max(buffering)),
+            };
+        }
+    }
+}
+
+/// What goes down and what comes up over an edge.
+fn transfers(
+    problem: &Problem,
+    nest: &Nest,
+    edge: &Edge,
+) -> (Option<Transfers>, Option<Transfers>) {
+    let ports = port_seconds(problem, nest, edge);
+    let (_, child) = traffic::accesses(problem, edge);
+    let Some(child) = child else {
+        return (None, None);
+    };
+    let of = |bits: f64, ports: &[(NodeId, Port, f64)]| Transfers {
+        bits: bits * edge.child_share,
+        ports: ports.iter().filter(|p| p.2 > 0.0).copied().collect(),
+    };
+    let [parent_read, parent_write, child_read, child_write] = ports;
+    if !edge.output {
+        let down = of(child.write_bits, &[parent_read, child_write]);
+        return (Some(down), None);
+    }
+    // Old values go down into the child, or are added at the parent as new ones arrive.
+    if edge.returned > 0 {
+        let down = of(child.write_bits, &[parent_read, child_write]);
+        let up = of(child.read_bits, &[child_read, parent_write]);
+        return (Some(down), Some(up));
+    }
+    let up = of(child.read_bits, &[child_read, parent_write, parent_read]);
+    (None, Some(up))
+}
+
+/// Seconds of the parent's reads and writes and the child's, of the busiest instances.
+fn port_seconds(problem: &Problem, nest: &Nest, edge: &Edge) -> [(NodeId, Port, f64); 4] {
+    let (of_parent, of_child) = traffic::accesses(problem, edge);
+    let stretched = time::stretched(problem, nest, edge).map(|s| s.time);
+    let above = time::port_time(problem, &of_parent, edge.parent_share);
+    let here = of_child.map_or((0.0, 0.0), |c| {
+        time::port_time(problem, &c, edge.child_share)
+    });
+    let child = of_child.map_or(of_parent.memory, |c| c.memory);
+    [
+        (of_parent.memory, Port::Read, above.0 * stretched[0]),
+        (of_parent.memory, Port::Write, above.1 * stretched[1]),
+        (child, Port::Read, here.0),
+        (child, Port::Write, here.1),
+    ]
+}
+
+/// What the edges inside the array take.
+#[derive(Default)]
+struct Inside {
+    /// Seconds of reads and of writes, by memory.
+    ports: Vec<(NodeId, [f64; 2], bool)>,
+    preload: f64,
+    stalled: f64,
+}
+
+impl Inside {
+    fn add(&mut self, problem: &Problem, nest: &Nest, counts: &Counts, edge: &Edge, array: usize) {
+        let seconds = port_seconds(problem, nest, edge);
+        let outside = |n: NodeId| problem.path.iter().position(|p| *p == n) < Some(array);
+        for (node, port, s) in seconds.into_iter().filter(|p| p.2 > 0.0) {
+            let at = self.ports.iter().position(|p| p.0 == node);
+            let at = at.unwrap_or_else(|| {
+                self.ports.push((node, [0.0; 2], outside(node)));
+                self.ports.len() - 1
+            });
+            self.ports[at].1[usize::from(port == Port::Write)] += s;
+        }
+        let Some(child) = edge.child else { return };
+        let slower = |a: usize, b: usize| seconds[a].2.max(seconds[b].2);
+        let slower = if edge.output {
+            slower(1, 2)
+        } else {
+            slower(0, 3)
+        };
+        let elements = counts.tile_elements(edge.operand, edge.to) as f64;
+        let instance = edge.entering as f64 * edge.child_share;
+        let part = if instance > 0.0 {
+            (elements / instance).min(1.0)
+        } else {
+            0.0
+        };
+        let node = problem.path[child];
+        if time::single_buffered(problem, node) {
+            self.stalled += slower * (1.0 - part);
+        }
+        if !edge.output {
+            self.preload += slower * part;
+        }
+    }
+
+    fn close(self, problem: &Problem, passes: &mut Passes) {
+        let mut inner: f64 = passes.busy.0 + self.stalled;
+        for (node, [read, write], outside) in self.ports {
+            let memory = problem.chip.nodes[node].memory();
+            if outside {
+                let ports = [(node, Port::Read, read), (node, Port::Write, write)];
+                passes.ports.extend(ports.into_iter().filter(|p| p.2 > 0.0));
+            } else if memory.is_some_and(|m| m.shared_port) {
+                inner = inner.max(read + write);
+            } else {
+                inner = inner.max(read).max(write);
+            }
+        }
+        passes.busy = Seconds(inner);
+        passes.preload = Seconds(self.preload);
+    }
+}

@@ -1,0 +1,107 @@
+//! The times of a schedule by events.
+//!
+//! Each femtosecond of the pass is told of the op that ends next, as what the first engine in this order does that does
+//! anything: array, vector unit, host, control, loads, stores; else as what the first one that waits waits for. So
+//! loads that a computation hides are not told, and those that it waits for are, as the memory that they come from.
+
+use presil_hwmodels::{Chip, NodeId};
+use presil_mapper::cost::Resource;
+use presil_mapper::schedule::{Execution, Schedule, ScheduledOp};
+use presil_numerics::Seconds;
+use presil_numerics::ids::Id;
+use presil_workloads::{Graph, OpId};
+
+use crate::analytic::timing::{OpTime, split};
+use crate::timing::lower::{COMPUTE, HOST, LAUNCH, VECTOR, lower};
+use crate::timing::program::Program;
+use crate::timing::{Pace, Stuck, account::Times, run};
+
+/// The time of every op over all its repetitions. `cold`: weights that stay on chip are loaded as well.
+pub(crate) fn times(
+    graph: &Graph,
+    chip: &Chip,
+    schedule: &Schedule,
+    cold: bool,
+) -> Result<Vec<OpTime>, Stuck> {
+    let program = lower(graph, chip, schedule, cold);
+    let times = run(&program, Pace::SkipPeriods)?;
+    let mut ops: Vec<OpTime> = graph
+        .ops
+        .ids()
+        .zip(graph.repeats())
+        .map(|(id, repeat)| op_time(chip, schedule, &program, &times, id, repeat as f64))
+        .collect();
+    for set in &schedule.partition.sets {
+        split(schedule, set, &mut ops);
+    }
+    Ok(ops)
+}
+
+/// What is told of an op. Where a pass or a lane program takes longer than its arithmetic, that is told as the memory that is
+/// busiest beside it.
+fn op_time(
+    chip: &Chip,
+    schedule: &Schedule,
+    program: &Program,
+    times: &Times,
+    id: OpId,
+    repeat: f64,
+) -> OpTime {
+    let mut time = OpTime::default();
+    let op = &schedule.ops[id];
+    let lanes = matches!(op.execution, Execution::Vector);
+    let told = times.told.get(id.index()).into_iter().flatten();
+    for (cause, told) in program.causes.iter().zip(told) {
+        let seconds = told.seconds().0;
+        time.total += seconds;
+        match cause.as_str() {
+            COMPUTE | HOST => time.compute += seconds,
+            VECTOR if lanes => time.compute += seconds,
+            VECTOR => time.vector += seconds,
+            LAUNCH => time.latency += seconds,
+            memory => match chip.node(memory) {
+                Some(node) => add(&mut time.memory, node, seconds),
+                None => time.latency += seconds,
+            },
+        }
+    }
+    let own = match op.execution {
+        Execution::Host { .. } => Resource::Host,
+        Execution::Vector => Resource::Vector,
+        _ => Resource::Compute,
+    };
+    let of = |b: &&(Resource, Seconds)| b.0 == own;
+    let arithmetic = op.cost.busy.iter().find(of).map_or(0.0, |b| b.1.0) * repeat;
+    let beyond = time.compute - arithmetic;
+    if beyond > 0.0
+        && let Some(node) = busiest(op)
+    {
+        time.compute = arithmetic;
+        add(&mut time.memory, node, beyond);
+    }
+    let memories = time.memory.iter().map(|(n, t)| (Resource::Memory(NodeId::new(*n)), *t));
+    time.busy = memories.collect();
+    time.busy.push((own, time.compute));
+    time.busy.push((Resource::Vector, time.vector));
+    time
+}
+
+/// The memory that an op keeps busy longest.
+fn busiest(op: &ScheduledOp) -> Option<NodeId> {
+    let memories = op.cost.busy.iter().filter_map(|(r, t)| match r {
+        Resource::Memory(n) => Some((*n, t.0)),
+        _ => None,
+    });
+    let worst = memories.reduce(|worst, m| if m.1 > worst.1 { m } else { worst });
+    worst.map(|w| w.0)
+}
+
+fn add(memory: &mut Vec<(usize, f64)>, node: NodeId, seconds: f64) {
+    if seconds == 0.0 {
+        return;
+    }
+    match memory.iter_mut().find(|m| m.0 == node.index()) {
+        Some(m) => m.1 += seconds,
+        None => memory.push((node.index(), seconds)),
+    }
+}
