@@ -79,7 +79,10 @@ fn op_time(
         time.compute = arithmetic;
         add(&mut time.memory, node, beyond);
     }
-    let memories = time.memory.iter().map(|(n, t)| (Resource::Memory(NodeId::new(*n)), *t));
+    let memories = time
+        .memory
+        .iter()
+        .map(|(n, t)| (Resource::Memory(NodeId::new(*n)), *t));
     time.busy = memories.collect();
     time.busy.push((own, time.compute));
     time.busy.push((Resource::Vector, time.vector));

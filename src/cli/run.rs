@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Goal::Latency)]
     objective: Goal,
     /// How the figures are made.
-    #[arg(long, value_enum, default_value_t = Fidelity::Analytic)]
+    #[arg(long, value_enum, default_value_t = Fidelity::Simulated)]
     fidelity: Fidelity,
     /// Mixture of experts: "uniform", "power:EXPONENT" or a file with one weight per expert and line.
     #[arg(long, default_value = "uniform")]

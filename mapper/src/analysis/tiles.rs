@@ -350,6 +350,8 @@ impl Streams<'_, '_> {
     }
 
     /// Tiles that memories have room for.
+    ///
+    /// Outputs that are under way through the array are in its own registers: as many more as passes start until one has left it.
     fn slots(&mut self) {
         let bits = |at: usize| self.bits(at, self.tiles.edges[at].inner, None);
         let all: Vec<f64> = (0..self.tiles.edges.len()).map(bits).collect();
@@ -360,11 +362,33 @@ impl Streams<'_, '_> {
             let memory = self.problem.chip.nodes[child].memory();
             let buffering = memory.map_or(1, |m| u64::from(m.buffering));
             let fit = (self.room(child) / taken.max(1.0)) as u64;
-            self.tiles.edges[at].slots = match buffering {
+            let slots = match buffering {
                 0 | 1 => 1,
                 _ => fit.clamp(buffering, GRAIN.max(buffering)),
             };
+            self.tiles.edges[at].slots = slots + self.under_way(at);
         }
+    }
+
+    /// Tiles of the array's outputs that start while one is under way; 0 for other edges.
+    fn under_way(&self, at: usize) -> u64 {
+        let edge = &self.tiles.edges[at];
+        let inside = |e: &TileEdge| e.operand == edge.operand && e.parent == edge.child;
+        if edge.operand != Operand::Output || self.tiles.edges.iter().any(inside) {
+            return 0;
+        }
+        let mut extents = self.tiles.sizes.clone();
+        let mut tiles = 1.0;
+        for l in &self.tiles.loops[..edge.inner] {
+            let trips = extents[l.dim].div_ceil(l.tile).max(1);
+            extents[l.dim] = extents[l.dim].min(l.tile);
+            if !l.spatial {
+                tiles *= trips as f64;
+            }
+        }
+        let passes = &self.tiles.passes;
+        let each = passes.busy.0 / tiles;
+        (passes.tail.0 / each.max(1e-15)).ceil().min(GRAIN as f64) as u64
     }
 }
 

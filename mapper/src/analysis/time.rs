@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! T = launch + array fill and drain + first tiles in + last tiles out + max over resources (busy - exposed)
-//! busy(compute)  = iterations / (MACs per cycle x clock) + transfers of single-buffered memories
+//! busy(compute)  = iterations / (MACs per cycle x clock) + stalls
 //! busy(memory)   = bits / (rate x streaming efficiency) + set-up x transfers, of the busiest instance;
 //!                  the larger of reads and writes, their sum where the port is shared
 //! ```
@@ -15,8 +15,12 @@
 //! answers after its latency. *Last tiles out*: each storage of the output below its home drains its last tile.
 //! That time of a memory is `exposed`: it is part of its busy time, and not counted twice.
 //!
-//! A memory with `buffering == 1` cannot take a tile while the old one is in use: all its transfers but the
-//! exposed ones add to the compute time.
+//! A memory with `buffering == 1` cannot take a tile while the old one is in use: all its transfers but the exposed ones
+//! are *stalls*, which overlap with nothing that is done with its tiles, MACs and memories further inside:
+//!
+//! ```text
+//! T >= ... + stalls + max(compute, busy - exposed of memories inside the outermost such memory)
+//! ```
 //!
 //! The busiest instance is the first along each spatial loop (the last along the queries of a causal or banded
 //! domain), or an average one if that has more. Transfers are counted as the iterations of the temporal loops
@@ -82,6 +86,8 @@ pub(crate) fn fill(
 ) {
     let mut ports = vec![Port::default(); problem.path.len()];
     let (mut exposed, mut stalled) = (0.0, 0.0);
+    // Place of the outermost memory that stalls.
+    let mut outermost = usize::MAX;
     let mut answers = vec![false; problem.path.len()];
     for edge in &counts.edges {
         let parent = edge.parent;
@@ -117,11 +123,10 @@ pub(crate) fn fill(
         );
         let slower = above.max(here);
         exposed += slower * part + setup;
-        stalled += if single_buffered(problem, of_child.memory) {
-            slower * (1.0 - part)
-        } else {
-            0.0
-        };
+        if single_buffered(problem, of_child.memory) {
+            stalled += slower * (1.0 - part);
+            outermost = outermost.min(child);
+        }
         ports[parent].exposed[usize::from(edge.output)] += above * part;
         ports[parent].exposed[2] += setup;
         ports[parent].setup += setup * transfers;
@@ -143,7 +148,8 @@ pub(crate) fn fill(
     let busy_compute = clock.seconds(cost.compute_cycles).0 + stalled;
     let mut steady = busy_compute;
     cost.busy.push((Resource::Compute, Seconds(busy_compute)));
-    for ((node, port), answers) in problem.path.iter().zip(&ports).zip(&answers) {
+    let places = problem.path.iter().zip(&ports).zip(&answers).enumerate();
+    for (place, ((node, port), answers)) in places {
         let Some(m) = problem.chip.nodes[*node].memory() else {
             continue;
         };
@@ -152,7 +158,8 @@ pub(crate) fn fill(
         }
         let (busy, rest) = port.busy(m.shared_port);
         fixed += if *answers { m.latency.0 } else { 0.0 };
-        steady = steady.max(rest);
+        let stalls = if place > outermost { stalled } else { 0.0 };
+        steady = steady.max(rest + stalls);
         cost.busy.push((Resource::Memory(*node), Seconds(busy)));
     }
     let longest = cost.busy.iter().fold(0.0, |t: f64, b| t.max(b.1.0));

@@ -55,10 +55,7 @@ pub(super) fn scene_facts(
 }
 
 pub(super) fn assumptions(facts: &Facts) -> Vec<String> {
-    let mut list = vec![
-        "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
-            .to_string(),
-    ];
+    let mut list = Vec::new();
     if !facts.resident.is_empty() {
         let names = facts.resident.join(", ");
         list.push(format!(

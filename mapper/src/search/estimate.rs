@@ -114,11 +114,12 @@ impl Estimator {
         }
         let mut steady = self.compute_time(frame) + wait.stalled;
         let mut longest = steady;
-        for (port, store) in self.ports.iter().zip(&frame.stores) {
+        for (at, (port, store)) in self.ports.iter().zip(&frame.stores).enumerate() {
             energy += port.bits[0] * store.energy[0] + port.bits[1] * store.energy[1];
             let (busy, rest) = port.time.busy(store.shared_port);
             longest = longest.max(busy);
-            steady = steady.max(rest);
+            let inside = wait.outermost.is_some_and(|o| at > o);
+            steady = steady.max(if inside { rest + wait.stalled } else { rest });
         }
         // What does not obey is worse than what does, the more the further it is from it.
         let rules = frame.rules.as_ref();
@@ -366,6 +367,8 @@ impl Estimator {
         wait.exposed += above.max(here) * part + setup;
         if frame.stores[child.store].single {
             wait.stalled += above.max(here) * (1.0 - part);
+            let outermost = wait.outermost.unwrap_or(child.store);
+            wait.outermost = Some(outermost.min(child.store));
         }
         // Outputs are written above and read here.
         let out = usize::from(operand == 2);
@@ -460,6 +463,8 @@ struct Wait {
     exposed: f64,
     /// Transfers into memories without a second buffer.
     stalled: f64,
+    /// The outermost of those.
+    outermost: Option<usize>,
 }
 
 /// What loops so far do to an operand.

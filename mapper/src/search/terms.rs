@@ -59,6 +59,8 @@ impl Layout<'_, '_> {
         let exact = whole && model.exact && partial & RAGGED == 0;
         let mut energy = frame.mac_energy;
         let (mut exposed, mut stalled, mut waited) = (0.0, 0.0, 0.0);
+        // The outermost store that stalls.
+        let mut outermost = usize::MAX;
         let mut ports = [Port::default(); STORES];
         // Exposed time of all transfers that a store takes part in.
         let mut touched = [0.0; STORES];
@@ -145,6 +147,7 @@ impl Layout<'_, '_> {
             let first = slower * part + p.setup;
             exposed += first;
             if c.single {
+                outermost = outermost.min(e.child_store);
                 stalled += slower * (1.0 - part);
                 waited += slower + p.setup;
             } else {
@@ -166,13 +169,14 @@ impl Layout<'_, '_> {
         } else {
             self.fixed + waited + compute
         };
-        for ((port, store), touched) in ports.iter().zip(&model.stores).zip(touched) {
+        let stores = ports.iter().zip(&model.stores).zip(touched).enumerate();
+        for (at, ((port, store), touched)) in stores {
             if port.is_idle() {
                 continue;
             }
             let (busy, steady) = port.busy(store.shared_port);
             let all = if exact {
-                exposed + steady
+                exposed + steady + if at > outermost { stalled } else { 0.0 }
             } else {
                 busy + (exposed - touched).max(0.0)
             };

@@ -140,9 +140,23 @@ fn pass(
         partition: cores::of_phase(graph, chip, schedule, &times),
         ops,
         groups: Vec::new(),
-        assumptions: schedule.assumptions.clone(),
+        assumptions: std::iter::once(overlap(fidelity).to_string())
+            .chain(schedule.assumptions.iter().cloned())
+            .collect(),
         unmodelled: schedule.unmodelled.clone(),
     })
+}
+
+/// What is taken to overlap.
+fn overlap(fidelity: Fidelity) -> &'static str {
+    match fidelity {
+        Fidelity::Analytic => {
+            "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
+        }
+        Fidelity::Simulated => {
+            "ops start in order, one at a time; tiles are loaded, computed, finished and stored as room and shared ports              allow, and weights come ahead as far as there is room and the root memory is idle"
+        }
+    }
 }
 
 /// The best of some phases of one graph, by what was made small; the first one of equals.

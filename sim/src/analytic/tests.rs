@@ -623,7 +623,11 @@ fn simulated_passes_close_and_never_beat_the_bound() {
             // What moves is the same; only when differs.
             assert_eq!(simulated.traffic, analytic.traffic);
             let ratio = simulated.latency_s / analytic.latency_s;
-            assert!((0.8..1.6).contains(&ratio), "{name} on {}: {ratio}", chip.name);
+            assert!(
+                (0.8..1.6).contains(&ratio),
+                "{name} on {}: {ratio}",
+                chip.name
+            );
         }
     }
 }

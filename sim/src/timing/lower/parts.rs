@@ -120,7 +120,7 @@ pub(super) struct Parts<'a> {
     causes: Vec<String>,
 }
 
-/// Tokens that stand for all room of an operand in a memory: slots of any number of tiles up to 16 are whole tokens.
+/// Tokens that stand for all room of an operand in a memory: slots of most numbers of tiles are whole tokens.
 const ROOM: u64 = 720_720;
 
 /// Causes that are no memory.
