@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use presil_sim::Run;
 use thiserror::Error;
 
-use crate::{html, json};
+use crate::{html, json, trace};
 
 /// Why a report could not be written.
 #[derive(Debug, Error)]
@@ -58,7 +58,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     })
 }
 
-/// Writes `report.html` and `run.json`, and with the feature `tables` `layers.csv` and `layers.parquet`, into a
+/// Writes `report.html` and `run.json`, of simulated phases `trace.pftrace`, and with the feature `tables` `layers.csv` and `layers.parquet`, into a
 /// folder that is made if need be. `version` is the tool's. Returns the files as they were written; a file that
 /// can't be written keeps none of the others from it.
 pub fn write_all(run: &Run, dir: &Path, version: &str) -> Result<Vec<PathBuf>, ReportError> {
@@ -88,6 +88,16 @@ pub fn write_all(run: &Run, dir: &Path, version: &str) -> Result<Vec<PathBuf>, R
         .map_err(|e| make("run.json", e.to_string()))?;
     document.push('\n');
     put("run.json", document.as_bytes());
+
+    for phase in &run.phases {
+        let name = match run.phases.len() {
+            1 => "trace.pftrace".to_string(),
+            _ => format!("trace-{}.pftrace", phase.name),
+        };
+        if let Some(trace) = trace::perfetto(run, phase) {
+            put(&name, &trace);
+        }
+    }
 
     #[cfg(feature = "tables")]
     {

@@ -8,6 +8,7 @@
 //! - [`json`]: the JSON document;
 //! - [`tables`]: one row per op as a data frame, CSV and Parquet (feature `tables`);
 //! - [`svg`], [`palette`], [`plots`]: figures as SVG, drawn with plotters;
+//! - [`trace`]: a phase over time, for Perfetto;
 //! - [`html`]: the page, self-contained;
 //! - [`files`]: all of them in a folder.
 //!
@@ -27,6 +28,7 @@ pub mod svg;
 pub mod tables;
 pub mod terminal;
 pub mod text;
+pub mod trace;
 
 #[cfg(test)]
 mod sample;

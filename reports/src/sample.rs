@@ -7,7 +7,8 @@ use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
 use presil_sim::run::{
     CoreUse, Energy, Fidelity, MappedAxis, MappedMemory, MappedTile, MemoryPlan, MemoryRegion,
-    MemoryUse, OpRun, Phase, SpilledTensor, TimeParts, Traffic,
+    MemoryUse, OpRun, Phase, SpilledTensor, TimeParts, Timeline, TimelineSlice, TimelineTrack,
+    Traffic,
 };
 
 const PEAK: f64 = 8.192e12;
@@ -636,4 +637,48 @@ pub fn many() -> Run {
 /// All of them.
 pub fn all() -> Vec<Run> {
     vec![cnn(), llm(), hostile(), empty(), zeros(), many()]
+}
+
+/// A network that was simulated.
+pub fn simulated() -> Run {
+    let mut run = cnn();
+    run.fidelity = Fidelity::Simulated;
+    for phase in &mut run.phases {
+        phase.timeline = Some(timeline(phase));
+    }
+    run
+}
+
+/// Ops one after the other, each with some tiles on an array and a mover.
+fn timeline(phase: &Phase) -> Timeline {
+    let mut told = Timeline::default();
+    let mut tracks = [("array", 0.2), ("input into buffer, from dram", 0.0)]
+        .map(|(name, shift)| (name, shift, Vec::new()));
+    let mut at = 0.0;
+    for (i, op) in phase.ops.iter().enumerate() {
+        let time = op.time.total_s;
+        let slice = |from: f64, to: f64, tiles| TimelineSlice {
+            op: Some(i),
+            start_s: at + time * from,
+            end_s: at + time * to,
+            tiles,
+        };
+        told.ops.push(slice(0.0, 1.0, 1));
+        for (_, shift, slices) in &mut tracks {
+            for tile in 0..4 {
+                let from = *shift + 0.2 * f64::from(tile);
+                slices.push(slice(from, from + 0.15, if tile == 3 { 40 } else { 1 }));
+            }
+        }
+        at += time;
+    }
+    told.tracks = tracks
+        .into_iter()
+        .map(|(name, _, slices)| TimelineTrack {
+            name: name.into(),
+            slices,
+        })
+        .collect();
+    told.ports = vec![("dram".into(), vec![0.2, 0.9, 0.9, 0.4])];
+    told
 }

@@ -304,6 +304,39 @@ pub struct CoreUse {
     pub pipeline: Option<PipelineRun>,
 }
 
+/// A stretch of time on a track.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TimelineSlice {
+    /// Index into the phase's ops; none if it is of several.
+    pub op: Option<usize>,
+    /// From when, in seconds from the start of the pass.
+    pub start_s: f64,
+    /// Until when.
+    pub end_s: f64,
+    /// Tiles, or repetitions where several ops are told together.
+    pub tiles: u64,
+}
+
+/// What an engine or a mover of tiles does over a pass.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimelineTrack {
+    /// Its name.
+    pub name: String,
+    /// In order; they do not overlap.
+    pub slices: Vec<TimelineSlice>,
+}
+
+/// When who does what in one pass, by simulation.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Timeline {
+    /// When each op is the one that is waited for; of repetitions that are alike one is told.
+    pub ops: Vec<TimelineSlice>,
+    /// Engines and movers, in the order in which time is told of them.
+    pub tracks: Vec<TimelineTrack>,
+    /// Ports that are shared: name, and the busy share over equal parts of the pass.
+    pub ports: Vec<(String, Vec<f64>)>,
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {
@@ -350,6 +383,8 @@ pub struct Phase {
     pub ops: Vec<OpRun>,
     /// Groups of them that run tile by tile.
     pub groups: Vec<GroupRun>,
+    /// When they run, if that was simulated.
+    pub timeline: Option<Timeline>,
     /// Assumptions of the schedule.
     pub assumptions: Vec<String>,
     /// Ops without a model, or that no engine runs, with the reason.

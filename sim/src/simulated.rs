@@ -7,14 +7,18 @@
 use presil_hwmodels::{Chip, NodeId};
 use presil_mapper::cost::Resource;
 use presil_mapper::schedule::{Execution, Schedule, ScheduledOp};
-use presil_numerics::Seconds;
 use presil_numerics::ids::Id;
+use presil_numerics::{Femtoseconds, Seconds};
 use presil_workloads::{Graph, OpId};
 
 use crate::analytic::timing::{OpTime, split};
+use crate::run::{Timeline, TimelineSlice, TimelineTrack};
+use crate::timing::account::Times;
 use crate::timing::lower::{COMPUTE, HOST, LAUNCH, VECTOR, lower};
+use crate::timing::machine::watched;
 use crate::timing::program::Program;
-use crate::timing::{Pace, Stuck, account::Times, run};
+use crate::timing::record::{Record, Recorder, Slice};
+use crate::timing::{Pace, Stuck};
 
 /// The time of every op over all its repetitions. `cold`: weights that stay on chip are loaded as well.
 pub(crate) fn times(
@@ -22,9 +26,11 @@ pub(crate) fn times(
     chip: &Chip,
     schedule: &Schedule,
     cold: bool,
-) -> Result<Vec<OpTime>, Stuck> {
+) -> Result<(Vec<OpTime>, Timeline), Stuck> {
     let program = lower(graph, chip, schedule, cold);
-    let times = run(&program, Pace::SkipPeriods)?;
+    let mut recorder = Recorder::new(&program);
+    let times = watched(&program, Pace::SkipPeriods, &mut |seen| recorder.see(seen))?;
+    let timeline = timeline(&program, recorder.finish(times.end.0));
     let mut ops: Vec<OpTime> = graph
         .ops
         .ids()
@@ -34,7 +40,33 @@ pub(crate) fn times(
     for set in &schedule.partition.sets {
         split(schedule, set, &mut ops);
     }
-    Ok(ops)
+    Ok((ops, timeline))
+}
+
+fn timeline(program: &Program, record: Record) -> Timeline {
+    let seconds = |t: u64| Femtoseconds(t).seconds().0;
+    let slice = |s: &Slice| TimelineSlice {
+        op: s.op.map(Id::index),
+        start_s: seconds(s.start),
+        end_s: seconds(s.end),
+        tiles: s.works,
+    };
+    let mut told = Timeline {
+        ports: program.resources.iter().cloned().zip(record.busy).collect(),
+        ..Timeline::default()
+    };
+    for (at, slices) in record.slices.iter().enumerate() {
+        let slices: Vec<TimelineSlice> = slices.iter().map(slice).collect();
+        if program.retires.is_some_and(|q| q.index() == at) {
+            told.ops = slices;
+        } else if !slices.is_empty() {
+            told.tracks.push(TimelineTrack {
+                name: program.queues[at].name.clone(),
+                slices,
+            });
+        }
+    }
+    told
 }
 
 /// What is told of an op. Where a pass or a lane program takes longer than its arithmetic, that is told as the memory that is

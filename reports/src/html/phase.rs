@@ -26,10 +26,37 @@ impl Page<'_> {
         self.raw("</div>\n");
         self.roofline(index, phase)?;
         self.by_layer(index, phase)?;
+        self.timeline(phase)?;
         self.traffic(phase)?;
         self.cores(phase);
         self.layers(index, phase);
         self.raw("</section>\n");
+        Ok(())
+    }
+
+    /// Engines over time: the whole pass, and the longest run of an op.
+    fn timeline(&mut self, phase: &Phase) -> Result<(), PlotError> {
+        let Some(timeline) = &phase.timeline else {
+            return Ok(());
+        };
+        let classes = palette::classes(self.view.run);
+        let mut windows = vec![("The pass over time".to_string(), (0.0, phase.latency_s))];
+        if let Some((op, window)) = plots::longest(timeline)
+            && let Some(op) = phase.ops.get(op)
+        {
+            windows.push((format!("The longest op over time: {}", op.name), window));
+        }
+        self.raw("<figure>\n");
+        for (title, window) in windows {
+            self.put(format_args!("<h3>{}</h3>\n", escape(&title)));
+            for shape in [Shape::Wide, Shape::Narrow] {
+                self.raw(&plots::gantt(phase, timeline, window, &classes, shape)?);
+            }
+        }
+        self.raw(
+            "<figcaption>Each row is an engine or a mover of tiles. Strong bars are single tiles, pale ones many in a row; repetitions \
+             that are alike are told once, grey. The file trace.pftrace beside this page shows every row in ui.perfetto.dev.</figcaption>\n</figure>\n",
+        );
         Ok(())
     }
 

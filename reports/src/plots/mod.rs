@@ -1,14 +1,16 @@
-//! The figures of the page: roofline, time and energy by layer, traffic by memory.
+//! The figures of the page: roofline, time and energy by layer, who does what when, traffic by memory.
 //!
 //! Each comes in two shapes, [`Shape::Wide`] for desks and paper and [`Shape::Narrow`] for phones, so that text has
 //! the same size on both. Legends are the page's business; colours are [`crate::palette`]'s. Axes are linear from
 //! zero unless their label says that they are logarithmic.
 
 mod bars;
+mod gantt;
 mod roofline;
 mod traffic;
 
 pub use bars::{Bar, bars, stacked};
+pub use gantt::{gantt, longest};
 pub use roofline::roofline;
 pub use traffic::traffic;
 

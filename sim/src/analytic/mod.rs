@@ -70,13 +70,15 @@ fn pass(
     fidelity: Fidelity,
 ) -> Result<Phase, Stuck> {
     let by = |cold| match fidelity {
-        Fidelity::Analytic => Ok(timing::times(graph, chip, schedule, cold)),
-        Fidelity::Simulated => simulated::times(graph, chip, schedule, cold),
+        Fidelity::Analytic => Ok((timing::times(graph, chip, schedule, cold), None)),
+        Fidelity::Simulated => {
+            simulated::times(graph, chip, schedule, cold).map(|(times, line)| (times, Some(line)))
+        }
     };
-    let times = by(false)?;
+    let (times, timeline) = by(false)?;
     // Where nothing stays on chip between passes the first one is as any other.
     let cold = match schedule.ops.iter().any(|o| o.weights.loaded > 0.0) {
-        true => by(true)?,
+        true => by(true)?.0,
         false => times.clone(),
     };
     let latency: f64 = times.iter().map(|t| t.total).sum();
@@ -140,6 +142,7 @@ fn pass(
         partition: cores::of_phase(graph, chip, schedule, &times),
         ops,
         groups: Vec::new(),
+        timeline,
         assumptions: std::iter::once(overlap(fidelity).to_string())
             .chain(schedule.assumptions.iter().cloned())
             .collect(),

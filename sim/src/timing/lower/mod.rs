@@ -190,21 +190,22 @@ impl Lowering<'_> {
                 }
                 _ => (None, Some(self.single(Who::Move, op, share.of, &mut go))),
             };
+            let mark = Step::Mark(TagId::new(id.index()));
             match (own, starts) {
                 (Some(own), _) => {
                     launch = launch.max(self.launch(*id));
-                    steps.then(own);
+                    steps.then(own.after(mark));
                 }
                 (_, Some(own)) => {
                     launch = launch.max(op.cost.latency.0 * share.of);
-                    steps.then(own);
+                    steps.then(own.after(mark));
                 }
                 // A mapping that cannot be followed: its time as one work.
                 _ => {
                     let engine = op.engine.unwrap_or(EngineId(0));
                     let who = Who::Array(lane, engine);
                     let own = self.whole(who, op, share.of, &mut go);
-                    steps.then(own);
+                    steps.then(own.after(mark));
                 }
             }
         }
@@ -235,13 +236,13 @@ impl Lowering<'_> {
             signals,
             ..Work::default()
         });
-        steps.extend(Who::Control, vec![next, start]);
+        let mark = Step::Mark(TagId::new(first.index()));
+        steps.extend(Who::Control, vec![mark, next, start]);
         let done = Step::Acquire {
             pool: self.parts.pool(Tokens::Done),
             tokens: running,
         };
         let next = self.parts.give(&[Tokens::Next], 0.0);
-        let mark = Step::Mark(TagId::new(first.index()));
         steps.extend(Who::Retire, vec![mark, done, next]);
     }
 

@@ -100,6 +100,15 @@ impl Steps {
         }
     }
 
+    /// These, each queue's behind a step.
+    pub(super) fn after(self, step: Step) -> Self {
+        let all = self.0.into_iter();
+        Self(
+            all.map(|(who, steps)| (who, std::iter::once(step).chain(steps).collect()))
+                .collect(),
+        )
+    }
+
     /// These, so many times.
     pub(super) fn times(self, count: u64) -> Self {
         let all = self.0.into_iter();
