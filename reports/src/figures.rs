@@ -7,6 +7,7 @@
 //!                 = batch x prompt / interval        tokens per second of a prefill; interval: the latency, or that
 //!                                                    of a pipeline where throughput is asked for
 //! average power   = energy / latency
+//! power of an op  = dynamic energy of all its runs / their time + static power;  peak power: that of the op with most
 //! bound by        = the bottleneck under which most of the ops' time is spent
 //! intensity       = executed MACs / bytes of the root memory
 //! ridge point     = peak MACs per second / streaming bytes per second of the root memory
@@ -328,6 +329,21 @@ pub fn throughput(run: &Run, phase: &Phase) -> Option<(f64, &'static str)> {
 /// Mean power of a phase in watts.
 pub fn average_power(phase: &Phase) -> Option<f64> {
     ratio(phase.energy_j, phase.latency_s)
+}
+
+/// Power while an op runs, in watts: its dynamic energy over its time, and what is drawn all the time.
+pub fn op_power(phase: &Phase, op: &OpRun) -> Option<f64> {
+    let fixed = phase.energy.iter().filter(|e| e.action == STATIC);
+    let fixed = ratio(fixed.map(|e| e.energy_j).sum(), phase.latency_s)?;
+    Some(ratio(op_joules(op), op.time.total_s)? + fixed)
+}
+
+/// The largest power of an op that takes at least a thousandth of the time, in watts, and the op.
+pub fn peak_power(phase: &Phase) -> Option<(f64, &OpRun)> {
+    let lasts = |o: &&OpRun| o.time.total_s >= 1e-3 * phase.latency_s && o.time.total_s > 0.0;
+    let powers = phase.ops.iter().filter(lasts);
+    let powers = powers.filter_map(|o| Some((op_power(phase, o)?, o)));
+    powers.reduce(|most, p| if p.0 > most.0 { p } else { most })
 }
 
 /// The intensity at which the chip changes from memory bound to compute bound, in MACs per byte.

@@ -99,6 +99,8 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "throughput_unit": unit,
         "energy_j": phase.energy_j,
         "average_power_w": figures::average_power(phase),
+        "peak_power_w": figures::peak_power(phase).map(|p| p.0),
+        "peak_power_op": figures::peak_power(phase).map(|p| &p.1.name),
         "macs": count(phase.macs),
         "executed_macs": count(phase.executed_macs),
         "utilization": phase.utilization,

@@ -214,7 +214,10 @@ impl Table<'_> {
             }
             None => none(),
         };
-        let power = figures::average_power(phase).map_or_else(none, text::watts);
+        let mut power = figures::average_power(phase).map_or_else(none, text::watts);
+        if let Some((peak, op)) = figures::peak_power(phase) {
+            power = format!("{power}, peak {} ({})", text::watts(peak), op.name);
+        }
         let size = |n: u64| text::bytes(n as f64);
         let count = |n: u128| text::si(n as f64, "");
         let pairs = [

@@ -1,8 +1,7 @@
 //! A phase over time as a Perfetto trace, to be opened in ui.perfetto.dev or with trace_processor.
 //!
 //! One process is the chip. Its threads are the ops (which one is waited for) and then each engine and mover of
-//! tiles; its counters are the busy share of each shared port, the rate of the root memory and what resident memories
-//! hold. One nanosecond of the trace is one of the pass; what is shorter has no slice of its own.
+//! tiles; its counters are the busy share of each shared port, what resident memories hold, and the power. One nanosecond of the trace is one of the pass; what is shorter has no slice of its own.
 //!
 //! Messages and field numbers are those of `protos/perfetto/trace` of the Perfetto project (Apache-2.0): `Trace`,
 //! `TracePacket`, `TrackDescriptor`, `ProcessDescriptor`, `ThreadDescriptor`, `CounterDescriptor`, `TrackEvent`,
@@ -11,6 +10,8 @@
 use presil_sim::Run;
 use presil_sim::run::{MemoryUse, Phase, Timeline, TimelineSlice};
 use prost::Message;
+
+use crate::figures;
 
 #[derive(Clone, PartialEq, Message)]
 struct Trace {
@@ -120,13 +121,14 @@ pub fn perfetto(run: &Run, phase: &Phase) -> Option<Vec<u8>> {
         writer.thread(&track.name, phase, &track.slices);
     }
     for (port, shares) in &timeline.ports {
-        let points = steps(phase.latency_s, shares, 100.0);
+        let points = steps(timeline.end_s(), shares, 100.0);
         writer.counter(&format!("{port}, busy"), "%", &points);
     }
     for memory in &phase.memory_plan.memories {
         let points = held(phase, timeline, memory);
         writer.counter(&format!("held in {}", memory.memory), "bytes", &points);
     }
+    writer.counter("power", "W", &power(phase, timeline));
     writer.packets.sort_by_key(|p| p.timestamp);
     Some(
         Trace {
@@ -167,6 +169,17 @@ fn held(phase: &Phase, timeline: &Timeline, memory: &MemoryUse) -> Vec<(f64, f64
     let of = |s: &TimelineSlice| s.op.and_then(|o| bytes.get(o)).map(|b| (s.start_s, *b));
     let mut points: Vec<(f64, f64)> = timeline.ops.iter().filter_map(of).collect();
     points.dedup_by_key(|p| p.1);
+    points
+}
+
+/// Power while each op runs.
+fn power(phase: &Phase, timeline: &Timeline) -> Vec<(f64, f64)> {
+    let of = |s: &TimelineSlice| {
+        let op = phase.ops.get(s.op?)?;
+        Some((s.start_s, figures::op_power(phase, op)?))
+    };
+    let mut points: Vec<(f64, f64)> = timeline.ops.iter().filter_map(of).collect();
+    points.push((timeline.end_s(), 0.0));
     points
 }
 

@@ -337,6 +337,13 @@ pub struct Timeline {
     pub ports: Vec<(String, Vec<f64>)>,
 }
 
+impl Timeline {
+    /// When the pass ends, in seconds.
+    pub fn end_s(&self) -> f64 {
+        self.ops.last().map_or(0.0, |s| s.end_s)
+    }
+}
+
 /// One phase: a forward pass, a prefill, a decode step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Phase {

@@ -40,7 +40,7 @@ impl Page<'_> {
             return Ok(());
         };
         let classes = palette::classes(self.view.run);
-        let mut windows = vec![("The pass over time".to_string(), (0.0, phase.latency_s))];
+        let mut windows = vec![("The pass over time".to_string(), (0.0, timeline.end_s()))];
         if let Some((op, window)) = plots::longest(timeline)
             && let Some(op) = phase.ops.get(op)
         {

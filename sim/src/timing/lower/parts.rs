@@ -359,29 +359,15 @@ impl<'a> Parts<'a> {
             0 => String::new(),
             l => format!(" of set {l}"),
         };
-        let above = |n: NodeId, o: Operand| node(self.memory_above(n, o));
         match who {
             Who::Array(l, e) => format!("{}{}", engine(e), lane(l)),
             Who::Vector(e) => engine(e).into(),
             Who::Host => "host".into(),
             Who::Control => "control".into(),
             Who::Move => "moves".into(),
-            Who::Load(l, n, o) => {
-                format!(
-                    "{} into {}, from {}{}",
-                    o.name(),
-                    node(n),
-                    above(n, o),
-                    lane(l)
-                )
-            }
+            Who::Load(l, n, o) => format!("{} into {}{}", o.name(), node(n), lane(l)),
             Who::Restore(l, n) => format!("partial sums into {}{}", node(n), lane(l)),
-            Who::Store(l, n) => format!(
-                "output out of {}, to {}{}",
-                node(n),
-                above(n, Operand::Output),
-                lane(l)
-            ),
+            Who::Store(l, n) => format!("output out of {}{}", node(n), lane(l)),
             Who::Beside(l) => format!("biases and scales{}", lane(l)),
             Who::Feed(e) => format!("into {}", engine(e)),
             Who::Drain(e) => format!("out of {}", engine(e)),
