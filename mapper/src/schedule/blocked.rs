@@ -1,0 +1,251 @@
+//! The cost of ops on a block engine ([`crate::blocks`]), with the epilogues that join them.
+//!
+//! An op is a sequence of layers; each takes as long as the busiest of the engine and the memories that it moves
+//! data in. Weights come from their home: staged where they are read again for every block, unless a layer reads
+//! them once and in place. Scales are read at home for every block.
+
+use presil_hwmodels::{Blocks, EngineKind, NodeId, NodeKind, Operand, OutputKind};
+use presil_numerics::{LanePrimitive, Seconds};
+use presil_workloads::{Einsum, MapOperator, OpId, OpKind, Role, TensorId};
+
+use super::engines::Choice;
+use super::pricer::Pricer;
+use super::{Execution, ScheduledOp, engines};
+use crate::blocks::{self, Around, Kind, Layer, Lying, Port};
+use crate::cost::{Cost, Resource};
+use crate::ledger::{self, Ledger, add_energy};
+
+/// What an op's layers read and write.
+struct Ends {
+    /// Where each input that is no weight lies, and how.
+    inputs: Vec<(NodeId, Lying)>,
+    /// Where the output lies, and how.
+    output: (NodeId, Lying),
+    /// Where weights lie, and their bits.
+    weights: Option<(NodeId, f64)>,
+}
+
+/// Cycles that memories are busy for a layer.
+#[derive(Default)]
+struct Ports {
+    busy: Vec<(NodeId, f64)>,
+    counts: Ledger,
+}
+
+impl Ports {
+    /// Books bytes in runs of a length. `way`: 0 reads, 1 writes.
+    fn book(&mut self, port: &Port, way: usize, operand: Operand, bytes: f64, run: u64) {
+        let elements = bytes.round() as u128;
+        if way == 0 {
+            self.counts.read(port.memory, operand, elements, 8.0);
+        } else {
+            self.counts.write(port.memory, operand, elements, 8.0);
+        }
+        let cycles = bytes * port.stretch(run) / port.rate[way];
+        match self.busy.iter_mut().find(|b| b.0 == port.memory) {
+            Some(b) => b.1 += cycles,
+            None => self.busy.push((port.memory, cycles)),
+        }
+    }
+}
+
+impl Pricer<'_> {
+    /// The block engine and the mode of its array, if it runs an op.
+    pub(super) fn block_engine(&self, id: OpId) -> Option<(&Blocks, usize)> {
+        let blocks = self.scene.chip.blocks.as_ref()?;
+        match &self.scene.choices[id.0 as usize] {
+            Choice::Array(able) => {
+                let own = able.iter().find(|(e, _)| *e == blocks.array)?;
+                Some((blocks, own.1))
+            }
+            Choice::Vector(engine) if *engine == blocks.vector => Some((blocks, 0)),
+            _ => None,
+        }
+    }
+
+    /// An op on the chip's block engine; `None` where another engine runs it.
+    pub(super) fn blocked(&self, id: OpId) -> Option<ScheduledOp> {
+        let (blocks, mode) = self.block_engine(id)?;
+        let (chip, graph) = (self.scene.chip, self.scene.graph);
+        let op = &graph.ops[id];
+        let layers = blocks::layers(graph, op)?;
+        let EngineKind::Array { compute, .. } = chip.engines[blocks.array].kind else {
+            return None;
+        };
+        let NodeKind::Compute(node) = &chip.nodes[compute].kind else {
+            return None;
+        };
+        let hertz = chip.clocks[node.clock].domain.frequency.0;
+        let ends = self.ends(id, blocks);
+        let tail = self.tail_output(id);
+        let mut cost = Cost::default();
+        let mut notes = Vec::new();
+        let last = layers.len().saturating_sub(1);
+        for (i, layer) in layers.iter().enumerate() {
+            let block = blocks::choose(blocks, layer);
+            let tail = tail.filter(|_| i == last);
+            let one = self.layer(blocks, layer, &block, tail, &ends, hertz)?;
+            ledger::add(&mut cost, &ledger::repeat(one, layer.repeat));
+            let [rows, columns, channels] = block.out;
+            if layers.len() == 1 {
+                notes.push(format!("block of {rows} x {columns} x {channels}"));
+            }
+        }
+        if layers.len() > 1 {
+            notes.push(format!("{} layers", layers.iter().map(|l| l.repeat).sum::<u64>()));
+        }
+        let launch = chip.engines[blocks.array].launch;
+        cost.time += launch;
+        let executed = op.contraction().and_then(Einsum::executed_points).unwrap_or(0);
+        cost.executed_macs = u128::from(executed);
+        cost.instances_used = chip.nodes[compute].instances;
+        if let Some(mode) = node.modes.get(mode).filter(|_| executed > 0) {
+            let joules = executed as f64 * mode.energy.0;
+            add_energy(&mut cost.energy, &chip.nodes[compute].name, "mac", joules);
+        }
+        cost.latency = cost.time - ledger::longest(&cost.busy);
+        let mut cost = ledger::repeat(cost, op.steps);
+        cost.executed_macs = u128::from(executed) * u128::from(op.steps);
+        let (engine, execution) = match &self.scene.choices[id.0 as usize] {
+            Choice::Vector(engine) => (*engine, Execution::Vector),
+            _ => (blocks.array, Execution::Blocked { mode }),
+        };
+        let tails: Vec<&str> = self.scene.tails.tail[id.0 as usize]
+            .iter()
+            .map(|o| graph.ops[*o].name.as_str())
+            .collect();
+        if !tails.is_empty() {
+            notes.push(format!("epilogue: {}", tails.join(", ")));
+        }
+        if let Some(pair) = op.contraction().and_then(|e| engines::pair(graph, op, e)) {
+            notes.extend(engines::conversion_note(node, mode, pair));
+        }
+        let mut scheduled = self.bare(id, execution, Some(engine), cost);
+        scheduled.notes = notes;
+        let staged = layers.iter().all(|l| l.kind != Kind::Linear);
+        if let Some((home, bits)) = ends.weights
+            && home == chip.root()
+            && staged
+        {
+            scheduled.weights.streamed = bits;
+        }
+        Some(scheduled)
+    }
+
+    fn ends(&self, id: OpId, blocks: &Blocks) -> Ends {
+        let graph = self.scene.graph;
+        let op = &graph.ops[id];
+        let place = |t: TensorId| {
+            let lying = if self.pixels[self.scene.stored(t)] {
+                Lying::Pixels
+            } else {
+                Lying::Bricks
+            };
+            (self.home(t), lying)
+        };
+        let learned = |t: &TensorId| matches!(graph.tensors[*t].role, Role::Weight | Role::Constant);
+        let inputs = op.inputs.iter().filter(|t| !learned(t));
+        let weights = op.inputs.get(1).filter(|t| learned(t) && op.contraction().is_some());
+        let output = match self.scene.output_of(id) {
+            Some(t) => place(t),
+            None => (blocks.arena, Lying::Bricks),
+        };
+        Ends {
+            inputs: inputs.map(|t| place(*t)).collect(),
+            output,
+            weights: weights.map(|t| {
+                let bits = graph.tensors[*t].bits().0 as f64 * blocks.weight_ratio;
+                (self.home(*t), bits)
+            }),
+        }
+    }
+
+    /// What the epilogue of an op makes its output unit do.
+    fn tail_output(&self, id: OpId) -> Option<OutputKind> {
+        let graph = self.scene.graph;
+        let kinds = self.scene.tails.tail[id.0 as usize].iter().map(|o| {
+            let clamps = match &graph.ops[*o].kind {
+                OpKind::Cascade(einsums) => einsums.iter().all(|e| match &e.map {
+                    MapOperator::Lanes(program) => program.iter().all(|p| *p == LanePrimitive::Max),
+                    MapOperator::MultiplyAccumulate => false,
+                }),
+                _ => true,
+            };
+            if clamps {
+                OutputKind::Clamp
+            } else {
+                OutputKind::Lookup
+            }
+        });
+        kinds.reduce(|a, b| if a == OutputKind::Lookup { a } else { b })
+    }
+
+    /// The cost of one run of a layer.
+    fn layer(
+        &self,
+        blocks: &Blocks,
+        layer: &Layer,
+        block: &blocks::Block,
+        tail: Option<OutputKind>,
+        ends: &Ends,
+        hertz: f64,
+    ) -> Option<Cost> {
+        let chip = self.scene.chip;
+        let inner = (blocks.staging, Lying::Bricks);
+        let first = |i: usize| match ends.inputs.get(i) {
+            Some(input) if layer.ends[0] => *input,
+            _ => inner,
+        };
+        let (from, to) = (
+            first(0),
+            if layer.ends[1] { ends.output } else { inner },
+        );
+        let port = |memory: NodeId| Port::of(chip, memory, hertz);
+        let (reads, writes) = (port(from.0)?, port(to.0)?);
+        let moved = blocks::moved(blocks, layer, block, [from.1, to.1]);
+        let weights = ends.weights.filter(|_| layer.kind.has_weights());
+        let mut ports = Ports::default();
+        ports.book(&reads, 0, Operand::Input, moved.read, moved.runs[0]);
+        if layer.operands > 1 {
+            let other = first(1);
+            let own = blocks::moved(blocks, layer, block, [other.1, to.1]);
+            ports.book(&port(other.0)?, 0, Operand::Input, own.read, own.runs[0]);
+        }
+        ports.book(&writes, 1, Operand::Output, moved.written, moved.runs[1]);
+        let mut scale_latency = 0.0;
+        if let Some((home, bits)) = weights {
+            let at_home = port(home)?;
+            let bytes = bits / 8.0 / layer.repeat as f64;
+            let again = moved.weight_reads as f64;
+            let stream = at_home.burst;
+            let staged = layer.kind != Kind::Linear && home != blocks.staging;
+            scale_latency = at_home.latency;
+            if staged {
+                let staging = port(blocks.staging)?;
+                ports.book(&at_home, 0, Operand::Weight, bytes, stream);
+                ports.book(&staging, 1, Operand::Weight, bytes, staging.burst);
+                ports.book(&staging, 0, Operand::Weight, bytes * again, staging.burst);
+                scale_latency = staging.latency;
+            } else {
+                ports.book(&at_home, 0, Operand::Weight, bytes * again, stream);
+            }
+            let scales = (blocks.scale_bytes * layer.out[2]) as f64 * again;
+            ports.book(&at_home, 0, Operand::Weight, scales, stream);
+        }
+        let around = Around {
+            ports: [&reads, &writes],
+            runs: moved.runs,
+            outputs: moved.written / layer.bits[1].div_ceil(8) as f64,
+            scales: scale_latency,
+        };
+        let cycles = blocks::engine_cycles(blocks, layer, block, tail, around);
+        let mut cost = ports.counts.close(chip, &[], Seconds::ZERO, Vec::new());
+        cost.compute_cycles = cycles;
+        cost.busy = vec![(Resource::Compute, Seconds(cycles / hertz))];
+        let memories = ports.busy.iter();
+        cost.busy
+            .extend(memories.map(|(m, c)| (Resource::Memory(*m), Seconds(c / hertz))));
+        cost.time = ledger::longest(&cost.busy);
+        Some(cost)
+    }
+}
