@@ -91,6 +91,12 @@ pub struct Blocks {
     pub arena: NodeId,
     /// The memory that weights are staged in.
     pub staging: NodeId,
+    /// Bytes of a function table, loaded before a layer uses another one than the layer before.
+    pub function_table: Bytes,
+    /// Passes over an input in the arena from which on it is first copied to the staging memory.
+    pub input_passes: Option<u64>,
+    /// Whether feature maps that fit no memory closer than the arena pass from op to op in stripes of rows.
+    pub cascades: bool,
     /// Engines that share a layer's output channels.
     pub cores: u64,
     /// Rows, columns and channels of a micro-block.

@@ -358,6 +358,12 @@ spec_tables! {
         pub arena: Option<At<String>>,
         /// The memory where weights are staged.
         pub staging: At<String>,
+        /// Bytes of a function table that is loaded before a layer uses another one than the layer before. Default 0.
+        pub function_table: Option<Sourced<Bytes>>,
+        /// Passes over an input in the arena from which on it is first copied to the staging memory. Default: never.
+        pub input_passes: Option<Sourced<u64>>,
+        /// Whether feature maps that fit no memory closer than the arena pass from op to op in stripes of rows. Default false.
+        pub cascades: Option<bool>,
         /// Engines that share a layer's output channels. Default 1.
         pub cores: Option<Sourced<u64>>,
         /// Output rows of a micro-block.

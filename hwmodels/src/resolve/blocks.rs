@@ -1,6 +1,6 @@
 //! The section `[blocks]`.
 
-use presil_numerics::IdVec;
+use presil_numerics::{Bytes, IdVec};
 
 use super::{Context, node_named};
 use crate::blocks::{BankedBuffer, Blocks, OutputKind};
@@ -65,7 +65,18 @@ pub(super) fn resolve(
         .as_ref()
         .map_or(1, |c| cx.count("blocks.cores", c));
     let output_cycles = output_cycles(cx, b);
+    let function_table = b
+        .function_table
+        .as_ref()
+        .map_or(Bytes(0), |c| cx.constant("blocks.function_table", c));
+    let input_passes = b
+        .input_passes
+        .as_ref()
+        .map(|c| cx.count("blocks.input_passes", c));
     Some(Blocks {
+        function_table,
+        input_passes,
+        cascades: b.cascades.unwrap_or(false),
         cores,
         micro,
         input_channels: count(cx, "input_channels", &b.input_channels),

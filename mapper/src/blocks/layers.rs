@@ -243,11 +243,18 @@ fn vector(graph: &Graph, op: &Op, einsums: &[Einsum]) -> Vec<Layer> {
         let outputs = outputs_of(op, program, at + 1 == einsums.len());
         let last = outputs.len() - 1;
         for (i, output) in outputs.into_iter().enumerate() {
+            // Look-ups and copies pass as poolings of one pixel.
+            let single = operands < 2 && matches!(output, OutputKind::Lookup | OutputKind::Sum);
+            let kind = if single {
+                Kind::Pool
+            } else {
+                Kind::Elementwise
+            };
             list.push(Layer {
                 operands: operands.max(1),
                 scalar: operands < 2,
                 ends: [ends[0] && i == 0, ends[1] && i == last],
-                ..Layer::plain(Kind::Elementwise, shape, shape, output)
+                ..Layer::plain(kind, shape, shape, output)
             });
         }
     }

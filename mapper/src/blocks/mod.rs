@@ -47,7 +47,7 @@ pub(crate) enum Kind {
     Convolution,
     /// Every output sums over a window of its own channel.
     Depthwise,
-    /// Every output sums over all input channels of its pixel; weights are read once and in place.
+    /// Every output sums over all input channels of its pixel.
     Linear,
     /// Every output is a maximum or an average over a window of its own channel.
     Pool,
@@ -61,6 +61,11 @@ impl Kind {
     /// Whether an output channel reads only its own input channel.
     pub(crate) fn keeps_channels(self) -> bool {
         matches!(self, Self::Depthwise | Self::Pool | Self::Elementwise)
+    }
+
+    /// Whether rows of its output need only some rows of its input, so that it can run in stripes.
+    pub(crate) fn runs_in_stripes(self) -> bool {
+        !matches!(self, Self::Linear | Self::Sum)
     }
 
     /// Whether it has filters.
@@ -121,19 +126,31 @@ impl Layer {
             repeat: 1,
         }
     }
+}
 
-    /// Elements of its weights.
-    pub(crate) fn weights(&self) -> u64 {
-        if !self.kind.has_weights() {
-            return 0;
+impl Layer {
+    /// The layer on a stripe that is a part of its rows, in whole micro-blocks.
+    pub(crate) fn stripe(&self, part: f64, micro_rows: u64) -> Self {
+        let share = (self.out[0] as f64 * part) as u64 / micro_rows * micro_rows;
+        let rows = share.max(micro_rows).min(self.out[0]);
+        let reach = (rows.max(1) - 1)
+            .saturating_mul(self.stride[0])
+            .saturating_add(self.span[0]);
+        Self {
+            out: [rows, self.out[1], self.out[2]],
+            input: [reach.min(self.input[0]), self.input[1], self.input[2]],
+            ..self.clone()
         }
-        let inputs = if self.kind == Kind::Depthwise {
-            1
-        } else {
-            self.input[2]
-        };
-        let taps = self.taps[0].saturating_mul(self.taps[1]);
-        taps.saturating_mul(inputs).saturating_mul(self.out[2])
+    }
+
+    /// Weights as they are stored over what they are: where steps take input channels only, these are filled up.
+    pub(crate) fn filling(&self, input_channels: u64, packed: bool) -> f64 {
+        let deep = matches!(self.kind, Kind::Convolution | Kind::Linear) && !packed;
+        if !deep {
+            return 1.0;
+        }
+        let channels = self.input[2].max(1);
+        channels.next_multiple_of(input_channels) as f64 / channels as f64
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Moved {
     pub(crate) runs: [u64; 2],
     /// How often weights are read.
     pub(crate) weight_reads: u64,
+    /// How often the input is read, for blocks of output channels.
+    pub(crate) input_passes: u64,
 }
 
 /// What a layer moves.
@@ -64,5 +66,10 @@ pub(crate) fn moved(blocks: &Blocks, layer: &Layer, block: &Block, lying: [Lying
         written: out_bytes,
         runs: [run_read, run_written],
         weight_reads: area_blocks,
+        input_passes: if layer.kind.keeps_channels() {
+            1
+        } else {
+            parts(2)
+        },
     }
 }

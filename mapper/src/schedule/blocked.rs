@@ -1,8 +1,10 @@
 //! The cost of ops on a block engine ([`crate::blocks`]), with the epilogues that join them.
 //!
 //! An op is a sequence of layers; each takes as long as the busiest of the engine and the memories that it moves
-//! data in. Weights come from their home: staged where they are read again for every block, unless a layer reads
-//! them once and in place. Scales are read at home for every block.
+//! data in. Weights are staged while the op before runs, as far as that leaves the root memory time
+//! ([`super::WeightStream`]); those of a linear layer, which are read once, are read in place if it leaves too little.
+//! Scales are read at home for every block. A layer that looks up a function waits for its table. An input that many
+//! passes would read from the arena may be copied to the staging memory first.
 
 use presil_hwmodels::{Blocks, EngineKind, NodeId, NodeKind, Operand, OutputKind};
 use presil_numerics::{LanePrimitive, Seconds};
@@ -11,7 +13,7 @@ use presil_workloads::{Einsum, MapOperator, OpId, OpKind, Role, TensorId};
 use super::engines::Choice;
 use super::pricer::Pricer;
 use super::{Execution, ScheduledOp, engines};
-use crate::blocks::{self, Around, Kind, Layer, Lying, Port};
+use crate::blocks::{self, Around, Block, Kind, Layer, Lying, Port, volume};
 use crate::cost::{Cost, Resource};
 use crate::ledger::{self, Ledger, add_energy};
 
@@ -23,6 +25,17 @@ struct Ends {
     output: (NodeId, Lying),
     /// Where weights lie, and their bits.
     weights: Option<(NodeId, f64)>,
+}
+
+/// How a layer runs.
+struct On<'a> {
+    blocks: &'a Blocks,
+    block: Block,
+    /// What the epilogue makes the output unit do.
+    tail: Option<OutputKind>,
+    /// Whether weights are staged.
+    staged: bool,
+    hertz: f64,
 }
 
 /// Cycles that memories are busy for a layer.
@@ -65,6 +78,34 @@ impl Pricer<'_> {
 
     /// An op on the chip's block engine; `None` where another engine runs it.
     pub(super) fn blocked(&self, id: OpId) -> Option<ScheduledOp> {
+        self.run_blocked(id, self.stages(id))
+    }
+
+    /// Whether the weights of an op are staged: those that are read once only if they are there in time.
+    fn stages(&self, id: OpId) -> bool {
+        let (chip, graph) = (self.scene.chip, self.scene.graph);
+        let op = &graph.ops[id];
+        let linear = blocks::layers(graph, op)
+            .is_some_and(|l| l.iter().all(|l| l.kind == Kind::Linear));
+        if !linear {
+            return true;
+        }
+        let before = self.before[id.0 as usize].and_then(|b| self.run_blocked(b, true));
+        let (Some(before), Some(weights)) = (before, op.inputs.get(1)) else {
+            return false;
+        };
+        let root = Resource::Memory(chip.root());
+        let busy = before.cost.busy.iter().filter(|b| b.0 == root);
+        let used: f64 = busy.map(|b| b.1.0).sum();
+        let load = chip.nodes[chip.root()].memory().map_or(0.0, |m| {
+            let bytes = graph.tensors[*weights].bits().0 as f64 / 8.0;
+            m.latency.0 + bytes / (m.read_rate.0 * m.streaming_efficiency)
+        });
+        load <= before.cost.time.0 - used
+    }
+
+    /// An op with its weights staged or not.
+    fn run_blocked(&self, id: OpId, staged: bool) -> Option<ScheduledOp> {
         let (blocks, mode) = self.block_engine(id)?;
         let (chip, graph) = (self.scene.chip, self.scene.graph);
         let op = &graph.ops[id];
@@ -82,9 +123,19 @@ impl Pricer<'_> {
         let mut notes = Vec::new();
         let last = layers.len().saturating_sub(1);
         for (i, layer) in layers.iter().enumerate() {
-            let block = blocks::choose(blocks, layer);
-            let tail = tail.filter(|_| i == last);
-            let one = self.layer(blocks, layer, &block, tail, &ends, hertz)?;
+            let stripe = self.cascades.part.get(id.0 as usize).copied().flatten();
+            let block = match stripe {
+                Some(part) => blocks::choose(blocks, &layer.stripe(part, blocks.micro[0])),
+                None => blocks::choose(blocks, layer),
+            };
+            let on = On {
+                blocks,
+                block,
+                tail: tail.filter(|_| i == last),
+                staged,
+                hertz,
+            };
+            let one = self.layer(layer, &on, &ends)?;
             ledger::add(&mut cost, &ledger::repeat(one, layer.repeat));
             let [rows, columns, channels] = block.out;
             if layers.len() == 1 {
@@ -122,7 +173,6 @@ impl Pricer<'_> {
         }
         let mut scheduled = self.bare(id, execution, Some(engine), cost);
         scheduled.notes = notes;
-        let staged = layers.iter().all(|l| l.kind != Kind::Linear);
         if let Some((home, bits)) = ends.weights
             && home == chip.root()
             && staged
@@ -181,30 +231,38 @@ impl Pricer<'_> {
     }
 
     /// The cost of one run of a layer.
-    fn layer(
-        &self,
-        blocks: &Blocks,
-        layer: &Layer,
-        block: &blocks::Block,
-        tail: Option<OutputKind>,
-        ends: &Ends,
-        hertz: f64,
-    ) -> Option<Cost> {
-        let chip = self.scene.chip;
+    fn layer(&self, layer: &Layer, on: &On, ends: &Ends) -> Option<Cost> {
+        let (chip, blocks, block) = (self.scene.chip, on.blocks, &on.block);
         let inner = (blocks.staging, Lying::Bricks);
         let first = |i: usize| match ends.inputs.get(i) {
             Some(input) if layer.ends[0] => *input,
             _ => inner,
         };
-        let (from, to) = (
-            first(0),
-            if layer.ends[1] { ends.output } else { inner },
-        );
-        let port = |memory: NodeId| Port::of(chip, memory, hertz);
+        let port = |memory: NodeId| Port::of(chip, memory, on.hertz);
+        let mut ports = Ports::default();
+        let mut from = first(0);
+        let to = if layer.ends[1] { ends.output } else { inner };
+        let staging = port(blocks.staging)?;
+        let mut waits = 0.0;
+        let passes = blocks::moved(blocks, layer, block, [from.1, to.1]).input_passes;
+        if from.0 != blocks.staging && blocks.input_passes.is_some_and(|n| passes >= n) {
+            // Copied once, in whole bursts, before the layer starts.
+            let bytes = (volume(layer.input) * layer.bits[0].div_ceil(8)) as f64;
+            let far = port(from.0)?;
+            waits += far.latency + bytes / far.rate[0];
+            ports.counts.read(from.0, Operand::Input, bytes as u128, 8.0);
+            ports.counts.write(blocks.staging, Operand::Input, bytes as u128, 8.0);
+            from.0 = blocks.staging;
+        }
+        let looks_up = |o: OutputKind| o == OutputKind::Lookup;
+        if looks_up(layer.output) || on.tail.is_some_and(looks_up) {
+            let root = port(chip.root())?;
+            let bytes = blocks.function_table.0;
+            waits += root.latency + bytes as f64 / root.rate[0];
+            ports.counts.read(chip.root(), Operand::Weight, u128::from(bytes), 8.0);
+        }
         let (reads, writes) = (port(from.0)?, port(to.0)?);
         let moved = blocks::moved(blocks, layer, block, [from.1, to.1]);
-        let weights = ends.weights.filter(|_| layer.kind.has_weights());
-        let mut ports = Ports::default();
         ports.book(&reads, 0, Operand::Input, moved.read, moved.runs[0]);
         if layer.operands > 1 {
             let other = first(1);
@@ -213,15 +271,14 @@ impl Pricer<'_> {
         }
         ports.book(&writes, 1, Operand::Output, moved.written, moved.runs[1]);
         let mut scale_latency = 0.0;
-        if let Some((home, bits)) = weights {
+        if let Some((home, bits)) = ends.weights.filter(|_| layer.kind.has_weights()) {
             let at_home = port(home)?;
-            let bytes = bits / 8.0 / layer.repeat as f64;
+            let filled = layer.filling(blocks.input_channels, block.packed);
+            let bytes = bits / 8.0 * filled / layer.repeat as f64;
             let again = moved.weight_reads as f64;
             let stream = at_home.burst;
-            let staged = layer.kind != Kind::Linear && home != blocks.staging;
             scale_latency = at_home.latency;
-            if staged {
-                let staging = port(blocks.staging)?;
+            if on.staged && home != blocks.staging {
                 ports.book(&at_home, 0, Operand::Weight, bytes, stream);
                 ports.book(&staging, 1, Operand::Weight, bytes, staging.burst);
                 ports.book(&staging, 0, Operand::Weight, bytes * again, staging.burst);
@@ -238,14 +295,16 @@ impl Pricer<'_> {
             outputs: moved.written / layer.bits[1].div_ceil(8) as f64,
             scales: scale_latency,
         };
-        let cycles = blocks::engine_cycles(blocks, layer, block, tail, around);
+        let cycles = blocks::engine_cycles(blocks, layer, block, on.tail, around);
         let mut cost = ports.counts.close(chip, &[], Seconds::ZERO, Vec::new());
         cost.compute_cycles = cycles;
-        cost.busy = vec![(Resource::Compute, Seconds(cycles / hertz))];
+        let seconds = |cycles: f64| Seconds(cycles / on.hertz);
+        cost.busy = vec![(Resource::Compute, seconds(cycles))];
         let memories = ports.busy.iter();
         cost.busy
-            .extend(memories.map(|(m, c)| (Resource::Memory(*m), Seconds(c / hertz))));
-        cost.time = ledger::longest(&cost.busy);
+            .extend(memories.map(|(m, c)| (Resource::Memory(*m), seconds(*c))));
+        cost.latency = seconds(waits);
+        cost.time = ledger::longest(&cost.busy) + cost.latency;
         Some(cost)
     }
 }

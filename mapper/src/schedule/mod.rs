@@ -7,7 +7,7 @@
 //!
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
 //! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
-//! - `layout`: how it lies there; - `solve`: the mappings; - `blocked`: block engines; - `memory_plan`: all of it over time; - `price`: the costs.
+//! - `layout`: how it lies there; - `solve`: the mappings; - `blocked`, `cascades`: block engines; - `memory_plan`: all of it over time; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
@@ -15,6 +15,7 @@
 //! weights with earlier ops, and what the first inference loads in addition.
 
 mod blocked;
+mod cascades;
 pub(crate) mod engines;
 mod facts;
 pub mod layout;

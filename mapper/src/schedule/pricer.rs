@@ -5,6 +5,7 @@ use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
+use super::cascades::{self, Cascades};
 use super::engines::{self, Choice};
 use super::layout;
 use super::memory_plan::{Holds, Tiles};
@@ -48,6 +49,20 @@ fn pixels(graph: &Graph, base: &[TensorId]) -> Vec<bool> {
     pixels
 }
 
+/// For each op that runs by itself, the one before it.
+fn before(scene: &Scene, order: &[OpId]) -> Vec<Option<OpId>> {
+    let mut before = vec![None; scene.graph.ops.len()];
+    let mut last = None;
+    for id in order {
+        let view = scene.graph.ops[*id].kind == OpKind::View;
+        if !view && scene.tails.into[id.0 as usize].is_none() {
+            before[id.0 as usize] = last;
+            last = Some(*id);
+        }
+    }
+    before
+}
+
 /// Prices the ops of a scene.
 pub(crate) struct Pricer<'a> {
     pub(crate) scene: Scene<'a>,
@@ -61,6 +76,10 @@ pub(crate) struct Pricer<'a> {
     /// For each stored tensor, whether it lies pixel by pixel for a block engine: what the network is given and gives
     /// back, and what is moved or seen in other shapes.
     pub(super) pixels: Vec<bool>,
+    /// Which ops of a block engine run in stripes.
+    pub(super) cascades: Cascades,
+    /// For each op that runs by itself, the one before it.
+    pub(super) before: Vec<Option<OpId>>,
 }
 
 /// A mapping found for an array op.
@@ -81,15 +100,21 @@ impl<'a> Pricer<'a> {
         order: &[OpId],
     ) -> Self {
         let Scene { graph, base, .. } = scene;
-        Self {
+        let mut pricer = Self {
             first_reader: first_readers(graph, base, order),
             images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
             wholes: Vec::new(),
             pixels: pixels(graph, base),
+            cascades: Cascades::default(),
+            before: before(&scene, order),
             scene,
             residency,
             options,
+        };
+        if pricer.scene.chip.blocks.is_some() {
+            pricer.cascades = cascades::find(&pricer, order);
         }
+        pricer
     }
 
     /// The same for tensors that are tiles, and lie as what they are tiles of.
@@ -107,8 +132,15 @@ impl<'a> Pricer<'a> {
             )
         };
         match &self.scene.chip.blocks {
-            // Feature maps live in the arena unless they are closer.
-            Some(b) if home == self.scene.chip.root() && made(stored) => b.arena,
+            // Feature maps live in the arena unless they are closer, whole or in stripes.
+            Some(b) if home == self.scene.chip.root() && made(stored) => {
+                let inside = self.cascades.inside.get(stored.0 as usize);
+                if inside.is_some_and(|i| *i) {
+                    b.staging
+                } else {
+                    b.arena
+                }
+            }
             _ => home,
         }
     }
