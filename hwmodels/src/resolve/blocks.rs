@@ -26,9 +26,8 @@ pub(super) fn resolve(
         None => Some(NodeId(0)),
     };
     let staging = memory(cx, nodes, &b.staging);
-    let count = |cx: &mut Context<'_>, key: &str, c: &Sourced<u64>| {
-        cx.count(&format!("blocks.{key}"), c)
-    };
+    let count =
+        |cx: &mut Context<'_>, key: &str, c: &Sourced<u64>| cx.count(&format!("blocks.{key}"), c);
     let micro = [
         count(cx, "micro_rows", &b.micro_rows),
         count(cx, "micro_columns", &b.micro_columns),
@@ -60,10 +59,7 @@ pub(super) fn resolve(
         .wide_hazard_cycles
         .as_ref()
         .map_or(hazard, |c| cx.constant("blocks.wide_hazard_cycles", c));
-    let cores = b
-        .cores
-        .as_ref()
-        .map_or(1, |c| cx.count("blocks.cores", c));
+    let cores = b.cores.as_ref().map_or(1, |c| cx.count("blocks.cores", c));
     let output_cycles = output_cycles(cx, b);
     let function_table = b
         .function_table
@@ -116,7 +112,11 @@ fn output_cycles(cx: &mut Context<'_>, b: &BlocksSpec) -> [f64; 9] {
         }
     }
     OutputKind::ALL.map(|kind| {
-        let stated = b.output_cycles.0.iter().find(|(k, _)| k.value == kind.name());
+        let stated = b
+            .output_cycles
+            .0
+            .iter()
+            .find(|(k, _)| k.value == kind.name());
         match stated {
             Some((_, c)) => cx.positive(&format!("blocks.output_cycles.{}", kind.name()), c),
             None => {

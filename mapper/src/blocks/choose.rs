@@ -58,7 +58,9 @@ fn input_block(blocks: &Blocks, layer: &Layer, out: [u64; 3], packed: bool) -> [
     } else {
         let bytes = layer.bits[0].div_ceil(8);
         let most = (blocks.input_bytes[usize::from(packed)] / bytes).max(1);
-        layer.input[2].min(most).next_multiple_of(blocks.input_channels)
+        layer.input[2]
+            .min(most)
+            .next_multiple_of(blocks.input_channels)
     };
     [side(0), side(1), depth]
 }
@@ -66,9 +68,8 @@ fn input_block(blocks: &Blocks, layer: &Layer, out: [u64; 3], packed: bool) -> [
 /// Whether a block fits the buffer.
 fn fits(blocks: &Blocks, layer: &Layer, out: [u64; 3], input: [u64; 3]) -> bool {
     let buffer = &blocks.buffer;
-    let banks = |bytes: u64, grain: u64| {
-        (bytes.div_ceil(buffer.bank.0) * 2).next_multiple_of(grain.max(1))
-    };
+    let banks =
+        |bytes: u64, grain: u64| (bytes.div_ceil(buffer.bank.0) * 2).next_multiple_of(grain.max(1));
     let bytes = layer.bits[0].div_ceil(8);
     let width = match bytes {
         1 => 0,
@@ -99,7 +100,11 @@ pub(crate) fn choose(blocks: &Blocks, layer: &Layer) -> Block {
         *m = (*m).min(out).next_multiple_of(micro);
     }
     let mut best: Option<(f64, f64, Block)> = None;
-    let mut depth = next_depth(blocks, layer, blocks.micro[2].max(most[2].min(blocks.brick)));
+    let mut depth = next_depth(
+        blocks,
+        layer,
+        blocks.micro[2].max(most[2].min(blocks.brick)),
+    );
     while depth <= most[2] {
         for rows in (blocks.micro[0]..=most[0]).step_by(blocks.micro[0] as usize) {
             for columns in (blocks.micro[1]..=most[1]).step_by(blocks.micro[1] as usize) {
@@ -124,7 +129,15 @@ pub(crate) fn choose(blocks: &Blocks, layer: &Layer) -> Block {
                     // Coverage counts only among blocks of equal cost.
                     let lower = best.as_ref().is_none_or(|b| cost < b.0);
                     let covered = if lower { f64::INFINITY } else { uncovered };
-                    best = Some((cost, covered, Block { out: whole, input, packed }));
+                    best = Some((
+                        cost,
+                        covered,
+                        Block {
+                            out: whole,
+                            input,
+                            packed,
+                        },
+                    ));
                 }
             }
         }
@@ -165,8 +178,10 @@ fn fetched(blocks: &Blocks, layer: &Layer, out: [u64; 3], input: [u64; 3]) -> f6
     let mut cost = if layer.kind == Kind::Elementwise {
         (outputs / volume(out) as f64).max(1.0)
     } else {
-        let windows = (layer.span[0].div_ceil(blocks.window) * layer.span[1].div_ceil(blocks.window)) as f64;
-        let mut inputs = (input[0] * input[1] * layer.input[2]) as f64 * windows * parts(0) * parts(1);
+        let windows =
+            (layer.span[0].div_ceil(blocks.window) * layer.span[1].div_ceil(blocks.window)) as f64;
+        let mut inputs =
+            (input[0] * input[1] * layer.input[2]) as f64 * windows * parts(0) * parts(1);
         if !layer.kind.keeps_channels() {
             inputs *= whole(2);
         }

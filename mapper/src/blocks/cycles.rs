@@ -68,7 +68,9 @@ pub(crate) fn engine_cycles(
     let [reads, writes] = around.ports;
     let first = reads.transfer(volume(input) * bytes(layer.bits[0]), around.runs[0], 0);
     let last = writes.transfer(volume(out) * bytes(layer.bits[1]), around.runs[1], 1);
-    let per_output = tail.map_or(0.0, |t| blocks.output(t)).max(blocks.output(layer.output));
+    let per_output = tail
+        .map_or(0.0, |t| blocks.output(t))
+        .max(blocks.output(layer.output));
     if layer.kind == Kind::Elementwise {
         let elements = volume(block.out) as f64;
         let moved = blocks.command_share * (first + last + per_output * elements) / elements;
@@ -86,8 +88,8 @@ pub(crate) fn engine_cycles(
             }
         }
     }
-    let command = blocks.command_share
-        * (reads.latency + writes.latency + one.output + one.multiply);
+    let command =
+        blocks.command_share * (reads.latency + writes.latency + one.output + one.multiply);
     first + last + busy + one.multiply.min(one.output).max(command)
 }
 
@@ -136,7 +138,9 @@ fn multiply(blocks: &Blocks, layer: &Layer, block: &Block, size: [u64; 3]) -> f6
     let step = blocks.step_cycles as f64;
     let decode = blocks.decode_cycles * micro[2] as f64;
     let taps_of_step = (blocks.taps / if wide { 2 } else { 1 }).max(1);
-    let packed_inputs = layer.input[2].min(block.input[2]).div_ceil(blocks.input_channels) as f64;
+    let packed_inputs = layer.input[2]
+        .min(block.input[2])
+        .div_ceil(blocks.input_channels) as f64;
     let hazard = blocks.hazard_cycles[usize::from(wide)] as f64;
     let mut sum = 0.0;
     for (rows, row_windows) in pieces(layer.taps[0], blocks.window) {

@@ -83,15 +83,19 @@ fn contraction(graph: &Graph, op: &Op, e: &Einsum) -> Option<Vec<Layer>> {
     let columns = product(&|d| !has(input, d) && has(weight, d) && has(&e.output, d));
     let depth = product(&|d| !has(&e.output, d));
     let stored = match weight.place {
-        Place::Input(i) => op.inputs.get(usize::from(i)).is_some_and(|t| {
-            matches!(graph.tensors[*t].role, Role::Weight | Role::Constant)
-        }),
+        Place::Input(i) => op
+            .inputs
+            .get(usize::from(i))
+            .is_some_and(|t| matches!(graph.tensors[*t].role, Role::Weight | Role::Constant)),
         _ => false,
     };
     if stored {
         let kind = Kind::Linear;
         let layer = Layer::plain(kind, [1, rows, columns], [1, rows, depth], OutputKind::Sum);
-        return Some(vec![Layer { repeat: groups, ..layer }]);
+        return Some(vec![Layer {
+            repeat: groups,
+            ..layer
+        }]);
     }
     let products = Layer {
         operands: 2,
@@ -220,7 +224,10 @@ fn vector(graph: &Graph, op: &Op, einsums: &[Einsum]) -> Vec<Layer> {
         };
         let windowed = ["p", "q", "r", "s"].map(|n| size(e, n));
         if let [Some(p), Some(q), Some(r), Some(s)] = windowed {
-            list.push(Layer { ends: [true; 2], ..pool(e, [p, q], [r, s]) });
+            list.push(Layer {
+                ends: [true; 2],
+                ..pool(e, [p, q], [r, s])
+            });
             // The scaling of an average is the output unit's.
             break;
         }
@@ -231,7 +238,10 @@ fn vector(graph: &Graph, op: &Op, einsums: &[Einsum]) -> Vec<Layer> {
             .map(|d| e.dim(d).size)
             .fold(1, u64::saturating_mul);
         if kept < points {
-            list.push(Layer { ends: [ends[0], ends[1]], ..reduction(e, kept, points / kept) });
+            list.push(Layer {
+                ends: [ends[0], ends[1]],
+                ..reduction(e, kept, points / kept)
+            });
             continue;
         }
         let shape = shape_of(graph, op, e, points);

@@ -35,7 +35,8 @@ pub(crate) fn moved(blocks: &Blocks, layer: &Layer, block: &Block, lying: [Lying
         Lying::Bricks => channels.next_multiple_of(blocks.brick),
         Lying::Pixels => channels,
     };
-    let out_bytes = (layer.out[0] * layer.out[1] * stored(layer.out[2], lying[1]) * bytes[1]) as f64;
+    let out_bytes =
+        (layer.out[0] * layer.out[1] * stored(layer.out[2], lying[1]) * bytes[1]) as f64;
     let out = within(layer.out, block.out);
     let parts = |i: usize| layer.out[i].div_ceil(out[i].max(1));
     let area_blocks = parts(0) * parts(1);
@@ -43,8 +44,7 @@ pub(crate) fn moved(blocks: &Blocks, layer: &Layer, block: &Block, lying: [Lying
         (layer.out[0] * layer.out[1] * stored(layer.out[2], lying[0]) * bytes[0]) as f64
     } else {
         let input = within(layer.input, block.input);
-        let windows =
-            layer.taps[0].div_ceil(blocks.window) * layer.taps[1].div_ceil(blocks.window);
+        let windows = layer.taps[0].div_ceil(blocks.window) * layer.taps[1].div_ceil(blocks.window);
         let again = if layer.kind.keeps_channels() {
             1
         } else {

@@ -85,8 +85,8 @@ impl Pricer<'_> {
     fn stages(&self, id: OpId) -> bool {
         let (chip, graph) = (self.scene.chip, self.scene.graph);
         let op = &graph.ops[id];
-        let linear = blocks::layers(graph, op)
-            .is_some_and(|l| l.iter().all(|l| l.kind == Kind::Linear));
+        let linear =
+            blocks::layers(graph, op).is_some_and(|l| l.iter().all(|l| l.kind == Kind::Linear));
         if !linear {
             return true;
         }
@@ -143,11 +143,17 @@ impl Pricer<'_> {
             }
         }
         if layers.len() > 1 {
-            notes.push(format!("{} layers", layers.iter().map(|l| l.repeat).sum::<u64>()));
+            notes.push(format!(
+                "{} layers",
+                layers.iter().map(|l| l.repeat).sum::<u64>()
+            ));
         }
         let launch = chip.engines[blocks.array].launch;
         cost.time += launch;
-        let executed = op.contraction().and_then(Einsum::executed_points).unwrap_or(0);
+        let executed = op
+            .contraction()
+            .and_then(Einsum::executed_points)
+            .unwrap_or(0);
         cost.executed_macs = u128::from(executed);
         cost.instances_used = chip.nodes[compute].instances;
         if let Some(mode) = node.modes.get(mode).filter(|_| executed > 0) {
@@ -193,9 +199,13 @@ impl Pricer<'_> {
             };
             (self.home(t), lying)
         };
-        let learned = |t: &TensorId| matches!(graph.tensors[*t].role, Role::Weight | Role::Constant);
+        let learned =
+            |t: &TensorId| matches!(graph.tensors[*t].role, Role::Weight | Role::Constant);
         let inputs = op.inputs.iter().filter(|t| !learned(t));
-        let weights = op.inputs.get(1).filter(|t| learned(t) && op.contraction().is_some());
+        let weights = op
+            .inputs
+            .get(1)
+            .filter(|t| learned(t) && op.contraction().is_some());
         let output = match self.scene.output_of(id) {
             Some(t) => place(t),
             None => (blocks.arena, Lying::Bricks),
@@ -250,8 +260,12 @@ impl Pricer<'_> {
             let bytes = (volume(layer.input) * layer.bits[0].div_ceil(8)) as f64;
             let far = port(from.0)?;
             waits += far.latency + bytes / far.rate[0];
-            ports.counts.read(from.0, Operand::Input, bytes as u128, 8.0);
-            ports.counts.write(blocks.staging, Operand::Input, bytes as u128, 8.0);
+            ports
+                .counts
+                .read(from.0, Operand::Input, bytes as u128, 8.0);
+            ports
+                .counts
+                .write(blocks.staging, Operand::Input, bytes as u128, 8.0);
             from.0 = blocks.staging;
         }
         let looks_up = |o: OutputKind| o == OutputKind::Lookup;
@@ -259,7 +273,9 @@ impl Pricer<'_> {
             let root = port(chip.root())?;
             let bytes = blocks.function_table.0;
             waits += root.latency + bytes as f64 / root.rate[0];
-            ports.counts.read(chip.root(), Operand::Weight, u128::from(bytes), 8.0);
+            ports
+                .counts
+                .read(chip.root(), Operand::Weight, u128::from(bytes), 8.0);
         }
         let (reads, writes) = (port(from.0)?, port(to.0)?);
         let moved = blocks::moved(blocks, layer, block, [from.1, to.1]);

@@ -82,7 +82,10 @@ fn passes(
     let far = pricer.home(out) == blocks.arena && blocks.arena != blocks.staging;
     let plain = scene.graph.tensors[out].role == Role::Activation && !pricer.pixels[out.0 as usize];
     let once = readers[out] == 1;
-    let reads = scene.graph.ops[next].inputs.iter().any(|t| stored(t) == out);
+    let reads = scene.graph.ops[next]
+        .inputs
+        .iter()
+        .any(|t| stored(t) == out);
     let able = striped(pricer, op).is_some() && striped(pricer, next).is_some();
     (far && plain && once && reads && able).then_some(out)
 }

@@ -40,7 +40,10 @@ fn pixels(graph: &Graph, base: &[TensorId]) -> Vec<bool> {
         pixels[base[id.0 as usize].0 as usize] |= matches!(t.role, Role::Input | Role::Output);
     }
     for op in graph.ops.iter() {
-        if matches!(op.kind, OpKind::View | OpKind::Move { .. } | OpKind::Gather { .. }) {
+        if matches!(
+            op.kind,
+            OpKind::View | OpKind::Move { .. } | OpKind::Gather { .. }
+        ) {
             for t in op.inputs.iter().chain(&op.outputs) {
                 pixels[base[t.0 as usize].0 as usize] = true;
             }
@@ -534,8 +537,8 @@ impl<'a> Pricer<'a> {
         let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
         for (id, solution) in self.scene.graph.ops.ids().zip(solutions) {
             let at = id.0 as usize;
-            let tail_of =
-                tails.into[at].filter(|into| tails.folded[at] || ops[*into].execution.array_mode().is_some());
+            let tail_of = tails.into[at]
+                .filter(|into| tails.folded[at] || ops[*into].execution.array_mode().is_some());
             ops.push(by(id).unwrap_or(self).op(id, tail_of, solution));
         }
         ops

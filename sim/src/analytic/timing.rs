@@ -97,7 +97,10 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
         .collect();
     let mut run = Runner {
         prefetch: chip.mapspace.prefetch_weights,
-        distance: chip.mapspace.prefetch_ops.map_or(AHEAD, |n| (n as usize).min(AHEAD)),
+        distance: chip
+            .mapspace
+            .prefetch_ops
+            .map_or(AHEAD, |n| (n as usize).min(AHEAD)),
         blocks: graph
             .blocks
             .iter()
