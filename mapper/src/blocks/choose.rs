@@ -39,7 +39,7 @@ fn packs(blocks: &Blocks, layer: &Layer) -> bool {
     if channels <= blocks.input_channels {
         return true;
     }
-    let bytes = layer.bits[0].div_ceil(8);
+    let bytes = if layer.bits[0] == 16 { 2 } else { 1 };
     let used = |n: u64, whole: u64| n as f64 / n.next_multiple_of(whole.max(1)) as f64;
     let deep = used(channels, blocks.input_bytes[0] / bytes);
     let packed = used(channels, blocks.input_channels) * used(taps, blocks.taps / bytes);
@@ -56,8 +56,8 @@ fn input_block(blocks: &Blocks, layer: &Layer, out: [u64; 3], packed: bool) -> [
     let depth = if layer.kind.keeps_channels() {
         out[2]
     } else {
-        let bytes = layer.bits[0].div_ceil(8);
-        let most = (blocks.input_bytes[usize::from(packed)] / bytes).max(1);
+        let halves = if layer.bits[0] == 16 { 2 } else { 1 };
+        let most = (blocks.input_bytes[usize::from(packed)] / halves).max(1);
         layer.input[2]
             .min(most)
             .next_multiple_of(blocks.input_channels)
@@ -186,7 +186,7 @@ fn fetched(blocks: &Blocks, layer: &Layer, out: [u64; 3], input: [u64; 3]) -> f6
             inputs *= whole(2);
         }
         let mut weights = 0.0;
-        if layer.kind.has_filters() {
+        if layer.kind.has_weights() {
             weights = (layer.span[0] * layer.span[1] * layer.input[2]) as f64 * whole(0) * whole(1);
             if layer.kind != Kind::Depthwise {
                 weights *= layer.out[2] as f64;

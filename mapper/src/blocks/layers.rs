@@ -1,11 +1,13 @@
 //! Which layers an op is on a block engine.
 //!
 //! - a convolution is one layer, of several groups one for each group; batches follow one another;
-//! - a product with weights is a linear layer of its rows; a product of two activations runs column by column, an
-//!   elementwise product and a sum of channels for each, behind a transposition of the second operand;
+//! - a product with weights is a linear layer of its rows, seen as a map as square as they allow; a product of two
+//!   activations runs column by column, an elementwise product and a sum of channels for each, behind a transposition
+//!   of the second operand;
 //! - a mean is a depthwise convolution by ones and a scaling; a pooling is one layer;
 //! - a softmax over integers is a maximum, a look-up of exponentials, a rounding, a sum, 21 small steps that find the
-//!   reciprocal of each sum by Newton's method, and two steps that scale: the program of Vela (5.2.0);
+//!   reciprocal of each sum by Newton's method, and three steps that scale and round, one of them with a constant of
+//!   the result's size: the program of Vela (5.2.0);
 //! - a function of one element is a look-up, or a clamping; other programs are a layer for each primitive.
 
 use presil_hwmodels::OutputKind;
@@ -19,6 +21,8 @@ use super::{Kind, Layer, volume};
 
 /// Steps of a softmax that work on one element a row.
 const RECIPROCAL_STEPS: u64 = 21;
+/// Rows of a softmax that these steps see as channels of a pixel.
+const ROW_CHANNELS: u64 = 16;
 
 /// The layers of an op; `None` where a block engine cannot run it.
 pub(crate) fn layers(graph: &Graph, op: &Op) -> Option<Vec<Layer>> {
@@ -90,41 +94,46 @@ fn contraction(graph: &Graph, op: &Op, e: &Einsum) -> Option<Vec<Layer>> {
         _ => false,
     };
     if stored {
-        let kind = Kind::Linear;
-        let layer = Layer::plain(kind, [1, rows, columns], [1, rows, depth], OutputKind::Sum);
+        let [h, w] = sides(rows);
+        let layer = Layer::plain(
+            Kind::Linear,
+            [h, w, columns],
+            [h, w, depth],
+            OutputKind::Sum,
+        );
         return Some(vec![Layer {
             repeat: groups,
             ..layer
         }]);
     }
+    // All groups at once, one column after the other; the products do not leave the engine as 32-bit values.
+    let [h, w] = if groups > 1 {
+        [groups, rows]
+    } else {
+        sides(rows)
+    };
+    let (full, each) = ([h, w, depth], [h, w, 1]);
     let products = Layer {
         operands: 2,
-        bits: [8, 32],
         ends: [true, false],
-        repeat: groups.saturating_mul(columns),
-        ..Layer::plain(
-            Kind::Elementwise,
-            [1, rows, depth],
-            [1, rows, depth],
-            OutputKind::WideMultiply,
-        )
+        repeat: columns,
+        ..Layer::plain(Kind::Elementwise, full, full, OutputKind::WideMultiply)
     };
     let sums = Layer {
-        bits: [32, 8],
         ends: [false, true],
-        repeat: products.repeat,
-        ..Layer::plain(Kind::Sum, [1, rows, 1], [1, rows, depth], OutputKind::Sum)
+        repeat: columns,
+        ..Layer::plain(Kind::Sum, each, full, OutputKind::Sum)
     };
-    let turned = Layer {
-        repeat: groups,
-        ..Layer::plain(
-            Kind::Pool,
-            [1, columns, depth],
-            [1, columns, depth],
-            OutputKind::Sum,
-        )
-    };
-    Some(vec![turned, products, sums])
+    let turned = [groups, columns, depth];
+    let turning = Layer::plain(Kind::Pool, turned, turned, OutputKind::Sum);
+    Some(vec![turning, products, sums])
+}
+
+/// Rows of a matrix as the rows and columns of a map that is as square as they allow.
+fn sides(rows: u64) -> [u64; 2] {
+    let height = (1..=rows.isqrt()).rev().find(|h| rows.is_multiple_of(*h));
+    let height = height.unwrap_or(1);
+    [height, rows / height]
 }
 
 fn convolution(op: &Op, e: &Einsum, [p, q]: [u64; 2], [r, s]: [u64; 2]) -> Layer {
@@ -175,8 +184,10 @@ fn softmax(einsums: &[Einsum]) -> Option<Vec<Layer>> {
         ends: [false; 2],
         ..Layer::plain(kind, out, input, output)
     };
-    let full = [1, rows, k];
-    let each = [1, rows, 1];
+    let [h, w] = sides(rows);
+    let (full, each) = ([h, w, k], [h, w, 1]);
+    // Steps on one element a row see rows as channels.
+    let line = [1, rows.div_ceil(ROW_CHANNELS), rows.min(ROW_CHANNELS)];
     let maximum = Layer {
         taps: [1, k],
         span: [1, k],
@@ -197,7 +208,7 @@ fn softmax(einsums: &[Einsum]) -> Option<Vec<Layer>> {
     };
     let reciprocal = Layer {
         repeat: RECIPROCAL_STEPS,
-        ..wide(Kind::Elementwise, each, each, OutputKind::WideUnary)
+        ..wide(Kind::Elementwise, line, line, OutputKind::WideUnary)
     };
     Some(vec![
         maximum,
@@ -206,6 +217,10 @@ fn softmax(einsums: &[Einsum]) -> Option<Vec<Layer>> {
         wide(Kind::Sum, each, full, OutputKind::Sum),
         reciprocal,
         scaled(false),
+        Layer {
+            constant: true,
+            ..wide(Kind::Elementwise, full, full, OutputKind::WideBinary)
+        },
         scaled(true),
     ])
 }

@@ -100,6 +100,8 @@ pub(crate) struct Layer {
     pub(crate) operands: u64,
     /// Whether one of its operands is a single element for each row or in all.
     pub(crate) scalar: bool,
+    /// Whether it reads a constant of its output's size beside them, from where weights are.
+    pub(crate) constant: bool,
     /// What passes the output unit.
     pub(crate) output: OutputKind,
     /// Whether its inputs and outputs are tensors of the graph, or pass between layers of one op.
@@ -121,6 +123,7 @@ impl Layer {
             bits: [8; 2],
             operands: 1,
             scalar: false,
+            constant: false,
             output,
             ends: [true; 2],
             repeat: 1,

@@ -2,9 +2,10 @@
 //!
 //! An op is a sequence of layers; each takes as long as the busiest of the engine and the memories that it moves
 //! data in. Weights are staged while the op before runs, as far as that leaves the root memory time
-//! ([`super::WeightStream`]); those of a linear layer, which are read once, are read in place if it leaves too little.
-//! Scales are read at home for every block. A layer that looks up a function waits for its table. An input that many
-//! passes would read from the arena may be copied to the staging memory first.
+//! ([`super::WeightStream`]); those of a linear layer, which are read once, are read in place if less than half of them
+//! would be there in time. Scales are read at home for every block. A layer that looks up a function waits for its
+//! table, as far as that was not loaded in time. An input that many passes would read from the arena may be copied to
+//! the staging memory first.
 
 use presil_hwmodels::{Blocks, EngineKind, NodeId, NodeKind, Operand, OutputKind};
 use presil_numerics::{LanePrimitive, Seconds};
@@ -35,6 +36,8 @@ struct On<'a> {
     tail: Option<OutputKind>,
     /// Whether weights are staged.
     staged: bool,
+    /// Seconds in which the op before left the root memory alone.
+    slack: f64,
     hertz: f64,
 }
 
@@ -78,34 +81,48 @@ impl Pricer<'_> {
 
     /// An op on the chip's block engine; `None` where another engine runs it.
     pub(super) fn blocked(&self, id: OpId) -> Option<ScheduledOp> {
-        self.run_blocked(id, self.stages(id))
+        self.run_blocked(id, self.slack(id))
     }
 
-    /// Whether the weights of an op are staged: those that are read once only if they are there in time.
-    fn stages(&self, id: OpId) -> bool {
-        let (chip, graph) = (self.scene.chip, self.scene.graph);
-        let op = &graph.ops[id];
-        let linear =
-            blocks::layers(graph, op).is_some_and(|l| l.iter().all(|l| l.kind == Kind::Linear));
-        if !linear {
-            return true;
-        }
-        let before = self.before[id.0 as usize].and_then(|b| self.run_blocked(b, true));
-        let (Some(before), Some(weights)) = (before, op.inputs.get(1)) else {
-            return false;
+    /// Time that the op before leaves the root memory, as far as an op asks for it; that op in turn is taken to have
+    /// found none.
+    fn slack(&self, id: OpId) -> f64 {
+        let chip = self.scene.chip;
+        let before = self.before.get(id.0 as usize).copied().flatten();
+        let Some(before) = before.filter(|_| self.asks_for_slack(id)) else {
+            return 0.0;
         };
-        let root = Resource::Memory(chip.root());
-        let busy = before.cost.busy.iter().filter(|b| b.0 == root);
-        let used: f64 = busy.map(|b| b.1.0).sum();
-        let load = chip.nodes[chip.root()].memory().map_or(0.0, |m| {
-            let bytes = graph.tensors[*weights].bits().0 as f64 / 8.0;
-            m.latency.0 + bytes / (m.read_rate.0 * m.streaming_efficiency)
-        });
-        load <= before.cost.time.0 - used
+        self.run_blocked(before, 0.0).map_or(0.0, |op| {
+            let (read, written) = ledger::bits(&op.cost.counts, chip.root());
+            op.cost.time.0 - ledger::port_time(chip, chip.root(), read, written).0
+        })
     }
 
-    /// An op with its weights staged or not.
-    fn run_blocked(&self, id: OpId, staged: bool) -> Option<ScheduledOp> {
+    /// Whether an op's layers read weights once, or look up functions.
+    fn asks_for_slack(&self, id: OpId) -> bool {
+        let graph = self.scene.graph;
+        let lookup = Some(OutputKind::Lookup);
+        let asks = |l: &Layer| l.kind == Kind::Linear || Some(l.output) == lookup;
+        self.block_engine(id).is_some()
+            && (self.tail_output(id) == lookup
+                || blocks::layers(graph, &graph.ops[id]).is_some_and(|l| l.iter().any(asks)))
+    }
+
+    /// Whether a layer's weights are staged: those that are read once only if half of them are there in time.
+    fn stages(&self, layer: &Layer, ends: &Ends, slack: f64) -> bool {
+        let chip = self.scene.chip;
+        let Some((_, bits)) = ends.weights.filter(|_| layer.kind == Kind::Linear) else {
+            return true;
+        };
+        let latency = chip.nodes[chip.root()]
+            .memory()
+            .map_or(0.0, |m| m.latency.0);
+        let load = latency + ledger::port_time(chip, chip.root(), bits, 0.0).0;
+        slack >= load / 2.0
+    }
+
+    /// An op that finds so many seconds of slack.
+    fn run_blocked(&self, id: OpId, slack: f64) -> Option<ScheduledOp> {
         let (blocks, mode) = self.block_engine(id)?;
         let (chip, graph) = (self.scene.chip, self.scene.graph);
         let op = &graph.ops[id];
@@ -122,17 +139,20 @@ impl Pricer<'_> {
         let mut cost = Cost::default();
         let mut notes = Vec::new();
         let last = layers.len().saturating_sub(1);
+        let mut staged = true;
         for (i, layer) in layers.iter().enumerate() {
             let stripe = self.cascades.part.get(id.0 as usize).copied().flatten();
             let block = match stripe {
                 Some(part) => blocks::choose(blocks, &layer.stripe(part, blocks.micro[0])),
                 None => blocks::choose(blocks, layer),
             };
+            staged = self.stages(layer, &ends, slack);
             let on = On {
                 blocks,
                 block,
                 tail: tail.filter(|_| i == last),
                 staged,
+                slack,
                 hertz,
             };
             let one = self.layer(layer, &on, &ends)?;
@@ -243,15 +263,23 @@ impl Pricer<'_> {
     /// The cost of one run of a layer.
     fn layer(&self, layer: &Layer, on: &On, ends: &Ends) -> Option<Cost> {
         let (chip, blocks, block) = (self.scene.chip, on.blocks, &on.block);
-        let inner = (blocks.staging, Lying::Bricks);
+        // One channel fills no brick.
+        let within = |channels: u64| match channels {
+            1 => (blocks.staging, Lying::Pixels),
+            _ => (blocks.staging, Lying::Bricks),
+        };
         let first = |i: usize| match ends.inputs.get(i) {
             Some(input) if layer.ends[0] => *input,
-            _ => inner,
+            _ => within(layer.input[2]),
         };
         let port = |memory: NodeId| Port::of(chip, memory, on.hertz);
         let mut ports = Ports::default();
         let mut from = first(0);
-        let to = if layer.ends[1] { ends.output } else { inner };
+        let to = if layer.ends[1] {
+            ends.output
+        } else {
+            within(layer.out[2])
+        };
         let staging = port(blocks.staging)?;
         let mut waits = 0.0;
         let passes = blocks::moved(blocks, layer, block, [from.1, to.1]).input_passes;
@@ -272,7 +300,8 @@ impl Pricer<'_> {
         if looks_up(layer.output) || on.tail.is_some_and(looks_up) {
             let root = port(chip.root())?;
             let bytes = blocks.function_table.0;
-            waits += root.latency + bytes as f64 / root.rate[0];
+            let load = root.latency + bytes as f64 / root.rate[0];
+            waits += (load - on.slack * on.hertz).max(0.0);
             ports
                 .counts
                 .read(chip.root(), Operand::Weight, u128::from(bytes), 8.0);
@@ -286,6 +315,12 @@ impl Pricer<'_> {
             ports.book(&port(other.0)?, 0, Operand::Input, own.read, own.runs[0]);
         }
         ports.book(&writes, 1, Operand::Output, moved.written, moved.runs[1]);
+        if layer.constant {
+            let width = layer.bits[0].div_ceil(8);
+            let bytes = (volume(layer.out) * width) as f64;
+            let root = port(chip.root())?;
+            ports.book(&root, 0, Operand::Weight, bytes, block.out[2] * width);
+        }
         let mut scale_latency = 0.0;
         if let Some((home, bits)) = ends.weights.filter(|_| layer.kind.has_weights()) {
             let at_home = port(home)?;
