@@ -93,7 +93,8 @@ pub struct Blocks {
     pub staging: NodeId,
     /// Bytes of a function table, loaded before a layer uses another one than the layer before.
     pub function_table: Bytes,
-    /// Passes over an input in the arena from which on it is first copied to the staging memory.
+    /// Passes over an input in the arena from which on it is first copied to the staging memory, if it
+    /// and the output fit there.
     pub input_passes: Option<u64>,
     /// Whether feature maps that fit no memory closer than the arena pass from op to op in stripes of rows.
     pub cascades: bool,

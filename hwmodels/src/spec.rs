@@ -360,7 +360,8 @@ spec_tables! {
         pub staging: At<String>,
         /// Bytes of a function table that is loaded before a layer uses another one than the layer before. Default 0.
         pub function_table: Option<Sourced<Bytes>>,
-        /// Passes over an input in the arena from which on it is first copied to the staging memory. Default: never.
+        /// Passes over an input in the arena from which on it is first copied to the staging memory, if
+        /// it and the output fit there. Default: never.
         pub input_passes: Option<Sourced<u64>>,
         /// Whether feature maps that fit no memory closer than the arena pass from op to op in stripes of rows. Default false.
         pub cascades: Option<bool>,

@@ -283,9 +283,15 @@ impl Pricer<'_> {
         let staging = port(blocks.staging)?;
         let mut waits = 0.0;
         let passes = blocks::moved(blocks, layer, block, [from.1, to.1]).input_passes;
-        if from.0 != blocks.staging && blocks.input_passes.is_some_and(|n| passes >= n) {
+        let width = layer.bits.map(|b| b.div_ceil(8));
+        let both = volume(layer.input) * width[0] + volume(layer.out) * width[1];
+        let fits = chip.nodes[blocks.staging]
+            .memory()
+            .is_some_and(|m| both <= m.capacity.0);
+        let many = blocks.input_passes.is_some_and(|n| passes >= n);
+        if from.0 != blocks.staging && many && fits {
             // Copied once, in whole bursts, before the layer starts.
-            let bytes = (volume(layer.input) * layer.bits[0].div_ceil(8)) as f64;
+            let bytes = (volume(layer.input) * width[0]) as f64;
             let far = port(from.0)?;
             waits += far.latency + bytes / far.rate[0];
             ports
@@ -316,10 +322,9 @@ impl Pricer<'_> {
         }
         ports.book(&writes, 1, Operand::Output, moved.written, moved.runs[1]);
         if layer.constant {
-            let width = layer.bits[0].div_ceil(8);
-            let bytes = (volume(layer.out) * width) as f64;
+            let bytes = (volume(layer.out) * width[0]) as f64;
             let root = port(chip.root())?;
-            ports.book(&root, 0, Operand::Weight, bytes, block.out[2] * width);
+            ports.book(&root, 0, Operand::Weight, bytes, block.out[2] * width[0]);
         }
         let mut scale_latency = 0.0;
         if let Some((home, bits)) = ends.weights.filter(|_| layer.kind.has_weights()) {
