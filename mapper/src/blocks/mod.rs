@@ -31,6 +31,8 @@
 mod choose;
 mod cycles;
 mod layers;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 pub(crate) use choose::{Block, choose};
