@@ -223,7 +223,10 @@ pub(crate) fn request(options: &Options, pass: Pass) -> Request {
 /// The formats of a run: what the user gave, over the file's own (`None`, for files that state formats), over
 /// the chip's default, over bf16.
 pub(crate) fn precision(model: &Model, chip: &Chip, options: &Options) -> Option<Precision> {
-    let stated = matches!(model, Model::Onnx(_) | Model::File(_) | Model::Graph(_));
+    let stated = matches!(
+        model,
+        Model::Onnx(_) | Model::Tflite(_) | Model::File(_) | Model::Graph(_)
+    );
     (formats_given(options) || !stated).then(|| formats(chip, options))
 }
 

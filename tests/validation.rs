@@ -20,8 +20,21 @@ fn exact_counts_are_exact_and_silicon_is_reported() {
         .cases
         .iter()
         .filter(|c| c.predicted.is_none() && !c.class.starts_with("peer"))
+        // One network is too large for the repository.
+        .filter(|c| !(c.class == "estimate: vela" && c.note.contains("is not beside it")))
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");
+    let vela = class("estimate: vela");
+    assert!(vela.judged >= 48, "{}", vela.judged);
+    assert_eq!(vela.passed, vela.judged, "{:?}", vela.worst);
+    let mut errors: Vec<f64> = validation
+        .cases
+        .iter()
+        .filter(|c| c.class == "estimate: vela" && c.tolerance.is_some())
+        .filter_map(|c| c.error.map(f64::abs))
+        .collect();
+    errors.sort_by(f64::total_cmp);
+    assert!(errors[errors.len() / 2] < 0.10, "{errors:?}");
     // Given mappings cost what the peers say, figure by figure.
     for (name, least) in [("peer: timeloop", 31), ("peer: scalesim", 131)] {
         let peer = class(name);

@@ -377,6 +377,8 @@ pub struct Mapspace {
     /// Whether such a group is launched once (one kernel); otherwise each op of each iteration is a command of
     /// its own.
     pub launch_groups_once: bool,
+    /// Weights of how many ops ahead are fetched at most; `None`: as many as there is room for.
+    pub prefetch_ops: Option<u64>,
 }
 
 /// A chip, validated and resolved.
@@ -396,6 +398,8 @@ pub struct Chip {
     pub engines: IdVec<EngineId, Engine>,
     /// What its compiler can do.
     pub mapspace: Mapspace,
+    /// The engine that works block by block, if it has one.
+    pub blocks: Option<crate::blocks::Blocks>,
     /// Its arithmetic.
     pub numerics: Numerics,
     /// Power of everything else whenever it is on (clock tree, IO, control).

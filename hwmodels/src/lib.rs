@@ -10,7 +10,7 @@
 //!                                                              technology models --^
 //! ```
 //!
-//! - [`chip`]: the noun; [`sourced`]: constants with provenance;
+//! - [`chip`]: the noun; [`blocks`]: engines that work block by block; [`sourced`]: constants with provenance;
 //! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
 //! - [`json`]: JSON texts as the same trees of items, for file forms that are written by programs too;
 //! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
@@ -18,6 +18,7 @@
 //!
 //! This crate knows no workload and no mapping.
 
+pub mod blocks;
 pub mod chip;
 pub mod decode;
 pub mod document;
@@ -31,6 +32,7 @@ pub mod sourced;
 pub mod spec;
 pub mod technology;
 
+pub use blocks::{BankedBuffer, Blocks, OutputKind};
 pub use chip::*;
 pub use decode::Sourced;
 pub use load::{ChipError, load};

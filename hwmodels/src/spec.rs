@@ -102,6 +102,8 @@ spec_tables! {
         pub other: Option<OtherSpec>,
         /// What its compiler can do.
         pub mapspace: Option<MapspaceSpec>,
+        /// An array that works block by block of the output, micro-block by micro-block.
+        pub blocks: Option<BlocksSpec>,
         /// Its arithmetic.
         pub numerics: Option<NumericsSpec>,
     }
@@ -341,6 +343,88 @@ spec_tables! {
         pub fuse_groups: Option<bool>,
         /// Whether such a group is one launch; otherwise each op of each tile is launched. Default false.
         pub launch_groups_once: Option<bool>,
+        /// Ops ahead of the running one whose weights are fetched at most. Default: as many as there is room for.
+        pub prefetch_ops: Option<Sourced<u64>>,
+    }
+
+    /// A block engine: an array that makes an output block by block, and a block micro-block by micro-block. Layers of
+    /// its array and ops of its vector engine are priced by closed forms instead of searched mappings.
+    pub struct BlocksSpec {
+        /// The array.
+        pub array: At<String>,
+        /// The vector engine that takes its outputs and runs the other ops.
+        pub vector: At<String>,
+        /// The memory where feature maps live. Default: the root.
+        pub arena: Option<At<String>>,
+        /// The memory where weights are staged.
+        pub staging: At<String>,
+        /// Bytes of a function table that is loaded before a layer uses another one than the layer before. Default 0.
+        pub function_table: Option<Sourced<Bytes>>,
+        /// Passes over an input in the arena from which on it is first copied to the staging memory, if
+        /// it and the output fit there. Default: never.
+        pub input_passes: Option<Sourced<u64>>,
+        /// Whether feature maps that fit no memory closer than the arena pass from op to op in stripes of rows. Default false.
+        pub cascades: Option<bool>,
+        /// Engines that share a layer's output channels. Default 1.
+        pub cores: Option<Sourced<u64>>,
+        /// Output rows of a micro-block.
+        pub micro_rows: Sourced<u64>,
+        /// Output columns of a micro-block.
+        pub micro_columns: Sourced<u64>,
+        /// Output channels of a micro-block.
+        pub micro_channels: Sourced<u64>,
+        /// Input channels of a step.
+        pub input_channels: Sourced<u64>,
+        /// Filter taps of a step, where a layer's channels do not fill it.
+        pub taps: Sourced<u64>,
+        /// Cycles of a step at least.
+        pub step_cycles: Sourced<u64>,
+        /// Cycles to decode the weights of a step for one output channel.
+        pub decode_cycles: Sourced<f64>,
+        /// Cycles that a 32-bit sum waits for itself.
+        pub hazard_cycles: Sourced<u64>,
+        /// The same for 40-bit sums. Default: as for 32 bits.
+        pub wide_hazard_cycles: Option<Sourced<u64>>,
+        /// Rows and columns of a filter that are taken at a time.
+        pub window: Sourced<u64>,
+        /// Rows of a block at most.
+        pub most_rows: Sourced<u64>,
+        /// Columns of a block at most.
+        pub most_columns: Sourced<u64>,
+        /// Channels of a block at most.
+        pub most_channels: Sourced<u64>,
+        /// Channels of a brick, in which feature maps are stored and channels are split.
+        pub brick: Sourced<u64>,
+        /// Bytes of input channels of a block.
+        pub block_input_bytes: Sourced<u64>,
+        /// The same where taps are packed into steps.
+        pub packed_input_bytes: Sourced<u64>,
+        /// Banks of the buffer that inputs and sums share.
+        pub banks: Sourced<u64>,
+        /// Size of a bank.
+        pub bank: Sourced<Bytes>,
+        /// Banks that hold neither inputs nor sums.
+        pub reserved_banks: Sourced<u64>,
+        /// Banks of a function table beyond those reserved.
+        pub table_banks: Sourced<u64>,
+        /// Banks that 8-bit inputs are given at a time.
+        pub input_grain: Sourced<u64>,
+        /// Banks that 32-bit inputs are given at a time.
+        pub wide_input_grain: Sourced<u64>,
+        /// Banks that 32-bit sums are given at a time.
+        pub sum_grain: Sourced<u64>,
+        /// Banks that 40-bit sums are given at a time.
+        pub wide_sum_grain: Sourced<u64>,
+        /// Bytes of scale and bias of an output channel.
+        pub scale_bytes: Sourced<u64>,
+        /// Bytes of scales that one request reads.
+        pub scale_request: Sourced<u64>,
+        /// Stored bits of weights over their own bits. Default 1: random weights hardly compress.
+        pub weight_ratio: Option<Sourced<f64>>,
+        /// Part of a block's latencies and work that its command takes.
+        pub command_share: Sourced<f64>,
+        /// Cycles that an output takes: sum, maximum, add, multiply, wide_multiply, wide_binary, wide_unary, lookup, clamp.
+        pub output_cycles: Entries<Sourced<f64>>,
     }
 
     /// The chip's arithmetic.
@@ -355,7 +439,14 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 5] = ["technology", "host", "other", "mapspace", "numerics"];
+pub const SECTIONS: [&str; 6] = [
+    "technology",
+    "host",
+    "other",
+    "mapspace",
+    "blocks",
+    "numerics",
+];
 
 decode_names! {
     MemoryKind: "kind of memory" [

@@ -17,6 +17,7 @@
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
+//! - `blocks`: layers on engines that work block by block;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
 //! - [`partition`]: ops that run at once, each on cores of its own;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
@@ -24,6 +25,7 @@
 //! This crate knows no model file, no chip file and no report.
 
 pub mod analysis;
+mod blocks;
 pub mod case;
 pub mod conventions;
 pub mod convert;

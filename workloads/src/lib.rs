@@ -11,7 +11,7 @@
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
 //! - [`model`]: from a name or a file to a graph;
 //! - [`zoo`]: models by name; [`llm`]: decoder-only language models by configuration;
-//! - [`onnx`]: the ONNX importer; [`mod@file`]: presil's own graph TOML.
+//! - [`onnx`], [`tflite`]: importers; [`mod@file`]: presil's own graph TOML.
 //!
 //! This crate knows no chip: nothing here has a time or an energy.
 
@@ -26,6 +26,7 @@ pub mod model;
 pub mod onnx;
 pub mod op;
 pub mod tensor;
+pub mod tflite;
 pub mod zoo;
 
 pub use einsum::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};

@@ -61,6 +61,14 @@ pub enum ModelError {
         /// What is wrong.
         error: crate::onnx::OnnxError,
     },
+    /// A TFLite file that cannot be imported.
+    #[error("`{model}`: {error}")]
+    Tflite {
+        /// File.
+        model: String,
+        /// What is wrong.
+        error: crate::tflite::TfliteError,
+    },
 }
 
 /// Which pass of a model.
@@ -135,6 +143,8 @@ pub enum Model {
     Llm(Box<crate::llm::Config>),
     /// An ONNX file.
     Onnx(PathBuf),
+    /// A TFLite file.
+    Tflite(PathBuf),
     /// A presil graph file.
     File(PathBuf),
     /// A graph that was made before.
@@ -142,8 +152,8 @@ pub enum Model {
 }
 
 impl Model {
-    /// Finds a model by name or path: a zoo name first, then a file by its kind (`.onnx`, `.toml`, a
-    /// HuggingFace `config.json`).
+    /// Finds a model by name or path: a zoo name first, then a file by its kind (`.onnx`, `.tflite`, `.toml`,
+    /// a HuggingFace `config.json`).
     pub fn find(name: &str) -> Result<Self, ModelError> {
         if let Some(known) = crate::zoo::names().into_iter().find(|n| *n == name) {
             return Ok(Self::Zoo(known));
@@ -168,6 +178,7 @@ impl Model {
         }
         match path.extension().and_then(|e| e.to_str()) {
             Some("onnx") => Ok(Self::Onnx(path.into())),
+            Some("tflite") => Ok(Self::Tflite(path.into())),
             Some("toml") => Ok(Self::File(path.into())),
             Some("json") => {
                 let text = std::fs::read_to_string(path).map_err(|error| ModelError::Io {
@@ -178,7 +189,8 @@ impl Model {
             }
             _ => Err(ModelError::Unsupported {
                 model: name.into(),
-                reason: "presil reads .onnx, a graph .toml and a HuggingFace config .json".into(),
+                reason: "presil reads .onnx, .tflite, a graph .toml and a HuggingFace config .json"
+                    .into(),
             }),
         }
     }
@@ -205,6 +217,7 @@ impl Model {
             Self::Zoo(name) => crate::zoo::build(name, request),
             Self::Llm(config) => crate::llm::build(config, request),
             Self::Onnx(path) => crate::onnx::import(path, request),
+            Self::Tflite(path) => crate::tflite::import(path, request),
             Self::File(path) => crate::file::build(path, request),
             Self::Graph(graph) => Ok((**graph).clone()),
         }
@@ -216,7 +229,7 @@ impl Model {
         let model = || match self {
             Self::Zoo(name) => (*name).to_string(),
             Self::Llm(config) => config.name.clone(),
-            Self::Onnx(path) | Self::File(path) => path.display().to_string(),
+            Self::Onnx(path) | Self::Tflite(path) | Self::File(path) => path.display().to_string(),
             Self::Graph(graph) => graph.name.clone(),
         };
         if let (Self::Llm(_), Some((name, _))) = (self, request.shapes.first()) {

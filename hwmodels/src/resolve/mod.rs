@@ -4,6 +4,7 @@
 //! contradict each other. What the file leaves out comes from the [`crate::technology`] models; every constant of
 //! the result is listed in [`Chip::provenance`](crate::Chip), with what it rests on.
 
+mod blocks;
 mod engines;
 mod memory;
 mod nodes;
@@ -83,6 +84,15 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
     cx.clocks();
     let nodes = nodes::resolve(&mut cx)?;
     let engines = engines::resolve(&mut cx, &nodes)?;
+    let blocks = match &spec.blocks {
+        Some(b) => Some(blocks::resolve(&mut cx, b, &nodes, &engines)?),
+        None => None,
+    };
+    let prefetch_ops = spec
+        .mapspace
+        .as_ref()
+        .and_then(|m| m.prefetch_ops.as_ref())
+        .map(|c| cx.constant("mapspace.prefetch_ops", c));
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -109,7 +119,9 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             fuse_cascades: m.and_then(|m| m.fuse_cascades).unwrap_or(true),
             fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or(false),
             launch_groups_once: m.and_then(|m| m.launch_groups_once).unwrap_or(false),
+            prefetch_ops,
         },
+        blocks,
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),

@@ -7,13 +7,15 @@
 //!
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
 //! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
-//! - `layout`: how it lies there; - `solve`: the mappings; - `memory_plan`: all of it over time; - `price`: the costs.
+//! - `layout`: how it lies there; - `solve`: the mappings; - `blocked`, `cascades`: block engines; - `memory_plan`: all of it over time; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
 //! on chip between inferences are there. [`WeightStream`] says what a timing model needs to overlap the fetch of
 //! weights with earlier ops, and what the first inference loads in addition.
 
+mod blocked;
+mod cascades;
 pub(crate) mod engines;
 mod facts;
 pub mod layout;
@@ -88,6 +90,11 @@ pub enum Execution {
         /// Index into the compute node's modes.
         mode: usize,
     },
+    /// On a block engine's array, block by block.
+    Blocked {
+        /// Index into the compute node's modes.
+        mode: usize,
+    },
     /// On a vector unit, pass by pass.
     Vector,
     /// By the memories alone.
@@ -115,6 +122,14 @@ impl Execution {
     /// Whether it runs on an array by a mapping.
     pub fn is_mapped(&self) -> bool {
         matches!(self, Self::Mapped { .. })
+    }
+
+    /// The mode of the array that it runs on, if it runs on one.
+    pub fn array_mode(&self) -> Option<usize> {
+        match self {
+            Self::Mapped { mode, .. } | Self::Blocked { mode } => Some(*mode),
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
+use super::cascades::{self, Cascades};
 use super::engines::{self, Choice};
 use super::layout;
 use super::memory_plan::{Holds, Tiles};
@@ -32,6 +33,39 @@ fn first_readers(graph: &Graph, base: &[TensorId], order: &[OpId]) -> Vec<Option
     first
 }
 
+/// Stored tensors that lie pixel by pixel.
+fn pixels(graph: &Graph, base: &[TensorId]) -> Vec<bool> {
+    let mut pixels = vec![false; graph.tensors.len()];
+    for (id, t) in graph.tensors.iter_ids() {
+        pixels[base[id.0 as usize].0 as usize] |= matches!(t.role, Role::Input | Role::Output);
+    }
+    for op in graph.ops.iter() {
+        if matches!(
+            op.kind,
+            OpKind::View | OpKind::Move { .. } | OpKind::Gather { .. }
+        ) {
+            for t in op.inputs.iter().chain(&op.outputs) {
+                pixels[base[t.0 as usize].0 as usize] = true;
+            }
+        }
+    }
+    pixels
+}
+
+/// For each op that runs by itself, the one before it.
+fn before(scene: &Scene, order: &[OpId]) -> Vec<Option<OpId>> {
+    let mut before = vec![None; scene.graph.ops.len()];
+    let mut last = None;
+    for id in order {
+        let view = scene.graph.ops[*id].kind == OpKind::View;
+        if !view && scene.tails.into[id.0 as usize].is_none() {
+            before[id.0 as usize] = last;
+            last = Some(*id);
+        }
+    }
+    before
+}
+
 /// Prices the ops of a scene.
 pub(crate) struct Pricer<'a> {
     pub(crate) scene: Scene<'a>,
@@ -42,6 +76,13 @@ pub(crate) struct Pricer<'a> {
     images: Vec<bool>,
     /// For each tensor what it is a tile of, where they are tiles.
     wholes: Vec<&'a Tensor>,
+    /// For each stored tensor, whether it lies pixel by pixel for a block engine: what the network is given and gives
+    /// back, and what is moved or seen in other shapes.
+    pub(super) pixels: Vec<bool>,
+    /// Which ops of a block engine run in stripes.
+    pub(super) cascades: Cascades,
+    /// For each op that runs by itself, the one before it.
+    pub(super) before: Vec<Option<OpId>>,
 }
 
 /// A mapping found for an array op.
@@ -62,14 +103,21 @@ impl<'a> Pricer<'a> {
         order: &[OpId],
     ) -> Self {
         let Scene { graph, base, .. } = scene;
-        Self {
+        let mut pricer = Self {
             first_reader: first_readers(graph, base, order),
             images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
             wholes: Vec::new(),
+            pixels: pixels(graph, base),
+            cascades: Cascades::default(),
+            before: before(&scene, order),
             scene,
             residency,
             options,
+        };
+        if pricer.scene.chip.blocks.is_some() {
+            pricer.cascades = cascades::find(&pricer, order);
         }
+        pricer
     }
 
     /// The same for tensors that are tiles, and lie as what they are tiles of.
@@ -78,7 +126,26 @@ impl<'a> Pricer<'a> {
     }
 
     pub(crate) fn home(&self, t: TensorId) -> NodeId {
-        self.residency.home[self.scene.base[t.0 as usize].0 as usize]
+        let stored = self.scene.base[t.0 as usize];
+        let home = self.residency.home[stored.0 as usize];
+        let made = |t: TensorId| {
+            matches!(
+                self.scene.graph.tensors[t].role,
+                Role::Activation | Role::Input | Role::Output
+            )
+        };
+        match &self.scene.chip.blocks {
+            // Feature maps live in the arena unless they are closer, whole or in stripes.
+            Some(b) if home == self.scene.chip.root() && made(stored) => {
+                let inside = self.cascades.inside.get(stored.0 as usize);
+                if inside.is_some_and(|i| *i) {
+                    b.staging
+                } else {
+                    b.arena
+                }
+            }
+            _ => home,
+        }
     }
 
     pub(crate) fn stored(&self, t: TensorId, output: bool) -> Stored {
@@ -103,6 +170,7 @@ impl<'a> Pricer<'a> {
             .ops
             .ids()
             .filter(|id| matches!(self.scene.choices[id.0 as usize], Choice::Array(_)) && of(*id))
+            .filter(|id| self.block_engine(*id).is_none())
             .collect();
         let mut round = 0;
         while !open.is_empty() {
@@ -346,6 +414,9 @@ impl<'a> Pricer<'a> {
                 ..self.bare(id, Execution::Fused { into }, engine, Cost::default())
             };
         }
+        if let Some(blocked) = self.blocked(id) {
+            return blocked;
+        }
         let choice = match (&self.scene.choices[id.0 as usize], found) {
             (Choice::Array(_), Some(Ok(found))) => return self.mapped(id, found),
             (Choice::Array(_), Some(Err(reason))) => engines::otherwise(chip, reason),
@@ -467,8 +538,8 @@ impl<'a> Pricer<'a> {
         let mut ops: IdVec<OpId, ScheduledOp> = IdVec::new();
         for (id, solution) in self.scene.graph.ops.ids().zip(solutions) {
             let at = id.0 as usize;
-            let tail_of =
-                tails.into[at].filter(|into| tails.folded[at] || ops[*into].execution.is_mapped());
+            let tail_of = tails.into[at]
+                .filter(|into| tails.folded[at] || ops[*into].execution.array_mode().is_some());
             ops.push(by(id).unwrap_or(self).op(id, tail_of, solution));
         }
         ops

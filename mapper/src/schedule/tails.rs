@@ -150,6 +150,10 @@ pub(crate) fn find(chip: &Chip, graph: &Graph, choices: &[Choice], base: &[Tenso
         if unit.is_none_or(|u| choices[at] != Choice::Vector(u)) {
             continue;
         }
+        // The output unit of a block engine has one input.
+        if chip.blocks.is_some() && op.inputs.len() > 1 {
+            continue;
+        }
         let Some(out) = op.outputs.first() else {
             continue;
         };

@@ -119,7 +119,7 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
             continue;
         };
         let at = engine as usize;
-        if let Execution::Mapped { mode, .. } = op.execution
+        if let Some(mode) = op.execution.array_mode()
             && let Some(rate) = array_rate(chip, EngineId(engine), mode)
         {
             arrays[at] += op_macs(graph, id).1 as f64 * n / rate;

@@ -111,7 +111,7 @@ fn pass(
     }
     let counts = count(graph);
     let peak = peak_macs_per_second(graph, chip);
-    let mapped = |id: &OpId| matches!(schedule.ops[*id].execution, Execution::Mapped { .. });
+    let mapped = |id: &OpId| schedule.ops[*id].execution.array_mode().is_some();
     let on_arrays = graph
         .ops
         .ids()
@@ -330,10 +330,10 @@ fn bottleneck(chip: &Chip, time: &OpTime) -> String {
 
 /// Executed MACs over what the array's mode could do in the op's time; for others the busy share of their lanes.
 fn utilization(chip: &Chip, op: &ScheduledOp, executed: f64, time: &OpTime) -> f64 {
-    match (&op.execution, op.engine) {
-        (Execution::Mapped { mode, .. }, Some(engine)) => ratio(
+    match (op.execution.array_mode(), op.engine) {
+        (Some(mode), Some(engine)) => ratio(
             executed,
-            array_rate(chip, engine, *mode).unwrap_or(0.0) * time.total,
+            array_rate(chip, engine, mode).unwrap_or(0.0) * time.total,
         ),
         _ => ratio(time.compute, time.total),
     }

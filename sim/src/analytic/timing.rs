@@ -130,6 +130,10 @@ fn whole(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<OpT
         .collect();
     let mut run = Runner {
         prefetch: chip.mapspace.prefetch_weights,
+        distance: chip
+            .mapspace
+            .prefetch_ops
+            .map_or(AHEAD, |n| (n as usize).min(AHEAD)),
         blocks: graph
             .blocks
             .iter()
@@ -247,6 +251,8 @@ fn step(chip: &Chip, op: &ScheduledOp, cold: bool) -> Step {
 
 struct Runner<'a> {
     prefetch: bool,
+    /// Ops ahead whose weights are fetched.
+    distance: usize,
     /// First op, end and repetitions of each block.
     blocks: Vec<(usize, usize, u64)>,
     steps: &'a [Step],
@@ -329,7 +335,7 @@ impl Runner<'_> {
         let held: f64 = self.ahead.iter().sum();
         let mut budget = slack.min(self.steps[op].room - held);
         let mut next = (block, op, to_come);
-        for distance in 0..AHEAD {
+        for distance in 0..self.distance {
             if budget <= 0.0 {
                 return;
             }

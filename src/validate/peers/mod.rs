@@ -6,6 +6,7 @@
 //! | `timeloop_fixed.json`, `timeloop_exercises.json` | peer: timeloop | every figure printed for a given mapping is equal |
 //! | `*.json` in a folder `zigzag` | peer: zigzag | every figure recorded for a layer is equal to 1e-9 |
 //! | `scalesim.csv` | peer: scalesim | every figure with a closed form is equal to 1e-9 |
+//! | `vela.json` with `.tflite` files | estimate: vela | the total of each network is within 25 % |
 //!
 //! A case of given mappings passes if all of its figures are equal; its error is the largest relative difference.
 //! A file that cannot be read is one case that fails, with the reason; it costs no other.
@@ -13,9 +14,10 @@
 mod optima;
 mod scalesim;
 mod timeloop;
+mod vela;
 mod zigzag;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -33,6 +35,8 @@ enum Kind {
     ZigZag,
     /// Layers that SCALE-Sim ran.
     ScaleSim,
+    /// Networks that Vela estimated.
+    Vela,
 }
 
 /// A file of a peer.
@@ -41,9 +45,11 @@ pub(super) struct File {
     kind: Kind,
     name: String,
     text: String,
+    /// Where it lies; none for built-in files.
+    folder: Option<PathBuf>,
 }
 
-const BUILT_IN: [(Kind, &str, &str); 3] = [
+const BUILT_IN: [(Kind, &str, &str); 4] = [
     (
         Kind::AccelForge,
         "optima_accelforge.json",
@@ -59,6 +65,11 @@ const BUILT_IN: [(Kind, &str, &str); 3] = [
         "scalesim.csv",
         include_str!("../../../tests/data/systolic/scalesim.csv"),
     ),
+    (
+        Kind::Vela,
+        "vela.json",
+        include_str!("../../../tests/data/vela/vela.json"),
+    ),
 ];
 
 /// The built-in files of peers, or those in a folder.
@@ -68,6 +79,7 @@ pub(super) fn files(data: Option<&Path>) -> Result<Vec<File>, ValidateError> {
             kind: *kind,
             name: (*name).into(),
             text: (*text).into(),
+            folder: None,
         };
         return Ok(BUILT_IN.iter().map(file).collect());
     };
@@ -79,6 +91,7 @@ pub(super) fn files(data: Option<&Path>) -> Result<Vec<File>, ValidateError> {
                 kind,
                 name: name.display().to_string(),
                 text: text(&path)?,
+                folder: path.parent().map(Path::to_path_buf),
             });
         }
     }
@@ -94,6 +107,7 @@ fn kind_of(path: &Path) -> Option<Kind> {
         _ if json && name.starts_with("optima_accelforge") => Some(Kind::AccelForge),
         "timeloop_fixed.json" | "timeloop_exercises.json" => Some(Kind::Timeloop),
         "scalesim.csv" => Some(Kind::ScaleSim),
+        "vela.json" => Some(Kind::Vela),
         _ if json && folder.is_some_and(|f| f == "zigzag") => Some(Kind::ZigZag),
         _ => None,
     }
@@ -106,6 +120,7 @@ pub(super) fn cases(files: &[File]) -> Vec<Case> {
         Kind::Timeloop => timeloop::cases(file),
         Kind::ZigZag => zigzag::cases(file),
         Kind::ScaleSim => scalesim::cases(file),
+        Kind::Vela => vela::cases(file),
     });
     cases.collect()
 }

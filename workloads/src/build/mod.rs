@@ -23,6 +23,7 @@ pub(crate) use check::check_cascade;
 pub use conv::Conv;
 pub use matmul::{Attention, Experts, Mask};
 pub use pool::PoolKind;
+pub(crate) use vector::lanes;
 pub use vector::{Function, NormKind};
 
 use presil_numerics::{Format, Quantization};

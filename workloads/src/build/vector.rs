@@ -118,7 +118,7 @@ pub enum NormKind {
 }
 
 /// An einsum of lane primitives.
-pub(super) fn lanes(
+pub(crate) fn lanes(
     inputs: Vec<Access>,
     output: Access,
     all: &[crate::Dim],

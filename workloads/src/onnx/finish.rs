@@ -17,7 +17,7 @@ const REACH: usize = 12;
 const READERS: usize = 64;
 
 /// Finishes a graph.
-pub(super) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<Graph, GraphError> {
+pub(crate) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<Graph, GraphError> {
     let graph = &mut builder.graph;
     let ops = std::mem::take(&mut graph.ops);
     graph.ops = ops

@@ -49,6 +49,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 pub use error::{OnnxError, Place};
+pub(crate) use finish::finish as finish_graph;
 
 use crate::graph::Graph;
 use crate::model::{ModelError, Request};
