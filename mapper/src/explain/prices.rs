@@ -121,9 +121,20 @@ pub fn prices(
 ) -> Result<Prices, SearchError> {
     let mut variants = vec![Variant::unchanged(problem, constraints)];
     let mut named = changes(problem);
-    let lifted = constraints.iter().enumerate().map(|(i, c)| {
-        let name = search::level_name(problem, c);
-        (Change::Lift(i), format!("{name}: without constraint {}", i + 1))
+    let names: Vec<String> = constraints
+        .iter()
+        .map(|c| search::level_name(problem, c))
+        .collect();
+    let lifted = names.iter().enumerate().map(|(i, name)| {
+        let before = names[..i].iter().filter(|n| *n == name).count();
+        let which = match before {
+            0 => String::new(),
+            n => format!(" {}", n + 1),
+        };
+        (
+            Change::Lift(i),
+            format!("{name}: without its constraint{which}"),
+        )
     });
     named.extend(lifted);
     if faster.is_some() {
@@ -266,11 +277,15 @@ impl Variant {
                 }
                 _ => 1.0,
             };
-            let places = problem.path.iter().zip(&problem.capacity).zip(&self.capacity);
+            let places = problem
+                .path
+                .iter()
+                .zip(&problem.capacity)
+                .zip(&self.capacity);
             let mut own = places.filter(|((n, _), _)| **n == c.level);
-            let grown = own.next().map_or(1.0, |((_, was), now)| {
-                now.0 as f64 / was.0.max(1) as f64
-            });
+            let grown = own
+                .next()
+                .map_or(1.0, |((_, was), now)| now.0 as f64 / was.0.max(1) as f64);
             let spread = axes(&self.chip) / axes(problem.chip);
             c.min_utilization /= grown.max(1.0) * spread.max(1.0);
         }

@@ -379,12 +379,19 @@ fn constraints_have_a_price_and_hold_for_every_other_one() {
     // Four of the sixteen instances work: without that it takes about a quarter, with any other change no less than
     // before, and a larger buffer does not have to be filled by more.
     let of = |name: &str| bound.prices.iter().find(|p| p.name == name).unwrap();
-    let lifted = of("row: without constraint 1").gains[0];
+    let lifted = of("row: without its constraint").gains[0];
     assert!(lifted.relative < -0.6, "{lifted:?}");
     assert!(lifted.value >= free.base[0] * (1.0 - 1e-9));
     let filled = of("buffer: 1 KiB more").gains[0];
-    assert!(filled.relative <= 0.0 && filled.at_most > -0.1, "{filled:?}");
-    for price in bound.prices.iter().filter(|p| !matches!(p.change, Change::Lift(_))) {
+    assert!(
+        filled.relative <= 0.0 && filled.at_most > -0.1,
+        "{filled:?}"
+    );
+    for price in bound
+        .prices
+        .iter()
+        .filter(|p| !matches!(p.change, Change::Lift(_)))
+    {
         assert!(price.gains[0].relative > -0.5, "{price:?}");
     }
     // And what keeps more pixels off the row is the constraint.

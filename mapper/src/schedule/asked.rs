@@ -77,7 +77,9 @@ impl Pricer<'_> {
         let free = problems.iter().zip(&constrained).filter(|p| p.1.is_none());
         let free: Vec<Problem> = free.map(|p| p.0.clone()).collect();
         let mut free = solve::solve_all(&free, objective, memo, effort).into_iter();
-        let all = constrained.into_iter().map(|own| own.or_else(|| free.next()));
+        let all = constrained
+            .into_iter()
+            .map(|own| own.or_else(|| free.next()));
         all.flatten().collect()
     }
 

@@ -285,18 +285,26 @@ impl Archive<'_, '_> {
 
     /// The fastest within a limit on energy.
     fn fastest(&self, limit: f64) -> Option<&Found> {
-        self.points.iter().find(|p| p.energy <= limit * (1.0 + EQUAL))
+        self.points
+            .iter()
+            .find(|p| p.energy <= limit * (1.0 + EQUAL))
     }
 
     /// The least energy within a limit on time.
     fn frugal(&self, limit: f64) -> f64 {
-        let within = self.points.iter().filter(|p| p.time <= limit * (1.0 + EQUAL));
+        let within = self
+            .points
+            .iter()
+            .filter(|p| p.time <= limit * (1.0 + EQUAL));
         within.map(|p| p.energy).fold(f64::INFINITY, f64::min)
     }
 
     /// The least of the goal's figure.
     fn best(&self) -> f64 {
-        let all = self.points.iter().map(|p| self.goal.of(0.0, p.time, p.energy));
+        let all = self
+            .points
+            .iter()
+            .map(|p| self.goal.of(0.0, p.time, p.energy));
         all.fold(f64::INFINITY, f64::min)
     }
 }

@@ -54,7 +54,14 @@ impl Key {
         let asked = constraints.iter().map(|c| {
             let trips = c.trips.iter().map(|(d, n)| (d.0, *n)).collect();
             let least = c.min_utilization.to_bits();
-            (c.level, c.axis, trips, dims(&c.forbidden), dims(&c.order), least)
+            (
+                c.level,
+                c.axis,
+                trips,
+                dims(&c.forbidden),
+                dims(&c.order),
+                least,
+            )
         });
         Self {
             asked: asked.collect(),

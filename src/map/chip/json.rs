@@ -110,8 +110,7 @@ fn proof(p: &Proof) -> Value {
 }
 
 fn near(m: &Near) -> Value {
-    let mut value =
-        json!({ "latency_s": m.latency_s, "energy_j": m.energy_j, "mapping": m.nest });
+    let mut value = json!({ "latency_s": m.latency_s, "energy_j": m.energy_j, "mapping": m.nest });
     if let (Some(least), Some(map)) = (m.least_s, value.as_object_mut()) {
         map.insert("least_latency_s".into(), json!(least));
     }

@@ -137,9 +137,7 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
             Ok(solution) => {
                 let (several, of_front) = match ask.wanted {
                     super::Wanted::Best => (Vec::new(), None),
-                    super::Wanted::Nearest(count) => {
-                        (nearest(problem, &solution, by, count), None)
-                    }
+                    super::Wanted::Nearest(count) => (nearest(problem, &solution, by, count), None),
                     super::Wanted::Front => {
                         let told = front(problem, constraints, &options).map_err(failed)?;
                         (told.0, Some(told.1))
@@ -149,7 +147,8 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
                     true => {
                         let faster = faster(ask, &chip);
                         let room = &on_array.room;
-                        let told = prices(problem, constraints, room, faster.as_ref(), by, &options);
+                        let told =
+                            prices(problem, constraints, room, faster.as_ref(), by, &options);
                         Some(told.map_err(failed)?)
                     }
                     false => None,

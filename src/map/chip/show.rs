@@ -205,7 +205,11 @@ fn near(all: &[Near], front: Option<&FrontProof>) -> String {
         }
         cells
     }));
-    let title = if front.is_some() { "Front" } else { "Several mappings" };
+    let title = if front.is_some() {
+        "Front"
+    } else {
+        "Several mappings"
+    };
     let mut text = format!("\n{title}\n{}", table(&rows, 0));
     if let Some(f) = front {
         text.push_str(&wrapped(&of_front(f), ""));

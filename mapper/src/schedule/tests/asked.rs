@@ -52,7 +52,10 @@ fn constraints_hold_for_the_ops_that_they_name() {
         panic!("{:?}", some.constrained);
     };
     assert!(constrained.tables == [0] && constrained.unmet.is_none());
-    for text in [&one.replace("c1", "c*"), &one.replace("op = [\"c1\"]\n", "")] {
+    for text in [
+        &one.replace("c1", "c*"),
+        &one.replace("op = [\"c1\"]\n", ""),
+    ] {
         let all = scheduled(&graph, Some(text));
         assert_eq!(["c1", "c2"].map(|c| across(&graph, &all, c, "k")), [4, 4]);
         assert_eq!(all.constrained.len(), 2);
@@ -73,6 +76,14 @@ fn what_an_op_cannot_meet_is_told_and_what_it_has_not_is_not_of_it() {
     assert!(told.contains("17 trips of `k`"), "{told}");
     let told = unmet(&text("op = [\"c1\"]\n", "gird")).unwrap();
     assert!(told.contains("did you mean `grid`"), "{told}");
-    assert!(scheduled(&graph, Some(&text("", "gird"))).constrained.is_empty());
-    assert!(scheduled(&graph, Some(&text("op = [\"d*\"]\n", "grid"))).constrained.is_empty());
+    assert!(
+        scheduled(&graph, Some(&text("", "gird")))
+            .constrained
+            .is_empty()
+    );
+    assert!(
+        scheduled(&graph, Some(&text("op = [\"d*\"]\n", "grid")))
+            .constrained
+            .is_empty()
+    );
 }

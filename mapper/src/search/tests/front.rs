@@ -54,10 +54,15 @@ fn agrees(problem: &Problem, what: &str) -> usize {
     let near = 1.0 + 2e-8;
     for p in &found.points {
         let better = all.iter().find(|(t, e)| {
-            *t <= p.time * near && *e <= p.energy * near && (*t * near < p.time || *e * near < p.energy)
+            *t <= p.time * near
+                && *e <= p.energy * near
+                && (*t * near < p.time || *e * near < p.energy)
         });
         assert_eq!(better, None, "{what}: {} s, {} J", p.time, p.energy);
-        assert!(all.iter().any(|(t, e)| (t / p.time - 1.0).abs() < 1e-8 && (e / p.energy - 1.0).abs() < 1e-8));
+        assert!(
+            all.iter()
+                .any(|(t, e)| (t / p.time - 1.0).abs() < 1e-8 && (e / p.energy - 1.0).abs() < 1e-8)
+        );
     }
     let ordered = |w: &[crate::search::Point]| w[0].time < w[1].time && w[0].energy > w[1].energy;
     assert!(found.points.windows(2).all(ordered), "{what}");
@@ -70,7 +75,10 @@ fn fronts_of_two_level_matmuls_are_those_of_all_mappings() {
     let mut longest = 0;
     for case in 0..30 {
         let bytes = 8 + numbers.below(60);
-        let nodes = vec![some_dram(&mut numbers), some_memory(&mut numbers, bytes, &["iwo", "w", "o", "i", "wo"])];
+        let nodes = vec![
+            some_dram(&mut numbers),
+            some_memory(&mut numbers, bytes, &["iwo", "w", "o", "i", "wo"]),
+        ];
         let chip = chip(nodes);
         let einsum = some_matmul(&mut numbers, 4);
         longest = longest.max(agrees(&problem(&chip, &einsum), &format!("case {case}")));
@@ -117,7 +125,10 @@ fn what_a_front_leaves_open_is_within_its_gaps() {
 #[test]
 fn a_front_holds_the_optima_of_all_objectives() {
     use crate::search::{Objective, solve};
-    let chip = chip(vec![dram(4.0), presil_hwmodels::NodeKind::Memory(memory(400, "iwo", 16.0, 1.0))]);
+    let chip = chip(vec![
+        dram(4.0),
+        presil_hwmodels::NodeKind::Memory(memory(400, "iwo", 16.0, 1.0)),
+    ]);
     let einsum = gemm(12, 14, 18);
     let p = problem(&chip, &einsum);
     let found = front(&p, &[], &OPTIONS).unwrap();
