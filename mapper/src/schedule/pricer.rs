@@ -5,6 +5,7 @@ use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
+use super::asked::Asked;
 use super::cascades::{self, Cascades};
 use super::engines::{self, Choice};
 use super::layout;
@@ -12,7 +13,7 @@ use super::memory_plan::{Holds, Tiles};
 use super::operands::{stored, stored_operands};
 use super::residency::{Residency, Scene};
 use super::room::{tile_bits, usable, weight_memory};
-use super::solve::{self, Effort, Memo};
+use super::solve::{Effort, Memo};
 use super::tails;
 use super::{Execution, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::Cost;
@@ -83,6 +84,8 @@ pub(crate) struct Pricer<'a> {
     pub(super) cascades: Cascades,
     /// For each op that runs by itself, the one before it.
     pub(super) before: Vec<Option<OpId>>,
+    /// What mappings have to obey.
+    pub(super) asked: Option<&'a Asked>,
 }
 
 /// A mapping found for an array op.
@@ -110,6 +113,7 @@ impl<'a> Pricer<'a> {
             pixels: pixels(graph, base),
             cascades: Cascades::default(),
             before: before(&scene, order),
+            asked: None,
             scene,
             residency,
             options,
@@ -123,6 +127,11 @@ impl<'a> Pricer<'a> {
     /// The same for tensors that are tiles, and lie as what they are tiles of.
     pub(crate) fn tiles_of_tensors(self, wholes: Vec<&'a Tensor>) -> Self {
         Self { wholes, ..self }
+    }
+
+    /// The same for mappings that have to obey.
+    pub(super) fn asking(self, asked: Option<&'a Asked>) -> Self {
+        Self { asked, ..self }
     }
 
     pub(crate) fn home(&self, t: TensorId) -> NodeId {
@@ -189,7 +198,8 @@ impl<'a> Pricer<'a> {
             debug_assert_eq!(problems.len(), tried.len());
             let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) =
                 problems.into_iter().unzip();
-            let solved = solve::solve_all(&problems, self.options.objective, memo, effort);
+            let ids: Vec<OpId> = tried.iter().map(|t| t.0).collect();
+            let solved = self.solved(&ids, &problems, memo, effort);
             open = Vec::new();
             for (((id, engine, mode), over_steps), solution) in
                 tried.into_iter().zip(places).zip(solved)
