@@ -16,6 +16,7 @@
 //!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
+//! - [`kernels`]: chips that run each op as a grid of blocks over multiprocessors (GPUs);
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
 //! - [`partition`]: ops that run at once, each on cores of its own;
@@ -33,6 +34,7 @@ pub mod formats;
 pub mod fusion;
 pub mod hierarchy;
 pub mod interop;
+pub mod kernels;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;

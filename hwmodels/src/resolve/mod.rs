@@ -5,6 +5,7 @@
 //! the result is listed in [`Chip::provenance`](crate::Chip), with what it rests on.
 
 mod engines;
+mod kernels;
 mod memory;
 mod nodes;
 
@@ -83,6 +84,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
     cx.clocks();
     let nodes = nodes::resolve(&mut cx)?;
     let engines = engines::resolve(&mut cx, &nodes)?;
+    let kernels = kernels::resolve(&mut cx, &nodes, &engines);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -110,6 +112,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or(false),
             launch_groups_once: m.and_then(|m| m.launch_groups_once).unwrap_or(false),
         },
+        kernels,
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),
