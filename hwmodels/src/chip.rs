@@ -422,12 +422,14 @@ pub struct Kernels {
     pub array: EngineId,
     /// The vector engine of softmax, norms and elementwise ops.
     pub vector: EngineId,
-    /// Multiprocessors.
-    pub multiprocessors: u64,
+    /// The fanout whose instances are the multiprocessors.
+    pub multiprocessors: NodeId,
     /// The memory of a multiprocessor that holds operand tiles.
     pub shared: NodeId,
     /// The cache that all multiprocessors share.
     pub cache: NodeId,
+    /// Copies that the cache holds of a line that all multiprocessors read.
+    pub cache_copies: u64,
     /// Registers of a multiprocessor that hold partial sums, at most.
     pub accumulators: Bytes,
     /// Threads that a multiprocessor has at once, at most.

@@ -358,6 +358,8 @@ spec_tables! {
         pub shared: At<String>,
         /// The cache that all multiprocessors share.
         pub cache: At<String>,
+        /// Copies that the cache holds of a line that all multiprocessors read: one for each partition. Default 1.
+        pub cache_copies: Option<Sourced<u64>>,
         /// Registers of a multiprocessor that hold partial sums, at most.
         pub accumulators: Sourced<Bytes>,
         /// Threads that a multiprocessor has at once, at most.
@@ -412,7 +414,14 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 6] = ["technology", "host", "other", "mapspace", "kernels", "numerics"];
+pub const SECTIONS: [&str; 6] = [
+    "technology",
+    "host",
+    "other",
+    "mapspace",
+    "kernels",
+    "numerics",
+];
 
 decode_names! {
     MemoryKind: "kind of memory" [

@@ -34,6 +34,10 @@ pub(super) fn resolve(
     let shared = named(cx, nodes, &k.shared, "memory", memory);
     let cache = named(cx, nodes, &k.cache, "memory", memory);
     let parameters = parameters(cx, k);
+    let cache_copies = k
+        .cache_copies
+        .as_ref()
+        .map_or(1, |c| cx.count("kernels.cache_copies", c).max(1));
     let accumulators = cx.positive("kernels.accumulators", &k.accumulators);
     let threads = cx.count("kernels.threads", &k.threads);
     let power_limit = k
@@ -52,16 +56,13 @@ pub(super) fn resolve(
         );
     }
     let tiles = k.tile.iter().map(|t| tile(cx, t)).collect();
-    let node = nodes.get(multiprocessors?)?;
-    let NodeKind::Fanout(fanout) = &node.kind else {
-        return None;
-    };
     Some(Kernels {
         array: array?,
         vector: vector?,
-        multiprocessors: node.instances.saturating_mul(fanout.instances()),
+        multiprocessors: multiprocessors?,
         shared: shared?,
         cache: cache?,
+        cache_copies,
         accumulators,
         threads,
         parameters,

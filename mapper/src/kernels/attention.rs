@@ -175,7 +175,8 @@ impl Blocks {
         parts.dram = (dram - work - waves * fixed).max(0.0);
         let macs = self.steps * 2.0 * scores * d;
         let cache_bytes = self.steps * operands + queries;
-        let energy = macs * x.mac_energy
+        let multiply_energy = macs * x.mac_energy();
+        let energy = multiply_energy
             + cache_bytes * x.cache_energy
             + (queries + keys + output) * x.dram_energy;
         let cut = if slices > 1.0 {
@@ -195,6 +196,7 @@ impl Blocks {
             dram_read: queries + keys,
             dram_written: output,
             energy: 0.0,
+            multiply_energy,
             slowdown: 1.0,
         };
         power::limit(x, kernel, energy)

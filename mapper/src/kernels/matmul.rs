@@ -3,7 +3,7 @@
 use presil_hwmodels::KernelTile;
 
 use super::reuse::region;
-use super::{Kernel, Machine, Parts, power};
+use super::{CACHE_TRIP, Kernel, Machine, Parts, power};
 
 /// Slices of the reduction that a library tries.
 const SLICES: [u64; 15] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64];
@@ -25,6 +25,9 @@ pub struct Matmul {
     pub k: u64,
     /// Independent products.
     pub batch: u64,
+    /// Share of the input's m x k elements that are distinct: 1 for a product, less where windows of a convolution
+    /// overlap.
+    pub distinct: f64,
     /// Stored bits of an element of the input, scales included.
     pub input_bits: f64,
     /// Of the weight.
@@ -41,7 +44,7 @@ pub struct Matmul {
 
 impl Matmul {
     /// Bytes of the input, the weight and the output.
-    fn bytes(&self) -> [f64; 3] {
+    pub fn bytes(&self) -> [f64; 3] {
         let (m, n, k, batch) = (
             self.m as f64,
             self.n as f64,
@@ -49,7 +52,7 @@ impl Matmul {
             self.batch as f64,
         );
         [
-            m * k * batch * self.input_bits / 8.0,
+            m * k * batch * self.distinct * self.input_bits / 8.0,
             k * n * batch * self.weight_bits / 8.0,
             m * n * batch * self.output_bits / 8.0,
         ]
@@ -63,7 +66,7 @@ impl Matmul {
 
 /// The fastest kernel of the menu for a product; of equal ones the first. `None` for an empty menu.
 pub fn matmul(machine: &Machine, p: &Matmul) -> Option<Kernel> {
-    let mut best: Option<Kernel> = None;
+    let mut best: Option<(Kernel, KernelTile, u64)> = None;
     for tile in &machine.tiles {
         let turned = KernelTile {
             m: tile.n,
@@ -71,17 +74,27 @@ pub fn matmul(machine: &Machine, p: &Matmul) -> Option<Kernel> {
             ..*tile
         };
         let ways = if tile.m == tile.n { 1 } else { 2 };
-        for tile in [*tile, turned].iter().take(ways) {
+        for tile in [*tile, turned].into_iter().take(ways) {
             for slices in SLICES {
-                if let Some(kernel) = kernel(machine, p, tile, slices)
-                    && best.as_ref().is_none_or(|b| kernel.time < b.time)
+                if let Some(kernel) = kernel(machine, p, &tile, slices)
+                    && best.as_ref().is_none_or(|(b, ..)| kernel.time < b.time)
                 {
-                    best = Some(kernel);
+                    best = Some((kernel, tile, slices));
                 }
             }
         }
     }
-    best
+    best.map(|(kernel, tile, slices)| {
+        let cut = if slices > 1 {
+            format!(" in {slices} slices")
+        } else {
+            String::new()
+        };
+        Kernel {
+            name: format!("matmul {}x{}{cut}", tile.m, tile.n),
+            ..kernel
+        }
+    })
 }
 
 /// What a kernel does in one step of a wave, and how long that takes.
@@ -132,6 +145,8 @@ struct Grid<'a> {
     blocks: f64,
     occupancy: f64,
     waves: f64,
+    /// A dependent access to the operands, s.
+    trip: f64,
     /// Largest bytes that the wave can have to bring, where all operands fit into the cache.
     cold: f64,
 }
@@ -145,9 +160,18 @@ impl Grid<'_> {
         let r = region(outputs, self.rows, self.columns, batch, self.bm, self.bn);
         let depth = (self.steps * self.slices * self.bk).min(p.k as f64);
         let side = |extent: f64, bits: f64, cached: bool| {
-            if cached { 0.0 } else { extent * depth * bits / 8.0 }
+            if cached {
+                0.0
+            } else {
+                extent * depth * bits / 8.0
+            }
         };
-        let a = side((r.rows * self.bm).min(m * batch), p.input_bits, p.input_cached);
+        let a = p.distinct
+            * side(
+                (r.rows * self.bm).min(m * batch),
+                p.input_bits,
+                p.input_cached,
+            );
         let b = side(
             (r.columns * self.bn).min(n * batch),
             p.weight_bits,
@@ -163,7 +187,7 @@ impl Grid<'_> {
         let macs = each * self.bm * self.bn * self.bk;
         // One multiprocessor takes at most twice its share of the cache's rate.
         let sources = blocks.max(each * x.multiprocessors / 2.0);
-        let flight = q.round_trip.0 / (self.stages - 1.0);
+        let flight = self.trip / (self.stages - 1.0);
         Step {
             compute: macs / (x.macs_per_cycle * q.issue_efficiency * x.hertz),
             cache: sources * self.read / x.cache_reached(),
@@ -208,8 +232,8 @@ fn kernel(x: &Machine, p: &Matmul, tile: &KernelTile, slices: u64) -> Option<Ker
     let rest = blocks - full * slots;
     let waves = full + if rest > 0.0 { 1.0 } else { 0.0 };
     let [input, weight, output] = p.bytes();
-    let uncached = if p.input_cached { 0.0 } else { input }
-        + if p.weight_cached { 0.0 } else { weight };
+    let uncached =
+        if p.input_cached { 0.0 } else { input } + if p.weight_cached { 0.0 } else { weight };
     let fits = input + weight <= x.cache;
     let grid = Grid {
         machine: x,
@@ -226,17 +250,23 @@ fn kernel(x: &Machine, p: &Matmul, tile: &KernelTile, slices: u64) -> Option<Ker
         blocks,
         occupancy,
         waves,
+        trip: x.parameters.round_trip.0
+            * if p.input_cached && p.weight_cached {
+                CACHE_TRIP
+            } else {
+                1.0
+            },
         cold: if fits {
             uncached / waves
         } else {
             f64::INFINITY
         },
     };
-    Some(timed(&grid, tile, full, rest, [uncached, output]))
+    Some(timed(&grid, full, rest, [uncached, output]))
 }
 
 /// The time of a kernel whose grid is known.
-fn timed(g: &Grid, tile: &KernelTile, full: f64, rest: f64, [uncached, output]: [f64; 2]) -> Kernel {
+fn timed(g: &Grid, full: f64, rest: f64, [uncached, output]: [f64; 2]) -> Kernel {
     let (x, p) = (g.machine, g.p);
     let q = &x.parameters;
     let slots = x.multiprocessors * g.occupancy;
@@ -270,26 +300,23 @@ fn timed(g: &Grid, tile: &KernelTile, full: f64, rest: f64, [uncached, output]: 
     };
     let each = (g.blocks.min(slots) / x.multiprocessors).ceil();
     let written = each * x.multiprocessors * g.bm * g.bn * bits / 8.0;
-    let epilogue = q.round_trip.0 / 2.0 + written / x.cache_reached();
-    parts.fill = (1.0 + (g.waves - 1.0) / g.occupancy) * (q.round_trip.0 + epilogue);
+    let epilogue = g.trip / 2.0 + written / x.cache_reached();
+    parts.fill = (1.0 + (g.waves - 1.0) / g.occupancy) * (g.trip + epilogue);
     if g.slices > 1.0 {
-        parts.fill += q.round_trip.0;
+        parts.fill += g.trip;
     }
     let dram_written = if p.output_cached { 0.0 } else { output };
     let dram_read = brought.max(uncached);
-    let least = (uncached + dram_written) / x.dram_rate + 1.5 * q.round_trip.0;
+    let least = (uncached + dram_written) / x.dram_rate + 1.5 * g.trip;
     parts.dram += (least - (parts.total() - parts.launch)).max(0.0);
     let cache_bytes = g.blocks * g.steps * g.read;
-    let energy = p.macs() * x.mac_energy
-        + cache_bytes * x.cache_energy
-        + (dram_read + dram_written) * x.dram_energy;
-    let slices = if g.slices > 1.0 {
-        format!(", {} slices", g.slices)
-    } else {
-        String::new()
-    };
+    // Rows and columns beyond the matrix are multiplied too.
+    let issued = g.blocks * g.steps * g.bm * g.bn * g.bk;
+    let multiply_energy = issued * x.mac_energy();
+    let energy =
+        multiply_energy + cache_bytes * x.cache_energy + (dram_read + dram_written) * x.dram_energy;
     let kernel = Kernel {
-        name: format!("matmul {}x{}x{}{slices}", tile.m, tile.n, g.bk),
+        name: String::new(),
         blocks: g.blocks,
         occupancy: g.occupancy,
         waves: g.waves,
@@ -300,6 +327,7 @@ fn timed(g: &Grid, tile: &KernelTile, full: f64, rest: f64, [uncached, output]: 
         dram_read,
         dram_written,
         energy: 0.0,
+        multiply_energy,
         slowdown: 1.0,
     };
     power::limit(x, kernel, energy)

@@ -22,7 +22,8 @@
 //! The cache is managed by hardware: blocks of a wave run side by side, so a panel of A or B that several of them
 //! read comes from DRAM once. Blocks are walked in bands as high as makes the wave's region square
 //! ([`reuse::region`]); operands that fit into the cache together come from DRAM once in all.
-//! `T` is never below launch, 1.5 round trips and every operand once over DRAM.
+//! `T` is never below launch, 1.5 round trips and every operand once over DRAM. Where all operands are in the cache, a
+//! round trip is half as long.
 //!
 //! **Power**: where a board's limit is below `static + energy / time`, the clock falls until it is not; power goes
 //! with the clock to `power exponent`, so `T` grows by `(power / limit)^(1 / exponent)`.
@@ -50,6 +51,9 @@ pub use attention::{Attention, attention};
 pub use matmul::{Matmul, matmul};
 pub use stream::{Rows, rows, stream};
 
+/// Part of a round trip to memory that one to the cache takes.
+const CACHE_TRIP: f64 = 0.5;
+
 /// What kernels need to know of a chip, in one format. Plain figures, so that a study may change any of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
@@ -65,7 +69,7 @@ pub struct Machine {
     pub dram_rate: f64,
     /// Bytes per second that the cache's ports give in all.
     pub cache_rate: f64,
-    /// Bytes of the cache.
+    /// Bytes of the cache, copies of a line counted once.
     pub cache: f64,
     /// Bytes of the shared memory of a multiprocessor.
     pub shared: f64,
@@ -75,8 +79,9 @@ pub struct Machine {
     pub threads: f64,
     /// What all kernels share.
     pub parameters: KernelParameters,
-    /// Energy of a MAC in the format at the full clock, J.
-    pub mac_energy: f64,
+    /// Bits of the two operands of a MAC over those of two 16-bit ones: its energy goes with them, as most of it is
+    /// operands on their way through shared memory and registers.
+    pub operand_width: f64,
     /// Energy of a byte from DRAM, J.
     pub dram_energy: f64,
     /// Energy of a byte from the cache, J.
@@ -151,6 +156,8 @@ pub struct Kernel {
     pub dram_written: f64,
     /// Dynamic energy at the clock it runs at, J.
     pub energy: f64,
+    /// What multiplications have of it.
+    pub multiply_energy: f64,
     /// The full clock over the clock it runs at.
     pub slowdown: f64,
 }
@@ -176,15 +183,14 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         return None;
     };
     let own = c.modes.get(mode)?;
-    // The mode of 16-bit operands is what the MAC energy is stated for; others go by the technology's ratio.
-    let reference = c
-        .modes
-        .iter()
-        .find(|m| m.input.bits() == 16 && m.weight.bits() == 16)?;
+    let bits = (own.input.bits() + own.weight.bits()) as f64;
     let dram = chip.nodes[chip.root()].memory()?;
     let cache = chip.nodes[k.cache].memory()?;
     let shared = chip.nodes[k.shared].memory()?;
-    let n = k.multiprocessors as f64;
+    let NodeKind::Fanout(fanout) = &chip.nodes[k.multiprocessors].kind else {
+        return None;
+    };
+    let n = (chip.nodes[k.multiprocessors].instances * fanout.instances()) as f64;
     let static_power: f64 = chip.static_power().iter().map(|(_, p)| p.0).sum();
     Some(Machine {
         multiprocessors: n,
@@ -193,12 +199,12 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         lanes: lanes as f64 / n,
         dram_rate: dram.read_rate.0 * dram.streaming_efficiency,
         cache_rate: cache.read_rate.0,
-        cache: cache.capacity.0 as f64,
+        cache: cache.capacity.0 as f64 / k.cache_copies as f64,
         shared: shared.capacity.0 as f64,
         accumulators: k.accumulators.0 as f64,
         threads: k.threads as f64,
         parameters: k.parameters,
-        mac_energy: k.parameters.mac_energy.0 * own.energy.0 / reference.energy.0,
+        operand_width: bits / 32.0,
         dram_energy: dram.read_energy.0 * 8.0,
         cache_energy: cache.read_energy.0 * 8.0,
         power_limit: k
@@ -211,6 +217,25 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
 }
 
 impl Machine {
+    /// Energy of a MAC at the full clock, J.
+    fn mac_energy(&self) -> f64 {
+        self.parameters.mac_energy.0 * self.operand_width
+    }
+
+    /// The machine as an op sees it whose operands are all in the cache.
+    #[must_use]
+    pub fn with_cached_memory(&self) -> Self {
+        Self {
+            dram_rate: self.cache_reached(),
+            parameters: KernelParameters {
+                round_trip: self.parameters.round_trip * CACHE_TRIP,
+                ..self.parameters
+            },
+            dram_energy: 0.0,
+            ..self.clone()
+        }
+    }
+
     /// Bytes per second that all multiprocessors together get from the cache.
     fn cache_reached(&self) -> f64 {
         self.cache_rate * self.parameters.cache_efficiency

@@ -16,7 +16,9 @@ pub(super) fn limit(machine: &Machine, mut kernel: Kernel, energy: f64) -> Kerne
     };
     kernel.parts.throttle = work * (slowdown - 1.0);
     kernel.time += kernel.parts.throttle;
-    kernel.energy = energy / slowdown.powf(machine.power_exponent - 1.0);
+    let less = slowdown.powf(machine.power_exponent - 1.0);
+    kernel.energy = energy / less;
+    kernel.multiply_energy /= less;
     kernel.slowdown = slowdown;
     kernel
 }

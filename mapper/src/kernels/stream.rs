@@ -25,15 +25,25 @@ pub struct Rows {
     pub kept: bool,
     /// Lane operations per element.
     pub operations: f64,
+    /// Whether the rows are in the cache already and stay there when written.
+    pub cached: bool,
 }
 
 /// A kernel that reads and writes bytes with so many lane operations in all, after `trips` dependent accesses.
-pub fn stream(x: &Machine, name: &str, read: f64, written: f64, operations: f64, trips: f64) -> Kernel {
+pub fn stream(
+    x: &Machine,
+    name: &str,
+    read: f64,
+    written: f64,
+    operations: f64,
+    trips: f64,
+) -> Kernel {
     moved(x, name, [read, written, 0.0], operations, trips)
 }
 
 /// A kernel that reduces rows.
 pub fn rows(x: &Machine, name: &str, r: &Rows) -> Kernel {
+    let x = if r.cached { &x.with_cached_memory() } else { x };
     let bytes = r.rows as f64 * r.columns as f64 * r.bits / 8.0;
     let row = r.columns as f64 * r.bits / 8.0;
     let flight = x.threads / ROW_THREADS * row;
@@ -46,7 +56,13 @@ pub fn rows(x: &Machine, name: &str, r: &Rows) -> Kernel {
 }
 
 /// A kernel by bytes read from DRAM, written to DRAM, and read again from near.
-fn moved(x: &Machine, name: &str, [read, written, near]: [f64; 3], operations: f64, trips: f64) -> Kernel {
+fn moved(
+    x: &Machine,
+    name: &str,
+    [read, written, near]: [f64; 3],
+    operations: f64,
+    trips: f64,
+) -> Kernel {
     let q = &x.parameters;
     let dram = (read + written) / x.dram_rate;
     let cache = (read + written + near) / x.cache_reached();
@@ -76,6 +92,7 @@ fn moved(x: &Machine, name: &str, [read, written, near]: [f64; 3], operations: f
         dram_read: read,
         dram_written: written,
         energy: 0.0,
+        multiply_energy: 0.0,
         slowdown: 1.0,
     };
     power::limit(x, kernel, energy)

@@ -82,6 +82,7 @@ pub fn together(chip: &Chip, cores: Cores, members: &[&ScheduledOp]) -> Option<S
         usage: None,
         tile: None,
         gap: first.gap,
+        kernel: None,
     })
 }
 

@@ -16,6 +16,7 @@
 
 pub(crate) mod engines;
 mod facts;
+mod flash;
 pub mod layout;
 mod mapped;
 pub mod memory_plan;
@@ -26,6 +27,7 @@ pub(crate) mod prepared;
 pub(crate) mod price;
 pub(crate) mod pricer;
 mod problems;
+mod product;
 pub(crate) mod residency;
 mod room;
 pub(crate) mod solve;
@@ -40,6 +42,7 @@ use thiserror::Error;
 use crate::cost::Cost;
 use crate::explain::Usage;
 pub use crate::fusion::{FusedGroup, SharedLoop};
+use crate::kernels::Kernel;
 use crate::mapping::Mapping;
 use crate::partition::Partition;
 use crate::search::Objective;
@@ -152,6 +155,8 @@ pub struct ScheduledOp {
     pub gap: Option<f64>,
     /// Of a mapped op: what its mapping keeps and uses in one step, its epilogue left out.
     pub usage: Option<Usage>,
+    /// On a chip with kernels: the one that runs it, whose cost it has instead of its mapping's.
+    pub kernel: Option<Kernel>,
 }
 
 /// A schedule of a graph on a chip.

@@ -229,6 +229,9 @@ impl Prepared<'_> {
                 ops[*id] = op;
             }
         }
+        if shares.is_empty() && groups.is_empty() {
+            whole.flash(&mut ops);
+        }
         let homes = graph.tensors.ids().map(|t| whole.home(t)).collect();
         let facts = scene_facts(chip, graph, &planned.tails, residency, planned.reordered);
         let mut assumptions = assumptions(&facts);

@@ -452,6 +452,7 @@ impl<'a> Pricer<'a> {
             tile: None,
             gap: None,
             usage: None,
+            kernel: None,
         }
     }
 
