@@ -16,6 +16,7 @@ pub mod eval;
 pub mod inspect;
 pub mod map;
 pub mod run;
+pub mod silicon;
 pub mod validate;
 
 pub use presil_hwmodels as hwmodels;

@@ -393,6 +393,71 @@ pub struct Mapspace {
     pub prefetch_ops: Option<u64>,
 }
 
+/// A tile that one block of a matmul kernel computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelTile {
+    /// Rows of the output.
+    pub m: u64,
+    /// Columns of the output.
+    pub n: u64,
+    /// Bytes of one row of an operand in one step along the reduction.
+    pub k: Bytes,
+    /// Steps whose operands are in flight or in shared memory, at most.
+    pub stages: u64,
+    /// Neighbouring blocks that receive the operand they share by one read of the cache.
+    pub cluster: u64,
+}
+
+/// The timing parameters that all kernels of a chip share, whatever the op and its formats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KernelParameters {
+    /// Time from one kernel to the next in a stream that is never empty.
+    pub launch: Seconds,
+    /// Time of a dependent access to memory.
+    pub round_trip: Seconds,
+    /// Fraction of the cache's rate that reads by all multiprocessors reach.
+    pub cache_efficiency: f64,
+    /// Fraction of the cycles in which a multiplier that has its operands is given work.
+    pub issue_efficiency: f64,
+    /// Least cycles of one step of a block along the reduction.
+    pub step_cycles: f64,
+    /// Lane operations per score of attention that do not overlap with its multiplications.
+    pub score_operations: f64,
+    /// Dependent accesses to memory in the life of a block of attention.
+    pub block_round_trips: f64,
+    /// Energy of one MAC of 16-bit operands at the full clock.
+    pub mac_energy: Joules,
+}
+
+/// The kernels of a chip that runs each op as a grid of blocks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernels {
+    /// The array engine that multiplies.
+    pub array: EngineId,
+    /// The vector engine of softmax, norms and elementwise ops.
+    pub vector: EngineId,
+    /// The fanout whose instances are the multiprocessors.
+    pub multiprocessors: NodeId,
+    /// The memory of a multiprocessor that holds operand tiles.
+    pub shared: NodeId,
+    /// The cache that all multiprocessors share.
+    pub cache: NodeId,
+    /// Copies that the cache holds of a line that all multiprocessors read.
+    pub cache_copies: u64,
+    /// Registers of a multiprocessor that hold partial sums, at most.
+    pub accumulators: Bytes,
+    /// Threads that a multiprocessor has at once, at most.
+    pub threads: u64,
+    /// What all kernels share.
+    pub parameters: KernelParameters,
+    /// Power of the whole board beyond which the clock falls.
+    pub power_limit: Option<Watts>,
+    /// Exponent of dynamic power in the clock when voltage falls with it.
+    pub power_exponent: f64,
+    /// Tiles of the matmul kernels.
+    pub tiles: Vec<KernelTile>,
+}
+
 /// A chip, validated and resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chip {
@@ -412,6 +477,8 @@ pub struct Chip {
     pub mapspace: Mapspace,
     /// The engine that works block by block, if it has one.
     pub blocks: Option<crate::blocks::Blocks>,
+    /// Its kernels, where it runs ops as grids of blocks.
+    pub kernels: Option<Kernels>,
     /// Its arithmetic.
     pub numerics: Numerics,
     /// Power of everything else whenever it is on (clock tree, IO, control).

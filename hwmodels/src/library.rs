@@ -30,7 +30,19 @@ const CHIPS: &[(&str, &str)] = chips![
     "tpu-v1",
     "tpu-v4i",
     "a100-sxm-80",
+    "a100-pcie-80",
+    "a100-pcie-40",
     "h100-sxm",
+    "h200-sxm",
+    "b200-sxm",
+    "b300-sxm",
+    "gb200",
+    "l40s",
+    "l4",
+    "rtx4090",
+    "a40",
+    "t4",
+    "v100-pcie",
 ];
 
 /// Names of all chips, in the order of the list.

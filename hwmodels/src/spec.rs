@@ -104,6 +104,8 @@ spec_tables! {
         pub mapspace: Option<MapspaceSpec>,
         /// An array that works block by block of the output, micro-block by micro-block.
         pub blocks: Option<BlocksSpec>,
+        /// The kernels that its library has, on chips that run ops as grids of blocks (GPUs).
+        pub kernels: Option<KernelsSpec>,
         /// Its arithmetic.
         pub numerics: Option<NumericsSpec>,
     }
@@ -428,6 +430,63 @@ spec_tables! {
         pub output_cycles: Entries<Sourced<f64>>,
     }
 
+    /// The kernels of a chip that runs each op as a grid of blocks over multiprocessors, and the few parameters of
+    /// their timing that all ops and formats share.
+    pub struct KernelsSpec {
+        /// The array engine that multiplies.
+        pub array: At<String>,
+        /// The vector engine of softmax, norms and elementwise ops.
+        pub vector: At<String>,
+        /// The fanout whose instances are the multiprocessors.
+        pub multiprocessors: At<String>,
+        /// The memory of a multiprocessor that holds operand tiles.
+        pub shared: At<String>,
+        /// The cache that all multiprocessors share.
+        pub cache: At<String>,
+        /// Copies that the cache holds of a line that all multiprocessors read: one for each partition. Default 1.
+        pub cache_copies: Option<Sourced<u64>>,
+        /// Registers of a multiprocessor that hold partial sums, at most.
+        pub accumulators: Sourced<Bytes>,
+        /// Threads that a multiprocessor has at once, at most.
+        pub threads: Sourced<u64>,
+        /// Time from one kernel to the next in a stream that is never empty.
+        pub launch: Sourced<Seconds>,
+        /// Time of a dependent access to memory: issue, miss, return, barrier.
+        pub round_trip: Sourced<Seconds>,
+        /// Fraction of the cache's rate that reads by all multiprocessors reach.
+        pub cache_efficiency: Sourced<f64>,
+        /// Fraction of the cycles in which a multiplier that has its operands is given work.
+        pub issue_efficiency: Sourced<f64>,
+        /// Least cycles of one step of a block along the reduction: barrier, addresses, dependent multiplications.
+        pub step_cycles: Sourced<f64>,
+        /// Lane operations per score of attention that do not overlap with its multiplications.
+        pub score_operations: Sourced<f64>,
+        /// Dependent accesses to memory in the life of a block of attention.
+        pub block_round_trips: Sourced<f64>,
+        /// Energy of one MAC of 16-bit operands at the full clock, operand delivery within the multiprocessor included.
+        pub mac_energy: Sourced<Joules>,
+        /// Power of the whole board beyond which the clock falls. Default: none.
+        pub power_limit: Option<Sourced<Watts>>,
+        /// Exponent of dynamic power in the clock when voltage falls with it. Default 2.5.
+        pub power_exponent: Option<Sourced<f64>>,
+        /// Tiles of the library's matmul kernels; the fastest is taken, in either orientation.
+        pub tile: Vec<KernelTileSpec>,
+    }
+
+    /// A tile that one block of a matmul kernel computes.
+    pub struct KernelTileSpec {
+        /// Rows of the output.
+        pub m: Sourced<u64>,
+        /// Columns of the output.
+        pub n: Sourced<u64>,
+        /// Bytes of one row of an operand in one step along the reduction.
+        pub k: Sourced<Bytes>,
+        /// Steps whose operands are in flight or in shared memory, at most.
+        pub stages: Sourced<u64>,
+        /// Neighbouring blocks that receive the operand they share by one read of the cache. Default 1.
+        pub cluster: Option<Sourced<u64>>,
+    }
+
     /// The chip's arithmetic.
     pub struct NumericsSpec {
         /// Format of activations between ops unless the user says otherwise.
@@ -446,6 +505,7 @@ pub const SECTIONS: [&str; 6] = [
     "other",
     "mapspace",
     "blocks",
+    "kernels",
     "numerics",
 ];
 

@@ -16,6 +16,7 @@
 //!   tool counts it, and the files that state them; [`interop`]: files of peers;
 //! - [`formats`]: which formats can stand for which; [`ledger`]: accounts of what moves;
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
+//! - [`kernels`]: chips that run each op as a grid of blocks over multiprocessors (GPUs);
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - `blocks`: layers on engines that work block by block;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
@@ -35,6 +36,7 @@ pub mod formats;
 pub mod fusion;
 pub mod hierarchy;
 pub mod interop;
+pub mod kernels;
 pub mod ledger;
 pub mod looptree;
 pub mod mapping;

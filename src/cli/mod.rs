@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 2 bad input (with a diagnostic), 1 anything else.
 
+mod calibrate;
 mod chips;
 mod eval;
 mod import;
@@ -40,6 +41,8 @@ enum Command {
     Chips(chips::Args),
     /// Every reference case: measured silicon, exact counts. The trust table.
     Validate(validate::Args),
+    /// Fits the parameters that a family of GPUs shares to measured kernels, part of them held apart.
+    Calibrate(calibrate::Args),
     /// JSON Schema of a file form, for editors.
     Schema(schema::Args),
 }
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Models(args) => models::main(&args),
         Command::Chips(args) => chips::main(&args),
         Command::Validate(args) => validate::main(&args),
+        Command::Calibrate(args) => calibrate::main(&args),
         Command::Schema(args) => schema::main(&args),
     };
     match result {

@@ -70,7 +70,7 @@ pub(super) fn text_of(data: Option<&Path>, name: &str) -> Result<Option<String>,
 }
 
 /// The rows of a CSV file.
-pub(super) fn rows<T: serde::de::DeserializeOwned>(
+pub(crate) fn rows<T: serde::de::DeserializeOwned>(
     file: &str,
     text: &str,
 ) -> Result<Vec<T>, ValidateError> {
@@ -91,7 +91,7 @@ const DEPTH: usize = 2;
 const MOST: usize = 10_000;
 
 /// All files of a folder and of those in it, in order of their paths.
-pub(super) fn all_files(folder: &Path) -> Result<Vec<PathBuf>, ValidateError> {
+pub(crate) fn all_files(folder: &Path) -> Result<Vec<PathBuf>, ValidateError> {
     let mut files = Vec::new();
     walk(folder, DEPTH, &mut files)?;
     files.sort();
@@ -115,7 +115,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Val
 }
 
 /// Reads a file's text.
-pub(super) fn text(path: &Path) -> Result<String, ValidateError> {
+pub(crate) fn text(path: &Path) -> Result<String, ValidateError> {
     std::fs::read_to_string(path).map_err(|error| ValidateError::Io {
         path: path.into(),
         error,

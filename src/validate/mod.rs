@@ -11,6 +11,7 @@
 //!   `dram_bytes` (B, kB, MB), `energy` (J, mJ, uJ) or `power` (W, mW: energy over latency).
 //!   `tolerance` is the relative error that passes; where it is empty the case is reported, not judged.
 //!   `model` may be a path relative to the file's folder.
+//! - measured kernels of GPUs ([`crate::silicon`]), in the folder or up to two folders below it;
 //! - files of peers (`peers`), in the folder or up to two folders below it: what other tools say of given mappings,
 //!   and the optima that they found.
 //!
@@ -30,6 +31,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use counts::{CountRow, count_cases};
+pub(crate) use files::{all_files, rows as csv_rows, text};
 use files::{rows, text_of};
 use measured::{MeasuredRow, measured_cases};
 use table::sum_up;
@@ -122,7 +124,12 @@ pub fn validate(data: Option<&Path>) -> Result<Validation, ValidateError> {
     let counts = text_of(data, "counts.csv")?;
     let measured = text_of(data, "measured.csv")?;
     let peers = peers::files(data)?;
-    if let (Some(folder), None, None, true) = (data, &counts, &measured, peers.is_empty()) {
+    let silicon = crate::silicon::read(&match data {
+        Some(folder) => all_files(folder)?,
+        None => Vec::new(),
+    })?;
+    let none = peers.is_empty() && silicon.is_empty();
+    if let (Some(folder), None, None, true) = (data, &counts, &measured, none) {
         return Err(ValidateError::Empty(folder.into()));
     }
     let counts: Vec<CountRow> = rows("counts.csv", counts.as_deref().unwrap_or_default())?;
@@ -130,6 +137,9 @@ pub fn validate(data: Option<&Path>) -> Result<Validation, ValidateError> {
     let mut cases: Vec<Case> = counts.par_iter().flat_map_iter(count_cases).collect();
     cases.extend(measured_cases(data, &measured));
     cases.extend(peers::cases(&peers));
+    if !silicon.is_empty() {
+        cases.extend(crate::silicon::cases(&silicon)?);
+    }
     Ok(Validation {
         version: crate::VERSION,
         classes: sum_up(&cases),
@@ -138,7 +148,7 @@ pub fn validate(data: Option<&Path>) -> Result<Validation, ValidateError> {
 }
 
 /// (predicted - reference) / reference, 0 where they are equal.
-fn relative(predicted: f64, reference: f64) -> f64 {
+pub(crate) fn relative(predicted: f64, reference: f64) -> f64 {
     if predicted == reference {
         0.0
     } else {

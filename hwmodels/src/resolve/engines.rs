@@ -78,7 +78,8 @@ fn array(cx: &mut Context<'_>, a: &ArraySpec, nodes: &IdVec<NodeId, Node>) -> Op
 }
 
 /// The node of a name and kind; a problem where there is none.
-fn named(
+/// The node of a name that is what is asked for; a problem where there is none.
+pub(super) fn named(
     cx: &mut Context<'_>,
     nodes: &IdVec<NodeId, Node>,
     name: &At<String>,

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod engines;
+mod kernels;
 mod memory;
 mod nodes;
 
@@ -93,6 +94,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .as_ref()
         .and_then(|m| m.prefetch_ops.as_ref())
         .map(|c| cx.constant("mapspace.prefetch_ops", c));
+    let kernels = kernels::resolve(&mut cx, &nodes, &engines);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -122,6 +124,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             prefetch_ops,
         },
         blocks,
+        kernels,
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),

@@ -79,6 +79,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         clocks: Default::default(),
         nodes: Default::default(),
         engines: Default::default(),
+        kernels: None,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,

@@ -83,6 +83,7 @@ pub fn together(chip: &Chip, cores: Cores, members: &[&ScheduledOp]) -> Option<S
         terms: None,
         tile: None,
         gap: first.gap,
+        kernel: None,
     })
 }
 

@@ -8,9 +8,10 @@ use super::operands::stored_operands;
 use super::pricer::{Found, Pricer};
 use super::residency::Scene;
 use super::room::{tile_bits, weight_memory};
-use super::{Execution, ScheduledOp, engines, tails};
+use super::{Execution, ScheduledOp, engines, product, tails};
 use crate::cost::{Cost, Resource};
 use crate::explain::usage;
+use crate::kernels::Kernel;
 use crate::ledger::{self, Ledger, add_busy, add_energy, add_traffic};
 use crate::vector::{self, Operands};
 
@@ -33,8 +34,13 @@ impl Pricer<'_> {
             .as_ref()
             .map(|(p, _)| usage(p, &solution.mapping, &solution.cost));
         let gap = solution.certificate.objective.gap();
-        let mut cost = ledger::repeat(solution.cost, steps);
-        let mut notes = Vec::new();
+        let kernel = self.kernel(id, mode);
+        let once = match (&kernel, op.contraction(), self.product_stored(id)) {
+            (Some(k), Some(e), Some(stored)) => product::cost(chip, k, e, &stored, &solution.cost),
+            _ => solution.cost,
+        };
+        let mut cost = ledger::repeat(once, steps);
+        let mut notes: Vec<String> = kernel.iter().map(in_words).collect();
 
         // Scales move with their elements, at home; weights among the array's operands can be fetched ahead.
         let mut streamed = 0.0;
@@ -172,7 +178,32 @@ impl Pricer<'_> {
         scheduled.gap = Some(gap);
         scheduled.usage = used;
         scheduled.terms = step.map(|(p, _)| p.terms());
+        scheduled.kernel = kernel;
         scheduled
+    }
+
+    /// The kernel that runs a MAC op, on a chip with kernels.
+    pub(super) fn kernel(&self, id: OpId, mode: usize) -> Option<Kernel> {
+        let Scene { chip, graph, .. } = self.scene;
+        chip.kernels.as_ref()?;
+        let einsum = graph.ops[id].contraction()?;
+        product::of_einsum(chip, mode, einsum, &self.product_stored(id)?)
+    }
+
+    /// The operands of a product as they are stored, without scales: those are booked beside.
+    fn product_stored(&self, id: OpId) -> Option<product::Where> {
+        let op = &self.scene.graph.ops[id];
+        let einsum = op.contraction()?;
+        let input = |i: usize| match einsum.inputs.get(i)?.place {
+            Place::Input(p) => op.inputs.get(p as usize).map(|t| self.stored(*t, false)),
+            _ => None,
+        };
+        let output = self.stored(self.scene.output_of(id)?, true);
+        let plain = |s: ledger::Stored| ledger::Stored {
+            bits: s.payload,
+            ..s
+        };
+        Some([plain(input(0)?), plain(input(1)?), plain(output)])
     }
 
     /// Stored bits of the operands of an array op while tiles: partial sums in the accumulator's format.
@@ -248,4 +279,17 @@ impl Pricer<'_> {
             extra.read(memory, s.role, elements, s.bits);
         }
     }
+}
+
+/// A kernel as a note says it.
+pub(super) fn in_words(k: &Kernel) -> String {
+    let clock = if k.slowdown > 1.001 {
+        format!(", clock at {:.0} % by the power limit", 100.0 / k.slowdown)
+    } else {
+        String::new()
+    };
+    format!(
+        "kernel {}: {} blocks, {} at once on a multiprocessor, {} waves{clock}",
+        k.name, k.blocks, k.occupancy, k.waves
+    )
 }

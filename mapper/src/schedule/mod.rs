@@ -20,6 +20,7 @@ mod blocked;
 mod cascades;
 pub(crate) mod engines;
 mod facts;
+mod flash;
 pub mod layout;
 mod mapped;
 pub mod memory_plan;
@@ -30,6 +31,7 @@ pub(crate) mod prepared;
 pub(crate) mod price;
 pub(crate) mod pricer;
 mod problems;
+mod product;
 pub(crate) mod residency;
 mod room;
 pub(crate) mod solve;
@@ -44,6 +46,7 @@ use thiserror::Error;
 use crate::cost::Cost;
 use crate::explain::Usage;
 pub use crate::fusion::{FusedGroup, SharedLoop};
+use crate::kernels::Kernel;
 use crate::mapping::Mapping;
 use crate::partition::Partition;
 use crate::problem::Terms;
@@ -173,6 +176,8 @@ pub struct ScheduledOp {
     pub usage: Option<Usage>,
     /// Of a mapped op: what its mapping is a mapping of, beside its einsum.
     pub terms: Option<Terms>,
+    /// On a chip with kernels: the one that runs it, whose cost it has instead of its mapping's.
+    pub kernel: Option<Kernel>,
 }
 
 /// A schedule of a graph on a chip.

@@ -237,6 +237,9 @@ impl Prepared<'_> {
                 ops[*id] = op;
             }
         }
+        if shares.is_empty() && groups.is_empty() {
+            whole.flash(&mut ops);
+        }
         for (c, failure) in constrained.iter_mut().zip(failures) {
             c.check(&ops, failure);
         }

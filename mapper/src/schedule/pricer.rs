@@ -534,6 +534,7 @@ impl<'a> Pricer<'a> {
             gap: None,
             usage: None,
             terms: None,
+            kernel: None,
         }
     }
 

@@ -43,11 +43,14 @@ impl Pricer<'_> {
                     }
                     _ => Bytes::ZERO,
                 };
-                (
-                    Execution::Vector,
-                    Some(*engine),
-                    vector::cascade(chip, unit, einsums, operands, available)?,
-                )
+                let mut cost = vector::cascade(chip, unit, einsums, operands, available)?;
+                if let Some(k) = chip.kernels.as_ref().filter(|k| k.vector == *engine) {
+                    // A kernel's own start: launch and the first dependent access.
+                    let start = k.parameters.launch + k.parameters.round_trip - unit.launch;
+                    cost.latency += start;
+                    cost.time += start;
+                }
+                (Execution::Vector, Some(*engine), cost)
             }
             Choice::Movement(by) => {
                 let cost = vector::movement(

@@ -163,6 +163,7 @@ pub fn chip() -> Chip {
         ]
         .into_iter()
         .collect(),
+        kernels: None,
         mapspace: Mapspace {
             prefetch_weights: true,
             keep_activations: true,

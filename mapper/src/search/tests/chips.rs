@@ -120,6 +120,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         clocks,
         nodes: tree,
         engines,
+        kernels: None,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
