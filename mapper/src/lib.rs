@@ -40,6 +40,7 @@ pub mod optimum;
 #[cfg(test)]
 mod oracle;
 pub mod partition;
+pub mod passes;
 pub mod problem;
 pub mod schedule;
 pub mod search;

@@ -4,6 +4,7 @@
 //! contradict each other. What the file leaves out comes from the [`crate::technology`] models; every constant of
 //! the result is listed in [`Chip::provenance`](crate::Chip), with what it rests on.
 
+mod data;
 mod engines;
 mod memory;
 mod nodes;
@@ -83,6 +84,11 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
     cx.clocks();
     let nodes = nodes::resolve(&mut cx)?;
     let engines = engines::resolve(&mut cx, &nodes)?;
+    let row_stationary = spec
+        .mapspace
+        .as_ref()
+        .and_then(|m| m.row_stationary.as_ref())
+        .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -109,6 +115,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             fuse_cascades: m.and_then(|m| m.fuse_cascades).unwrap_or(true),
             fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or(false),
             launch_groups_once: m.and_then(|m| m.launch_groups_once).unwrap_or(false),
+            row_stationary,
         },
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),

@@ -80,6 +80,7 @@ pub fn together(chip: &Chip, cores: Cores, members: &[&ScheduledOp]) -> Option<S
         weights,
         notes: first.notes.clone(),
         usage: None,
+        passes: None,
         tile: None,
         gap: first.gap,
     })

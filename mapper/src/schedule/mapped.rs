@@ -8,10 +8,11 @@ use super::operands::stored_operands;
 use super::pricer::{Found, Pricer};
 use super::residency::Scene;
 use super::room::{tile_bits, weight_memory};
-use super::{Execution, ScheduledOp, engines, tails};
+use super::{Execution, ScheduledOp, data, engines, tails};
 use crate::cost::{Cost, Resource};
 use crate::explain::usage;
 use crate::ledger::{self, Ledger, add_busy, add_energy, add_traffic};
+use crate::passes;
 use crate::vector::{self, Operands};
 
 impl Pricer<'_> {
@@ -29,8 +30,13 @@ impl Pricer<'_> {
         let op = &graph.ops[id];
         let steps = op.steps;
         let step = self.problem(id, engine, mode);
-        let used = step.map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
-        let gap = solution.certificate.objective.gap();
+        let home = step.as_ref().map(|(p, _)| p.home);
+        let used = step
+            .filter(|_| solution.passes.is_none())
+            .map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
+        let passes = solution.passes;
+        // A row-stationary array has no choice of mappings, and its tiles are handed over word by word.
+        let gap = passes.is_none().then(|| solution.certificate.objective.gap());
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
 
@@ -133,6 +139,14 @@ impl Pricer<'_> {
         }
         streamed += extra.weight_bits(chip.root());
         add_traffic(chip, &mut cost, extra);
+        let data = self.data(id);
+        data::apply(chip, &data, &mut cost);
+        streamed *= data.coded_share(chip, chip.root(), Operand::Weight);
+        self.skip_weights(id, engine, mode, &mut cost);
+        if let (Some(passes), Some(home)) = (&passes, home) {
+            passes::expose(chip, home, &mut cost);
+            notes.push(passes.describe());
+        }
 
         if let (EngineKind::Array { compute, .. }, Some(e)) = (&chip.engines[engine].kind, einsum)
             && let (NodeKind::Compute(node), Some(pair)) =
@@ -167,7 +181,8 @@ impl Pricer<'_> {
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
-        scheduled.gap = Some(gap);
+        scheduled.gap = gap;
+        scheduled.passes = passes;
         scheduled.usage = used;
         scheduled
     }

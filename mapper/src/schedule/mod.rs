@@ -15,6 +15,7 @@
 //! weights with earlier ops, and what the first inference loads in addition.
 
 pub(crate) mod engines;
+mod data;
 mod facts;
 pub mod layout;
 mod mapped;
@@ -42,6 +43,7 @@ use crate::explain::Usage;
 pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::mapping::Mapping;
 use crate::partition::Partition;
+use crate::passes::Passes;
 use crate::search::Objective;
 
 pub use engines::{array_rate, arrays, peak_macs_per_second};
@@ -152,6 +154,8 @@ pub struct ScheduledOp {
     pub gap: Option<f64>,
     /// Of a mapped op: what its mapping keeps and uses in one step, its epilogue left out.
     pub usage: Option<Usage>,
+    /// Of a convolution on a row-stationary array: the passes of one step.
+    pub passes: Option<Passes>,
 }
 
 /// A schedule of a graph on a chip.

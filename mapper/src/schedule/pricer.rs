@@ -5,6 +5,7 @@ use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
+use super::data;
 use super::engines::{self, Choice};
 use super::layout;
 use super::memory_plan::{Holds, Tiles};
@@ -358,7 +359,9 @@ impl<'a> Pricer<'a> {
         };
         let mut scheduled = match self.unmapped(op, &choice, operands, self.position(id)) {
             Ok((execution, engine, cost)) => {
-                let cost = ledger::repeat(cost, op.steps);
+                let mut cost = ledger::repeat(cost, op.steps);
+                let data = self.data(id);
+                data::apply(chip, &data, &mut cost);
                 let mut scheduled = self.bare(id, execution, engine, cost);
                 if matches!(choice, Choice::Vector(_)) {
                     let own = |c: &&crate::cost::MemoryCount| {
@@ -452,6 +455,7 @@ impl<'a> Pricer<'a> {
             tile: None,
             gap: None,
             usage: None,
+            passes: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use crate::passes;
 use crate::problem::Problem;
 use crate::search::{self, Key, Objective, Solution, Start};
 use presil_workloads::{Domain, Einsum};
@@ -112,7 +113,8 @@ pub(crate) fn solve_all(
         _ => Start::Climb,
     };
     each(problems, objective, memo, effort, |i| {
-        search::solve_from(&problems[i], objective, &options, start).map_err(|e| e.to_string())
+        let free = search::solve_from(&problems[i], objective, &options, start);
+        passes::solution(&problems[i], free).map_err(|e| e.to_string())
     })
 }
 

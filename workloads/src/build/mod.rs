@@ -59,6 +59,7 @@ impl Builder {
             quantization,
             role,
             shared: false,
+            density: 1.0,
         })
     }
 
