@@ -93,12 +93,20 @@ impl<'a> Machine<'a> {
         e.div_ceil(self.pes[1].max(1)).max(1)
     }
 
-    /// Sets that stand on the array at once.
-    fn slots(&self, conv: &Conv, e: u64) -> u64 {
+    /// Sets that stand below each other and beside each other.
+    fn slots(&self, conv: &Conv, e: u64) -> [u64; 2] {
         let segments = self.segments(e);
         let down = self.pes[0] / conv.filter[0].saturating_mul(segments).max(1);
         let width = if segments == 1 { e } else { self.pes[1] };
-        down * (self.pes[1] / width.max(1))
+        [down, self.pes[1] / width.max(1)]
+    }
+
+    /// Sets with different filters that stand beside each other: as few as leave room for the others below. Sets with
+    /// different channels stand below each other, since partial sums go up. 0: there is no room.
+    pub(super) fn beside(&self, conv: &Conv, x: &PassParameters) -> u64 {
+        let [down, across] = self.slots(conv, x.e);
+        let fits = |b: &u64| x.t.is_multiple_of(*b) && x.r * (x.t / b) <= down;
+        (1..=across.min(x.t)).find(fits).unwrap_or(0)
     }
 
     /// Whether parameters fit the array, the PEs and the buffer.
@@ -111,7 +119,7 @@ impl<'a> Machine<'a> {
         let folds = self.segments(x.e);
         // A folded strip is cut evenly, or it is all of the rows.
         let even = folds == 1 || x.e == conv.out[0] || x.e.is_multiple_of(folds);
-        even && x.r * x.t <= self.slots(conv, x.e)
+        even && self.beside(conv, x) > 0
             && x.q * s <= inputs
             && x.p * x.q * s <= weights
             && x.p <= sums
@@ -171,13 +179,15 @@ impl<'a> Machine<'a> {
         let [inputs, weights, sums] = self.words;
         let s = conv.filter[1].max(1);
         for q in 1..=(inputs / s).min(conv.c) {
-            let p = sums.min(weights / (q * s)).min(conv.k);
-            if p == 0 {
+            let most = sums.min(weights / (q * s)).min(conv.k);
+            if most == 0 {
                 continue;
             }
             let slots = self.pes[0] / conv.filter[0].max(1) * self.pes[1];
             for r in 1..=slots.min(conv.c.div_ceil(q)) {
-                for t in 1..=(slots / r).min(conv.k.div_ceil(p)) {
+                for t in 1..=(slots / r).min(conv.k) {
+                    // As few rounds over the filters as can be, of equal size.
+                    let p = conv.k.div_ceil(conv.k.div_ceil(most * t) * t);
                     each(PassParameters {
                         m: 0,
                         n: 0,

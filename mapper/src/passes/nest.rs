@@ -91,10 +91,11 @@ pub(super) fn mapping(
     }
     // Sets on the array.
     nest.cut("c", x.q, rows)?;
-    nest.cut("k", x.p, rows)?;
+    nest.cut("k", x.p * machine.beside(conv, x), rows)?;
     nest.cut("r", 1, rows)?;
     let segment = x.e.div_ceil(machine.segments(x.e));
     nest.cut("p", segment, rows)?;
+    nest.cut("k", x.p, columns)?;
     nest.cut("p", 1, columns)?;
     // In a PE: weights stay for the images and columns of a pass.
     nest.keep(machine.spads[1], Operand::Weight);

@@ -237,3 +237,123 @@ fn scale_energy(cost: &mut Cost, component: &str, action: &str, by: f64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use presil_hwmodels::{Compression, Gating, OperandSet};
+    use presil_numerics::{Coding, Joules};
+
+    use super::super::tests::chip::chip;
+    use super::*;
+    use crate::ledger::{Ledger, add_traffic};
+
+    const DATA: Data = Data {
+        density: [0.25, 1.0, 0.5],
+        element: [8.0; 3],
+        results: 1e6,
+    };
+
+    fn root(chip: &mut Chip) -> &mut presil_hwmodels::Memory {
+        match &mut chip.nodes[NodeId(0)].kind {
+            NodeKind::Memory(m) => m,
+            _ => unreachable!(),
+        }
+    }
+
+    /// A million inputs read from DRAM, twice as many partial results written as there are results, half read back.
+    fn cost(chip: &Chip) -> Cost {
+        let mut moved = Ledger::default();
+        moved.read(NodeId(0), Operand::Input, 1_000_000, 8.0);
+        moved.write(NodeId(0), Operand::Output, 2_000_000, 8.0);
+        moved.read(NodeId(0), Operand::Output, 1_000_000, 8.0);
+        let mut cost = Cost::default();
+        add_traffic(chip, &mut cost, moved);
+        cost
+    }
+
+    #[test]
+    fn codes_shorten_traffic_time_and_energy_of_what_they_hold() {
+        let mut chip = chip();
+        let dense = cost(&chip);
+        root(&mut chip).compression = Some(Compression {
+            coding: Coding::Bitmask,
+            operands: OperandSet::of(&[Operand::Input, Operand::Output]),
+        });
+        let mut coded = dense.clone();
+        apply(&chip, &DATA, &mut coded);
+        // A mask bit and a quarter of 8 bits; a mask bit and half of 8 bits for results, sums as they are.
+        let (read, written) = crate::ledger::bits(&coded.counts, NodeId(0));
+        assert_eq!(read, 1e6 * 3.0 + 8e6);
+        assert_eq!(written, 1e6 * 5.0 + 8e6);
+        let time = |c: &Cost| c.busy.iter().find(|b| b.0 == Resource::Memory(NodeId(0))).unwrap().1.0;
+        let port = port_time(&chip, NodeId(0), read, written).0;
+        assert!((time(&coded) / port - 1.0).abs() < 1e-12);
+        assert!(coded.time < dense.time);
+        let energy = |c: &Cost, action: &str| {
+            let own = c.energy.iter().filter(|e| e.action == action);
+            own.map(|e| e.energy.0).sum::<f64>()
+        };
+        assert!((energy(&coded, "read") / energy(&dense, "read") - 11.0 / 16.0).abs() < 1e-12);
+        assert!((energy(&coded, "write") / energy(&dense, "write") - 13.0 / 16.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dense_data_and_operands_outside_of_the_code_stay() {
+        let mut chip = chip();
+        let dense = cost(&chip);
+        root(&mut chip).compression = Some(Compression {
+            coding: Coding::Bitmask,
+            operands: OperandSet::of(&[Operand::Weight]),
+        });
+        let mut coded = dense.clone();
+        apply(&chip, &DATA, &mut coded);
+        assert_eq!(coded, dense);
+        root(&mut chip).compression = Some(Compression {
+            coding: Coding::Bitmask,
+            operands: OperandSet::ALL,
+        });
+        let full = Data {
+            density: [1.0; 3],
+            ..DATA
+        };
+        apply(&chip, &full, &mut coded);
+        assert_eq!(coded.counts, dense.counts);
+    }
+
+    #[test]
+    fn gates_save_energy_and_no_time() {
+        let gate = Gating {
+            by: OperandSet::of(&[Operand::Input, Operand::Output]),
+            rest: 0.2,
+        };
+        // Open for an eighth of the data.
+        assert!((gate.share(DATA.density) - (0.125 + 0.875 * 0.2)).abs() < 1e-12);
+        let mut chip = chip();
+        let mut gated = cost(&chip);
+        let dense = gated.clone();
+        root(&mut chip).gating = Some(gate);
+        apply(&chip, &DATA, &mut gated);
+        assert_eq!((gated.time, &gated.counts), (dense.time, &dense.counts));
+        assert!(gated.energy_total() < dense.energy_total());
+    }
+
+    #[test]
+    fn structured_sparsity_halves_macs() {
+        let mut cost = Cost {
+            compute_cycles: 100.0,
+            busy: vec![(Resource::Compute, Seconds(120.0))],
+            energy: vec![crate::cost::EnergyEntry {
+                component: "mac".into(),
+                action: "mac",
+                energy: Joules(4.0),
+            }],
+            ..Cost::default()
+        };
+        skip(&mut cost, "mac", 0.5, Seconds(1.0));
+        // What the array waits for besides stays.
+        assert_eq!((cost.compute_cycles, cost.time), (50.0, Seconds(70.0)));
+        assert_eq!(cost.energy_total(), Joules(2.0));
+    }
+}
