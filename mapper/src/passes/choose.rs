@@ -15,14 +15,15 @@ pub(super) struct Machine<'a> {
     pub(super) axes: [usize; 2],
     /// PEs along rows and columns.
     pes: [u64; 2],
-    /// Bits of the buffer.
+    /// Bits of the buffer, and of what weights pass on their way to the PEs.
     buffer_bits: f64,
+    prefetch_bits: f64,
     /// Elements that a PE holds of each operand.
     words: [u64; 3],
     /// Memory in a PE of each operand.
     pub(super) spads: [NodeId; 3],
-    /// Bits of an input and of a partial sum.
-    bits: [f64; 2],
+    /// Bits of an input, a weight and a partial sum.
+    bits: [f64; 3],
 }
 
 impl<'a> Machine<'a> {
@@ -66,6 +67,12 @@ impl<'a> Machine<'a> {
             let room = problem.capacity.get(place)?.0 as f64 * 8.0;
             Some((*node, (room / bits[o.index()]) as u64))
         };
+        let capacity = |n: &NodeId| problem.capacity.get(place(*n)?).map(|c| c.0 as f64 * 8.0);
+        let on_the_way = problem.levels_below_home(Operand::Weight).into_iter();
+        let prefetch = on_the_way
+            .filter(|n| place(*n).is_some_and(|p| p < at))
+            .filter_map(|n| capacity(&n))
+            .fold(f64::INFINITY, f64::min);
         let spads = [
             spad(Operand::Input)?,
             spad(Operand::Weight)?,
@@ -76,10 +83,11 @@ impl<'a> Machine<'a> {
             fanout,
             axes,
             pes,
-            buffer_bits: problem.capacity.get(buffer)?.0 as f64 * 8.0,
+            buffer_bits: capacity(&dataflow.buffer)?,
+            prefetch_bits: prefetch,
             words: spads.map(|s| s.1),
             spads: spads.map(|s| s.0),
-            bits: [bits[0], bits[2]],
+            bits,
         })
     }
 
@@ -116,6 +124,7 @@ impl<'a> Machine<'a> {
         let pass_inputs =
             (x.n * x.q * x.r) as f64 * conv.reach(0, x.e) as f64 * conv.reach(1, x.f) as f64;
         let held = (x.n * x.m) as f64 * (x.e * x.f) as f64;
+        let pass_weights = (x.p * x.t * x.q * x.r) as f64 * (conv.filter[0] * s) as f64;
         let folds = self.segments(x.e);
         // A folded strip is cut evenly, or it is all of the rows.
         let even = folds == 1 || x.e == conv.out[0] || x.e.is_multiple_of(folds);
@@ -123,7 +132,8 @@ impl<'a> Machine<'a> {
             && x.q * s <= inputs
             && x.p * x.q * s <= weights
             && x.p <= sums
-            && held * self.bits[1] + pass_inputs * self.bits[0] <= self.buffer_bits
+            && held * self.bits[2] + pass_inputs * self.bits[0] <= self.buffer_bits
+            && pass_weights * self.bits[1] <= self.prefetch_bits
     }
 
     /// The parameters of a convolution, and whether the chip file states them.

@@ -10,7 +10,7 @@
 //!
 //! makes the partial sums of `p t` filters and `q r` channels over `e` output rows and `f` output columns of `n`
 //! images. The buffer holds the partial sums of `m` filters for all passes over the channels, and the inputs of one
-//! pass. With `U` the stride, `H = U (e - 1) + R` input rows of `W = U (f - 1) + S` columns (padding is sent as
+//! pass; what weights go through on their way holds those of one pass, the next one's. With `U` the stride, `H = U (e - 1) + R` input rows of `W = U (f - 1) + S` columns (padding is sent as
 //! zeros), and networks that deliver `w` words per cycle of each operand, a pass takes, one after the other,
 //!
 //! ```text
