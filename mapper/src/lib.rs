@@ -18,6 +18,7 @@
 //! - [`explain`]: what a mapping makes of its chip, what one more of each resource would give, and why not more;
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
+//! - [`passes`]: convolutions on row-stationary arrays, pass by pass;
 //! - [`partition`]: ops that run at once, each on cores of its own;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!

@@ -100,6 +100,8 @@ pub struct PassRun {
     pub count: u64,
     /// Their time: that of the op without launch and without inputs and results that come and go between passes.
     pub processing_s: f64,
+    /// What the best mapping that was found would take in all, were the array's control free to run it.
+    pub free_s: Option<f64>,
     /// Processing elements at work, at most.
     pub active: u64,
     /// The memory that inputs and partial sums of a pass are in.

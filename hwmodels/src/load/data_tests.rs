@@ -155,8 +155,16 @@ fn mistakes_are_told() {
         ("value_bits = 16", "value_bits = 0", "zero"),
         ("rest = 0.1", "rest = 1.1", "between 0 and 1"),
         ("[2, 4]", "[4, 4]", "two numbers"),
-        ("buffer = \"sram\"", "buffer = \"srma\"", "did you mean `sram`"),
-        ("buffer = \"sram\"", "buffer = \"dram\"", "no memory on the chip"),
+        (
+            "buffer = \"sram\"",
+            "buffer = \"srma\"",
+            "did you mean `sram`",
+        ),
+        (
+            "buffer = \"sram\"",
+            "buffer = \"dram\"",
+            "no memory on the chip",
+        ),
         ("m = 64", "m = 40", "whole sets of filters"),
         ("output_words = 4", "output_words = 0", "zero"),
         ("\"bitmask\"", "\"huffman\"", "code"),

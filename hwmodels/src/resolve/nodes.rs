@@ -2,8 +2,8 @@
 
 use presil_numerics::{IdVec, Joules, JoulesPerBit, SquareMm, Watts};
 
-use super::{Context, data};
 use super::memory::memory;
+use super::{Context, data};
 use crate::chip::{Compute, Fanout, FanoutDim, MacMode, Node, NodeId, NodeKind, OperandSet};
 use crate::decode::At;
 use crate::sourced::Status;

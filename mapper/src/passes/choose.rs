@@ -41,10 +41,12 @@ impl<'a> Machine<'a> {
             return None;
         }
         let below = problem.path.iter().enumerate().skip(buffer + 1);
-        let (at, fanout, dims) = below.clone().find_map(|(at, n)| match &chip.nodes[*n].kind {
-            NodeKind::Fanout(f) => Some((at, *n, &f.dims)),
-            _ => None,
-        })?;
+        let (at, fanout, dims) = below
+            .clone()
+            .find_map(|(at, n)| match &chip.nodes[*n].kind {
+                NodeKind::Fanout(f) => Some((at, *n, &f.dims)),
+                _ => None,
+            })?;
         let [first, second] = dims.as_slice() else {
             return None;
         };

@@ -123,7 +123,8 @@ pub(super) fn cost(
                 add_busy(&mut cost.busy, Resource::Memory(*node), time);
             }
             NodeKind::Fanout(f) if *node == machine.fanout => {
-                let sums = (array.climbs + 2 * array.sums) as f64 * problem.accumulate.bits() as f64;
+                let sums =
+                    (array.climbs + 2 * array.sums) as f64 * problem.accumulate.bits() as f64;
                 let bits = array.spread_inputs as f64 * problem.bits[0]
                     + array.spread_weights as f64 * problem.bits[1]
                     + sums;
@@ -159,18 +160,54 @@ fn counts(problem: &Problem, machine: &Machine, root: &Root, array: &Array) -> V
     let buffer = machine.buffer();
     let macs = array.macs;
     add(home_i, Operand::Input, root.inputs, 0, [input; 2]);
-    add(buffer, Operand::Input, array.inputs, root.inputs, [input; 2]);
-    add(spad_i, Operand::Input, macs, array.spread_inputs, [input; 2]);
+    add(
+        buffer,
+        Operand::Input,
+        array.inputs,
+        root.inputs,
+        [input; 2],
+    );
+    add(
+        spad_i,
+        Operand::Input,
+        macs,
+        array.spread_inputs,
+        [input; 2],
+    );
     add(home_w, Operand::Weight, root.weights, 0, [weight; 2]);
     for node in problem.levels_below_home(Operand::Weight) {
         if node == spad_w {
-            add(node, Operand::Weight, macs, array.spread_weights, [weight; 2]);
+            add(
+                node,
+                Operand::Weight,
+                macs,
+                array.spread_weights,
+                [weight; 2],
+            );
         } else {
-            add(node, Operand::Weight, root.weights, root.weights, [weight; 2]);
+            add(
+                node,
+                Operand::Weight,
+                root.weights,
+                root.weights,
+                [weight; 2],
+            );
         }
     }
     add(home_o, Operand::Output, 0, root.outputs, [sum, result]);
-    add(buffer, Operand::Output, array.sums + root.outputs, array.sums, [sum; 2]);
-    add(spad_o, Operand::Output, macs + array.sums, macs + array.sums, [sum; 2]);
+    add(
+        buffer,
+        Operand::Output,
+        array.sums + root.outputs,
+        array.sums,
+        [sum; 2],
+    );
+    add(
+        spad_o,
+        Operand::Output,
+        macs + array.sums,
+        macs + array.sums,
+        [sum; 2],
+    );
     list
 }

@@ -58,16 +58,66 @@ fn planned(chip: &Chip, graph: &Graph) -> Planned {
 fn published() -> Vec<(&'static str, Graph, f64, u64)> {
     let square = |k, r, stride, padding| Layer::square(k, r, stride, padding);
     vec![
-        ("alexnet 1", conv([4, 3, 227, 227], &square(96, 11, 4, 0)), 16.5, 154),
-        ("alexnet 2", conv([4, 96, 27, 27], &square(256, 5, 1, 2).with_groups(2)), 39.2, 135),
-        ("alexnet 3", conv([4, 256, 13, 13], &square(384, 3, 1, 1)), 21.8, 156),
-        ("alexnet 4", conv([4, 384, 13, 13], &square(384, 3, 1, 1).with_groups(2)), 16.0, 156),
-        ("vgg 1-1", conv([3, 3, 224, 224], &square(64, 3, 1, 1)), 38.0, 156),
-        ("vgg 1-2", conv([3, 64, 224, 224], &square(64, 3, 1, 1)), 810.6, 156),
-        ("vgg 3-1", conv([3, 128, 56, 56], &square(256, 3, 1, 1)), 204.0, 156),
-        ("vgg 3-2", conv([3, 256, 56, 56], &square(256, 3, 1, 1)), 408.1, 156),
-        ("vgg 4-1", conv([3, 256, 28, 28], &square(512, 3, 1, 1)), 105.1, 168),
-        ("vgg 5-1", conv([3, 512, 14, 14], &square(512, 3, 1, 1)), 48.3, 168),
+        (
+            "alexnet 1",
+            conv([4, 3, 227, 227], &square(96, 11, 4, 0)),
+            16.5,
+            154,
+        ),
+        (
+            "alexnet 2",
+            conv([4, 96, 27, 27], &square(256, 5, 1, 2).with_groups(2)),
+            39.2,
+            135,
+        ),
+        (
+            "alexnet 3",
+            conv([4, 256, 13, 13], &square(384, 3, 1, 1)),
+            21.8,
+            156,
+        ),
+        (
+            "alexnet 4",
+            conv([4, 384, 13, 13], &square(384, 3, 1, 1).with_groups(2)),
+            16.0,
+            156,
+        ),
+        (
+            "vgg 1-1",
+            conv([3, 3, 224, 224], &square(64, 3, 1, 1)),
+            38.0,
+            156,
+        ),
+        (
+            "vgg 1-2",
+            conv([3, 64, 224, 224], &square(64, 3, 1, 1)),
+            810.6,
+            156,
+        ),
+        (
+            "vgg 3-1",
+            conv([3, 128, 56, 56], &square(256, 3, 1, 1)),
+            204.0,
+            156,
+        ),
+        (
+            "vgg 3-2",
+            conv([3, 256, 56, 56], &square(256, 3, 1, 1)),
+            408.1,
+            156,
+        ),
+        (
+            "vgg 4-1",
+            conv([3, 256, 28, 28], &square(512, 3, 1, 1)),
+            105.1,
+            168,
+        ),
+        (
+            "vgg 5-1",
+            conv([3, 512, 14, 14], &square(512, 3, 1, 1)),
+            48.3,
+            168,
+        ),
     ]
 }
 
@@ -140,17 +190,33 @@ fn the_nest_moves_what_the_passes_do() {
         let exact = evaluate(&problem, &p.mapping).unwrap();
         let of = |cost: &Cost, memory: &str, operand: Operand| {
             let node = chip.node(memory).unwrap();
-            let found = cost.counts.iter().find(|c| c.memory == node && c.operand == operand);
+            let found = cost
+                .counts
+                .iter()
+                .find(|c| c.memory == node && c.operand == operand);
             found.map(|c| (c.reads, c.writes)).unwrap()
         };
         for operand in [Operand::Weight, Operand::Output] {
-            assert_eq!(of(&exact, "dram", operand), of(&p.cost, "dram", operand), "{name}");
+            assert_eq!(
+                of(&exact, "dram", operand),
+                of(&p.cost, "dram", operand),
+                "{name}"
+            );
         }
         // The nest keeps rows that strips share, and sends no padding.
-        let (kept, sent) = (of(&exact, "dram", Operand::Input), of(&p.cost, "dram", Operand::Input));
-        assert!(kept.0 <= sent.0 && kept.0 * 10 > sent.0 * 7, "{name} {kept:?} {sent:?}");
+        let (kept, sent) = (
+            of(&exact, "dram", Operand::Input),
+            of(&p.cost, "dram", Operand::Input),
+        );
+        assert!(
+            kept.0 <= sent.0 && kept.0 * 10 > sent.0 * 7,
+            "{name} {kept:?} {sent:?}"
+        );
         // It reads no partial sum before the first visit, where the array reads a bias.
-        let (kept, sent) = (of(&exact, "glb", Operand::Output), of(&p.cost, "glb", Operand::Output));
+        let (kept, sent) = (
+            of(&exact, "glb", Operand::Output),
+            of(&p.cost, "glb", Operand::Output),
+        );
         assert_eq!(kept.1, sent.1, "{name}");
         assert!(kept.0 <= sent.0, "{name}");
         assert_eq!(exact.executed_macs, p.cost.executed_macs);
@@ -165,9 +231,17 @@ fn chosen_parameters_are_no_slower_than_stated_ones() {
         d.layers.clear();
     }
     for (name, graph, ..) in published() {
-        let (a, b) = (planned(&stated, &graph).passes, planned(&free, &graph).passes);
+        let (a, b) = (
+            planned(&stated, &graph).passes,
+            planned(&free, &graph).passes,
+        );
         assert!(!b.stated);
-        assert!(b.cycles() <= a.cycles() * (1.0 + 1e-12), "{name}: {} {}", b.cycles(), a.cycles());
+        assert!(
+            b.cycles() <= a.cycles() * (1.0 + 1e-12),
+            "{name}: {} {}",
+            b.cycles(),
+            a.cycles()
+        );
     }
 }
 

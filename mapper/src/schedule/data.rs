@@ -90,7 +90,10 @@ impl Pricer<'_> {
         let NodeKind::Compute(node) = &chip.nodes[compute].kind else {
             return;
         };
-        let kept = node.modes.get(mode).map_or(1.0, |m| self.kept_weights(id, m));
+        let kept = node
+            .modes
+            .get(mode)
+            .map_or(1.0, |m| self.kept_weights(id, m));
         if kept < 1.0 {
             let cycle = chip.clocks[node.clock].domain.seconds(1.0);
             skip(cost, &chip.nodes[compute].name, kept, cycle);
@@ -100,7 +103,10 @@ impl Pricer<'_> {
     /// The share of weights that a mode multiplies.
     fn kept_weights(&self, id: OpId, mode: &MacMode) -> f64 {
         let op = &self.scene.graph.ops[id];
-        let place = op.contraction().and_then(|e| e.inputs.get(1)).map(|a| a.place);
+        let place = op
+            .contraction()
+            .and_then(|e| e.inputs.get(1))
+            .map(|a| a.place);
         let tensor = match place {
             Some(Place::Input(p)) => op.inputs.get(usize::from(p)).copied(),
             _ => None,
@@ -287,7 +293,14 @@ mod tests {
         let (read, written) = crate::ledger::bits(&coded.counts, NodeId(0));
         assert_eq!(read, 1e6 * 3.0 + 8e6);
         assert_eq!(written, 1e6 * 5.0 + 8e6);
-        let time = |c: &Cost| c.busy.iter().find(|b| b.0 == Resource::Memory(NodeId(0))).unwrap().1.0;
+        let time = |c: &Cost| {
+            c.busy
+                .iter()
+                .find(|b| b.0 == Resource::Memory(NodeId(0)))
+                .unwrap()
+                .1
+                .0
+        };
         let port = port_time(&chip, NodeId(0), read, written).0;
         assert!((time(&coded) / port - 1.0).abs() < 1e-12);
         assert!(coded.time < dense.time);

@@ -36,7 +36,9 @@ impl Pricer<'_> {
             .map(|(p, _)| usage(&p, &solution.mapping, &solution.cost));
         let passes = solution.passes;
         // A row-stationary array has no choice of mappings, and its tiles are handed over word by word.
-        let gap = passes.is_none().then(|| solution.certificate.objective.gap());
+        let gap = passes
+            .is_none()
+            .then(|| solution.certificate.objective.gap());
         let mut cost = ledger::repeat(solution.cost, steps);
         let mut notes = Vec::new();
 

@@ -7,15 +7,15 @@
 //!
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
 //! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
-//! - `layout`: how it lies there; - `solve`: the mappings; - `memory_plan`: all of it over time; - `price`: the costs.
+//! - `layout`: how it lies there; - `data`: what zeros save; - `solve`: the mappings; - `memory_plan`: all of it over time; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
 //! on chip between inferences are there. [`WeightStream`] says what a timing model needs to overlap the fetch of
 //! weights with earlier ops, and what the first inference loads in addition.
 
-pub(crate) mod engines;
 mod data;
+pub(crate) mod engines;
 mod facts;
 pub mod layout;
 mod mapped;

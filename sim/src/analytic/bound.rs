@@ -49,7 +49,9 @@ pub(crate) fn compulsory(
                 } else {
                     repeat as f64
                 };
-                let bits = read_elements(graph, op, i, *t) as f64 * stored_bits(graph, chip, root, *t) * times;
+                let bits = read_elements(graph, op, i, *t) as f64
+                    * stored_bits(graph, chip, root, *t)
+                    * times;
                 read[t.0 as usize] = read[t.0 as usize].max(bits);
             }
         }

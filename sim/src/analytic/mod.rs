@@ -251,6 +251,7 @@ fn op_run(
         passes: scheduled.passes.as_ref().map(|p| PassRun {
             count: p.count() * op.steps * repeat,
             processing_s: p.cycle.0 * p.cycles() * op.steps as f64 * n,
+            free_s: p.free.map(|t| t.0 * op.steps as f64 * n),
             active: p.active,
             buffer: chip.nodes[p.buffer].name.clone(),
             buffer_bytes: p.array_bits / 8.0 * op.steps as f64 * n,

@@ -725,9 +725,15 @@ fn densities_belong_to_inputs_and_results() {
          [[op]]\nop = \"elementwise\"\nfunction = \"relu\"\nname = \"y\"\ninput = \"half\"\n",
     );
     let density = |name: &str| g.tensors.iter().find(|t| t.name == name).unwrap().density;
-    assert_eq!((density("half"), density("y"), density("image")), (0.25, 0.5, 1.0));
+    assert_eq!(
+        (density("half"), density("y"), density("image")),
+        (0.25, 0.5, 1.0)
+    );
     let wrong = problems(graph(
         "[[tensor]]\nname = \"v\"\nshape = [1]\nrole = \"input\"\ndensity = 1.5\n",
     ));
-    assert!(wrong.to_string().contains("a number from 0 to 1"), "{wrong}");
+    assert!(
+        wrong.to_string().contains("a number from 0 to 1"),
+        "{wrong}"
+    );
 }
