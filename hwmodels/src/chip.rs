@@ -12,7 +12,7 @@
 //! Every rate, energy and area is filled in; all are for one instance unless said otherwise.
 
 use presil_numerics::{
-    Bytes, BytesPerSecond, ClockDomain, Format, IdVec, Joules, JoulesPerBit, LanePrimitive,
+    Bytes, BytesPerSecond, ClockDomain, Coding, Format, IdVec, Joules, JoulesPerBit, LanePrimitive,
     Seconds, SquareMm, Watts, define_ids,
 };
 
@@ -135,6 +135,42 @@ pub struct Memory {
     pub burst: Bytes,
     /// Rows that must be opened before they are read or written. None for on-chip memories.
     pub rows: Option<Rows>,
+    /// The code in which it holds operands, leaving zeros out.
+    pub compression: Option<Compression>,
+    /// Accesses that zeros save.
+    pub gating: Option<Gating>,
+}
+
+/// In what form a memory holds some operands. They are decoded on their way out and coded on their way in, at the
+/// memory's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// The code.
+    pub coding: Coding,
+    /// Operands that are held in it. Partial sums are not.
+    pub operands: OperandSet,
+}
+
+/// A gate that zeros close: where the element of an operand is zero, what stands behind the gate does not switch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gating {
+    /// Operands of which one zero closes it.
+    pub by: OperandSet,
+    /// Share of the energy that is left where it is closed.
+    pub rest: f64,
+}
+
+impl Gating {
+    /// The share of the energy that is spent on data of some densities (of input, weight and output), zeros being
+    /// independent.
+    pub fn share(&self, density: [f64; 3]) -> f64 {
+        let open: f64 = Operand::ALL
+            .into_iter()
+            .filter(|o| self.by.has(*o))
+            .map(|o| density[o.index()])
+            .product();
+        open + (1.0 - open) * self.rest
+    }
 }
 
 /// Rows of a DRAM. Neighbouring addresses go to all channels in turn, then along a row, then to the next bank.
@@ -215,6 +251,8 @@ pub struct MacMode {
     pub macs_per_cycle: f64,
     /// Energy of one MAC.
     pub energy: Joules,
+    /// Weights that it skips: of each `.1` in a row only `.0` are there, where the weights are stored so.
+    pub structured: Option<(u64, u64)>,
 }
 
 /// A compute node: the leaf of an array.
@@ -229,6 +267,8 @@ pub struct Compute {
     pub area: SquareMm,
     /// Leakage of one instance.
     pub static_power: Watts,
+    /// MACs that zeros save.
+    pub gating: Option<Gating>,
 }
 
 /// What a node is.
@@ -391,6 +431,8 @@ pub struct Mapspace {
     pub launch_groups_once: bool,
     /// Weights of how many ops ahead are fetched at most; `None`: as many as there is room for.
     pub prefetch_ops: Option<u64>,
+    /// The row-stationary dataflow, on chips whose control can do nothing else for convolutions.
+    pub row_stationary: Option<RowStationary>,
 }
 
 /// A tile that one block of a matmul kernel computes.
@@ -456,6 +498,50 @@ pub struct Kernels {
     pub power_exponent: f64,
     /// Tiles of the matmul kernels.
     pub tiles: Vec<KernelTile>,
+}
+
+/// The row-stationary dataflow: convolutions run in passes of rows (see `presil_mapper::passes`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStationary {
+    /// The memory that holds inputs and partial sums of a pass.
+    pub buffer: NodeId,
+    /// Elements of input, weight and partial sum that each of the array's networks delivers in a cycle. Partial sums
+    /// go both ways at once, each at that rate.
+    pub words_per_cycle: [f64; 3],
+    /// The compiler's choices for some layers.
+    pub layers: Vec<RowStationaryLayer>,
+}
+
+/// Which layers take which parameters of the row-stationary dataflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowStationaryLayer {
+    /// Rows of the filter.
+    pub filter_rows: u64,
+    /// Rows of the output.
+    pub output_rows: u64,
+    /// Their parameters.
+    pub parameters: PassParameters,
+}
+
+/// Parameters of a pass, by the letters of Chen et al., JSSC 2017.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PassParameters {
+    /// Output channels whose partial sums the buffer holds.
+    pub m: u64,
+    /// Images of a pass.
+    pub n: u64,
+    /// Output rows of a strip: the width of a set of PEs.
+    pub e: u64,
+    /// Output columns of a tile.
+    pub f: u64,
+    /// Filters that a set interleaves.
+    pub p: u64,
+    /// Channels that a set interleaves.
+    pub q: u64,
+    /// Sets with different channels.
+    pub r: u64,
+    /// Sets with different filters.
+    pub t: u64,
 }
 
 /// A chip, validated and resolved.

@@ -210,4 +210,6 @@ fn find(name: &str, folder: Option<&Path>) -> Result<(String, String, Option<Pat
 }
 
 #[cfg(test)]
+mod data_tests;
+#[cfg(test)]
 mod tests;

@@ -188,6 +188,34 @@ spec_tables! {
         pub setup: Option<Sourced<Seconds>>,
         /// Smallest efficient transfer. Default: the part's burst, else the word.
         pub burst: Option<Sourced<Bytes>>,
+        /// Code in which it holds some operands, leaving zeros out. Default none.
+        pub compression: Option<CompressionSpec>,
+        /// Accesses that zeros save. Default none.
+        pub gating: Option<GatingSpec>,
+    }
+
+    /// A code that leaves zeros out. A tensor that it would lengthen is stored as it is.
+    pub struct CompressionSpec {
+        /// The code.
+        pub code: At<CodeName>,
+        /// Operands that are held in it.
+        pub operands: Vec<Operand>,
+        /// Run length: bits of the length of a run of zeros.
+        pub run_bits: Option<Sourced<u64>>,
+        /// Run length: bits of the element behind a run.
+        pub value_bits: Option<Sourced<u64>>,
+        /// Run length: pairs of run and element in a word.
+        pub pairs_per_word: Option<Sourced<u64>>,
+        /// Run length: bits of such a word.
+        pub word_bits: Option<Sourced<u64>>,
+    }
+
+    /// A gate that zeros close.
+    pub struct GatingSpec {
+        /// Operands of which one zero closes it.
+        pub by: Vec<Operand>,
+        /// Share of the energy that is left where it is closed. Default 0.
+        pub rest: Option<Sourced<f64>>,
     }
 
     /// A spatial fanout: everything below exists once for each instance.
@@ -233,6 +261,8 @@ spec_tables! {
         pub area: Option<Sourced<SquareMm>>,
         /// Leakage of one instance. Default: the technology model.
         pub static_power: Option<Sourced<Watts>>,
+        /// MACs that zeros save. Default none.
+        pub gating: Option<GatingSpec>,
     }
 
     /// A pair of formats that a compute node multiplies.
@@ -247,6 +277,8 @@ spec_tables! {
         pub macs_per_cycle: Sourced<f64>,
         /// Energy of one MAC. Default: the technology model.
         pub energy: Option<Sourced<Joules>>,
+        /// Structured sparsity that it makes use of: [2, 4] skips half of weights that are stored two of four. Default none.
+        pub structured: Option<At<Vec<u64>>>,
     }
 
     /// An engine that runs MAC einsums: the path from the root to a compute node.
@@ -347,7 +379,8 @@ spec_tables! {
         /// Whether such a group is one launch; otherwise each op of each tile is launched. Default false.
         pub launch_groups_once: Option<bool>,
         /// Ops ahead of the running one whose weights are fetched at most. Default: as many as there is room for.
-        pub prefetch_ops: Option<Sourced<u64>>,
+        pub prefetch_ops: Option<Sourced<u64>>,        /// Row-stationary dataflow, in which all convolutions run. Default: mappings are searched for.
+        pub row_stationary: Option<RowStationarySpec>,
     }
 
     /// A block engine: an array that makes an output block by block, and a block micro-block by micro-block. Layers of
@@ -485,6 +518,46 @@ spec_tables! {
         pub stages: Sourced<u64>,
         /// Neighbouring blocks that receive the operand they share by one read of the cache. Default 1.
         pub cluster: Option<Sourced<u64>>,
+
+    }
+
+    /// The row-stationary dataflow: what delivers operands to the PEs, and what the compiler chooses. Convolutions of
+    /// other sizes than those listed take the parameters with the least processing time.
+    pub struct RowStationarySpec {
+        /// The memory that holds inputs and partial sums of a pass.
+        pub buffer: At<String>,
+        /// Inputs delivered in a cycle.
+        pub input_words: Sourced<f64>,
+        /// Weights delivered in a cycle.
+        pub weight_words: Sourced<f64>,
+        /// Partial sums delivered, and as many collected, in a cycle.
+        pub output_words: Sourced<f64>,
+        /// Parameters by layer size.
+        pub layer: Vec<RowStationaryLayerSpec>,
+    }
+
+    /// Parameters of layers of some size, by the letters of Chen et al., JSSC 2017.
+    pub struct RowStationaryLayerSpec {
+        /// Rows of the filter.
+        pub filter_rows: Sourced<u64>,
+        /// Rows of the output.
+        pub output_rows: Sourced<u64>,
+        /// Output channels whose partial sums the buffer holds.
+        pub m: Sourced<u64>,
+        /// Images of a pass.
+        pub n: Sourced<u64>,
+        /// Output rows of a strip, the width of a set of PEs.
+        pub e: Sourced<u64>,
+        /// Output columns of a tile. Default: all.
+        pub f: Option<Sourced<u64>>,
+        /// Filters that a set interleaves.
+        pub p: Sourced<u64>,
+        /// Channels that a set interleaves.
+        pub q: Sourced<u64>,
+        /// Sets with different channels.
+        pub r: Sourced<u64>,
+        /// Sets with different filters.
+        pub t: Sourced<u64>,
     }
 
     /// The chip's arithmetic.
@@ -509,7 +582,17 @@ pub const SECTIONS: [&str; 6] = [
     "numerics",
 ];
 
+/// Name of a code that leaves zeros out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeName {
+    /// Lengths of runs of zeros.
+    RunLength,
+    /// A bit for each element.
+    Bitmask,
+}
+
 decode_names! {
+    CodeName: "code" ["run-length" => CodeName::RunLength, "bitmask" => CodeName::Bitmask],
     MemoryKind: "kind of memory" [
         "dram" => MemoryKind::Dram,
         "sram" => MemoryKind::Sram,

@@ -20,6 +20,7 @@
 //! - [`vector`]: cost of what runs on vector units, by movement, and on the host;
 //! - `blocks`: layers on engines that work block by block;
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
+//! - [`passes`]: convolutions on row-stationary arrays, pass by pass;
 //! - [`partition`]: ops that run at once, each on cores of its own;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!
@@ -44,6 +45,7 @@ pub mod optimum;
 #[cfg(test)]
 mod oracle;
 pub mod partition;
+pub mod passes;
 pub mod problem;
 pub mod schedule;
 pub mod search;

@@ -6,11 +6,13 @@
 //! - [`time`]: clock domains and integer femtoseconds;
 //! - [`mod@format`]: one element's encoding ([`Format`]);
 //! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;
+//! - [`coding`]: codes that leave zeros out, and how many bits they take ([`Coding`]);
 //! - [`precision`]: what a user asks for ("w4a16kv8");
 //! - [`lanes`]: the primitives that vector units are made of ([`LanePrimitive`]);
 //! - [`diagnostic`]: the one form of every message about a user's input;
 //! - [`ids`]: dense typed ids and the vectors that they index.
 
+pub mod coding;
 pub mod diagnostic;
 pub mod format;
 pub mod ids;
@@ -20,6 +22,7 @@ pub mod quantization;
 pub mod time;
 pub mod units;
 
+pub use coding::Coding;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use format::Format;
 pub use ids::IdVec;

@@ -101,6 +101,7 @@ fn op(w: &Work<'_>) -> OpRun {
         bottleneck: bottleneck.into(),
         utilization: w.executed / PEAK / total_s,
         cores: None,
+        passes: None,
         intensity: (w.dram.0 + w.dram.1 > 0.0).then(|| w.macs / (w.dram.0 + w.dram.1)),
         energy,
         traffic: vec![

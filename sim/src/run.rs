@@ -93,6 +93,23 @@ pub struct MappedAxis {
     pub used: u64,
 }
 
+/// The passes of a convolution on a row-stationary array.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PassRun {
+    /// How many.
+    pub count: u64,
+    /// Their time: that of the op without launch and without inputs and results that come and go between passes.
+    pub processing_s: f64,
+    /// What the best mapping that was found would take in all, were the array's control free to run it.
+    pub free_s: Option<f64>,
+    /// Processing elements at work, at most.
+    pub active: u64,
+    /// The memory that inputs and partial sums of a pass are in.
+    pub buffer: String,
+    /// Bytes between that memory and the array; what comes from and goes to the memory above it is not among them.
+    pub buffer_bytes: f64,
+}
+
 /// One op (all its repetitions together, as `repeat` says).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpRun {
@@ -134,6 +151,9 @@ pub struct OpRun {
     pub axes: Vec<MappedAxis>,
     /// The fused group that it runs in, as an index into the phase's `groups`.
     pub group: Option<usize>,
+    /// Its passes, if it is a convolution on a row-stationary array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passes: Option<PassRun>,
     /// What a reader must know: fused into another op, ran on the host and why, expected counts.
     pub notes: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use presil_numerics::{Bytes, Joules, Seconds, Watts};
 use presil_sim::Run;
-use presil_sim::run::Phase;
+use presil_sim::run::{PassRun, Phase};
 use presil_workloads::{Graph, Model};
 use rayon::prelude::*;
 use serde::Deserialize;
@@ -104,7 +104,7 @@ fn measured_case(row: &MeasuredRow, run: Option<&Result<Run, String>>) -> Case {
     let within = |tolerance: f64| error.is_some_and(|e| e.abs() <= tolerance);
     let note = match (&predicted, &row.note) {
         (Err(reason), _) => reason.clone(),
-        (Ok(_), note) => note.clone().unwrap_or_default(),
+        (Ok(_), note) => note.clone().unwrap_or_default() + &beside(run, row),
     };
     Case {
         name: row.case.clone(),
@@ -148,13 +148,62 @@ fn figure(run: &Run, row: &MeasuredRow) -> Result<f64, String> {
         "latency" | "ttft" | "tpot" => Ok(latency / one.parse::<Seconds>().map_err(bad)?.0),
         "energy" => Ok(energy / one.parse::<Joules>().map_err(bad)?.0),
         "power" => Ok(energy / latency / one.parse::<Watts>().map_err(bad)?.0),
+        "processing_latency" | "active_pes" => passes(any()?, row).and_then(|p| match unit {
+            "PE" => Ok(p.active as f64),
+            _ => Ok(p.processing_s / one.parse::<Seconds>().map_err(bad)?.0),
+        }),
+        "array_bytes" => {
+            let bytes = one.parse::<Bytes>().map_err(bad)?.0 as f64;
+            passes(any()?, row).map(|p| p.buffer_bytes / bytes)
+        }
+        "chip_power" => {
+            let board = root_energy(any()?, row.op.as_deref());
+            Ok((energy - board) / latency / one.parse::<Watts>().map_err(bad)?.0)
+        }
         "dram_bytes" => Ok(dram / one.parse::<Bytes>().map_err(bad)?.0 as f64),
         "throughput" if unit == "TOPS" => Ok(2.0 * macs as f64 / latency / 1e12),
         "throughput" => Err(format!("the unit of a throughput is TOPS, not `{unit}`")),
         other => Err(format!(
-            "`{other}` is none of latency, ttft, tpot, throughput, dram_bytes, energy, power"
+            "`{other}` is none of latency, processing_latency, ttft, tpot, throughput, dram_bytes, array_bytes, \
+             active_pes, energy, power, chip_power"
         )),
     }
+}
+
+/// What stands beside the processing time of a stated mapping: the time of the best one.
+fn beside(run: Option<&Result<Run, String>>, row: &MeasuredRow) -> String {
+    let phase = run.and_then(|r| r.as_ref().ok()?.phases.first());
+    let passes = phase.and_then(|p| passes(p, row).ok());
+    match passes.and_then(|p| p.free_s) {
+        Some(free) if row.metric == "processing_latency" => {
+            format!(
+                "; the best mapping of the array would take {}",
+                Seconds(free)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// The passes of a row's op.
+fn passes<'r>(phase: &'r Phase, row: &MeasuredRow) -> Result<&'r PassRun, String> {
+    let name = row.op.as_deref().unwrap_or_default();
+    let op = phase.ops.iter().find(|o| o.name == name);
+    op.and_then(|o| o.passes.as_ref())
+        .ok_or_else(|| format!("`{name}` is no op that runs in passes"))
+}
+
+/// Energy of the root memory, which is on the board: of an op or, without one, of the phase.
+fn root_energy(phase: &Phase, op: Option<&str>) -> f64 {
+    let root = phase.traffic.first().map(|t| t.memory.as_str());
+    let entries = match op {
+        Some(name) => phase.ops.iter().find(|o| o.name == name).map(|o| &o.energy),
+        None => Some(&phase.energy),
+    };
+    let own = entries.into_iter().flatten();
+    own.filter(|e| Some(e.component.as_str()) == root)
+        .map(|e| e.energy_j)
+        .sum()
 }
 
 type Sums = (f64, f64, u128, f64);

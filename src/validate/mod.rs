@@ -8,7 +8,9 @@
 //! - `measured.csv`: `case,class,chip,model,precision,batch,prompt,generate,op,metric,value,unit,tolerance,source,note`:
 //!   a figure of one op (or of the whole model where `op` is empty). `class` is `silicon`, `rtl` or `estimate`.
 //!   `metric` is `latency` (s, ms, us), `ttft`, `tpot`, `throughput` (TOPS: executed MACs count two),
-//!   `dram_bytes` (B, kB, MB), `energy` (J, mJ, uJ) or `power` (W, mW: energy over latency).
+//!   `dram_bytes` (B, kB, MB), `energy` (J, mJ, uJ), `power` (W, mW: energy over latency) or `chip_power` (the root
+//!   memory's energy left out); of an op that runs in passes also `processing_latency` (without transfers between
+//!   passes), `array_bytes` (between buffer and array) and `active_pes` (PE).
 //!   `tolerance` is the relative error that passes; where it is empty the case is reported, not judged.
 //!   `model` may be a path relative to the file's folder.
 //! - measured kernels of GPUs ([`crate::silicon`]), in the folder or up to two folders below it;

@@ -38,6 +38,9 @@ pub struct Tensor {
     /// For weights inside a repeated block: whether all repetitions use the same one
     /// (false: each repetition has its own of this shape).
     pub shared: bool,
+    /// Share of the elements that are not zero, in 0..=1: what codes and gates that leave zeros out go by. 1 where
+    /// nothing is known.
+    pub density: f64,
 }
 
 impl Tensor {

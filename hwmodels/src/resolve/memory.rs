@@ -2,7 +2,7 @@
 
 use presil_numerics::{Bytes, BytesPerSecond, JoulesPerBit, Seconds, SquareMm, Watts};
 
-use super::Context;
+use super::{Context, data};
 use crate::chip::{Memory, MemoryKind, OperandSet, Overlap, Rows};
 use crate::decode::Sourced;
 use crate::sourced::Status;
@@ -125,6 +125,11 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         (None, None) => word,
     };
     let rows = part.map(|(part, channels)| rows(part, channels));
+    let compression = m
+        .compression
+        .as_ref()
+        .and_then(|c| data::compression(cx, &name, c));
+    let gating = m.gating.as_ref().map(|g| data::gating(cx, &name, g));
     Some(Memory {
         kind: m.kind,
         capacity,
@@ -146,6 +151,8 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         setup,
         burst,
         rows,
+        compression,
+        gating,
     })
 }
 

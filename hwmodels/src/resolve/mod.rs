@@ -5,6 +5,7 @@
 //! the result is listed in [`Chip::provenance`](crate::Chip), with what it rests on.
 
 mod blocks;
+mod data;
 mod engines;
 mod kernels;
 mod memory;
@@ -95,6 +96,11 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .and_then(|m| m.prefetch_ops.as_ref())
         .map(|c| cx.constant("mapspace.prefetch_ops", c));
     let kernels = kernels::resolve(&mut cx, &nodes, &engines);
+    let row_stationary = spec
+        .mapspace
+        .as_ref()
+        .and_then(|m| m.row_stationary.as_ref())
+        .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -122,6 +128,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or_default(),
             launch_groups_once: m.and_then(|m| m.launch_groups_once).unwrap_or(false),
             prefetch_ops,
+            row_stationary,
         },
         blocks,
         kernels,

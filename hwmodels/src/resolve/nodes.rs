@@ -2,8 +2,8 @@
 
 use presil_numerics::{IdVec, Joules, JoulesPerBit, SquareMm, Watts};
 
-use super::Context;
 use super::memory::memory;
+use super::{Context, data};
 use crate::chip::{Compute, Fanout, FanoutDim, MacMode, Node, NodeId, NodeKind, OperandSet};
 use crate::decode::At;
 use crate::sourced::Status;
@@ -348,6 +348,10 @@ fn compute(cx: &mut Context<'_>, c: &ComputeSpec) -> Option<Compute> {
             &estimate,
             Joules,
         );
+        let structured = mode
+            .structured
+            .as_ref()
+            .and_then(|s| data::structured(cx, s));
         // One multiplier array serves all modes; the one that needs most decides.
         let area = cx
             .technology
@@ -362,6 +366,7 @@ fn compute(cx: &mut Context<'_>, c: &ComputeSpec) -> Option<Compute> {
             accumulate: mode.accumulate,
             macs_per_cycle: rate,
             energy,
+            structured,
         });
     }
     let area = cx.or_modelled(&format!("{name}.area"), c.area.as_ref(), &widest, SquareMm);
@@ -372,10 +377,12 @@ fn compute(cx: &mut Context<'_>, c: &ComputeSpec) -> Option<Compute> {
         &leakage,
         Watts,
     );
+    let gating = c.gating.as_ref().map(|g| data::gating(cx, name, g));
     Some(Compute {
         clock: clock?,
         modes,
         area,
         static_power,
+        gating,
     })
 }

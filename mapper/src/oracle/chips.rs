@@ -40,6 +40,8 @@ pub(crate) fn memory() -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        compression: None,
+        gating: None,
     }
 }
 
@@ -65,12 +67,14 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         accumulate: int(32),
         macs_per_cycle: 1.0,
         energy: Joules(0.0),
+        structured: None,
     };
     let compute = Compute {
         clock: ClockId(0),
         modes: vec![mac],
         area: SquareMm(0.0),
         static_power: Watts(0.0),
+        gating: None,
     };
     let mut chip = Chip {
         name: "test".into(),
@@ -87,6 +91,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
             fuse_cascades: false,
             fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
+            row_stationary: None,
         },
         numerics: Numerics::default(),
         other_power: Watts(0.0),

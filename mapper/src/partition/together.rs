@@ -81,6 +81,7 @@ pub fn together(chip: &Chip, cores: Cores, members: &[&ScheduledOp]) -> Option<S
         notes: first.notes.clone(),
         usage: None,
         terms: None,
+        passes: None,
         tile: None,
         gap: first.gap,
         kernel: None,

@@ -150,6 +150,7 @@ mod tests {
             quantization: Quantization::from(format),
             role,
             shared: false,
+            density: 1.0,
         }
     }
 

@@ -8,11 +8,12 @@ use super::operands::stored_operands;
 use super::pricer::{Found, Pricer};
 use super::residency::Scene;
 use super::room::{tile_bits, weight_memory};
-use super::{Execution, ScheduledOp, engines, product, tails};
+use super::{Execution, ScheduledOp, data, engines, product, tails};
 use crate::cost::{Cost, Resource};
 use crate::explain::usage;
 use crate::kernels::Kernel;
 use crate::ledger::{self, Ledger, add_busy, add_energy, add_traffic};
+use crate::passes;
 use crate::vector::{self, Operands};
 
 impl Pricer<'_> {
@@ -30,10 +31,16 @@ impl Pricer<'_> {
         let op = &graph.ops[id];
         let steps = op.steps;
         let step = self.problem(id, engine, mode);
+        let home = step.as_ref().map(|(p, _)| p.home);
         let used = step
             .as_ref()
+            .filter(|_| solution.passes.is_none())
             .map(|(p, _)| usage(p, &solution.mapping, &solution.cost));
-        let gap = solution.certificate.objective.gap();
+        let passes = solution.passes;
+        // A row-stationary array has no choice of mappings, and its tiles are handed over word by word.
+        let gap = passes
+            .is_none()
+            .then(|| solution.certificate.objective.gap());
         let kernel = self.kernel(id, mode);
         let once = match (&kernel, op.contraction(), self.product_stored(id)) {
             (Some(k), Some(e), Some(stored)) => product::cost(chip, k, e, &stored, &solution.cost),
@@ -141,6 +148,14 @@ impl Pricer<'_> {
         }
         streamed += extra.weight_bits(chip.root());
         add_traffic(chip, &mut cost, extra);
+        let data = self.data(id);
+        data::apply(chip, &data, &mut cost);
+        streamed *= data.coded_share(chip, chip.root(), Operand::Weight);
+        self.skip_weights(id, engine, mode, &mut cost);
+        if let (Some(passes), Some(home)) = (&passes, home) {
+            passes::expose(chip, home, &mut cost);
+            notes.push(passes.describe());
+        }
 
         if let (EngineKind::Array { compute, .. }, Some(e)) = (&chip.engines[engine].kind, einsum)
             && let (NodeKind::Compute(node), Some(pair)) =
@@ -175,7 +190,8 @@ impl Pricer<'_> {
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
-        scheduled.gap = Some(gap);
+        scheduled.gap = gap;
+        scheduled.passes = passes;
         scheduled.usage = used;
         scheduled.terms = step.map(|(p, _)| p.terms());
         scheduled.kernel = kernel;

@@ -8,7 +8,8 @@
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
 //! - `asked`: constraints of mappings, op by op;
 //! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
-//! - `layout`: how it lies there; - `solve`: the mappings; - `blocked`, `cascades`: block engines; - `memory_plan`: all of it over time; - `price`: the costs.
+//! - `layout`: how it lies there; - `data`: what zeros save; - `solve`: the mappings; - `blocked`, `cascades`: block engines;
+//! - `memory_plan`: all of it over time; - `price`: the costs.
 //!
 //! Ops run in order, one at a time; within an op everything overlaps (the busiest resource decides). Each cost is
 //! that of one repetition of the op's block with all its steps, in the steady state: weights that the plan keeps
@@ -18,6 +19,7 @@
 mod asked;
 mod blocked;
 mod cascades;
+mod data;
 pub(crate) mod engines;
 mod facts;
 mod flash;
@@ -49,6 +51,7 @@ pub use crate::fusion::{FusedGroup, SharedLoop};
 use crate::kernels::Kernel;
 use crate::mapping::Mapping;
 use crate::partition::Partition;
+use crate::passes::Passes;
 use crate::problem::Terms;
 use crate::search::Objective;
 
@@ -178,6 +181,8 @@ pub struct ScheduledOp {
     pub terms: Option<Terms>,
     /// On a chip with kernels: the one that runs it, whose cost it has instead of its mapping's.
     pub kernel: Option<Kernel>,
+    /// Of a convolution on a row-stationary array: the passes of one step.
+    pub passes: Option<Passes>,
 }
 
 /// A schedule of a graph on a chip.

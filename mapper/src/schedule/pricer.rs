@@ -7,6 +7,7 @@ use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
 use super::asked::Asked;
 use super::cascades::{self, Cascades};
+use super::data;
 use super::engines::{self, Choice};
 use super::layout;
 use super::memory_plan::{Holds, Tiles};
@@ -439,7 +440,9 @@ impl<'a> Pricer<'a> {
         };
         let mut scheduled = match self.unmapped(op, &choice, operands, self.position(id)) {
             Ok((execution, engine, cost)) => {
-                let cost = ledger::repeat(cost, op.steps);
+                let mut cost = ledger::repeat(cost, op.steps);
+                let data = self.data(id);
+                data::apply(chip, &data, &mut cost);
                 let mut scheduled = self.bare(id, execution, engine, cost);
                 if matches!(choice, Choice::Vector(_)) {
                     let own = |c: &&crate::cost::MemoryCount| {
@@ -535,6 +538,7 @@ impl<'a> Pricer<'a> {
             usage: None,
             terms: None,
             kernel: None,
+            passes: None,
         }
     }
 

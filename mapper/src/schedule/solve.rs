@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use crate::case::on_chip::OnChip;
+use crate::passes;
 use crate::problem::Problem;
 use crate::search::{self, Key, Objective, Solution, Start};
 use presil_workloads::{Domain, Einsum};
@@ -113,7 +114,8 @@ pub(crate) fn solve_all(
         _ => Start::Climb,
     };
     each(problems, objective, memo, effort, |i| {
-        search::solve_from(&problems[i], objective, &options, start).map_err(|e| e.to_string())
+        let free = search::solve_from(&problems[i], objective, &options, start);
+        passes::solution(&problems[i], free).map_err(|e| e.to_string())
     })
 }
 

@@ -85,6 +85,7 @@ use presil_workloads::DimId;
 use thiserror::Error;
 
 use crate::analysis::AnalysisError;
+use crate::passes::Passes;
 use crate::{Cost, Mapping, MappingError, Problem};
 use frame::Frame;
 use seconds::deepen;
@@ -204,6 +205,8 @@ pub struct Solution {
     pub near: Vec<(f64, f64, Mapping)>,
     /// Subtrees cut off in the first stage, if asked for.
     pub cuts: Vec<Cut>,
+    /// The passes that it is, on a row-stationary array whose control can do nothing else.
+    pub passes: Option<Passes>,
 }
 
 /// A subtree that was cut off, in the problem's own terms: every mapping that lays these dimensions along these axes, and, where given, stores operands in this order and cuts

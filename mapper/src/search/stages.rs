@@ -289,6 +289,7 @@ impl Search<'_, '_> {
             certificate,
             near,
             cuts: cuts.collect(),
+            passes: None,
         })
     }
 

@@ -20,7 +20,12 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Graph, Op, OpKind, Role, TensorId};
 
 /// Bits that must be read from and written to the root memory in one inference.
-pub(crate) fn compulsory(graph: &Graph, schedule: &Schedule, root: NodeId) -> (f64, f64) {
+pub(crate) fn compulsory(
+    graph: &Graph,
+    chip: &Chip,
+    schedule: &Schedule,
+    root: NodeId,
+) -> (f64, f64) {
     let mut read = vec![0.0f64; graph.tensors.len()];
     let mut write = vec![0.0f64; graph.tensors.len()];
     for ((id, op), repeat) in graph.ops.iter_ids().zip(graph.repeats()) {
@@ -44,7 +49,9 @@ pub(crate) fn compulsory(graph: &Graph, schedule: &Schedule, root: NodeId) -> (f
                 } else {
                     repeat as f64
                 };
-                let bits = read_elements(graph, op, i, *t) as f64 * density(graph, *t) * times;
+                let bits = read_elements(graph, op, i, *t) as f64
+                    * stored_bits(graph, chip, root, *t)
+                    * times;
                 read[t.0 as usize] = read[t.0 as usize].max(bits);
             }
         }
@@ -60,17 +67,21 @@ pub(crate) fn compulsory(graph: &Graph, schedule: &Schedule, root: NodeId) -> (f
                 (Role::Output, _) if written_whole(graph, op) => tensor.elements(),
                 _ => 0,
             };
-            let bits = elements as f64 * density(graph, *t);
+            let bits = elements as f64 * stored_bits(graph, chip, root, *t);
             write[t.0 as usize] = write[t.0 as usize].max(bits);
         }
     }
     (read.iter().sum(), write.iter().sum())
 }
 
-/// Stored bits of an element.
-fn density(graph: &Graph, t: TensorId) -> f64 {
+/// Bits of an element in the root memory, as few as a code there may make of it.
+fn stored_bits(graph: &Graph, chip: &Chip, root: NodeId, t: TensorId) -> f64 {
     let tensor = &graph.tensors[t];
-    tensor.bits().0 as f64 / tensor.elements().max(1) as f64
+    let bits = tensor.bits().0 as f64 / tensor.elements().max(1) as f64;
+    match chip.nodes[root].memory().and_then(|m| m.compression) {
+        Some(c) => c.coding.bits(bits, tensor.density),
+        None => bits,
+    }
 }
 
 /// Elements of an input that an op must read.
@@ -149,7 +160,7 @@ pub(crate) fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule) -> (f64, St
         }
     }
     let root = chip.root();
-    let (read, write) = compulsory(graph, schedule, root);
+    let (read, write) = compulsory(graph, chip, schedule, root);
     let memory = chip.nodes[root].memory().map_or(0.0, |m| {
         let (read, write) = (read / 8.0 / m.read_rate.0, write / 8.0 / m.write_rate.0);
         if m.shared_port {

@@ -24,7 +24,7 @@ use presil_mapper::search::Objective;
 use presil_workloads::count::{count, op_macs};
 use presil_workloads::{Graph, OpId};
 
-use crate::run::{Energy, Fidelity, OpRun, Phase, Run, TimeParts, Traffic};
+use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, Run, TimeParts, Traffic};
 use crate::simulated;
 use crate::timing::Stuck;
 use timing::OpTime;
@@ -292,6 +292,14 @@ fn op_run(
         memories: text::memories(chip, scheduled),
         axes: text::axes(chip, scheduled),
         group: None,
+        passes: scheduled.passes.as_ref().map(|p| PassRun {
+            count: p.count() * op.steps * repeat,
+            processing_s: p.cycle.0 * p.cycles() * op.steps as f64 * n,
+            free_s: p.free.map(|t| t.0 * op.steps as f64 * n),
+            active: p.active,
+            buffer: chip.nodes[p.buffer].name.clone(),
+            buffer_bytes: p.array_bits / 8.0 * op.steps as f64 * n,
+        }),
         notes: scheduled.notes.clone(),
     }
 }

@@ -137,7 +137,7 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
             least += op_macs(graph, id).1 as f64 * repeat as f64 * c.modes[*mode].energy.0;
         }
     }
-    let (read, write) = bound::compulsory(graph, &s, chip.root());
+    let (read, write) = bound::compulsory(graph, &chip, &s, chip.root());
     let m = chip.nodes[chip.root()].memory().unwrap();
     least += read * m.read_energy.0 + write * m.write_energy.0;
     assert!(dynamic >= least * (1.0 - 1e-9), "{dynamic} < {least}");

@@ -60,6 +60,7 @@ impl Builder {
             quantization,
             role,
             shared: false,
+            density: 1.0,
         })
     }
 

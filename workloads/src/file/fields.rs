@@ -246,6 +246,25 @@ impl<'a> Fields<'a> {
         read.unwrap_or([0; 4])
     }
 
+    /// A number from 0 to 1.
+    pub(super) fn share(&self, key: &'static str, default: f64) -> f64 {
+        let Some(value) = self.get(key) else {
+            return default;
+        };
+        let number = match value.get_ref() {
+            DeValue::Float(f) => f.as_str().parse::<f64>().ok(),
+            DeValue::Integer(i) => i.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        match number.filter(|n| (0.0..=1.0).contains(n)) {
+            Some(n) => n,
+            None => {
+                self.wrong(value, key, "a number from 0 to 1");
+                default
+            }
+        }
+    }
+
     pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.get(key) else {
             return default;

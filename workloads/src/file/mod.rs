@@ -12,6 +12,7 @@
 //! role = "input"                     # input | output | weight | constant | cache | activation
 //! format = "int8"                    # any storage that presil knows: "int4_g128", "mxfp4", ...
 //! shared = true                      # a weight that all repetitions of a block use
+//! density = 0.6                      # share of the elements that are not zero; 1 by default
 //!
 //! [[block]]                          # consecutive ops that run several times, with weights of their own each time
 //! name = "layers"
@@ -191,6 +192,7 @@ struct Declared<'a> {
     shape: Vec<u64>,
     role: Role,
     quantization: Quantization,
+    density: f64,
     made: bool,
 }
 
@@ -268,6 +270,7 @@ impl<'a> Reader<'a> {
         let role = f.choice("role", ROLES, None);
         let quantization = self.format_of(f);
         let shared = f.flag("shared", false);
+        let density = f.share("density", 1.0);
         f.finish();
         let Some((name, span)) = name else { return };
         let named = match (shape, role) {
@@ -278,6 +281,7 @@ impl<'a> Reader<'a> {
                     shape,
                     role,
                     quantization,
+                    density,
                     made: false,
                 });
                 Named::Declared(self.declared.len() - 1)
@@ -286,6 +290,7 @@ impl<'a> Reader<'a> {
                 let id = self.b.tensor(name, &shape, role);
                 self.b.graph.tensors[id].quantization = quantization;
                 self.b.graph.tensors[id].shared = shared;
+                self.b.graph.tensors[id].density = density;
                 self.check_size(id, &span);
                 Named::Made(id)
             }
@@ -483,6 +488,7 @@ impl<'a> Reader<'a> {
                     self.problems.at(place.clone(), message);
                 }
                 (tensor.role, tensor.quantization) = (declared.role, declared.quantization);
+                tensor.density = declared.density;
             }
             Some(Named::Broken) | None => self.b.graph.tensors[id].quantization = self.format,
         }

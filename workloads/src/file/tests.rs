@@ -716,3 +716,24 @@ proptest! {
         survives(&format!("name = \"t\"\n[[tensor]]\nname = \"a\"\nshape = [4]\nrole = \"input\"\n[[op]]\neinsum = \"b[{text}] += a[{text}] * a[{text}]\"\ndims = {{ a = 3, b = 18446744073709551615, c = 2 }}"));
     }
 }
+
+#[test]
+fn densities_belong_to_inputs_and_results() {
+    let g = built(
+        "[[tensor]]\nname = \"half\"\nshape = [1, 4, 8, 8]\nrole = \"input\"\ndensity = 0.25\n\
+         [[tensor]]\nname = \"y\"\nshape = [1, 4, 8, 8]\nrole = \"output\"\ndensity = 0.5\n\
+         [[op]]\nop = \"elementwise\"\nfunction = \"relu\"\nname = \"y\"\ninput = \"half\"\n",
+    );
+    let density = |name: &str| g.tensors.iter().find(|t| t.name == name).unwrap().density;
+    assert_eq!(
+        (density("half"), density("y"), density("image")),
+        (0.25, 0.5, 1.0)
+    );
+    let wrong = problems(graph(
+        "[[tensor]]\nname = \"v\"\nshape = [1]\nrole = \"input\"\ndensity = 1.5\n",
+    ));
+    assert!(
+        wrong.to_string().contains("a number from 0 to 1"),
+        "{wrong}"
+    );
+}

@@ -30,6 +30,8 @@ fn memory(kind: MemoryKind, capacity: u64, rate: f64, energy: f64) -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        compression: None,
+        gating: None,
     }
 }
 
@@ -40,6 +42,7 @@ fn mode(input: Format, weight: Format, accumulate: Format, macs_per_cycle: f64) 
         accumulate,
         macs_per_cycle,
         energy: Joules(1e-13 / macs_per_cycle),
+        structured: None,
     }
 }
 
@@ -85,6 +88,7 @@ pub fn chip() -> Chip {
         modes: vec![int8, bf16],
         area: SquareMm(1e-3),
         static_power: Watts(1e-5),
+        gating: None,
     };
     let buffer = Memory {
         resident: true,
@@ -171,6 +175,7 @@ pub fn chip() -> Chip {
             fuse_cascades: true,
             fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
+            row_stationary: None,
         },
         numerics: Numerics::default(),
         other_power: Watts(1e-3),

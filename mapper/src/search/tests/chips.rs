@@ -35,6 +35,8 @@ pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64
         setup: Seconds::ZERO,
         burst: Bytes(1),
         rows: None,
+        compression: None,
+        gating: None,
     }
 }
 
@@ -72,12 +74,14 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         accumulate: Format::INT32,
         macs_per_cycle: 1.0,
         energy: Joules(0.2e-12),
+        structured: None,
     };
     let leaf = Compute {
         clock,
         modes: vec![mode],
         area: SquareMm::ZERO,
         static_power: Watts::ZERO,
+        gating: None,
     };
     let mut tree: IdVec<NodeId, Node> = IdVec::new();
     let mut instances = 1;
@@ -129,6 +133,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
             fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
             prefetch_ops: None,
+            row_stationary: None,
         },
         blocks: None,
         numerics: Numerics::default(),
