@@ -572,7 +572,7 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 6] = [
+pub const SECTIONS: [&str; 7] = [
     "technology",
     "host",
     "other",

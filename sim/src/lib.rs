@@ -10,3 +10,8 @@ mod simulated;
 pub mod timing;
 
 pub use run::Run;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+#[path = "../../mapper/src/schedule/tests/chip.rs"]
+mod small_chip;

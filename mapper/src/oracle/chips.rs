@@ -84,6 +84,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         nodes: Default::default(),
         engines: Default::default(),
         kernels: None,
+        blocks: None,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
@@ -92,6 +93,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
             fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
             row_stationary: None,
+            prefetch_ops: None,
         },
         numerics: Numerics::default(),
         other_power: Watts(0.0),

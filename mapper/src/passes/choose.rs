@@ -62,10 +62,9 @@ impl<'a> Machine<'a> {
             problem.accumulate.bits() as f64,
         ];
         let spad = |o: Operand| {
-            let inside = problem.path.iter().enumerate().skip(at + 1);
-            let (place, node) = inside
-                .filter(|(_, n)| chip.nodes[**n].memory().is_some_and(|m| m.keeps.has(o)))
-                .next_back()?;
+            let mut inside = problem.path.iter().enumerate().skip(at + 1);
+            let (place, node) =
+                inside.rfind(|(_, n)| chip.nodes[**n].memory().is_some_and(|m| m.keeps.has(o)))?;
             let room = problem.capacity.get(place)?.0 as f64 * 8.0;
             Some((*node, (room / bits[o.index()]) as u64))
         };

@@ -1,8 +1,5 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-#[path = "../../../mapper/src/schedule/tests/chip.rs"]
-mod chip;
-
 use presil_hwmodels::{Chip, EngineKind, NodeKind};
 use presil_mapper::schedule::{ScheduleOptions, schedule};
 use presil_numerics::{Bytes, BytesPerSecond, Format, Precision, Quantization};
@@ -11,6 +8,7 @@ use presil_workloads::{Model, Pass, Request};
 use proptest::prelude::*;
 
 use super::*;
+use crate::small_chip as chip;
 
 fn options(objective: Objective) -> ScheduleOptions {
     ScheduleOptions {
@@ -137,7 +135,7 @@ fn check(p: &Phase, graph: &Graph, chip: &Chip) {
             least += op_macs(graph, id).1 as f64 * repeat as f64 * c.modes[*mode].energy.0;
         }
     }
-    let (read, write) = bound::compulsory(graph, &chip, &s, chip.root());
+    let (read, write) = bound::compulsory(graph, chip, &s, chip.root());
     let m = chip.nodes[chip.root()].memory().unwrap();
     least += read * m.read_energy.0 + write * m.write_energy.0;
     assert!(dynamic >= least * (1.0 - 1e-9), "{dynamic} < {least}");

@@ -168,6 +168,7 @@ pub fn chip() -> Chip {
         .into_iter()
         .collect(),
         kernels: None,
+        blocks: None,
         mapspace: Mapspace {
             prefetch_weights: true,
             keep_activations: true,
@@ -176,6 +177,7 @@ pub fn chip() -> Chip {
             fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
             row_stationary: None,
+            prefetch_ops: None,
         },
         numerics: Numerics::default(),
         other_power: Watts(1e-3),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control   starts ops in the schedule's order: op -> launch -> go;  the next one once it is done
-//! op        mapped: tiles through its memories and passes of its array (`mapped`)
+//! op        mapped: tiles through its memories and passes of its array (`mapped`); with a form of its own: `closed`
 //!           vector: parts of its operands, fed, worked on and drained;  host, moves: one work
 //! fused     ops of a group, once for each iteration of its loops
 //! at once   ops of a set on cores of their own, each with queues of its own; what cores share, they share
@@ -16,6 +16,7 @@
 //! op. Instances of a fanout run in lockstep: the busiest one is followed. Of a fused group's iterations all take the
 //! mean. Vector ops stream in [`PARTS`] parts, or fewer where a part would be less than an element a lane.
 
+mod closed;
 mod mapped;
 mod parts;
 #[cfg(test)]
@@ -181,6 +182,7 @@ impl Lowering<'_> {
             running += 1;
             let lane = if ops.len() > 1 { lane as Lane + 1 } else { 0 };
             let (own, starts) = match &op.execution {
+                _ if self.is_closed(op) => (None, Some(self.closed(*id, lane, share.of, &mut go))),
                 Execution::Mapped { .. } => {
                     (self.mapped(*id, lane, share.of, fused, &mut go), None)
                 }

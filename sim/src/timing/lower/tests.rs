@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../../../../mapper/src/schedule/tests/chip.rs"]
-#[expect(dead_code, reason = "shared with other tests")]
-mod chip;
-
 use presil_hwmodels::{Chip, EngineKind, NodeKind};
 use presil_mapper::schedule::{ScheduleOptions, schedule};
 use presil_mapper::search::Objective;
@@ -15,6 +11,7 @@ use presil_workloads::{Model, Pass, Request};
 use proptest::prelude::*;
 
 use super::*;
+use crate::small_chip as chip;
 use crate::timing::{Pace, run};
 
 const OPTIONS: ScheduleOptions = ScheduleOptions {
