@@ -1,12 +1,17 @@
 //! The main job: a model on a chip.
 
+use std::path::PathBuf;
+
 use presil_hwmodels::{Chip, ChipError};
+use presil_mapper::case::on_chip;
 use presil_mapper::partition::schedules;
-use presil_mapper::schedule::{Memo, PlanOptions, ScheduleError, ScheduleOptions};
+use presil_mapper::schedule::{Asked, Memo, PlanOptions, ScheduleError, ScheduleOptions};
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::{Run, analytic};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
 use thiserror::Error;
+
+use crate::eval::load::{self, LoadError};
 
 pub use presil_mapper::search::Objective;
 
@@ -64,6 +69,8 @@ pub struct Options {
     pub sets: Vec<(String, String)>,
     /// Whether groups of ops may run tile by tile, where the chip's compiler does that.
     pub fuse: bool,
+    /// A file of constraints that mappings must obey.
+    pub constraints: Option<PathBuf>,
 }
 
 impl Options {
@@ -90,6 +97,7 @@ impl Options {
             allow_unknown: false,
             sets: Vec::new(),
             fuse: true,
+            constraints: None,
         }
     }
 }
@@ -106,6 +114,27 @@ pub enum RunError {
     /// The schedule.
     #[error("{0}")]
     Schedule(#[from] ScheduleError),
+    /// The file of constraints.
+    #[error("{0}")]
+    Constraints(#[from] LoadError),
+    /// An op that has no mapping that obeys.
+    #[error("op `{op}` does not obey the constraints: {reason}")]
+    Unmet {
+        /// The op.
+        op: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Constraints of nothing.
+    #[error(
+        "constraint {} of `{file}` holds for no op of the model: none has that name, or all that it names", .table + 1
+    )]
+    Idle {
+        /// The file.
+        file: String,
+        /// Its table, from 0.
+        table: usize,
+    },
 }
 
 /// Runs a model on a chip by the analytic model.
@@ -115,6 +144,16 @@ pub fn run(options: &Options) -> Result<Run, RunError> {
     run_on(&model, &chip, options)
 }
 
+/// The constraints that are asked for, and how many tables they are.
+fn asked(options: &Options) -> Result<Option<(Asked, usize)>, LoadError> {
+    let Some(file) = &options.constraints else {
+        return Ok(None);
+    };
+    let (origin, text) = (file.display().to_string(), load::text(file)?);
+    let tables = on_chip::tables(&origin, &text)?;
+    Ok(Some((Asked { origin, text }, tables)))
+}
+
 /// Runs a model that was found on a chip that was loaded; `options` names neither again.
 pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunError> {
     let precision = precision(model, chip, options);
@@ -122,9 +161,11 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         objective: options.objective,
         accumulate: precision.and_then(|p| p.accumulate).or(options.accumulate),
     };
+    let asked = asked(options)?;
+    let mut idle: Vec<usize> = (0..asked.as_ref().map_or(0, |a| a.1)).collect();
     // Phases and contexts share most of their problems: each is solved once.
     let memo = Memo::default();
-    let phase =
+    let mut phase =
         |name: &str, steps: u64, pass: Pass| -> Result<(Graph, presil_sim::run::Phase), RunError> {
             let mut graph = model.graph(&request(options, pass))?;
             if let Some(p) = precision {
@@ -132,9 +173,17 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             }
             let memories = PlanOptions {
                 fuse: options.fuse,
+                asked: asked.as_ref().map(|a| a.0.clone()),
                 ..PlanOptions::default()
             };
             let plans = schedules(&graph, chip, &plan, &memories, &memo)?;
+            for c in plans.iter().flat_map(|s| &s.constrained) {
+                if let Some(reason) = &c.unmet {
+                    let (op, reason) = (graph.ops[c.op].name.clone(), reason.clone());
+                    return Err(RunError::Unmet { op, reason });
+                }
+                idle.retain(|t| !c.tables.contains(t));
+            }
             let phases = plans
                 .iter()
                 .map(|s| analytic::phase(name, steps, &graph, chip, s));
@@ -182,6 +231,12 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         let (graph, forward) = phase("forward", 1, Pass::Forward)?;
         graphs.push(graph);
         phases.push(forward);
+    }
+    if let (Some(table), Some((asked, _))) = (idle.first(), &asked) {
+        return Err(RunError::Idle {
+            file: asked.origin.clone(),
+            table: *table,
+        });
     }
     let context = analytic::RunContext {
         model: options.model.clone(),

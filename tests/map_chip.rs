@@ -199,6 +199,17 @@ fn several_mappings_are_told_best_first() {
         assert!(number(&pair[0]["latency_s"]) < number(&pair[1]["latency_s"]));
         assert!(number(&pair[0]["energy_j"]) > number(&pair[1]["energy_j"]));
     }
+    // What is not proven has gaps, and the bounds of points say where.
+    let of_front = &front["front"];
+    let gap = number(&of_front["latency_gap"]);
+    let points = front["mappings"].as_array().unwrap().iter();
+    let open = points.map(|m| 1.0 - number(&m["least_latency_s"]) / number(&m["latency_s"]));
+    let widest = open.fold(0.0, f64::max);
+    assert!((widest - gap).abs() < 1e-8, "{widest} {gap}");
+    let proven = gap == 0.0 && number(&of_front["energy_gap"]) == 0.0;
+    assert_eq!(of_front["proven"], proven);
+    let least = number(&best["latency_s"]).min(number(&mappings[0]["latency_s"]));
+    assert!(number(&front["mappings"][0]["latency_s"]) <= least * (1.0 + 1e-9));
 }
 
 #[test]
@@ -427,4 +438,69 @@ fn seconds_end_a_search_with_its_gap() {
         (number(&proof["gap"]) - (1.0 - bound / found)).abs() < 1e-12,
         "{proof}"
     );
+}
+
+#[test]
+fn constraints_have_prices() {
+    let file = constraints(
+        "priced",
+        "[[constraint]]\nlevel = \"pes.columns\"\ntrips = { k = 8 }\n",
+    );
+    let args = [
+        "--constraints",
+        &file,
+        "--explain",
+        "--work",
+        "500",
+        "--json",
+    ];
+    let told = json(&[&CONV[..], &args].concat());
+    let more = told["prices"]["one_more"].as_array().unwrap();
+    let lifted = more
+        .iter()
+        .find(|p| p["resource"] == "pes.columns: without its constraint")
+        .unwrap();
+    assert!(number(&lifted["change"]["latency"]["relative_change"]) < -0.1);
+}
+
+#[test]
+fn a_run_obeys_constraints_of_its_ops() {
+    let run = ["run", "mobilenet_v2", "--chip", "edge-npu", "--no-fusion"];
+    let with = |name: &str, text: &str| constraints(name, text);
+    let one = with(
+        "run",
+        "[[constraint]]\nop = [\"*.conv.3\", \"*.conv.2\"]\nlevel = \"pes.columns\"\ntrips = { k = 8 }\n",
+    );
+    let told = json(&[&run[..], &["--constraints", &one, "--json"]].concat());
+    let free = json(&[&run[..], &["--json"]].concat());
+    let layers = |v: &Value| v["layers"].as_array().unwrap().clone();
+    let mut slower = 0;
+    for (a, b) in layers(&told).iter().zip(layers(&free)) {
+        let (with, without) = (number(&a["latency_s"]), number(&b["latency_s"]));
+        slower += usize::from(with > without * 1.01);
+    }
+    assert!(slower > 0, "no layer is slower");
+    for (name, text, parts) in [
+        (
+            "idle",
+            "[[constraint]]\nop = [\"nothing\"]\nlevel = \"sram\"\nkeep = [\"weight\"]\n",
+            &["constraint 1", "no op"][..],
+        ),
+        (
+            "unmet",
+            "[[constraint]]\nop = [\"*\"]\nlevel = \"pes.columns\"\ntrips = { k = 1000000 }\n",
+            &["1000000 trips of `k`"],
+        ),
+        (
+            "form",
+            "[[constraints]]\nlevel = \"sram\"\n",
+            &["constraint"],
+        ),
+    ] {
+        let file = with(name, text);
+        let told = refused(&[&run[..], &["--constraints", &file]].concat());
+        for part in parts {
+            assert!(told.contains(part), "{told}");
+        }
+    }
 }

@@ -360,6 +360,18 @@ pub struct Numerics {
     pub stated: Vec<(String, String)>,
 }
 
+/// Groups of ops that a chip's compiler runs tile by tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FuseGroups {
+    /// None: ops run one by one.
+    #[default]
+    None,
+    /// From one product of two activations to another one, with what lies between: the kernels of attention.
+    Attention,
+    /// Any that can be.
+    All,
+}
+
 /// What a chip's compiler can do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mapspace {
@@ -372,8 +384,8 @@ pub struct Mapspace {
     /// Whether the parts of a softmax or norm stay on chip between its passes (otherwise each pass goes through
     /// memory).
     pub fuse_cascades: bool,
-    /// Whether its compiler runs groups of ops tile by tile, with what passes between them on chip.
-    pub fuse_groups: bool,
+    /// Which groups of ops its compiler runs tile by tile, with what passes between them on chip.
+    pub fuse_groups: FuseGroups,
     /// Whether such a group is launched once (one kernel); otherwise each op of each iteration is a command of
     /// its own.
     pub launch_groups_once: bool,

@@ -62,9 +62,9 @@ use presil_numerics::{
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::chip::{DimSelector, MemoryKind, Operand, Overlap};
+use crate::chip::{DimSelector, FuseGroups, MemoryKind, Operand, Overlap};
 use crate::decode::{At, Decode, Entries, Sourced, decode_names, one_of, spec_tables};
-use crate::document::{Item, Problems};
+use crate::document::{Item, ItemKind, Problems};
 use crate::sourced::Status;
 use crate::technology::{DeviceClass, Scaling};
 
@@ -337,8 +337,9 @@ spec_tables! {
         pub keep_weights: Option<bool>,
         /// Whether softmax and norms stay on chip between their passes. Default true.
         pub fuse_cascades: Option<bool>,
-        /// Whether groups of ops (attention, MLPs, chains of convolutions) run tile by tile, with what passes between them on chip. Default false.
-        pub fuse_groups: Option<bool>,
+        /// Which groups of ops run tile by tile, with what passes between them on chip: none (or false), attention, all (or
+        /// true: attention, MLPs, chains of convolutions). Default none.
+        pub fuse_groups: Option<FuseGroups>,
         /// Whether such a group is one launch; otherwise each op of each tile is launched. Default false.
         pub launch_groups_once: Option<bool>,
     }
@@ -376,6 +377,24 @@ decode_names! {
         "itrs-lstp" => DeviceClass::Lstp,
     ],
     Scaling: "scaling source" ["jouppi" => Scaling::Jouppi, "stillmaker" => Scaling::Stillmaker],
+}
+
+impl Decode for FuseGroups {
+    fn decode(item: &Item, problems: &mut Problems) -> Option<Self> {
+        let known = [
+            ("none", Self::None),
+            ("attention", Self::Attention),
+            ("all", Self::All),
+        ];
+        match item.kind {
+            ItemKind::Bool(true) => Some(Self::All),
+            ItemKind::Bool(false) => Some(Self::None),
+            _ => one_of(item, problems, "kind of group", &known),
+        }
+    }
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["none", "attention", "all", true, false] })
+    }
 }
 
 /// Names of einsum dimensions that a fanout may ask for; workloads define them.

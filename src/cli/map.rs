@@ -52,8 +52,7 @@ pub struct Args {
     /// So many of the best mappings of a case of one einsum.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "pareto")]
     best: Option<u16>,
-    /// All mappings of which none is at least as good as another in energy and time; with --chip those among the best
-    /// by latency, energy and EDP, between which others may lie.
+    /// All mappings of which none is at least as good as another in energy and time. What the work leaves open is told as gaps.
     #[arg(long)]
     pareto: bool,
     /// Count every mapping one by one, with no bounds, up to --work of them [default: 1000000000]: to test the search on

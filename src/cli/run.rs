@@ -68,6 +68,10 @@ pub struct Args {
     /// Run each op by itself, even where the chip's compiler runs groups of ops tile by tile.
     #[arg(long)]
     no_fusion: bool,
+    /// File of constraints that mappings must obey, as of `presil map --constraints`: [[constraint]] tables; those with
+    /// `op = ["NAME", "layer1.*"]` hold for these ops, others for every op that has what they name.
+    #[arg(long, value_name = "FILE")]
+    constraints: Option<PathBuf>,
     /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
     #[arg(long = "set", value_parser = parse_set)]
     sets: Vec<(String, String)>,
@@ -184,6 +188,7 @@ fn options(args: &Args) -> Result<Options, Failure> {
         allow_unknown: args.allow_unknown,
         sets: args.sets.clone(),
         fuse: !args.no_fusion,
+        constraints: args.constraints.clone(),
     })
 }
 

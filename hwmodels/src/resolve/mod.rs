@@ -107,7 +107,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             keep_activations: m.and_then(|m| m.keep_activations).unwrap_or(true),
             keep_weights: m.and_then(|m| m.keep_weights).unwrap_or(true),
             fuse_cascades: m.and_then(|m| m.fuse_cascades).unwrap_or(true),
-            fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or(false),
+            fuse_groups: m.and_then(|m| m.fuse_groups).unwrap_or_default(),
             launch_groups_once: m.and_then(|m| m.launch_groups_once).unwrap_or(false),
         },
         numerics: Numerics {

@@ -9,6 +9,7 @@
 //! level = "sram"
 //! keep = ["input"]                     # operands that are kept here
 //! bypass = ["output"]                  # and those that are not
+//! op = ["layer1.*"]                    # of a whole model: of these ops only; `*` stands for any letters
 //! ```
 //!
 //! Loops, room and instances become [`Constraint`]s of the search. What is kept and what is not is the chip's own: the
@@ -48,6 +49,8 @@ spec_tables! {
         pub keep: Vec<At<String>>,
         /// Operands that it does not keep.
         pub bypass: Vec<At<String>>,
+        /// Ops of a model that this is asked of, `*` for any letters; of all if none is named.
+        pub op: Vec<At<String>>,
     }
 }
 
@@ -58,6 +61,17 @@ pub struct OnChip {
     pub constraints: Vec<Constraint>,
     /// Operands that memories must keep, and those that they must not.
     pub kept: Vec<(NodeId, OperandSet, OperandSet)>,
+    /// Tables of the file that say so, by place.
+    pub tables: Vec<usize>,
+}
+
+/// What a file of constraints is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// One problem, which may be an op of a name: all that holds for it names what it has.
+    One(Option<&'a str>),
+    /// An op of a graph: what names no op and something that this one has not is of other ops.
+    Graph(&'a str),
 }
 
 impl OnChip {
@@ -102,7 +116,12 @@ impl OnChip {
 ///
 /// # Errors
 /// All mistakes of the file, each with its place and what would be right.
-pub fn read(origin: &str, text: &str, problem: &Problem) -> Result<OnChip, CaseError> {
+pub fn read(
+    origin: &str,
+    text: &str,
+    problem: &Problem,
+    scope: Scope,
+) -> Result<OnChip, CaseError> {
     let mut problems = Problems::default();
     let item = parsed(origin, text, &mut problems);
     let spec = match problems.is_empty() {
@@ -110,14 +129,58 @@ pub fn read(origin: &str, text: &str, problem: &Problem) -> Result<OnChip, CaseE
         false => None,
     };
     let mut asked = OnChip::default();
-    for level in spec.iter().flat_map(|s| &s.constraint) {
+    for (table, level) in spec.iter().flat_map(|s| &s.constraint).enumerate() {
+        let name = match scope {
+            Scope::One(name) => name,
+            Scope::Graph(name) => Some(name),
+        };
+        let named = |name: &str| level.op.iter().any(|p| matches(&p.value, name));
+        if !level.op.is_empty() && !name.is_some_and(named) {
+            continue;
+        }
         let reader = Reader { problem, level };
-        reader.read(&mut asked, &mut problems);
+        let mut own = (OnChip::default(), Problems::default());
+        let of_some = level.op.is_empty() && matches!(scope, Scope::Graph(_));
+        reader.read(&mut own.0, if of_some { &mut own.1 } else { &mut problems });
+        if own.1.is_empty() && !own.0.is_empty() {
+            asked.constraints.extend(own.0.constraints);
+            asked.kept.extend(own.0.kept);
+            asked.tables.push(table);
+        }
     }
     match problems.is_empty() {
         true => Ok(asked),
         false => Err(CaseError(problems.into_diagnostics())),
     }
+}
+
+/// Reads a file of constraints for its form alone; how many tables it has.
+///
+/// # Errors
+/// All mistakes of its form.
+pub fn tables(origin: &str, text: &str) -> Result<usize, CaseError> {
+    let mut problems = Problems::default();
+    let item = parsed(origin, text, &mut problems);
+    let spec = match problems.is_empty() {
+        true => OnChipSpec::decode(&item, &mut problems),
+        false => None,
+    };
+    match problems.is_empty() {
+        true => Ok(spec.map_or(0, |s| s.constraint.len())),
+        false => Err(CaseError(problems.into_diagnostics())),
+    }
+}
+
+/// Whether a name is of a pattern in which `*` stands for any letters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(rest) = name.strip_prefix(head) else {
+        return false;
+    };
+    let mut ends = rest.char_indices().map(|(i, _)| i).chain([rest.len()]);
+    ends.any(|i| matches(tail, &rest[i..]))
 }
 
 struct Reader<'a, 'p> {

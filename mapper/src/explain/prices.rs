@@ -15,6 +15,10 @@
 //! had as well. So all mappings found are pooled, and each chip takes the best of the pool that is legal on it:
 //! what is left of a gain then is no luck of the search, and more is never worse. A price is exact where both
 //! optima are proven; else [`Gain::at_most`] says what it could be.
+//!
+//! *Constraints.* Where mappings have to obey some, those of every changed chip do. A least utilization asks for as many bits and
+//! instances as without the change, or more would be legal before. What each constraint costs is a price as well
+//! ([`Change::Lift`]), and so is what a memory is told to keep or not to keep, by the chip or the user.
 
 use presil_hwmodels::{Chip, NodeId, NodeKind, Operand, OperandSet};
 use presil_numerics::{Bytes, BytesPerSecond};
@@ -24,7 +28,7 @@ use super::{figures, objective};
 use crate::analysis::{Analyzer, compute};
 use crate::mapping::Mapping;
 use crate::problem::Problem;
-use crate::search::{self, Objective, Options, SearchError};
+use crate::search::{self, Constraint, Objective, Options, SearchError};
 
 /// Bytes of the step in capacity.
 const KIBIBYTE: u64 = 1024;
@@ -59,6 +63,8 @@ pub enum Change {
     Keep(NodeId, Operand),
     /// Every clock a tenth faster, and with it the ports that work in cycles.
     Clock,
+    /// One constraint, by its place in the list, need not be obeyed.
+    Lift(usize),
 }
 
 /// What a change gives for one objective.
@@ -100,26 +106,43 @@ const OBJECTIVES: [Objective; 3] = [Objective::Latency, Objective::Energy, Objec
 
 /// Shadow prices of everything on a problem's path, sorted by the gain of `first`.
 ///
-/// `room` is what each node of the path could give to tiles where the problem's capacity is what its operands need
+/// Mappings obey `constraints`. `room` is what each node of the path could give to tiles where the problem's capacity is what its operands need
 /// ([`crate::schedule::OpProblem::room`]); `faster` is the chip with every clock a tenth faster, if that is wanted.
 ///
 /// # Errors
 /// If the problem itself has no mapping.
 pub fn prices(
     problem: &Problem,
+    constraints: &[Constraint],
     room: &[Bytes],
     faster: Option<&Chip>,
     first: Objective,
     options: &Options,
 ) -> Result<Prices, SearchError> {
-    let mut variants = vec![Variant::unchanged(problem)];
+    let mut variants = vec![Variant::unchanged(problem, constraints)];
     let mut named = changes(problem);
+    let names: Vec<String> = constraints
+        .iter()
+        .map(|c| search::level_name(problem, c))
+        .collect();
+    let lifted = names.iter().enumerate().map(|(i, name)| {
+        let before = names[..i].iter().filter(|n| *n == name).count();
+        let which = match before {
+            0 => String::new(),
+            n => format!(" {}", n + 1),
+        };
+        (
+            Change::Lift(i),
+            format!("{name}: without its constraint{which}"),
+        )
+    });
+    named.extend(lifted);
     if faster.is_some() {
         named.push((Change::Clock, "every clock 10 % faster".into()));
     }
     let changed = named
         .iter()
-        .map(|(change, _)| Variant::new(problem, room, faster, *change));
+        .map(|(change, _)| Variant::new(problem, constraints, room, faster, *change));
     variants.extend(changed);
     let found = optima(problem, &variants, options)?;
     let pooled = pool(problem, &variants, &found);
@@ -171,18 +194,26 @@ pub fn prices(
 struct Variant {
     chip: Chip,
     capacity: Vec<Bytes>,
+    constraints: Vec<Constraint>,
 }
 
 impl Variant {
-    fn unchanged(problem: &Problem) -> Self {
+    fn unchanged(problem: &Problem, constraints: &[Constraint]) -> Self {
         Self {
             chip: problem.chip.clone(),
             capacity: problem.capacity.clone(),
+            constraints: constraints.to_vec(),
         }
     }
 
-    fn new(problem: &Problem, room: &[Bytes], faster: Option<&Chip>, change: Change) -> Self {
-        let mut variant = Self::unchanged(problem);
+    fn new(
+        problem: &Problem,
+        constraints: &[Constraint],
+        room: &[Bytes],
+        faster: Option<&Chip>,
+        change: Change,
+    ) -> Self {
+        let mut variant = Self::unchanged(problem, constraints);
         match change {
             Change::Capacity(node, bytes) => {
                 variant.memory(node, |m| m.capacity.0 = m.capacity.0.saturating_add(bytes));
@@ -227,8 +258,37 @@ impl Variant {
                     variant.clock(faster);
                 }
             }
+            Change::Lift(i) => {
+                variant.constraints.remove(i);
+            }
         }
+        variant.rescale(problem);
         variant
+    }
+
+    /// Least utilizations of what has grown ask for as much as before.
+    fn rescale(&mut self, problem: &Problem) {
+        for c in &mut self.constraints {
+            let axes = |chip: &Chip| match &chip.nodes[c.level].kind {
+                NodeKind::Fanout(f) => {
+                    let axes = f.dims.iter().zip(0u8..);
+                    let asked = axes.filter(|(_, a)| c.axis.is_none_or(|x| x == *a));
+                    asked.map(|(d, _)| d.size as f64).product()
+                }
+                _ => 1.0,
+            };
+            let places = problem
+                .path
+                .iter()
+                .zip(&problem.capacity)
+                .zip(&self.capacity);
+            let mut own = places.filter(|((n, _), _)| **n == c.level);
+            let grown = own
+                .next()
+                .map_or(1.0, |((_, was), now)| now.0 as f64 / was.0.max(1) as f64);
+            let spread = axes(&self.chip) / axes(problem.chip);
+            c.min_utilization /= grown.max(1.0) * spread.max(1.0);
+        }
     }
 
     fn memory(&mut self, node: NodeId, change: impl FnOnce(&mut presil_hwmodels::Memory)) {
@@ -284,7 +344,9 @@ fn optima(
     let solved: Vec<Result<Found, SearchError>> = tasks
         .par_iter()
         .map(|(v, objective)| {
-            let solution = search::solve(&variants[*v].problem(problem), *objective, &options)?;
+            let variant = &variants[*v];
+            let on = variant.problem(problem);
+            let solution = search::solve_within(&on, &variant.constraints, *objective, &options)?;
             Ok(Found {
                 mapping: solution.mapping,
                 lower_bound: solution.lower_bound,
@@ -308,7 +370,7 @@ fn optima(
     Ok(all)
 }
 
-/// For each variant the least figures of all mappings found that are legal on it.
+/// For each variant the least figures of all mappings found that are legal on it and obey.
 fn pool(problem: &Problem, variants: &[Variant], found: &[[Option<Found>; 3]]) -> Vec<[f64; 3]> {
     let mut mappings: Vec<&Mapping> = Vec::new();
     for f in found.iter().flatten().flatten() {
@@ -319,12 +381,14 @@ fn pool(problem: &Problem, variants: &[Variant], found: &[[Option<Found>; 3]]) -
     let least = |variant: &Variant| {
         let problem = variant.problem(problem);
         let mut least = [f64::INFINITY; 3];
-        let Ok(analyzer) = Analyzer::new(&problem) else {
+        let obeys = search::obedience(&problem, &variant.constraints);
+        let (Ok(analyzer), Ok(obeys)) = (Analyzer::new(&problem), obeys) else {
             return least;
         };
         for mapping in &mappings {
             let legal = Mapping::new(&problem, mapping.steps().to_vec());
-            let Some(cost) = legal.ok().and_then(|m| analyzer.evaluate(&m).ok()) else {
+            let legal = legal.ok().filter(&obeys);
+            let Some(cost) = legal.and_then(|m| analyzer.evaluate(&m).ok()) else {
                 continue;
             };
             let told = figures(&problem, &cost);

@@ -9,7 +9,7 @@ use presil_workloads::{Einsum, OpId, file};
 use super::{Change, Reason, Usage, axis_name, figures, prices, usage, why};
 use crate::problem::Problem;
 use crate::schedule::arrays;
-use crate::search::{Objective, Options, Solution, solve};
+use crate::search::{Constraint, Objective, Options, Solution, solve};
 
 /// DRAM of a bandwidth, a buffer and a row of multipliers for pixels.
 fn tiny(size: u64, bandwidth: &str, buffer: &str) -> Chip {
@@ -129,6 +129,7 @@ fn solved(problem: &Problem, by: Objective) -> (Solution, Usage) {
 fn price(problem: &Problem, name: &str) -> f64 {
     let all = prices(
         problem,
+        &[],
         &problem.capacity,
         None,
         Objective::Latency,
@@ -194,6 +195,7 @@ fn more_is_never_worse_and_less_than_the_bound() {
             let p = problem(&chip, e);
             let all = prices(
                 &p,
+                &[],
                 &p.capacity,
                 faster.as_ref().ok(),
                 Objective::Edp,
@@ -232,7 +234,7 @@ fn prices_do_not_depend_on_threads() {
             .num_threads(threads)
             .build()
             .unwrap();
-        pool.install(|| prices(&p, &p.capacity, None, Objective::Energy, &few()).unwrap())
+        pool.install(|| prices(&p, &[], &p.capacity, None, Objective::Energy, &few()).unwrap())
     };
     assert_eq!(told(1), told(3));
 }
@@ -284,6 +286,7 @@ fn an_axis_says_why_it_is_not_used_more() {
     let (solution, usage) = solved(&p, Objective::Latency);
     let all = why(
         &p,
+        &[],
         &solution.mapping,
         &usage,
         &solution.cost,
@@ -312,7 +315,7 @@ fn what_would_be_legal_has_its_cost() {
     let mapping = crate::Mapping::new(&p, steps).unwrap();
     let cost = crate::evaluate(&p, &mapping).unwrap();
     let usage = usage(&p, &mapping, &cost);
-    let all = why(&p, &mapping, &usage, &cost, Objective::Latency);
+    let all = why(&p, &[], &mapping, &usage, &cost, Objective::Latency);
     let m = all[0]
         .reasons
         .iter()
@@ -339,4 +342,60 @@ fn plain(p: &Problem) -> Vec<crate::Step> {
         .flat_map(keep)
         .chain(loops)
         .collect()
+}
+
+/// A row of 16 that may hold only so many pixels, and a buffer that must be used by a half.
+fn restricted(problem: &Problem, across: u64) -> Vec<Constraint> {
+    let node = |name: &str| {
+        let mut path = problem.path.iter();
+        *path.find(|n| problem.chip.nodes[**n].name == name).unwrap()
+    };
+    let pixels = problem.einsum.dim_ids().next().unwrap();
+    vec![
+        Constraint {
+            trips: vec![(pixels, across)],
+            ..Constraint::none(node("row"))
+        },
+        Constraint {
+            min_utilization: 0.5,
+            ..Constraint::none(node("buffer"))
+        },
+    ]
+}
+
+#[test]
+fn constraints_have_a_price_and_hold_for_every_other_one() {
+    let (chip, e) = (tiny(16, "1000 GB/s", "2 KiB"), gemm(32, 16, 24));
+    let p = problem(&chip, &e);
+    let asked = restricted(&p, 1);
+    let by = Objective::Latency;
+    let told = |constraints: &[Constraint]| {
+        prices(&p, constraints, &p.capacity, None, by, &options()).unwrap()
+    };
+    let (free, bound) = (told(&[]), told(&asked));
+    assert!(bound.proven[0] && free.proven[0]);
+    let solution = crate::search::solve_within(&p, &asked, by, &options()).unwrap();
+    assert!((solution.certificate.objective.found / bound.base[0] - 1.0).abs() < 1e-8);
+    // One of the sixteen instances works: without that it takes about a sixteenth, with any other change not much less than
+    // before, and a larger buffer does not have to be filled by more.
+    let of = |name: &str| bound.prices.iter().find(|p| p.name == name).unwrap();
+    let lifted = of("row: without its constraint").gains[0];
+    assert!(lifted.relative < -0.6, "{lifted:?}");
+    assert!(lifted.value >= free.base[0] * (1.0 - 1e-9));
+    let filled = of("buffer: 1 KiB more").gains[0];
+    assert!(
+        filled.relative <= 0.0 && filled.at_most > -0.1,
+        "{filled:?}"
+    );
+    for price in bound
+        .prices
+        .iter()
+        .filter(|p| !matches!(p.change, Change::Lift(_)))
+    {
+        assert!(price.gains[0].relative > -0.5, "{price:?}");
+    }
+    // And what keeps more pixels off the row is the constraint.
+    let used = usage(&p, &solution.mapping, &solution.cost);
+    let all = why(&p, &asked, &solution.mapping, &used, &solution.cost, by);
+    assert_eq!(all[0].reasons[0].1, Reason::Asked, "{all:?}");
 }

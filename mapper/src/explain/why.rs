@@ -8,6 +8,7 @@
 //! - the axis has no room for twice as much of it, or one more;
 //! - no tile divides the ones around it;
 //! - the tiles that it needs do not fit a memory;
+//! - a constraint does not allow it;
 //! - it would be legal, and costs this: the best of the changes by the objective.
 
 use presil_hwmodels::{DimSelector, NodeId, NodeKind};
@@ -19,7 +20,7 @@ use crate::analysis::Analyzer;
 use crate::cost::Cost;
 use crate::mapping::{Mapping, MappingError, Step, selects};
 use crate::problem::Problem;
-use crate::search::Objective;
+use crate::search::{Constraint, Objective, obedience};
 
 /// Most trips tried on an axis for one dimension.
 const MOST_TRIES: u64 = 4096;
@@ -44,6 +45,8 @@ pub enum Reason {
         /// Bytes there are.
         available: Bytes,
     },
+    /// A constraint does not allow it.
+    Asked,
     /// It would be legal.
     Costs {
         /// Instances of the axis that would work.
@@ -64,20 +67,23 @@ pub struct AxisWhy {
     pub reasons: Vec<(DimId, Reason)>,
 }
 
-/// Why a mapping uses no more of each axis; `usage` and `cost` are its own.
+/// Why a mapping uses no more of each axis; `usage` and `cost` are its own, and it obeys `constraints`.
 pub fn why(
     problem: &Problem,
+    constraints: &[Constraint],
     mapping: &Mapping,
     usage: &Usage,
     cost: &Cost,
     by: Objective,
 ) -> Vec<AxisWhy> {
-    let Ok(analyzer) = Analyzer::new(problem) else {
+    let obeys = obedience(problem, constraints);
+    let (Ok(analyzer), Ok(obeys)) = (Analyzer::new(problem), obeys) else {
         return Vec::new();
     };
     let trial = Trial {
         problem,
         analyzer: &analyzer,
+        obeys: &obeys,
         steps: mapping.steps(),
         now: figures(problem, cost),
         by,
@@ -101,6 +107,7 @@ pub fn why(
 struct Trial<'a> {
     problem: &'a Problem<'a>,
     analyzer: &'a Analyzer<'a>,
+    obeys: &'a dyn Fn(&Mapping) -> bool,
     steps: &'a [Step],
     now: (f64, f64),
     by: Objective,
@@ -146,6 +153,10 @@ impl Trial<'_> {
                     }
                     Err(_) => continue,
                 };
+                if !(self.obeys)(&mapping) {
+                    refused = Some(Reason::Asked);
+                    continue;
+                }
                 let Ok(cost) = self.analyzer.evaluate(&mapping) else {
                     continue;
                 };

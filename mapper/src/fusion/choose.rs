@@ -100,14 +100,16 @@ impl Price {
     }
 }
 
-/// The groups of a network: none if no group is better than its ops alone. `alone`: the ops priced one by one.
+/// The groups of a network: none if no group is better than its ops alone. `alone`: the ops priced one by one; `apart`: those
+/// that have to run by themselves.
 pub(crate) fn choose(
     pricing: &Pricing,
     order: &[OpId],
     alone: &IdVec<OpId, ScheduledOp>,
+    apart: impl Fn(&OpId) -> bool,
 ) -> Vec<Chosen> {
     let graph = pricing.scene.graph;
-    let runs = runs(pricing, order);
+    let runs = runs(pricing, order, apart);
     let chooser = Chooser::new(pricing, alone, &runs);
     let repeats = graph.repeats();
     let mut chosen: Vec<Chosen> = Vec::new();
@@ -219,7 +221,7 @@ fn pareto(mut points: Vec<Point>) -> Vec<Point> {
 }
 
 /// Runs of ops of one block that might be fused, in order.
-fn runs(pricing: &Pricing, order: &[OpId]) -> Vec<Vec<OpId>> {
+fn runs(pricing: &Pricing, order: &[OpId], apart: impl Fn(&OpId) -> bool) -> Vec<Vec<OpId>> {
     let graph = pricing.scene.graph;
     let mut list: Vec<Vec<OpId>> = Vec::new();
     let mut block = None;
@@ -235,7 +237,8 @@ fn runs(pricing: &Pricing, order: &[OpId]) -> Vec<Vec<OpId>> {
             pricing.scene.choices[at],
             Choice::Array(_) | Choice::Vector(_)
         ) && op.steps == 1
-            && matches!(op.kind, OpKind::Cascade(_));
+            && matches!(op.kind, OpKind::Cascade(_))
+            && !apart(id);
         match list.last_mut() {
             _ if !able => open = false,
             Some(run) if open && block == here => run.push(*id),

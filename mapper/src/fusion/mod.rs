@@ -18,7 +18,8 @@
 //! once for each iteration of the loops from the outermost to the innermost that indexes it. Outputs leave as
 //! they are made; those that sum over a shared loop are held until it ends, in the accumulator's format.
 //!
-//! Whether a chip's compiler makes such groups is `fuse_groups` in its file; whether starting one is one launch, or one for
+//! Which of such groups a chip's compiler makes is `fuse_groups` in its file: none, those from one product of two activations to
+//! another one (attention), or all; whether starting one is one launch, or one for
 //! each op of each iteration, is `launch_groups_once`.
 //!
 //! A group that is one launch is a kernel whose iterations may run side by side, so at least one of its loops must not
@@ -52,8 +53,7 @@
 //! same way; what is streamed fetches what its tiles touch. Edge iterations are priced exactly; while ways are
 //! compared, iterations at edges count as those inside where there are more than three.
 //!
-//! Not cut: rows where nothing in the group slides over what another op of it makes (a 3x3 convolution with only 1x1 ones behind it);
-//! rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
+//! Not cut: rows behind a transposed convolution, a resize or a concatenation, and behind norms over a whole plane
 //! (group norm), which reduce what such a loop would cut. Rows that only some of several readers skip (a strided 1x1
 //! convolution) are made all the same. That fewer activations alive leave more room for resident weights is seen when
 //! residency is planned anew, not when groups are chosen.

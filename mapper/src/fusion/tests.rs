@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use presil_hwmodels::{Chip, NodeKind};
+use presil_hwmodels::{Chip, FuseGroups, NodeKind};
 use presil_numerics::{Bytes, Format, Quantization, Seconds};
 use presil_workloads::build::{Attention, Builder, Function, Mask, NormKind};
 use presil_workloads::count::op_macs;
@@ -29,7 +29,7 @@ fn int8(mut graph: Graph) -> Graph {
 
 fn fusing(capacity: u64) -> Chip {
     let mut chip = chip::chip();
-    chip.mapspace.fuse_groups = true;
+    chip.mapspace.fuse_groups = FuseGroups::All;
     chip.mapspace.keep_weights = false;
     if let NodeKind::Memory(m) = &mut chip.nodes[presil_hwmodels::NodeId(1)].kind {
         m.capacity = Bytes(capacity);
@@ -611,7 +611,8 @@ fn the_choice_is_near_the_best_of_all_ways() {
     for (graph, chip) in cases {
         with(&graph, &chip, |p, roots| {
             let alone = scheduled(&graph, &chip, Objective::Latency, false);
-            let chosen = super::choose(p, &graph.ops.ids().collect::<Vec<_>>(), &alone.ops);
+            let order: Vec<OpId> = graph.ops.ids().collect();
+            let chosen = super::choose(p, &order, &alone.ops, |_| false);
             let mut of_group: Vec<(usize, usize, f64)> = Vec::new();
             for from in 0..roots.len() {
                 for to in from + 2..=roots.len() {
@@ -759,13 +760,32 @@ fn nothing_is_fused_where_everything_fits_or_a_compiler_does_not() {
     let fits = scheduled(&graph, &fusing(1 << 20), Objective::Latency, true);
     assert!(fits.groups.is_empty());
     let mut chip = fusing(64 << 10);
-    chip.mapspace.fuse_groups = false;
+    chip.mapspace.fuse_groups = FuseGroups::None;
     let graph = mlp(4096, 64, 256);
     assert!(
         scheduled(&graph, &chip, Objective::Latency, true)
             .groups
             .is_empty()
     );
+}
+
+#[test]
+fn a_compiler_of_attention_fuses_nothing_else() {
+    let fused = |graph: &Graph, groups: FuseGroups| {
+        let mut chip = fusing(512 << 10);
+        chip.mapspace.fuse_groups = groups;
+        scheduled(graph, &chip, Objective::Latency, true).groups
+    };
+    let mlp = mlp(8192, 64, 512);
+    assert!(!fused(&mlp, FuseGroups::All).is_empty());
+    assert!(fused(&mlp, FuseGroups::Attention).is_empty());
+    let attention = attention(2048, 256, Mask::Full);
+    let groups = fused(&attention, FuseGroups::Attention);
+    let [group] = groups.as_slice() else {
+        panic!("{groups:?}");
+    };
+    let product = |id: &&OpId| attention.ops[**id].contraction().is_some();
+    assert_eq!(group.ops.iter().filter(product).count(), 2);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Tilings of a group in each memory; of each all orders of its loops and sets of held operands, with a bound; priced
 //! from the least bound on (see [`super`]).
 
-use presil_hwmodels::NodeId;
-use presil_workloads::{OpId, TensorId};
+use presil_hwmodels::{FuseGroups, NodeId};
+use presil_workloads::{OpId, Role, TensorId};
 
 use super::axes::{Group, Kind};
 use super::bound::{Base, Floor, base};
@@ -51,7 +51,7 @@ impl Chooser<'_> {
     /// The best ways to run some ops as a group, if any is better than what is known of them.
     pub(super) fn group(&self, roots: &[OpId], than: Price, repeat: f64) -> Vec<Chosen> {
         let scene = self.pricing.scene;
-        if !self.promising(roots) {
+        if !self.made(roots) || !self.promising(roots) {
             return Vec::new();
         }
         let Some(group) = Group::of(scene, roots) else {
@@ -67,6 +67,25 @@ impl Chooser<'_> {
         let found = self.look(&group, than, repeat);
         self.seen.put(&group, question, &found);
         found
+    }
+
+    /// Whether the chip's compiler makes such groups.
+    fn made(&self, roots: &[OpId]) -> bool {
+        let graph = self.pricing.scene.graph;
+        match self.pricing.scene.chip.mapspace.fuse_groups {
+            FuseGroups::None => false,
+            FuseGroups::All => true,
+            FuseGroups::Attention => {
+                let product = |id: &OpId| graph.ops[*id].contraction().is_some();
+                let weight = |t: &TensorId| graph.tensors[*t].role == Role::Weight;
+                let ends = [roots.first(), roots.last()];
+                ends.into_iter().all(|end| end.is_some_and(product))
+                    && roots
+                        .iter()
+                        .filter(|id| product(id))
+                        .all(|id| !graph.ops[*id].inputs.iter().any(weight))
+            }
+        }
     }
 
     /// The best ways to run a group. Ways that cut no rows come first: they have fewest pieces, and what is known of them

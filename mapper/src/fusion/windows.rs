@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Tensors from outside that are read through windows have rows like those of an op: needed, or where they are held,
-//! fetched as they would be made. Iterations of equal rows, each as far from the others, are one class.
+//! fetched as they would be made. So a convolution with only pointwise ops behind it has a window too, in which no row of an op overlaps
+//! with others. Iterations of equal rows, each as far from the others, are one class.
 //!
 //! What an op makes in an iteration may be nothing (its rows ended before those of the last op): then it does not run.
 //!
@@ -29,7 +30,7 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Access, Affine, DimId, Domain, Einsum, TensorId};
 
 use super::axes::Group;
-use super::split::{Splitter, plain};
+use super::split::{Link, Splitter, plain};
 use crate::schedule::residency::Scene;
 
 /// Iterations of a loop at most.
@@ -334,7 +335,7 @@ fn sliding(rank: &Affine, e: &Einsum) -> Option<(DimId, [i64; 4])> {
     moving.map(|(d, stride)| (d, [stride, rank.offset, span, dilation.unwrap_or(1)]))
 }
 
-/// Two axes that a tensor between two sites links, and by what.
+/// Two axes that a tensor between two sites links; one and itself where a tensor from outside is read through a window.
 struct Edge {
     maker: usize,
     reader: usize,
@@ -364,6 +365,22 @@ pub(super) fn find(scene: &Scene, group: &Group, splitter: &mut Splitter) -> Vec
                     }
                 }
             }
+        }
+    }
+    // Rows read from outside through a window are one by themselves.
+    for (s, (_, e)) in splitter.sites.iter().enumerate() {
+        for (input, access) in e.inputs.iter().enumerate() {
+            let made = |l: &Link| l.b.0 == s && l.input == input;
+            if splitter.links.iter().any(made) {
+                continue;
+            }
+            let slides = access.ranks.iter().zip(&access.extents);
+            let slides = slides.filter(|(rank, extent)| plain(rank, **extent, e).is_none());
+            let axes = slides.filter_map(|(rank, _)| one(s, sliding(rank, e)?.0));
+            edges.extend(axes.map(|a| Edge {
+                maker: a,
+                reader: a,
+            }));
         }
     }
     for (s, (_, e)) in splitter.sites.iter().enumerate() {

@@ -84,7 +84,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
             keep_activations: false,
             keep_weights: false,
             fuse_cascades: false,
-            fuse_groups: false,
+            fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
         },
         numerics: Numerics::default(),

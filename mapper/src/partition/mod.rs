@@ -158,7 +158,9 @@ pub fn schedules(
     schedule::check(graph, chip)?;
     let prepared = Prepared::new(graph, chip, options, plan);
     let mut first = prepared.schedule(memo);
-    let Some(cores) = Cores::of(chip) else {
+    // Constrained ops run on the whole chip.
+    let cores = Cores::of(chip).filter(|_| plan.asked.is_none());
+    let Some(cores) = cores else {
         return Ok(vec![first]);
     };
     let plain = first.unfused.as_deref().unwrap_or(&first);

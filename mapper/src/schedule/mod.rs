@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - `engines`: who runs an op, in which format; - `tails`: views and epilogues;
+//! - `asked`: constraints of mappings, op by op;
 //! - `order`: orders in which less is alive; - `residency`: what stays on chip between ops, and at which address;
 //! - `layout`: how it lies there; - `solve`: the mappings; - `memory_plan`: all of it over time; - `price`: the costs.
 //!
@@ -14,6 +15,7 @@
 //! on chip between inferences are there. [`WeightStream`] says what a timing model needs to overlap the fetch of
 //! weights with earlier ops, and what the first inference loads in addition.
 
+mod asked;
 pub(crate) mod engines;
 mod facts;
 pub mod layout;
@@ -44,6 +46,7 @@ use crate::mapping::Mapping;
 use crate::partition::Partition;
 use crate::search::Objective;
 
+pub use asked::{Asked, Constrained};
 pub use engines::{array_rate, arrays, peak_macs_per_second};
 pub use memory_plan::MemoryPlan;
 pub use planned::{Order, PlanOptions};
@@ -178,6 +181,8 @@ pub struct Schedule {
     pub groups: Vec<FusedGroup>,
     /// What was made small.
     pub objective: Objective,
+    /// Ops whose mappings have to obey constraints.
+    pub constrained: Vec<Constrained>,
     /// Where there are groups: the schedule without any, which they are to beat.
     pub unfused: Option<Box<Schedule>>,
 }

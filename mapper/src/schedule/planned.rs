@@ -4,6 +4,7 @@ use presil_hwmodels::Chip;
 use presil_numerics::Bytes;
 use presil_workloads::{Graph, OpId, TensorId};
 
+use super::asked::Asked;
 use super::engines::Choice;
 use super::order;
 use super::residency::{self, Reserved, Residency, Scene};
@@ -24,7 +25,7 @@ pub enum Order {
 }
 
 /// How memories are planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanOptions {
     /// Which order ops run in.
     pub order: Order,
@@ -32,6 +33,8 @@ pub struct PlanOptions {
     pub alignment: Bytes,
     /// Whether groups of ops may be fused where the chip's compiler does that.
     pub fuse: bool,
+    /// Constraints of mappings.
+    pub asked: Option<Asked>,
 }
 
 impl Default for PlanOptions {
@@ -40,6 +43,7 @@ impl Default for PlanOptions {
             order: Order::default(),
             alignment: Bytes(1),
             fuse: true,
+            asked: None,
         }
     }
 }

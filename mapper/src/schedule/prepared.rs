@@ -188,7 +188,7 @@ impl<'a> Prepared<'a> {
         residency: &'b Residency,
     ) -> Pricer<'b> {
         let scene = self.scene(chip, planned);
-        Pricer::new(scene, residency, self.options, &planned.order)
+        Pricer::new(scene, residency, self.options, &planned.order).asking(self.plan.asked.as_ref())
     }
 
     /// The ops of a share as they would run there; none for those that have no mapping there.

@@ -1,6 +1,6 @@
 //! The cost of each op of a graph, once engines, epilogues and homes are known.
 
-use presil_hwmodels::Chip;
+use presil_hwmodels::{Chip, FuseGroups};
 use presil_numerics::IdVec;
 use presil_workloads::{Graph, OpId, OpKind};
 
@@ -72,7 +72,7 @@ impl Prepared<'_> {
             Parts::default(),
             memo,
         );
-        if !(self.plan.fuse && self.chip.mapspace.fuse_groups) {
+        if !self.plan.fuse || self.chip.mapspace.fuse_groups == FuseGroups::None {
             return plain.0;
         }
         match self.fused(&plain.0, memo) {
@@ -89,7 +89,8 @@ impl Prepared<'_> {
         let (chip, planned) = (self.chip, &self.planned);
         let scene = self.scene(chip, planned);
         let before = self.pricing(&scene, &planned.residency, false, Effort::Quick, memo);
-        let mut chosen = fusion::choose(&before, &planned.order, &plain.ops);
+        let constrained = |op: &OpId| plain.constrained.iter().any(|c| c.op == *op);
+        let mut chosen = fusion::choose(&before, &planned.order, &plain.ops, constrained);
         // A group that does not do what it promised goes, and the rest is placed again.
         while !chosen.is_empty() {
             let again = residency::plan(
@@ -182,7 +183,9 @@ impl Prepared<'_> {
             choices: &choices,
             ..self.scene(chip, planned)
         };
-        let whole = Pricer::new(scene, residency, self.options, &planned.order);
+        let whole = Pricer::new(scene, residency, self.options, &planned.order)
+            .asking(self.plan.asked.as_ref());
+        let mut constrained = whole.constrained();
         let pricers: Vec<Pricer> = shares
             .iter()
             .map(|s| self.pricer(s.chip, planned, &s.residency))
@@ -217,6 +220,11 @@ impl Prepared<'_> {
             self.plan.alignment,
             planned.reordered,
         );
+        let failure = |op: OpId| match &solutions[op.0 as usize] {
+            Some(Err(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        let failures: Vec<Option<String>> = constrained.iter().map(|c| failure(c.op)).collect();
         let mut ops = whole.ops(solutions, |op| part_of(op).map(|s| &pricers[s]));
         for ready in groups {
             for (id, op) in ready.group.ops.iter().zip(&ready.ops) {
@@ -228,6 +236,9 @@ impl Prepared<'_> {
                 }
                 ops[*id] = op;
             }
+        }
+        for (c, failure) in constrained.iter_mut().zip(failures) {
+            c.check(&ops, failure);
         }
         let homes = graph.tensors.ids().map(|t| whole.home(t)).collect();
         let facts = scene_facts(chip, graph, &planned.tails, residency, planned.reordered);
@@ -245,6 +256,7 @@ impl Prepared<'_> {
             groups: groups.iter().map(|g| g.group.clone()).collect(),
             objective: self.options.objective,
             unfused: None,
+            constrained,
             ops,
         };
         (schedule, complete)

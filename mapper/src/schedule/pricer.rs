@@ -5,13 +5,14 @@ use presil_numerics::{Bytes, IdVec};
 use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, OpId, OpKind, Role, Tensor, TensorId};
 
+use super::asked::Asked;
 use super::engines::{self, Choice};
 use super::layout;
 use super::memory_plan::{Holds, Tiles};
 use super::operands::{stored, stored_operands};
 use super::residency::{Residency, Scene};
 use super::room::{tile_bits, usable, weight_memory};
-use super::solve::{self, Effort, Memo};
+use super::solve::{Effort, Memo};
 use super::tails;
 use super::{Execution, ScheduleOptions, ScheduledOp, WeightStream};
 use crate::cost::Cost;
@@ -42,6 +43,8 @@ pub(crate) struct Pricer<'a> {
     images: Vec<bool>,
     /// For each tensor what it is a tile of, where they are tiles.
     wholes: Vec<&'a Tensor>,
+    /// What mappings have to obey.
+    pub(super) asked: Option<&'a Asked>,
 }
 
 /// A mapping found for an array op.
@@ -66,6 +69,7 @@ impl<'a> Pricer<'a> {
             first_reader: first_readers(graph, base, order),
             images: layout::images(graph, |t| base[t.0 as usize].0 as usize),
             wholes: Vec::new(),
+            asked: None,
             scene,
             residency,
             options,
@@ -75,6 +79,11 @@ impl<'a> Pricer<'a> {
     /// The same for tensors that are tiles, and lie as what they are tiles of.
     pub(crate) fn tiles_of_tensors(self, wholes: Vec<&'a Tensor>) -> Self {
         Self { wholes, ..self }
+    }
+
+    /// The same for mappings that have to obey.
+    pub(super) fn asking(self, asked: Option<&'a Asked>) -> Self {
+        Self { asked, ..self }
     }
 
     pub(crate) fn home(&self, t: TensorId) -> NodeId {
@@ -121,7 +130,8 @@ impl<'a> Pricer<'a> {
             debug_assert_eq!(problems.len(), tried.len());
             let (problems, places): (Vec<Problem>, Vec<Option<NodeId>>) =
                 problems.into_iter().unzip();
-            let solved = solve::solve_all(&problems, self.options.objective, memo, effort);
+            let ids: Vec<OpId> = tried.iter().map(|t| t.0).collect();
+            let solved = self.solved(&ids, &problems, memo, effort);
             open = Vec::new();
             for (((id, engine, mode), over_steps), solution) in
                 tried.into_iter().zip(places).zip(solved)

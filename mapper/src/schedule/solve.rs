@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use crate::case::on_chip::OnChip;
 use crate::problem::Problem;
 use crate::search::{self, Key, Objective, Solution, Start};
 use presil_workloads::{Domain, Einsum};
@@ -114,6 +115,35 @@ pub(crate) fn solve_all(
     each(problems, objective, memo, effort, |i| {
         search::solve_from(&problems[i], objective, &options, start).map_err(|e| e.to_string())
     })
+}
+
+/// Bounds computed in each stage of a constrained search: what obeys may be hard to find.
+const CONSTRAINED: u64 = 20_000;
+
+/// The solution of a problem whose mappings have to obey.
+pub(crate) fn constrained(
+    problem: &Problem,
+    asked: &OnChip,
+    objective: Objective,
+    memo: &Memo,
+) -> Result<Solution, String> {
+    let key = Key::of(problem, objective).asking(&asked.constraints, &asked.kept);
+    if let Some(known) = memo.get(Effort::Full, &key) {
+        return known;
+    }
+    let chip = asked.chip(problem.chip);
+    let restricted = Problem {
+        chip: &chip,
+        ..problem.clone()
+    };
+    let options = search::Options {
+        budget: CONSTRAINED,
+        ..search::Options::default()
+    };
+    let solved = search::solve_within(&restricted, &asked.constraints, objective, &options);
+    let solution = solved.map_err(|e| e.to_string());
+    memo.put(Effort::Full, key, solution.clone());
+    solution
 }
 
 /// The results by key; problems without one are solved, in parallel.

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod asked;
 pub(crate) mod chip;
 mod memory;
 

@@ -1,10 +1,10 @@
 //! Keys: when two problems have the same solution.
 
-use presil_hwmodels::{EngineId, NodeId};
+use presil_hwmodels::{EngineId, NodeId, OperandSet};
 use presil_numerics::Format;
-use presil_workloads::{Access, Domain};
+use presil_workloads::{Access, DimId, Domain};
 
-use super::Objective;
+use super::{Constraint, Objective};
 use crate::problem::{Lies, Problem};
 
 /// A domain as bits.
@@ -36,9 +36,40 @@ pub struct Key {
     capacity: Vec<u64>,
     lies: [Option<Lies>; 3],
     objective: Objective,
+    asked: Vec<AskedKey>,
+    kept: Vec<(NodeId, u8, u8)>,
 }
 
+/// A constraint: where, trips, what is forbidden, order, least utilization.
+type AskedKey = (NodeId, Option<u8>, Vec<(u32, u64)>, Vec<u32>, Vec<u32>, u64);
+
 impl Key {
+    /// The key of a problem whose mappings have to obey constraints, and keep operands at memories or not.
+    pub(crate) fn asking(
+        self,
+        constraints: &[Constraint],
+        kept: &[(NodeId, OperandSet, OperandSet)],
+    ) -> Self {
+        let dims = |list: &[DimId]| list.iter().map(|d| d.0).collect();
+        let asked = constraints.iter().map(|c| {
+            let trips = c.trips.iter().map(|(d, n)| (d.0, *n)).collect();
+            let least = c.min_utilization.to_bits();
+            (
+                c.level,
+                c.axis,
+                trips,
+                dims(&c.forbidden),
+                dims(&c.order),
+                least,
+            )
+        });
+        Self {
+            asked: asked.collect(),
+            kept: kept.iter().map(|(n, a, b)| (*n, a.0, b.0)).collect(),
+            ..self
+        }
+    }
+
     /// The key of a problem. Solutions are exchangeable between problems on the same chip.
     pub fn of(problem: &Problem, objective: Objective) -> Self {
         let e = problem.einsum;
@@ -94,6 +125,8 @@ impl Key {
             capacity: problem.capacity.iter().map(|b| b.0).collect(),
             lies: problem.lies.clone(),
             objective,
+            asked: Vec::new(),
+            kept: Vec::new(),
         }
     }
 }

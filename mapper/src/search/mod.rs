@@ -15,6 +15,7 @@
 //! prove     best first over assignments, shapes and trees; bound, gap, proof
 //! judge     the exact analysis of what is left
 //! stages    one search, from climbs to the second proof; seconds: searches that share some
+//! front     searches within limits on the other figure: Pareto fronts
 //! ```
 //!
 //! # The space
@@ -51,6 +52,7 @@ mod dual;
 mod estimate;
 mod factors;
 mod frame;
+mod front;
 mod judge;
 mod key;
 mod layout;
@@ -73,8 +75,9 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use front::{Front, Point, front};
 pub use key::Key;
-pub use rules::Constraint;
+pub use rules::{Constraint, level_name};
 
 use presil_hwmodels::{NodeId, Operand};
 use presil_numerics::Bytes;
@@ -379,6 +382,22 @@ pub fn solve_within(
     Err(SearchError::Unmet {
         level: alone.map(|c| rules::level_name(problem, c)),
         proven: proven || alone.is_some(),
+    })
+}
+
+/// Whether mappings of a problem obey constraints.
+///
+/// # Errors
+/// If one can never be met.
+pub fn obedience<'a>(
+    problem: &'a Problem,
+    constraints: &[Constraint],
+) -> Result<impl Fn(&Mapping) -> bool + use<'a>, SearchError> {
+    let frame = Frame::new(problem);
+    let rules = rules::Rules::new(problem, &frame, constraints)?;
+    Ok(move |mapping: &Mapping| {
+        let broken = rules.as_ref().map(|r| r.broken(problem, &frame, mapping));
+        broken.is_none_or(|far| far == 0.0)
     })
 }
 

@@ -572,7 +572,7 @@ fn rule(problem: &Problem, frame: &Frame, c: &Constraint) -> Result<Option<Rule>
 }
 
 /// The name of what a constraint is of, as users write it.
-pub(super) fn level_name(problem: &Problem, c: &Constraint) -> String {
+pub fn level_name(problem: &Problem, c: &Constraint) -> String {
     let node = &problem.chip.nodes[c.level];
     let axis = match (&node.kind, c.axis) {
         (NodeKind::Fanout(f), Some(a)) => f.dims.get(usize::from(a)),

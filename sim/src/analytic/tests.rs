@@ -511,7 +511,7 @@ fn the_root_memory_comes_first_whatever_the_first_op_reads() {
 #[test]
 fn fused_groups_are_never_worse_and_accounts_close() {
     let mut chip = chip::chip();
-    chip.mapspace.fuse_groups = true;
+    chip.mapspace.fuse_groups = presil_hwmodels::FuseGroups::All;
     let graphs = [
         model("gpt2", Pass::Prefill { prompt: 512 }, 1, "int8"),
         model("tinyllama-1.1b", Pass::Prefill { prompt: 512 }, 1, "int8"),

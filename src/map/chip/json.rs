@@ -5,7 +5,7 @@ use presil_mapper::search::Proof;
 use serde_json::{Value, json};
 
 use super::show_explain::reason;
-use super::told::{Axis, AxisReasons, ChipMapping, Level, Near};
+use super::told::{Axis, AxisReasons, ChipMapping, FrontProof, Level, Near};
 
 /// The document.
 pub fn json(m: &ChipMapping) -> Value {
@@ -45,6 +45,9 @@ pub fn json(m: &ChipMapping) -> Value {
     if let Some(map) = value.as_object_mut() {
         if !m.near.is_empty() {
             map.insert("mappings".into(), m.near.iter().map(near).collect());
+        }
+        if let Some(told) = &m.front {
+            map.insert("front".into(), front(told));
         }
         if let Some(told) = &m.prices {
             map.insert("prices".into(), prices(told));
@@ -107,7 +110,23 @@ fn proof(p: &Proof) -> Value {
 }
 
 fn near(m: &Near) -> Value {
-    json!({ "latency_s": m.latency_s, "energy_j": m.energy_j, "mapping": m.nest })
+    let mut value = json!({ "latency_s": m.latency_s, "energy_j": m.energy_j, "mapping": m.nest });
+    if let (Some(least), Some(map)) = (m.least_s, value.as_object_mut()) {
+        map.insert("least_latency_s".into(), json!(least));
+    }
+    value
+}
+
+fn front(f: &FrontProof) -> Value {
+    json!({
+        "proven": f.proven,
+        "latency_gap": f.time_gap,
+        "energy_gap": f.energy_gap,
+        "least_energy_j": f.least_energy_j,
+        "searches": f.searches,
+        "bounds": f.bounds,
+        "analysed": f.analysed,
+    })
 }
 
 fn prices(prices: &Prices) -> Value {

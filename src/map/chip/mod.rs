@@ -21,7 +21,7 @@ pub mod told;
 use std::path::PathBuf;
 
 use presil_hwmodels::{Chip, ChipError};
-use presil_mapper::case::on_chip::{OnChip, read};
+use presil_mapper::case::on_chip::{OnChip, Scope, read};
 use presil_mapper::explain::{self, prices};
 use presil_mapper::problem::Problem;
 use presil_mapper::schedule::OpProblem;
@@ -33,7 +33,7 @@ use crate::eval::LoadError;
 use crate::run;
 
 pub use target::Target;
-pub use told::{ChipMapping, Near};
+pub use told::{ChipMapping, FrontProof, Near};
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,11 +83,6 @@ pub enum ChipMapError {
     },
 }
 
-/// Mappings of each objective that a front is made of.
-const FRONT: usize = 64;
-
-const FRONT_NOTE: &str = "the front is made of the best mappings by latency, by energy and by their product; \
-its ends are as good as their searches say, others may lie in between";
 const CONSTRAINED_NOTE: &str =
     "only mappings that obey the constraints are looked at; bounds and proofs are of those";
 
@@ -138,32 +133,36 @@ pub fn map(ask: &Ask) -> Result<ChipMapping, ChipMapError> {
         };
         let problem = &on_array.problem;
         let constraints = &asked.constraints;
-        if ask.explain && !asked.is_empty() {
-            return Err(ChipMapError::Asked(
-                "--explain searches without constraints; leave one of the two out".into(),
-            ));
-        }
         match search::solve_within(problem, constraints, by, &options) {
             Ok(solution) => {
-                let several = match ask.wanted {
-                    super::Wanted::Best => Vec::new(),
-                    super::Wanted::Nearest(count) => nearest(problem, &solution, by, count),
+                let (several, of_front) = match ask.wanted {
+                    super::Wanted::Best => (Vec::new(), None),
+                    super::Wanted::Nearest(count) => (nearest(problem, &solution, by, count), None),
                     super::Wanted::Front => {
-                        front(problem, constraints, &options).map_err(failed)?
+                        let told = front(problem, constraints, &options).map_err(failed)?;
+                        (told.0, Some(told.1))
                     }
                 };
                 let explained = match ask.explain {
                     true => {
                         let faster = faster(ask, &chip);
                         let room = &on_array.room;
-                        Some(prices(problem, room, faster.as_ref(), by, &options).map_err(failed)?)
+                        let told =
+                            prices(problem, constraints, room, faster.as_ref(), by, &options);
+                        Some(told.map_err(failed)?)
                     }
                     false => None,
                 };
-                let mut told = told::tell(&work, on_array, by, &solution, several, explained);
-                if ask.wanted == super::Wanted::Front {
-                    told.notes.push(FRONT_NOTE.into());
-                }
+                let mut told = told::tell(
+                    &work,
+                    on_array,
+                    constraints,
+                    by,
+                    &solution,
+                    several,
+                    explained,
+                );
+                told.front = of_front;
                 if !asked.is_empty() {
                     told.notes.push(CONSTRAINED_NOTE.into());
                 }
@@ -190,7 +189,7 @@ fn asked(
     problem: &Problem,
 ) -> Result<OnChip, LoadError> {
     let mut asked = match text {
-        Some((origin, text)) => read(origin, text, problem)?,
+        Some((origin, text)) => read(origin, text, problem, Scope::One(work.op()))?,
         None => OnChip::default(),
     };
     asked.add_case(problem, &work.constraints);
@@ -216,42 +215,27 @@ fn nearest(problem: &Problem, solution: &Solution, by: Objective, count: usize) 
     all
 }
 
-/// Mappings of which none is at least as good as another in time and energy, the fastest first: of the best by
-/// each objective. What lies between them may be missed.
+/// Mappings of which none found is as good as another in time and energy, the fastest first, and what is proven of them.
 fn front(
     problem: &Problem,
     constraints: &[Constraint],
     options: &search::Options,
-) -> Result<Vec<Near>, SearchError> {
-    let options = search::Options {
-        near: FRONT,
-        ..*options
+) -> Result<(Vec<Near>, FrontProof), SearchError> {
+    let front = search::front(problem, constraints, options)?;
+    let proof = FrontProof {
+        proven: front.proven(),
+        time_gap: front.time_gap(),
+        energy_gap: front.energy_gap(),
+        least_energy_j: front.least_energy,
+        searches: front.searches,
+        bounds: front.expanded,
+        analysed: front.analysed,
     };
-    let mut all: Vec<Near> = Vec::new();
-    for by in [Objective::Latency, Objective::Energy, Objective::Edp] {
-        let Solution {
-            near,
-            mapping,
-            cost,
-            ..
-        } = search::solve_within(problem, constraints, by, &options)?;
-        let (time, energy) = explain::figures(problem, &cost);
-        let found = near.into_iter().chain([(time, energy, mapping)]);
-        all.extend(found.map(|(time, energy, m)| Near::new(problem, time, energy, &m)));
-    }
-    all.sort_by(|a, b| {
-        let by = a.latency_s.total_cmp(&b.latency_s);
-        by.then(a.energy_j.total_cmp(&b.energy_j))
-    });
-    let mut least = f64::INFINITY;
-    all.retain(|m| {
-        let better = m.energy_j < least * (1.0 - 1e-9);
-        if better {
-            least = m.energy_j;
-        }
-        better
-    });
-    Ok(all)
+    let near = |p: &search::Point| Near {
+        least_s: Some(p.least_time),
+        ..Near::new(problem, p.time, p.energy, &p.mapping)
+    };
+    Ok((front.points.iter().map(near).collect(), proof))
 }
 
 /// The chip with every clock a tenth faster, as its file would have it; none if a frequency cannot be overridden.

@@ -244,6 +244,14 @@ impl Work {
         }
     }
 
+    /// The op of a model that it is.
+    pub fn op(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Scheduled(graph, op) => Some(&graph.ops[*op].name),
+            Kind::Alone(..) => None,
+        }
+    }
+
     /// Its problems, one for each array that can run it, fastest first.
     ///
     /// # Errors

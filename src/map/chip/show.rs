@@ -7,7 +7,7 @@ use presil_mapper::search::{Certificate, Objective, Proof};
 use presil_reports::text::{bytes, joules, number, percent, seconds, si};
 
 use super::show_explain;
-use super::told::{Axis, ChipMapping, Level, Near};
+use super::told::{Axis, ChipMapping, FrontProof, Level, Near};
 use crate::eval::text::table;
 
 /// Columns of the text.
@@ -38,7 +38,7 @@ pub fn text(m: &ChipMapping) -> String {
         text.push_str(&show_explain::why(why));
     }
     if !m.near.is_empty() {
-        text.push_str(&near(&m.near));
+        text.push_str(&near(&m.near, m.front.as_ref()));
     }
     for note in &m.notes {
         text.push_str(&wrapped(&format!("\nnote: {note}\n"), ""));
@@ -185,17 +185,35 @@ fn proof(m: &ChipMapping) -> String {
     )
 }
 
-fn near(all: &[Near]) -> String {
-    let mut rows = vec![row(&["", "latency", "energy", "EDP"])];
+fn near(all: &[Near], front: Option<&FrontProof>) -> String {
+    let mut heads = vec!["", "latency", "energy", "EDP"];
+    let open = front.filter(|f| !f.proven);
+    if open.is_some() {
+        heads.push("faster by at most");
+    }
+    let mut rows = vec![row(&heads)];
     rows.extend(all.iter().enumerate().map(|(i, m)| {
-        vec![
+        let mut cells = vec![
             (i + 1).to_string(),
             seconds(m.latency_s),
             joules(m.energy_j),
             figure(Objective::Edp, m.latency_s * m.energy_j),
-        ]
+        ];
+        if open.is_some() {
+            let least = m.least_s.unwrap_or(m.latency_s);
+            cells.push(percent(1.0 - least / m.latency_s));
+        }
+        cells
     }));
-    let mut text = format!("\nSeveral mappings\n{}", table(&rows, 0));
+    let title = if front.is_some() {
+        "Front"
+    } else {
+        "Several mappings"
+    };
+    let mut text = format!("\n{title}\n{}", table(&rows, 0));
+    if let Some(f) = front {
+        text.push_str(&wrapped(&of_front(f), ""));
+    }
     for (i, m) in all.iter().enumerate() {
         let _ = writeln!(text, "\n{}", i + 1);
         for line in &m.nest {
@@ -203,6 +221,31 @@ fn near(all: &[Near]) -> String {
         }
     }
     text
+}
+
+/// What is proven of a front.
+fn of_front(f: &FrontProof) -> String {
+    let work = format!(
+        "{} searches, {} bounds and {} exact analyses computed",
+        f.searches, f.bounds, f.analysed
+    );
+    if f.proven {
+        return format!(
+            "proven: every other mapping is no better than one of these in both figures; {work}\n"
+        );
+    }
+    let energy = match f.energy_gap > 0.0 {
+        true => format!(
+            ", and nothing needs less than {} (gap {})",
+            joules(f.least_energy_j),
+            percent(f.energy_gap)
+        ),
+        false => ", and none needs less energy than the last".into(),
+    };
+    format!(
+        "not proven: mappings may be missing, but none that needs less energy than the one before a row is faster than the row by more \
+         than what the last column says{energy}; {work}; --work or --budget looks further\n"
+    )
 }
 
 /// Text with its lines broken at spaces, further ones behind `indent`.

@@ -128,6 +128,7 @@ pub(super) fn reason(reason: &Reason, used: u64, size: u64) -> String {
             needed,
             available,
         } => format!("{memory} would need {needed} of tiles and has {available}"),
+        Reason::Asked => "a constraint does not allow it".into(),
         Reason::Costs { used, time, energy } => format!(
             "{used} would be legal, for {} time and {} energy",
             signed(*time),

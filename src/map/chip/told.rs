@@ -11,7 +11,7 @@ use presil_mapper::interop::timeloop::write_mapping;
 use presil_mapper::mapping::Mapping;
 use presil_mapper::problem::Problem;
 use presil_mapper::schedule::{OpProblem, array_rate};
-use presil_mapper::search::{Certificate, Objective, Solution};
+use presil_mapper::search::{Certificate, Constraint, Objective, Solution};
 
 use super::problem::Work;
 
@@ -60,6 +60,8 @@ pub struct ChipMapping {
     pub space: String,
     /// The best mappings, or a front, if asked for.
     pub near: Vec<Near>,
+    /// What is proven of the front, if one is asked for.
+    pub front: Option<FrontProof>,
     /// Shadow prices, if asked for.
     pub prices: Option<Prices>,
     /// Why axes are not used more, if asked for.
@@ -116,8 +118,29 @@ pub struct Near {
     pub latency_s: f64,
     /// Joules, static power included.
     pub energy_j: f64,
+    /// In a front: no mapping that needs less energy than the one before (the first: no mapping) takes fewer seconds.
+    pub least_s: Option<f64>,
     /// The loop nest.
     pub nest: Vec<String>,
+}
+
+/// What is proven of a front; see [`presil_mapper::search::Front`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrontProof {
+    /// Whether no point is missing, and none can be improved.
+    pub proven: bool,
+    /// Share of a point's time that a mapping of no more energy might save, at most.
+    pub time_gap: f64,
+    /// Share of the last point's energy that a mapping might save, at most.
+    pub energy_gap: f64,
+    /// No mapping needs less, joules.
+    pub least_energy_j: f64,
+    /// Branch and bounds made.
+    pub searches: usize,
+    /// Bounds computed.
+    pub bounds: u64,
+    /// Mappings analysed exactly.
+    pub analysed: u64,
 }
 
 impl Near {
@@ -125,6 +148,7 @@ impl Near {
         Self {
             latency_s,
             energy_j,
+            least_s: None,
             nest: mapping.describe(problem),
         }
     }
@@ -134,6 +158,7 @@ impl Near {
 pub(super) fn tell(
     work: &Work,
     on_array: &OpProblem,
+    constraints: &[Constraint],
     objective: Objective,
     solution: &Solution,
     near: Vec<Near>,
@@ -182,9 +207,10 @@ pub(super) fn tell(
         certificate: solution.certificate,
         space: solution.space.clone(),
         near,
+        front: None,
         prices,
         why: explained.then(|| {
-            let all = why(problem, mapping, &used, cost, objective);
+            let all = why(problem, constraints, mapping, &used, cost, objective);
             all.iter().map(|w| reasons(problem, w)).collect()
         }),
         timeloop: match &case {

@@ -241,6 +241,34 @@ fn rows_of_a_convolution_chain_are_a_loop() {
     });
 }
 
+/// What is read from outside slides; rows of no op overlap.
+#[test]
+fn rows_of_a_convolution_before_pointwise_ones_are_a_loop() {
+    let layers = [conv(3), conv(1), layer(What::Function, 1, 1, 0), conv(1)];
+    let chain = chain(&layers, 8, 16).unwrap();
+    with(&chain.graph, &fusing(1 << 20), |p, roots| {
+        let group = Group::of(p.scene, roots).unwrap();
+        assert_eq!(group.windows.len(), 2);
+        for window in &group.windows {
+            assert_eq!(group.axes[window.axis].kind, Kind::Window);
+            let slides = window.slides(4, false).unwrap();
+            for layer in 1..=layers.len() {
+                assert_eq!(slides.made[node(window, layer)], 16);
+            }
+            // 5 + 6 + 6 + 5 rows of the input: one more on each side that is no edge.
+            assert_eq!(slides.made[node(window, 0)], 22);
+        }
+    });
+    // Of pointwise ones alone nothing overlaps.
+    let plain = super::halo::chain(&[conv(1), conv(1)], 8, 16).unwrap();
+    with(&plain.graph, &fusing(1 << 20), |p, roots| {
+        let group = Group::of(p.scene, roots).unwrap();
+        assert_eq!(group.windows.len(), 2);
+        let slides = group.windows[0].slides(4, false).unwrap();
+        assert_eq!(slides.made, [16; 3]);
+    });
+}
+
 /// Rows made again are those of a walk, and what each reads is there exactly where the whole op reads it.
 #[test]
 fn rows_made_again_are_those_of_a_walk() {

@@ -168,7 +168,7 @@ pub fn chip() -> Chip {
             keep_activations: true,
             keep_weights: false,
             fuse_cascades: true,
-            fuse_groups: false,
+            fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
         },
         numerics: Numerics::default(),

@@ -125,7 +125,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
             keep_activations: false,
             keep_weights: false,
             fuse_cascades: false,
-            fuse_groups: false,
+            fuse_groups: presil_hwmodels::FuseGroups::None,
             launch_groups_once: false,
         },
         numerics: Numerics::default(),

@@ -4,6 +4,7 @@ mod chips;
 mod constraints;
 mod exhaustive;
 mod floors;
+mod front;
 mod measure;
 mod optimum;
 mod realistic;
