@@ -772,14 +772,14 @@ fn nothing_is_fused_where_everything_fits_or_a_compiler_does_not() {
 #[test]
 fn a_compiler_of_attention_fuses_nothing_else() {
     let fused = |graph: &Graph, groups: FuseGroups| {
-        let mut chip = fusing(64 << 10);
+        let mut chip = fusing(512 << 10);
         chip.mapspace.fuse_groups = groups;
         scheduled(graph, &chip, Objective::Latency, true).groups
     };
-    let mlp = mlp(4096, 64, 256);
+    let mlp = mlp(8192, 64, 512);
     assert!(!fused(&mlp, FuseGroups::All).is_empty());
     assert!(fused(&mlp, FuseGroups::Attention).is_empty());
-    let attention = attention(256, 512, Mask::Full);
+    let attention = attention(2048, 256, Mask::Full);
     let groups = fused(&attention, FuseGroups::Attention);
     let [group] = groups.as_slice() else {
         panic!("{groups:?}");

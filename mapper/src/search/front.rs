@@ -2,7 +2,7 @@
 //!
 //! # The searches
 //!
-//! Branch and bound, one end after the other, with everything that was ever analysed as incumbents:
+//! The best mapping by each objective (with and without what may be given up for the other figure), and then branch and bound, one end after the other, with all that was ever analysed as incumbents:
 //!
 //! ```text
 //! E      = min energy                                     the slow end; of those the fastest
@@ -30,12 +30,13 @@ use super::frame::Frame;
 use super::model::Model;
 use super::prove::{Common, late, prove};
 use super::rules::{Constraint, Rules};
-use super::seed::{self, Effort, Found};
+use super::seed::Found;
+use super::stages::search;
 use super::tree::{EQUAL, Figure, Goal, Judge};
-use super::{Objective, Options, SearchError};
+use super::{Objective, Options, SearchError, Start};
 use crate::analysis::Analyzer;
 use crate::mapping::Step;
-use crate::{Mapping, Problem};
+use crate::{Cost, Mapping, Problem};
 
 /// Share by which the next point must need less energy than the one before.
 const APART: f64 = 3.0 * EQUAL;
@@ -46,11 +47,8 @@ const SEARCHES: u64 = 64;
 /// Share of the seconds left that one search may take.
 const SHARE: f64 = 0.25;
 
-/// Effort of the climbs for first points.
-const CLIMB: Effort = Effort {
-    estimates: 6_000,
-    evaluations: 72,
-};
+/// Share of all seconds that each search of an objective before takes.
+const FIRST: f64 = 0.1;
 
 /// A mapping that no other one found is as good as in both time and energy.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,23 +125,49 @@ pub fn front(
         goal: goal(Figure::Time, Figure::Energy, f64::INFINITY),
         points: Vec::new(),
     };
-    let mut failure = None;
-    for objective in [Objective::Latency, Objective::Energy, Objective::Edp] {
-        match seed::seeds(problem, &frame, &analyzer, objective, CLIMB) {
-            Ok((found, _)) => found.into_iter().for_each(|f| archive.add(f)),
-            Err(error) => failure = Some(error),
-        }
-    }
     let (time, energy) = frame.floor();
+    let mut lower = vec![(f64::INFINITY, time)];
+    let mut least_energy = energy + frame.static_power * time;
+    let mut failure = None;
+    let (latency, energy, edp) = (Objective::Latency, Objective::Energy, Objective::Edp);
+    let give = options.give;
+    for (objective, give) in [
+        (latency, 0.0),
+        (latency, give),
+        (energy, 0.0),
+        (energy, give),
+        (edp, give),
+    ] {
+        let one = Options {
+            give,
+            near: 0,
+            log: false,
+            seconds: options.seconds.map(|s| s * FIRST),
+            ..*options
+        };
+        let found = match search(problem, constraints, objective, &one, Start::Climb) {
+            Ok(found) => found,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
+        match objective {
+            Objective::Latency => lower.push((f64::INFINITY, found.lower_bound)),
+            Objective::Energy => least_energy = least_energy.max(found.lower_bound),
+            Objective::Edp => {}
+        }
+        archive.add(archive.of(found.mapping, &found.cost));
+    }
     let mut sweep = Sweep {
         archive,
         options,
         until,
         work: options.budget.saturating_mul(SEARCHES),
-        lower: vec![(f64::INFINITY, time)],
+        lower,
         front: Front {
             points: Vec::new(),
-            least_energy: energy + frame.static_power * time,
+            least_energy,
             searches: 0,
             expanded: 0,
             analysed: 0,
@@ -272,6 +296,16 @@ struct Archive<'a, 'p> {
 }
 
 impl Archive<'_, '_> {
+    fn of(&self, mapping: Mapping, cost: &Cost) -> Found {
+        let time = cost.time.0;
+        let energy = cost.energy_total().0 + self.frame.static_power * time;
+        Found {
+            time,
+            energy,
+            mapping,
+        }
+    }
+
     fn add(&mut self, new: Found) {
         let most = 1.0 + EQUAL;
         let no_more = |a: &Found, b: &Found| a.time <= b.time * most && a.energy <= b.energy * most;
@@ -313,14 +347,9 @@ impl Judge for Archive<'_, '_> {
     fn judge(&mut self, steps: Vec<Step>, _: f64) -> Option<f64> {
         let mapping = self.frame.mapping(self.problem, steps).ok()??;
         let cost = self.analyzer.evaluate(&mapping).ok()?;
-        let time = cost.time.0;
-        let energy = cost.energy_total().0 + self.frame.static_power * time;
-        let figure = self.goal.of(0.0, time, energy);
-        self.add(Found {
-            time,
-            energy,
-            mapping,
-        });
+        let found = self.of(mapping, &cost);
+        let figure = self.goal.of(0.0, found.time, found.energy);
+        self.add(found);
         figure.is_finite().then_some(figure)
     }
 }

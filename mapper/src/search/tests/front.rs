@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::chips::{chip, dram, gemm, memory, problem};
 use super::exhaustive::{
-    Numbers, OPTIONS, costed, exhaust_those, some_array, some_dram, some_matmul, some_memory, strip,
+    Numbers, OPTIONS, costed, exhaust_those, some_array, some_dram, some_matmul, some_memory,
 };
 use crate::Problem;
 use crate::search::{Front, Options, front};
@@ -90,7 +90,7 @@ fn fronts_of_two_level_matmuls_are_those_of_all_mappings() {
 fn fronts_of_small_arrays_are_those_of_all_mappings() {
     let mut numbers = Numbers(5);
     let mut longest = 0;
-    for case in 0..30 {
+    for case in 0..20 {
         let chip = some_array(&mut numbers, &["iwo", "w", "o", "i", "wo"]);
         let einsum = some_matmul(&mut numbers, 3);
         longest = longest.max(agrees(&problem(&chip, &einsum), &format!("case {case}")));
@@ -102,12 +102,9 @@ fn fronts_of_small_arrays_are_those_of_all_mappings() {
 fn what_a_front_leaves_open_is_within_its_gaps() {
     let mut numbers = Numbers(3);
     let mut open = 0;
-    for case in 0..24 {
-        let chip = some_array(&mut numbers, &["iwo", "w", "o", "i", "wo"]);
-        let einsum = match case % 2 {
-            0 => some_matmul(&mut numbers, 3),
-            _ => strip(1 + numbers.below(2), 1 + numbers.below(2), 3, 1),
-        };
+    for case in 0..20 {
+        let chip = some_array(&mut numbers, &["w", "o", "i"]);
+        let einsum = some_matmul(&mut numbers, 3);
         let p = problem(&chip, &einsum);
         let few = Options {
             budget: 1 + numbers.below(150),
