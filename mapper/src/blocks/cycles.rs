@@ -184,7 +184,7 @@ fn micro_block(blocks: &Blocks, layer: &Layer) -> [u64; 3] {
     let flat = blocks.micro[0] == 2
         && layer.kind.has_weights()
         && layer.out[0] == 1
-        && layer.out[1] % 2 == 0
+        && layer.out[1].is_multiple_of(2)
         && layer.taps[0] == 1;
     if flat {
         return [1, blocks.micro[0] * blocks.micro[1], blocks.micro[2]];
