@@ -629,3 +629,115 @@ proptest! {
         let _ = from_text("x", TINY, None, &[(path.to_string(), value)]);
     }
 }
+
+/// The section of a block engine for the tiny chip.
+const BLOCKS: &str = r#"
+[[vector]]
+name = "vector"
+memory = "sram"
+lanes = 4
+clock = "core"
+[[vector.mode]]
+formats = ["int8"]
+rate = 1
+[blocks]
+array = "array"
+vector = "vector"
+staging = "sram"
+micro_rows = 2
+micro_columns = 2
+micro_channels = 8
+input_channels = 8
+taps = 4
+step_cycles = 4
+decode_cycles = 4
+hazard_cycles = 2
+window = 8
+most_rows = 32
+most_columns = 64
+most_channels = 128
+brick = 16
+block_input_bytes = 32
+packed_input_bytes = 16
+banks = 48
+bank = "1 KiB"
+reserved_banks = 4
+table_banks = 0
+input_grain = 8
+wide_input_grain = 16
+sum_grain = 16
+wide_sum_grain = 20
+scale_bytes = 10
+scale_request = 256
+command_share = 0.25
+output_cycles = { sum = 0.25, maximum = 0.125, add = 0.75, multiply = 0.375, wide_multiply = 0.5, wide_binary = 0.625, wide_unary = 1.125, lookup = 1.0, clamp = 0.25 }
+"#;
+
+#[test]
+fn block_engines_are_resolved_and_their_mistakes_named() {
+    let text = format!("{TINY}{BLOCKS}");
+    let blocks = good(read(&text, &[]))
+        .blocks
+        .unwrap_or_else(|| panic!("no blocks"));
+    assert_eq!((blocks.micro, blocks.most), ([2, 2, 8], [32, 64, 128]));
+    assert_eq!(
+        blocks.hazard_cycles,
+        [2, 2],
+        "the wide hazard is the same by default"
+    );
+    assert_eq!(
+        (blocks.cores, blocks.input_passes, blocks.cascades),
+        (1, None, false)
+    );
+    assert_eq!(
+        blocks.arena,
+        crate::NodeId(0),
+        "feature maps live in the root by default"
+    );
+    assert_eq!(blocks.output(crate::OutputKind::WideUnary), 1.125);
+    let wrong = |from: &str, to: &str| errors(&text.replace(from, to), &[]);
+    let cases = [
+        ("array = \"array\"", "array = \"aray\"", "no array `aray`"),
+        (
+            "vector = \"vector\"",
+            "vector = \"array\"",
+            "no vector engine `array`",
+        ),
+        ("staging = \"sram\"", "staging = \"pes\"", "no memory `pes`"),
+        (
+            "micro_rows = 2",
+            "micro_rows = 0",
+            "`blocks.micro_rows` is zero",
+        ),
+        (", clamp = 0.25", "", "does not say `clamp`"),
+        (
+            "clamp = 0.25",
+            "clamp = 0.25, clip = 1",
+            "no kind of output `clip`",
+        ),
+    ];
+    for (from, to, message) in cases {
+        let told = wrong(from, to);
+        assert!(told.contains(message), "{told}");
+    }
+}
+
+#[test]
+fn ethos_u_engines_multiply_as_much_as_their_names_say() {
+    for name in library::names()
+        .into_iter()
+        .filter(|n| n.starts_with("ethos-u"))
+    {
+        let chip = shipped(name);
+        let blocks = chip.blocks.as_ref().unwrap_or_else(|| panic!("{name}"));
+        let lanes = blocks.micro.iter().product::<u64>() * blocks.input_channels * blocks.cores;
+        let macs = name.split('-').nth(2).and_then(|n| n.parse::<u64>().ok());
+        assert_eq!(macs, Some(lanes), "{name}");
+        let hertz = chip.clocks[crate::ClockId(0)].domain.frequency.0;
+        let peak = chip.peak_ops(Format::INT8, Format::INT8);
+        assert!(
+            (peak / (2.0 * lanes as f64 * hertz) - 1.0).abs() < 1e-12,
+            "{name}"
+        );
+    }
+}

@@ -14,7 +14,7 @@
 
 use presil_hwmodels::Blocks;
 
-use super::{Kind, Layer, volume};
+use super::{Kind, Layer, product, volume};
 
 /// The side up to which a later block of equal cost may be taken.
 const SMALL: u64 = 4;
@@ -51,7 +51,9 @@ fn input_block(blocks: &Blocks, layer: &Layer, out: [u64; 3], packed: bool) -> [
     let side = |i: usize| {
         let span = layer.span[i].min(blocks.window);
         let reach = (out[i] - 1).saturating_mul(layer.stride[i]);
-        reach.saturating_add(span).next_multiple_of(blocks.micro[i])
+        // No input block that long fits a buffer.
+        let side = reach.saturating_add(span).min(u64::from(u32::MAX));
+        side.next_multiple_of(blocks.micro[i])
     };
     let depth = if layer.kind.keeps_channels() {
         out[2]
@@ -115,8 +117,8 @@ pub(crate) fn choose(blocks: &Blocks, layer: &Layer) -> Block {
                     continue;
                 }
                 let cost = fetched(blocks, layer, out, input);
-                let uncovered = (layer.input[0] * layer.input[1]) as f64
-                    / (layer.input[0].min(input[0]) * layer.input[1].min(input[1])).max(1) as f64;
+                let covered = [0, 1].map(|i| layer.input[i].min(input[i]).max(1));
+                let uncovered = product(&layer.input[..2]) / product(&covered);
                 let better = match &best {
                     None => true,
                     Some((least, _, _)) if cost < *least => true,
@@ -178,16 +180,16 @@ fn fetched(blocks: &Blocks, layer: &Layer, out: [u64; 3], input: [u64; 3]) -> f6
     let mut cost = if layer.kind == Kind::Elementwise {
         (outputs / volume(out) as f64).max(1.0)
     } else {
-        let windows =
-            (layer.span[0].div_ceil(blocks.window) * layer.span[1].div_ceil(blocks.window)) as f64;
-        let mut inputs =
-            (input[0] * input[1] * layer.input[2]) as f64 * windows * parts(0) * parts(1);
+        let windows = product(&layer.span.map(|s| s.div_ceil(blocks.window)));
+        let read = product(&[input[0], input[1], layer.input[2]]);
+        let mut inputs = read * windows * parts(0) * parts(1);
         if !layer.kind.keeps_channels() {
             inputs *= whole(2);
         }
         let mut weights = 0.0;
         if layer.kind.has_weights() {
-            weights = (layer.span[0] * layer.span[1] * layer.input[2]) as f64 * whole(0) * whole(1);
+            let each = product(&[layer.span[0], layer.span[1], layer.input[2]]);
+            weights = each * whole(0) * whole(1);
             if layer.kind != Kind::Depthwise {
                 weights *= layer.out[2] as f64;
             }

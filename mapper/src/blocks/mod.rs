@@ -164,6 +164,11 @@ pub(crate) fn volume(extents: [u64; 3]) -> u64 {
     extents.iter().fold(1, |n: u64, d| n.saturating_mul(*d))
 }
 
+/// The product of factors, which may be more than 64 bits hold.
+pub(crate) fn product(factors: &[u64]) -> f64 {
+    factors.iter().map(|f| *f as f64).product()
+}
+
 /// The smaller extents of two.
 pub(crate) fn within(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
     [a[0].min(b[0]), a[1].min(b[1]), a[2].min(b[2])]

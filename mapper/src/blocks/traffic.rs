@@ -2,7 +2,7 @@
 
 use presil_hwmodels::Blocks;
 
-use super::{Block, Kind, Layer, within};
+use super::{Block, Kind, Layer, product, within};
 
 /// How a feature map lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,23 +35,24 @@ pub(crate) fn moved(blocks: &Blocks, layer: &Layer, block: &Block, lying: [Lying
         Lying::Bricks => channels.next_multiple_of(blocks.brick),
         Lying::Pixels => channels,
     };
-    let out_bytes =
-        (layer.out[0] * layer.out[1] * stored(layer.out[2], lying[1]) * bytes[1]) as f64;
+    let [rows, columns, channels] = layer.out;
+    let out_bytes = product(&[rows, columns, stored(channels, lying[1]), bytes[1]]);
     let out = within(layer.out, block.out);
     let parts = |i: usize| layer.out[i].div_ceil(out[i].max(1));
     let area_blocks = parts(0) * parts(1);
     let read = if layer.kind == Kind::Elementwise {
-        (layer.out[0] * layer.out[1] * stored(layer.out[2], lying[0]) * bytes[0]) as f64
+        product(&[rows, columns, stored(channels, lying[0]), bytes[0]])
     } else {
         let input = within(layer.input, block.input);
-        let windows = layer.taps[0].div_ceil(blocks.window) * layer.taps[1].div_ceil(blocks.window);
+        let windows = layer.taps.map(|t| t.div_ceil(blocks.window));
         let again = if layer.kind.keeps_channels() {
             1
         } else {
             parts(2)
         };
-        let each = (input[0] * input[1] * stored(layer.input[2], lying[0]) * bytes[0]) as f64;
-        each * (windows * area_blocks * again) as f64
+        let deep = stored(layer.input[2], lying[0]);
+        let each = product(&[input[0], input[1], deep, bytes[0]]);
+        each * product(&[windows[0], windows[1], area_blocks, again])
     };
     let run_read = match lying[0] {
         Lying::Bricks => blocks.brick * block.input[1] * bytes[0],

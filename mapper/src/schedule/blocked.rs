@@ -65,6 +65,11 @@ impl Ports {
     }
 }
 
+/// Bytes of a map of elements of a width.
+fn bytes_of(extents: [u64; 3], width: u64) -> f64 {
+    volume(extents) as f64 * width as f64
+}
+
 impl Pricer<'_> {
     /// The block engine and the mode of its array, if it runs an op.
     pub(super) fn block_engine(&self, id: OpId) -> Option<(&Blocks, usize)> {
@@ -284,14 +289,14 @@ impl Pricer<'_> {
         let mut waits = 0.0;
         let passes = blocks::moved(blocks, layer, block, [from.1, to.1]).input_passes;
         let width = layer.bits.map(|b| b.div_ceil(8));
-        let both = volume(layer.input) * width[0] + volume(layer.out) * width[1];
+        let both = bytes_of(layer.input, width[0]) + bytes_of(layer.out, width[1]);
         let fits = chip.nodes[blocks.staging]
             .memory()
-            .is_some_and(|m| both <= m.capacity.0);
+            .is_some_and(|m| both <= m.capacity.0 as f64);
         let many = blocks.input_passes.is_some_and(|n| passes >= n);
         if from.0 != blocks.staging && many && fits {
             // Copied once, in whole bursts, before the layer starts.
-            let bytes = (volume(layer.input) * width[0]) as f64;
+            let bytes = bytes_of(layer.input, width[0]);
             let far = port(from.0)?;
             waits += far.latency + bytes / far.rate[0];
             ports
@@ -322,7 +327,7 @@ impl Pricer<'_> {
         }
         ports.book(&writes, 1, Operand::Output, moved.written, moved.runs[1]);
         if layer.constant {
-            let bytes = (volume(layer.out) * width[0]) as f64;
+            let bytes = bytes_of(layer.out, width[0]);
             let root = port(chip.root())?;
             ports.book(&root, 0, Operand::Weight, bytes, block.out[2] * width[0]);
         }

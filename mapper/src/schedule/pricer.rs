@@ -138,24 +138,23 @@ impl<'a> Pricer<'a> {
     pub(crate) fn home(&self, t: TensorId) -> NodeId {
         let stored = self.scene.base[t.0 as usize];
         let home = self.residency.home[stored.0 as usize];
-        let made = |t: TensorId| {
-            matches!(
-                self.scene.graph.tensors[t].role,
-                Role::Activation | Role::Input | Role::Output
-            )
+        let Some(b) = &self.scene.chip.blocks else {
+            return home;
         };
-        match &self.scene.chip.blocks {
-            // Feature maps live in the arena unless they are closer, whole or in stripes.
-            Some(b) if home == self.scene.chip.root() && made(stored) => {
-                let inside = self.cascades.inside.get(stored.0 as usize);
-                if inside.is_some_and(|i| *i) {
-                    b.staging
-                } else {
-                    b.arena
-                }
-            }
-            _ => home,
+        if home != self.scene.chip.root() {
+            return home;
         }
+        let inside = self.cascades.inside.get(stored.0 as usize);
+        if inside.is_some_and(|i| *i) {
+            return b.staging;
+        }
+        // What the network is given and gives back lies in the arena, if it fits there.
+        let tensor = &self.scene.graph.tensors[stored];
+        let given = matches!(tensor.role, Role::Input | Role::Output);
+        let fits = self.scene.chip.nodes[b.arena]
+            .memory()
+            .is_some_and(|m| tensor.bits().bytes_ceil() <= m.capacity);
+        if given && fits { b.arena } else { home }
     }
 
     pub(crate) fn stored(&self, t: TensorId, output: bool) -> Stored {
