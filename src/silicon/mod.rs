@@ -26,7 +26,7 @@ use crate::validate::{Case, ValidateError};
 pub use calibrate::{Calibration, calibrate};
 pub(crate) use measuring::Measuring;
 pub(crate) use predict::{Chips, Subject, predictions};
-pub(crate) use rows::{File, Row};
+pub(crate) use rows::Row;
 
 /// The rows of a folder, and the power file if there is one.
 pub(crate) struct Data {
