@@ -486,6 +486,8 @@ pub struct Kernels {
     pub cache: NodeId,
     /// Copies that the cache holds of a line that all multiprocessors read.
     pub cache_copies: u64,
+    /// Whether blocks stay for several tiles and overlap the end of one with the start of the next.
+    pub persistent: bool,
     /// Registers of a multiprocessor that hold partial sums, at most.
     pub accumulators: Bytes,
     /// Threads that a multiprocessor has at once, at most.

@@ -478,6 +478,8 @@ spec_tables! {
         pub cache: At<String>,
         /// Copies that the cache holds of a line that all multiprocessors read: one for each partition. Default 1.
         pub cache_copies: Option<Sourced<u64>>,
+        /// Whether blocks stay for several tiles and overlap the end of one with the start of the next. Default false.
+        pub persistent: Option<bool>,
         /// Registers of a multiprocessor that hold partial sums, at most.
         pub accumulators: Sourced<Bytes>,
         /// Threads that a multiprocessor has at once, at most.

@@ -63,7 +63,7 @@ impl Chips {
                 Subject {
                     row,
                     held: measuring.of(row),
-                    chip: chip.map_or("", |c| c.name.as_str()),
+                    chip: chip.map_or("no chip", |c| c.name.as_str()),
                     known: chip
                         .ok_or_else(|| format!("no chip is known as `{}`", row.device))
                         .and_then(|c| known(c, row)),

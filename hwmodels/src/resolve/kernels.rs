@@ -63,6 +63,7 @@ pub(super) fn resolve(
         shared: shared?,
         cache: cache?,
         cache_copies,
+        persistent: k.persistent.unwrap_or(false),
         accumulators,
         threads,
         parameters,

@@ -187,7 +187,8 @@ impl Grid<'_> {
         let macs = each * self.bm * self.bn * self.bk;
         // One multiprocessor takes at most twice its share of the cache's rate.
         let sources = blocks.max(each * x.multiprocessors / 2.0);
-        let flight = self.trip / (self.stages - 1.0);
+        // What is in flight, a neighbour has asked for: it comes from the cache.
+        let flight = CACHE_TRIP * x.parameters.round_trip.0 / (self.stages - 1.0);
         Step {
             compute: macs / (x.macs_per_cycle * q.issue_efficiency * x.hertz),
             cache: sources * self.read / x.cache_reached(),
@@ -301,7 +302,12 @@ fn timed(g: &Grid, full: f64, rest: f64, [uncached, output]: [f64; 2]) -> Kernel
     let each = (g.blocks.min(slots) / x.multiprocessors).ceil();
     let written = each * x.multiprocessors * g.bm * g.bn * bits / 8.0;
     let epilogue = g.trip / 2.0 + written / x.cache_reached();
-    parts.fill = (1.0 + (g.waves - 1.0) / g.occupancy) * (g.trip + epilogue);
+    let shown = if x.persistent {
+        1.0
+    } else {
+        1.0 + (g.waves - 1.0) / g.occupancy
+    };
+    parts.fill = shown * (g.trip + epilogue);
     if g.slices > 1.0 {
         parts.fill += g.trip;
     }

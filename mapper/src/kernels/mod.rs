@@ -13,9 +13,10 @@
 //! step      = max( c bm bn bk / (MACs per cycle x issue efficiency)         c = ceil(blocks of the wave / multiprocessors)
 //!                  max(blocks, c multiprocessors / 2) operand bytes / (cache rate x cache efficiency)
 //!                  bytes that the wave's blocks do not share / DRAM rate
-//!                  round trip / (stages - 1)                                operands in flight (Little's law)
+//!                  round trip to the cache / (stages - 1)                   operands in flight (Little's law)
 //!                  step cycles )
 //! T = launch + sum over waves (steps x step) + (1 + (waves - 1) / occupancy) (prologue + epilogue) + [s > 1] round trip
+//!     (persistent blocks overlap all but one prologue and epilogue)
 //! prologue = round trip        epilogue = round trip / 2 + tile's bytes of c blocks / cache rate
 //! ```
 //!
@@ -77,6 +78,8 @@ pub struct Machine {
     pub accumulators: f64,
     /// Threads of a multiprocessor.
     pub threads: f64,
+    /// Whether the ends of tiles overlap with the starts of the next ones.
+    pub persistent: bool,
     /// What all kernels share.
     pub parameters: KernelParameters,
     /// Bits of the two operands of a MAC over those of two 16-bit ones: its energy goes with them, as most of it is
@@ -203,6 +206,7 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         shared: shared.capacity.0 as f64,
         accumulators: k.accumulators.0 as f64,
         threads: k.threads as f64,
+        persistent: k.persistent,
         parameters: k.parameters,
         operand_width: bits / 32.0,
         dram_energy: dram.read_energy.0 * 8.0,

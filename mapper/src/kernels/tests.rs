@@ -27,6 +27,7 @@ fn example() -> Machine {
         shared: 164.0 * 1024.0,
         accumulators: 200.0 * 1024.0,
         threads: 2048.0,
+        persistent: false,
         parameters: KernelParameters {
             launch: Seconds(1.4e-6),
             round_trip: Seconds(1.7e-6),
