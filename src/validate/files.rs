@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ValidateError;
 
 /// The built-in files by name.
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 15] = [
     (
         "counts.csv",
         include_str!("../../configs/validation/counts.csv"),
@@ -45,6 +45,26 @@ const BUILT_IN: [(&str, &str); 10] = [
     (
         "tpu-v1-cnn1.toml",
         include_str!("../../configs/validation/tpu-v1-cnn1.toml"),
+    ),
+    (
+        "nvdla-1024.toml",
+        include_str!("../../configs/validation/nvdla-1024.toml"),
+    ),
+    (
+        "nvdla-512.toml",
+        include_str!("../../configs/validation/nvdla-512.toml"),
+    ),
+    (
+        "nvdla-256.toml",
+        include_str!("../../configs/validation/nvdla-256.toml"),
+    ),
+    (
+        "nvdla-128.toml",
+        include_str!("../../configs/validation/nvdla-128.toml"),
+    ),
+    (
+        "nvdla-32.toml",
+        include_str!("../../configs/validation/nvdla-32.toml"),
     ),
 ];
 

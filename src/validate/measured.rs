@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use presil_hwmodels::Chip;
 use presil_numerics::{Bytes, Joules, Seconds, Watts};
 use presil_sim::Run;
 use presil_sim::run::{PassRun, Phase};
@@ -78,9 +79,21 @@ fn run_row(data: Option<&Path>, row: &MeasuredRow) -> Result<Run, String> {
         .map(|p| p.parse())
         .transpose()
         .map_err(|e| format!("{e}"))?;
-    let chip = presil_hwmodels::load(&row.chip, &[]).map_err(|e| e.to_string())?;
+    let chip = find_chip(data, &row.chip)?;
     let model = find_model(data, &row.model)?;
     run_on(&model, &chip, &options).map_err(|e| e.to_string())
+}
+
+/// A chip by name, or a chip file beside the cases.
+fn find_chip(data: Option<&Path>, name: &str) -> Result<Chip, String> {
+    let found = match (data, built_in(name)) {
+        (None, Some(text)) => presil_hwmodels::load::from_text(name, text, None, &[]),
+        (Some(folder), _) if folder.join(name).is_file() => {
+            presil_hwmodels::load(&folder.join(name).display().to_string(), &[])
+        }
+        _ => presil_hwmodels::load(name, &[]),
+    };
+    found.map_err(|e| e.to_string())
 }
 
 /// A model by name, or a graph file beside the cases.

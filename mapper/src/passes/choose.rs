@@ -162,7 +162,8 @@ impl<'a> Machine<'a> {
         let mut best: Option<([f64; 2], PassParameters)> = None;
         for n in divisors(conv.n) {
             for (e, f) in tiles(conv) {
-                self.sets(conv, |mut x| {
+                let [down, across] = self.slots(conv, e);
+                self.sets(conv, down * across, |mut x| {
                     (x.n, x.e, x.f) = (n, e, f);
                     let set = x.p * x.t;
                     let room = |m: u64| self.fits(conv, &PassParameters { m, ..x });
@@ -170,11 +171,8 @@ impl<'a> Machine<'a> {
                         return;
                     };
                     x.m = m * set;
-                    let cycles: f64 = self
-                        .kinds(conv, &x, rate)
-                        .iter()
-                        .map(|k| k.count as f64 * k.time.total())
-                        .sum();
+                    let kinds = self.kinds(conv, &x, rate);
+                    let cycles: f64 = kinds.iter().map(|k| k.count as f64 * k.time.total()).sum();
                     let figures = [cycles, super::moves::words(conv, &x)];
                     if best.as_ref().is_none_or(|b| figures < b.0) {
                         best = Some((figures, x));
@@ -185,8 +183,8 @@ impl<'a> Machine<'a> {
         best.map(|b| b.1)
     }
 
-    /// All ways to lay sets that the PEs can hold, whatever their width; [`Machine::fits`] knows the width.
-    fn sets(&self, conv: &Conv, mut each: impl FnMut(PassParameters)) {
+    /// All ways to lay at most so many sets that the PEs can hold.
+    fn sets(&self, conv: &Conv, slots: u64, mut each: impl FnMut(PassParameters)) {
         let [inputs, weights, sums] = self.words;
         let s = conv.filter[1].max(1);
         for q in 1..=(inputs / s).min(conv.c) {
@@ -194,7 +192,6 @@ impl<'a> Machine<'a> {
             if most == 0 {
                 continue;
             }
-            let slots = self.pes[0] / conv.filter[0].max(1) * self.pes[1];
             for r in 1..=slots.min(conv.c.div_ceil(q)) {
                 for t in 1..=(slots / r).min(conv.k) {
                     // As few rounds over the filters as can be, of equal size.
@@ -283,13 +280,16 @@ fn cut(conv: &Conv, x: &PassParameters) -> PassParameters {
     }
 }
 
-/// Strips and tiles of columns that are tried: every height of a strip; columns halved as often as that helps.
+/// Strips and tiles of columns that are tried: the lowest strip of each number of strips; columns halved as often as that helps.
 fn tiles(conv: &Conv) -> impl Iterator<Item = (u64, u64)> + use<'_> {
     let halves = (0..6).map(|k| conv.out[1].div_ceil(1 << k));
     let mut columns: Vec<u64> = halves.collect();
     columns.dedup();
-    let heights = move |f: u64| (1..=conv.out[0].min(64)).map(move |e| (e, f));
-    columns.into_iter().flat_map(heights)
+    let mut heights: Vec<u64> = (1..=conv.out[0]).map(|n| conv.out[0].div_ceil(n)).collect();
+    heights.dedup();
+    columns
+        .into_iter()
+        .flat_map(move |f| heights.clone().into_iter().map(move |e| (e, f)))
 }
 
 /// Divisors of a number up to 16.

@@ -39,7 +39,7 @@
 //! # Time
 //!
 //! The next filters come while a pass runs. Inputs and results do not: the buffer has no room for a second tile, so
-//! what of them crosses the home's port ([`Passes::exposed`]) adds to the time of the passes, which is the
+//! what of them crosses the port of their homes adds to the time of the passes, which is the
 //! *processing* time. That is `Resource::Compute` of the cost.
 //!
 //! # Parameters
