@@ -173,8 +173,9 @@ impl Pricer<'_> {
                 layers.iter().map(|l| l.repeat).sum::<u64>()
             ));
         }
-        let launch = chip.engines[blocks.array].launch;
-        cost.time += launch;
+        cost.time += chip.engines[blocks.array].launch;
+        cost.latency = cost.time - ledger::longest(&cost.busy);
+        ledger::add_traffic(chip, &mut cost, self.beside(id));
         let executed = op
             .contraction()
             .and_then(Einsum::executed_points)
@@ -185,7 +186,6 @@ impl Pricer<'_> {
             let joules = executed as f64 * mode.energy.0;
             add_energy(&mut cost.energy, &chip.nodes[compute].name, "mac", joules);
         }
-        cost.latency = cost.time - ledger::longest(&cost.busy);
         let mut cost = ledger::repeat(cost, op.steps);
         cost.executed_macs = u128::from(executed) * u128::from(op.steps);
         let (engine, execution) = match &self.scene.choices[id.0 as usize] {
@@ -211,6 +211,28 @@ impl Pricer<'_> {
             scheduled.weights.streamed = bits;
         }
         Some(scheduled)
+    }
+
+    /// What an op without sums of products reads beside tensors of its output's size: scales, shifts, slopes.
+    fn beside(&self, id: OpId) -> Ledger {
+        let graph = self.scene.graph;
+        let op = &graph.ops[id];
+        let mut extra = Ledger::default();
+        if op.contraction().is_some() {
+            return extra;
+        }
+        let elements = |t: &TensorId| graph.tensors[*t].elements();
+        let whole = op.outputs.iter().map(elements).max().unwrap_or(0);
+        for t in op.inputs.iter().filter(|t| elements(t) < whole) {
+            let stored = self.stored(*t, false);
+            extra.read(
+                stored.home,
+                stored.role,
+                u128::from(stored.elements),
+                stored.bits,
+            );
+        }
+        extra
     }
 
     fn ends(&self, id: OpId, blocks: &Blocks) -> Ends {
@@ -320,8 +342,8 @@ impl Pricer<'_> {
         let (reads, writes) = (port(from.0)?, port(to.0)?);
         let moved = blocks::moved(blocks, layer, block, [from.1, to.1]);
         ports.book(&reads, 0, Operand::Input, moved.read, moved.runs[0]);
-        if layer.operands > 1 {
-            let other = first(1);
+        for i in 1..layer.operands {
+            let other = first(usize::try_from(i).unwrap_or(usize::MAX));
             let own = blocks::moved(blocks, layer, block, [other.1, to.1]);
             ports.book(&port(other.0)?, 0, Operand::Input, own.read, own.runs[0]);
         }
