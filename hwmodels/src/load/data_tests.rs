@@ -158,7 +158,7 @@ fn mistakes_are_told() {
         (
             "buffer = \"sram\"",
             "buffer = \"srma\"",
-            "did you mean `sram`",
+            "there is `sram`, `spad`",
         ),
         (
             "buffer = \"sram\"",
