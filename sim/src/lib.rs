@@ -12,6 +12,6 @@ pub mod timing;
 pub use run::Run;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #[path = "../../mapper/src/schedule/tests/chip.rs"]
 mod small_chip;

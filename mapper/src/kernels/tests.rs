@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use presil_hwmodels::{KernelParameters, KernelTile};
 use presil_numerics::{Bytes, Joules, Seconds};
 
