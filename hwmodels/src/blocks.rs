@@ -10,7 +10,7 @@ use presil_numerics::Bytes;
 
 use crate::chip::{EngineId, NodeId};
 
-/// What passes an output unit, in the order of [`OutputCycles`]'s keys in a chip file.
+/// What passes an output unit, in the order of the output unit's keys in a chip file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
     /// Sums of products, averages and copies.

@@ -1,6 +1,6 @@
 //! What happened when, in a bounded number of slices.
 //!
-//! Of each run of an op the first [`TILES`] works of a queue are slices of their own, all later ones together one. A
+//! Of each run of an op the first `TILES` works of a queue are slices of their own, all later ones together one. A
 //! period that was skipped is one slice on each queue that worked in it, and one of all ops if several ops ran in it.
 
 use presil_numerics::ids::Id;

@@ -14,7 +14,7 @@
 //!
 //! Assumptions. One command is started at a time; what comes early is only weights, as far as there is room for tiles of the next
 //! op. Instances of a fanout run in lockstep: the busiest one is followed. Of a fused group's iterations all take the
-//! mean. Vector ops stream in [`PARTS`] parts, or fewer where a part would be less than an element a lane.
+//! mean. Vector ops stream in `PARTS` parts, or fewer where a part would be less than an element a lane.
 
 mod closed;
 mod mapped;
