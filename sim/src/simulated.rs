@@ -11,7 +11,7 @@ use presil_numerics::ids::Id;
 use presil_numerics::{Femtoseconds, Seconds};
 use presil_workloads::{Graph, OpId};
 
-use crate::analytic::timing::{OpTime, split};
+use crate::analytic::timing::{OpTime, fetched, split};
 use crate::run::{Timeline, TimelineSlice, TimelineTrack};
 use crate::timing::account::Times;
 use crate::timing::lower::{COMPUTE, HOST, LAUNCH, VECTOR, lower};
@@ -37,10 +37,38 @@ pub(crate) fn times(
         .zip(graph.repeats())
         .map(|(id, repeat)| op_time(chip, schedule, &program, &times, id, repeat as f64))
         .collect();
+    let fetched = fetched(graph, chip, schedule, cold);
+    let root = &chip.nodes[chip.root()].name;
+    let ports = program.resources.iter().zip(&times.served);
+    let own = ports.filter(|(name, _)| *name == root || **name == format!("{root} read"));
+    let busy: f64 = own.map(|(_, t)| t.seconds().0).sum();
+    wait_for_fetches(chip, &fetched, busy, &mut ops);
     for set in &schedule.partition.sets {
         split(schedule, set, &mut ops);
     }
     Ok((ops, timeline))
+}
+
+/// What is fetched ahead takes the root memory's time as well: where the pass is shorter than all that its port does, the rest is waited
+/// for, by the ops whose weights it is.
+fn wait_for_fetches(chip: &Chip, fetched: &[f64], busy: f64, ops: &mut [OpTime]) {
+    let ahead: f64 = fetched.iter().sum();
+    let latency: f64 = ops.iter().map(|o| o.total).sum();
+    let missing = busy + ahead - latency;
+    if missing <= 0.0 || ahead <= 0.0 {
+        return;
+    }
+    let root = chip.root();
+    for (op, fetched) in ops.iter_mut().zip(fetched) {
+        let wait = missing * fetched / ahead;
+        op.total += wait;
+        add(&mut op.memory, root, wait);
+        match op.busy.iter_mut().find(|b| b.0 == Resource::Memory(root)) {
+            Some(b) => b.1 += wait,
+            None if wait > 0.0 => op.busy.push((Resource::Memory(root), wait)),
+            None => {}
+        }
+    }
 }
 
 fn timeline(program: &Program, record: Record) -> Timeline {

@@ -103,6 +103,12 @@ pub(crate) fn times(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool)
     times
 }
 
+/// Seconds of the root memory in which each op's weights are fetched ahead, over all its repetitions; those of a set at its first member.
+pub(crate) fn fetched(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<f64> {
+    let times = whole(graph, chip, schedule, cold);
+    times.iter().map(|t| t.weights[1]).collect()
+}
+
 /// Of each op's weights that stream from the root memory, the part that is fetched before it runs; of a set's, that of all of them.
 pub(crate) fn ahead(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Vec<f64> {
     let times = whole(graph, chip, schedule, cold);
