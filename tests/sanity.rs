@@ -107,7 +107,7 @@ fn models_for(chip: &str) -> Vec<&'static str> {
     let extends = library::text(chip).is_some_and(|t| t.contains("\nextends"));
     let loaded = presil::hwmodels::load(chip, &[]).unwrap();
     let family = loaded.kernels.is_some() || loaded.blocks.is_some();
-    match extends && family && chip != "h100-sxm" {
+    match extends && family {
         true => vec!["mobilenet_v2", "bert-base", "llama3.2-1b"],
         false => Model::names(),
     }
