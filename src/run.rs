@@ -9,7 +9,7 @@ use presil_mapper::schedule::{Asked, Memo, PlanOptions, ScheduleError, ScheduleO
 use presil_numerics::{Format, Precision, Quantization};
 use presil_sim::run::Fidelity;
 use presil_sim::timing::Stuck;
-use presil_sim::{Run, analytic};
+use presil_sim::{Run, phase};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
 use thiserror::Error;
 
@@ -194,15 +194,15 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             }
             let phases = plans
                 .iter()
-                .map(|s| analytic::phase(name, steps, &graph, chip, s, options.fidelity));
+                .map(|s| phase::phase(name, steps, &graph, chip, s, options.fidelity));
             let phases = phases.collect::<Result<Vec<_>, Stuck>>()?;
-            let mut best = analytic::best(phases, options.objective).unwrap_or_default();
+            let mut best = phase::best(phases, options.objective).unwrap_or_default();
             // The next token needs the one before it.
             if matches!(pass, Pass::Decode { .. }) {
                 best.partition.pipeline = None;
             }
             if options.throughput {
-                best = analytic::streamed(best);
+                best = phase::streamed(best);
             }
             Ok((graph, best))
         };
@@ -225,7 +225,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
                 Some(context) => (1, vec![(context, 1.0)]),
                 None => (
                     options.generate,
-                    analytic::decode_contexts(options.prompt, options.generate),
+                    phase::decode_contexts(options.prompt, options.generate),
                 ),
             };
             let mut steps = Vec::with_capacity(contexts.len());
@@ -234,7 +234,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
                 graphs.push(graph);
                 steps.push((step, weight));
             }
-            phases.push(analytic::mean_phase(steps));
+            phases.push(phase::mean_phase(steps));
         }
     } else {
         let (graph, forward) = phase("forward", 1, Pass::Forward)?;
@@ -247,7 +247,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
             table: *table,
         });
     }
-    let context = analytic::RunContext {
+    let context = phase::RunContext {
         model: options.model.clone(),
         precision: precision.map_or_else(|| "as in the file".into(), |p| p.to_string()),
         objective: options.objective,
@@ -257,7 +257,7 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         generate: (model.is_llm() && options.phase != PhaseChoice::Prefill)
             .then_some(options.generate),
     };
-    let mut run = analytic::assemble(context, chip, &graphs, phases);
+    let mut run = phase::assemble(context, chip, &graphs, phases);
     if options.throughput {
         run.objective = "throughput".into();
     }

@@ -1,10 +1,11 @@
 //! What a model on a chip takes: the [`Run`].
 //!
 //! - [`run`]: the noun, the only value that reports read;
-//! - [`analytic`]: from a schedule to a Run by the analytic model;
-//! - [`timing`]: the event engine.
+//! - [`phase`]: from a schedule to a Run; `analytic`, `simulated`: when its ops run, by closed forms and by events;
+//! - [`timing`]: the event engine, and the program of a schedule.
 
-pub mod analytic;
+mod analytic;
+pub mod phase;
 pub mod run;
 mod simulated;
 pub mod timing;

@@ -11,7 +11,7 @@ use presil_numerics::ids::Id;
 use presil_numerics::{Femtoseconds, Seconds};
 use presil_workloads::{Graph, OpId};
 
-use crate::analytic::timing::{OpTime, fetched, split};
+use crate::analytic::{OpTime, fetched, split};
 use crate::run::{Timeline, TimelineSlice, TimelineTrack};
 use crate::timing::account::Times;
 use crate::timing::lower::{COMPUTE, HOST, LAUNCH, VECTOR, lower};

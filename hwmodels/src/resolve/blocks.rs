@@ -2,7 +2,8 @@
 
 use presil_numerics::{Bytes, IdVec};
 
-use super::{Context, node_named};
+use super::Context;
+use super::engines::{engine_named, named};
 use crate::blocks::{BankedBuffer, Blocks, OutputKind};
 use crate::chip::{Engine, EngineId, EngineKind, Node, NodeId};
 use crate::decode::{At, Sourced};
@@ -15,10 +16,10 @@ pub(super) fn resolve(
     nodes: &IdVec<NodeId, Node>,
     engines: &IdVec<EngineId, Engine>,
 ) -> Option<Blocks> {
-    let array = engine(cx, engines, &b.array, "array", |k| {
+    let array = engine_named(cx, engines, &b.array, "array", |k| {
         matches!(k, EngineKind::Array { .. })
     });
-    let vector = engine(cx, engines, &b.vector, "vector engine", |k| {
+    let vector = engine_named(cx, engines, &b.vector, "vector engine", |k| {
         matches!(k, EngineKind::Vector { .. })
     });
     let arena = match &b.arena {
@@ -130,37 +131,5 @@ fn output_cycles(cx: &mut Context<'_>, b: &BlocksSpec) -> [f64; 9] {
 }
 
 fn memory(cx: &mut Context<'_>, nodes: &IdVec<NodeId, Node>, name: &At<String>) -> Option<NodeId> {
-    let is = |id: &NodeId| nodes.get(*id).is_some_and(|n| n.memory().is_some());
-    let found = node_named(nodes, &name.value).filter(is);
-    if found.is_none() {
-        let known: Vec<String> = nodes
-            .iter()
-            .filter(|n| n.memory().is_some())
-            .map(|n| n.name.clone())
-            .collect();
-        cx.unknown("memory", name, &known);
-    }
-    found
-}
-
-fn engine(
-    cx: &mut Context<'_>,
-    engines: &IdVec<EngineId, Engine>,
-    name: &At<String>,
-    noun: &str,
-    is: impl Fn(&EngineKind) -> bool,
-) -> Option<EngineId> {
-    let found = engines
-        .iter_ids()
-        .find(|(_, e)| e.name == name.value && is(&e.kind))
-        .map(|(id, _)| id);
-    if found.is_none() {
-        let known: Vec<String> = engines
-            .iter()
-            .filter(|e| is(&e.kind))
-            .map(|e| e.name.clone())
-            .collect();
-        cx.unknown(noun, name, &known);
-    }
-    found
+    named(cx, nodes, name, "memory", |n| n.memory().is_some())
 }

@@ -336,3 +336,26 @@ fn host(cx: &mut Context<'_>, h: &HostSpec) -> Engine {
         launch: Seconds::ZERO,
     }
 }
+
+/// The engine of a name and kind; a problem that tells those there are if there is none.
+pub(super) fn engine_named(
+    cx: &mut Context<'_>,
+    engines: &IdVec<EngineId, Engine>,
+    name: &At<String>,
+    noun: &str,
+    is: impl Fn(&EngineKind) -> bool,
+) -> Option<EngineId> {
+    let found = engines
+        .iter_ids()
+        .find(|(_, e)| e.name == name.value && is(&e.kind))
+        .map(|(id, _)| id);
+    if found.is_none() {
+        let known: Vec<String> = engines
+            .iter()
+            .filter(|e| is(&e.kind))
+            .map(|e| e.name.clone())
+            .collect();
+        cx.unknown(noun, name, &known);
+    }
+    found
+}

@@ -3,11 +3,11 @@
 use presil_numerics::{Bytes, IdVec};
 
 use super::Context;
-use super::engines::named;
+use super::engines::{engine_named, named};
 use crate::chip::{
     Engine, EngineId, EngineKind, KernelParameters, KernelTile, Kernels, Node, NodeId, NodeKind,
 };
-use crate::decode::{At, Sourced};
+use crate::decode::Sourced;
 use crate::spec::{KernelTileSpec, KernelsSpec};
 
 /// Exponent of dynamic power in the clock: 1 by the clock itself, the rest by the voltage that falls with it.
@@ -21,10 +21,10 @@ pub(super) fn resolve(
 ) -> Option<Kernels> {
     let spec = cx.spec;
     let k = spec.kernels.as_ref()?;
-    let array = engine(cx, engines, &k.array, "array", |e| {
+    let array = engine_named(cx, engines, &k.array, "array", |e| {
         matches!(e, EngineKind::Array { .. })
     });
-    let vector = engine(cx, engines, &k.vector, "vector engine", |e| {
+    let vector = engine_named(cx, engines, &k.vector, "vector engine", |e| {
         matches!(e, EngineKind::Vector { .. })
     });
     let multiprocessors = named(cx, nodes, &k.multiprocessors, "fanout", |n| {
@@ -124,26 +124,4 @@ fn at_least_one(cx: &mut Context<'_>, path: &str, c: &Sourced<f64>) -> f64 {
             .at(&c.place, format!("`{path}` is at least 1"), help);
     }
     value
-}
-
-fn engine(
-    cx: &mut Context<'_>,
-    engines: &IdVec<EngineId, Engine>,
-    name: &At<String>,
-    noun: &str,
-    is: impl Fn(&EngineKind) -> bool,
-) -> Option<EngineId> {
-    let found = engines
-        .iter_ids()
-        .find(|(_, e)| e.name == name.value && is(&e.kind))
-        .map(|(id, _)| id);
-    if found.is_none() {
-        let known: Vec<String> = engines
-            .iter()
-            .filter(|e| is(&e.kind))
-            .map(|e| e.name.clone())
-            .collect();
-        cx.unknown(noun, name, &known);
-    }
-    found
 }

@@ -10,6 +10,12 @@ use super::program::{Program, TagId};
 
 /// Works of a queue in a run of an op that are told one by one.
 const TILES: u32 = 24;
+/// Stretches of time of a resource that are kept apart.
+const STRETCHES: usize = 1 << 17;
+
+/// From when, until when, busy for how long.
+type Served = (u64, u64, f64);
+
 /// Points in time of a rate.
 const BINS: usize = 512;
 
@@ -43,8 +49,8 @@ pub(crate) struct Recorder<'a> {
     works: Vec<u32>,
     /// When the last op ended.
     retired: u64,
-    /// By resource: from when, until when, busy for how long.
-    served: Vec<Vec<(u64, u64, f64)>>,
+    /// By resource.
+    served: Vec<Vec<Served>>,
 }
 
 impl<'a> Recorder<'a> {
@@ -93,7 +99,7 @@ impl<'a> Recorder<'a> {
         if let Some(flow) = &self.program.works[work as usize].flow {
             for (resource, cost) in &flow.over {
                 let busy = flow.amount as f64 * cost;
-                self.served[resource.index()].push((start, end, busy));
+                add(&mut self.served[resource.index()], (start, end, busy));
             }
         }
         let slices = &mut self.slices[queue];
@@ -123,7 +129,7 @@ impl<'a> Recorder<'a> {
             let inside = served.iter().rev().take_while(|s| s.1 > from);
             let busy: f64 = inside.map(|s| s.2).sum();
             if busy > 0.0 {
-                served.push((start, end, busy * periods as f64));
+                add(served, (start, end, busy * periods as f64));
             }
         }
         let retires = self.program.retires.map(|q| q.index());
@@ -163,6 +169,18 @@ impl<'a> Recorder<'a> {
             slices: self.slices,
         }
     }
+}
+
+/// Adds a stretch of time; where there are too many, neighbours become one.
+fn add(served: &mut Vec<Served>, stretch: Served) {
+    if served.len() >= STRETCHES {
+        let pairs = served.chunks(2).map(|pair| {
+            let last = pair.last().copied().unwrap_or_default();
+            (pair[0].0, last.1, pair.iter().map(|s| s.2).sum())
+        });
+        *served = pairs.collect();
+    }
+    served.push(stretch);
 }
 
 /// Adds an amount that is spread evenly from `start` to `end`.

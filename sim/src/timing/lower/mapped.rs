@@ -41,8 +41,6 @@ pub(super) struct Mapped<'a> {
     pub(super) prefetch: bool,
     /// The part of these weights that was fetched before its first tile is wanted.
     pub(super) ahead: f64,
-    /// Tokens that it must have before its first pass.
-    pub(super) needs: Option<Tokens>,
 }
 
 impl Mapped<'_> {
@@ -67,9 +65,6 @@ impl Mapped<'_> {
             }
         }
         let array = Who::Array(self.lane, self.engine);
-        if let Some(needs) = self.needs {
-            steps.push(array, parts.take(needs));
-        }
         let passes = self.passes(parts);
         steps.extend(array, passes);
         self.epilogue(parts, &mut steps);

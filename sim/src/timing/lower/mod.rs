@@ -31,7 +31,7 @@ use presil_mapper::schedule::{Execution, FusedGroup, Schedule, ScheduledOp};
 use presil_numerics::ids::Id;
 use presil_workloads::{Graph, OpId};
 
-use crate::analytic::timing::ahead;
+use crate::analytic::ahead;
 
 use super::program::{Program, Step, TagId, Work};
 use mapped::{Beside, Mapped};
@@ -125,21 +125,52 @@ impl Lowering<'_> {
             of: 1.0 / times as f64,
             launch: true,
         };
-        self.once(&[id], share, false).times(times)
+        let mut steps = self.resident(&[id]);
+        steps.then(self.once(&[id], share, false).times(times));
+        steps
+    }
+
+    /// In the first pass: fetches weights that stay on chip, in order and as early as the root memory can; ops start once
+    /// theirs are there.
+    fn resident(&mut self, ops: &[OpId]) -> Steps {
+        let mut steps = Steps::default();
+        for id in ops.iter().filter(|_| self.cold) {
+            let loaded = self.schedule.ops[*id].weights.loaded;
+            if loaded <= 0.0 {
+                continue;
+            }
+            let root = self.chip.root();
+            let ports = [(root, Port::Read, self.port(root, loaded, 0.0))];
+            let flow = self.parts.flow(0, &ports, 0.0);
+            let fetched = Tokens::Fetched(id.0);
+            let signals = vec![(self.parts.pool(fetched), 1)];
+            let work = self.parts.work(Work {
+                flow,
+                signals,
+                ..Work::default()
+            });
+            steps.push(Who::Fetch, work);
+            steps.push(Who::Control, self.parts.take(fetched));
+        }
+        steps
     }
 
     /// A fused group.
     fn group(&mut self, group: &FusedGroup, ops: &[OpId]) -> Steps {
         let times = group.iterations.max(1);
         let once = self.chip.mapspace.launch_groups_once;
-        let mut steps = Steps::default();
+        let mut steps = self.resident(ops);
         if once && let Some(first) = ops.first() {
+            // Behind the op before, as any launch.
             let launch = self.launch(*first);
+            let next = self.parts.take(Tokens::Next);
+            let signals = vec![(self.parts.pool(Tokens::Next), 1)];
             let work = self.parts.work(Work {
                 cycles: femto(launch),
+                signals,
                 ..Work::default()
             });
-            steps.push(Who::Control, work);
+            steps.extend(Who::Control, vec![next, work]);
         }
         let mut iteration = Steps::default();
         for op in ops {
@@ -162,7 +193,9 @@ impl Lowering<'_> {
             of: 1.0 / all as f64,
             launch: true,
         };
-        self.once(ops, share, false).times(all)
+        let mut steps = self.resident(ops);
+        steps.then(self.once(ops, share, false).times(all));
+        steps
     }
 
     /// One run of some ops that start together.
@@ -265,13 +298,6 @@ impl Lowering<'_> {
             1.0
         };
         let beside = self.beside(op, &tiles, share, work);
-        let mut steps = Steps::default();
-        let mut needs = None;
-        if self.cold && op.weights.loaded > 0.0 {
-            let tokens = Tokens::Fetched(id.0);
-            steps.then(self.fetch(op.weights.loaded * share, tokens));
-            needs = Some(tokens);
-        }
         let run = Mapped {
             lane,
             engine,
@@ -284,10 +310,8 @@ impl Lowering<'_> {
             } else {
                 self.ahead.get(id.index()).copied().unwrap_or(0.0)
             },
-            needs,
         };
-        steps.then(run.lower(&mut self.parts, go));
-        Some(steps)
+        Some(run.lower(&mut self.parts, go))
     }
 
     /// The tiles of an op's mapping.
@@ -364,25 +388,6 @@ impl Lowering<'_> {
 
     fn port(&self, memory: NodeId, read: f64, written: f64) -> f64 {
         ledger::port_time(self.chip, memory, read, written).0
-    }
-
-    /// Loads weights that stay.
-    fn fetch(&mut self, bits: f64, tokens: Tokens) -> Steps {
-        let ports = [(
-            self.chip.root(),
-            Port::Read,
-            self.port(self.chip.root(), bits, 0.0),
-        )];
-        let flow = self.parts.flow(0, &ports, 0.0);
-        let signals = vec![(self.parts.pool(tokens), 1)];
-        let work = self.parts.work(Work {
-            flow,
-            signals,
-            ..Work::default()
-        });
-        let mut steps = Steps::default();
-        steps.push(Who::Fetch, work);
-        steps
     }
 
     /// Port seconds of an op's traffic, by memory: reads and writes.

@@ -138,3 +138,26 @@ fn skipped_periods_of_schedules_are_exact() {
     println!("{gone_through} of {all} moments gone through");
     assert!(gone_through * 2 < all, "{gone_through} of {all}");
 }
+
+/// Weights that stay are fetched once, however often the iterations of a fused group run.
+#[test]
+fn first_passes_of_fused_groups_are_skipped_as_well() {
+    let chip = presil_hwmodels::load("edge-npu", &[]).unwrap();
+    let request = Request {
+        batch: 100_000,
+        ..Request::default()
+    };
+    let graph = int8(Model::find("resnet50").unwrap().graph(&request).unwrap());
+    let s = schedule(&graph, &chip, &OPTIONS).unwrap();
+    assert!(s.groups.iter().any(|g| g.iterations > 100));
+    assert!(s.ops.iter().any(|o| o.weights.loaded > 0.0));
+    let of = |cold| run(&lower(&graph, &chip, &s, cold), Pace::SkipPeriods).unwrap();
+    let (warm, cold) = (of(false), of(true));
+    assert!(cold.end >= warm.end);
+    assert!(
+        cold.events < 2 * warm.events,
+        "{} {}",
+        cold.events,
+        warm.events
+    );
+}

@@ -1,6 +1,6 @@
-//! From a schedule to a Run by the analytic model.
+//! From a schedule to a Run.
 //!
-//! [`phase`] times one graph on one chip: ops in order with weights prefetched (`timing`), energy by component
+//! [`phase`] times one graph on one chip, by closed forms or by events (`crate::analytic`, `crate::simulated`): energy by component
 //! and action with static power over the whole time, traffic by memory, the bound that nothing beats
 //! (`bound`), fused groups by name (`groups`). [`decode_contexts`] and [`mean_phase`] make one mean decode step of many; [`assemble`] makes the
 //! Run.
@@ -15,7 +15,6 @@ mod decode;
 mod groups;
 mod memory;
 mod text;
-pub(crate) mod timing;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_mapper::cost::Resource;
@@ -24,10 +23,10 @@ use presil_mapper::search::Objective;
 use presil_workloads::count::{count, op_macs};
 use presil_workloads::{Graph, OpId};
 
+use crate::analytic::{self, OpTime};
 use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, Run, TimeParts, Traffic};
 use crate::simulated;
 use crate::timing::Stuck;
-use timing::OpTime;
 
 pub use decode::{decode_contexts, mean_phase};
 
@@ -70,7 +69,7 @@ fn pass(
     fidelity: Fidelity,
 ) -> Result<Phase, Stuck> {
     let by = |cold| match fidelity {
-        Fidelity::Analytic => Ok((timing::times(graph, chip, schedule, cold), None)),
+        Fidelity::Analytic => Ok((analytic::times(graph, chip, schedule, cold), None)),
         Fidelity::Simulated => {
             simulated::times(graph, chip, schedule, cold).map(|(times, line)| (times, Some(line)))
         }

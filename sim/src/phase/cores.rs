@@ -6,7 +6,7 @@ use presil_mapper::partition::{Pipeline, Stage, used};
 use presil_mapper::schedule::{Execution, Schedule};
 use presil_workloads::{Graph, OpId};
 
-use super::timing::OpTime;
+use crate::analytic::OpTime;
 use crate::run::{CoreSet, CoreUse, PipelineRun, StageRun};
 
 /// Instances along the axis of cores that an op's mapping uses.
