@@ -8,7 +8,7 @@ use super::{Failure, parse_shape};
 /// Arguments of `presil import`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// ONNX file, HuggingFace config.json or presil graph TOML (zoo names work too).
+    /// ONNX or TFLite file, HuggingFace config.json or presil graph TOML (zoo names work too).
     file: String,
     #[command(flatten)]
     pass: PassArgs,

@@ -12,7 +12,7 @@ use super::{Failure, parse_set, parse_shape};
 /// Arguments of `presil run`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// Zoo name, ONNX file, HuggingFace config.json or presil graph TOML.
+    /// Zoo name, ONNX or TFLite file, HuggingFace config.json or presil graph TOML.
     model: String,
     /// Chip that ships, or a chip file.
     #[arg(long)]
@@ -75,7 +75,7 @@ pub struct Args {
     /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
     #[arg(long = "set", value_parser = parse_set)]
     sets: Vec<(String, String)>,
-    /// Folder for report.html, layers.csv, layers.parquet and run.json [default: out/MODEL-CHIP].
+    /// Folder for report.html, layers.csv, layers.parquet, run.json and, of simulated times, trace.pftrace [default: out/MODEL-CHIP].
     #[arg(long)]
     out: Option<PathBuf>,
     /// One JSON document on stdout; files only where --out is given.
