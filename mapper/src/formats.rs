@@ -36,7 +36,7 @@ pub fn holds(wide: Format, narrow: Format) -> bool {
             Format::Float {
                 exponent, mantissa, ..
             },
-            Format::Nf4 | Format::Palette { .. },
+            Format::Nf4 | Format::Fp4Bnb | Format::Palette { .. },
         ) => exponent >= 5 && mantissa >= 7,
         (Format::Float { exponent, .. }, Format::E8m0) => exponent >= 8,
         _ => false,

@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use crate::float::FloatLayout;
+use crate::integer::IntRange;
+
 /// How a float format spends its top exponent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Specials {
@@ -45,6 +48,15 @@ pub enum Format {
     E8m0,
     /// The 16 quantiles of a normal distribution (QLoRA's NF4).
     Nf4,
+    /// The 4-bit float code book of bitsandbytes (a sign and eight magnitudes).
+    Fp4Bnb,
+    /// A sign and the binary logarithm of the magnitude in fixed point. "log_i4f3".
+    Logarithmic {
+        /// Integer bits of the logarithm, its sign among them, 2..=11.
+        integer: u8,
+        /// Fraction bits of the logarithm, 0..=4.
+        fraction: u8,
+    },
     /// An index of `bits` bits into a code book that is stored with the tensor. "palette4".
     Palette {
         /// Index width, 1..=8.
@@ -136,7 +148,37 @@ impl Format {
                 exponent, mantissa, ..
             } => 1 + u64::from(exponent) + u64::from(mantissa),
             Self::E8m0 => 8,
-            Self::Nf4 => 4,
+            Self::Nf4 | Self::Fp4Bnb => 4,
+            Self::Logarithmic { integer, fraction } => 1 + u64::from(integer) + u64::from(fraction),
+        }
+    }
+
+    /// The range of an integer format.
+    pub fn int_range(self) -> Option<IntRange> {
+        match self {
+            Self::Int { bits, signed } => Some(IntRange {
+                bits: u32::from(bits),
+                signed,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Where the parts of a float format's codes lie.
+    pub fn float_layout(self) -> Option<FloatLayout> {
+        match self {
+            Self::Float {
+                exponent,
+                mantissa,
+                bias,
+                specials,
+            } => Some(FloatLayout {
+                exponent: u32::from(exponent),
+                mantissa: u32::from(mantissa),
+                bias: i32::from(bias),
+                specials,
+            }),
+            _ => None,
         }
     }
 
@@ -161,6 +203,8 @@ impl fmt::Display for Format {
             } => format!("uint{bits}"),
             Self::E8m0 => "e8m0".into(),
             Self::Nf4 => "nf4".into(),
+            Self::Fp4Bnb => "fp4_bnb".into(),
+            Self::Logarithmic { integer, fraction } => format!("log_i{integer}f{fraction}"),
             Self::Palette { bits } => format!("palette{bits}"),
             Self::Float {
                 exponent,
@@ -219,10 +263,19 @@ impl FromStr for Format {
         match s {
             "e8m0" => Ok(Self::E8m0),
             "nf4" => Ok(Self::Nf4),
-            _ => parametric_float(s).ok_or_else(|| UnknownFormat {
-                name: s.into(),
-                nearest: crate::diagnostic::nearest(s, Self::names().iter().map(String::as_str)),
-            }),
+            "fp4_bnb" => Ok(Self::Fp4Bnb),
+            "f64" => Ok(float(11, 52, Specials::Ieee)),
+            "f32" => Ok(Self::FP32),
+            "f16" => Ok(Self::FP16),
+            _ => parametric_float(s)
+                .or_else(|| logarithmic(s))
+                .ok_or_else(|| UnknownFormat {
+                    name: s.into(),
+                    nearest: crate::diagnostic::nearest(
+                        s,
+                        Self::names().iter().map(String::as_str),
+                    ),
+                }),
         }
     }
 }
@@ -256,12 +309,20 @@ fn parametric_float(s: &str) -> Option<Format> {
     })
 }
 
+/// Reads "log_i4f3".
+fn logarithmic(s: &str) -> Option<Format> {
+    let (integer, fraction) = s.strip_prefix("log_i")?.split_once('f')?;
+    let integer = integer.parse().ok().filter(|i| (2..=11).contains(i))?;
+    let fraction = fraction.parse().ok().filter(|f| *f <= 4)?;
+    Some(Format::Logarithmic { integer, fraction })
+}
+
 impl Format {
     /// The well-known names, for completion and suggestions.
     pub fn names() -> Vec<String> {
         let ints = [2u8, 4, 8, 16, 32].map(|b| format!("int{b}"));
         let uints = [2u8, 4, 8, 16].map(|b| format!("uint{b}"));
-        let others = ["e8m0", "nf4", "palette4"].map(String::from);
+        let others = ["e8m0", "nf4", "fp4_bnb", "palette4", "log_i4f3"].map(String::from);
         let floats = FLOATS.iter().map(|(n, _)| (*n).to_string());
         floats.chain(ints).chain(uints).chain(others).collect()
     }
@@ -287,7 +348,7 @@ impl schemars::JsonSchema for Format {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "description": "A number format: int1..int64, uint1..uint64, fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2, fp6_e3m2fn, fp6_e2m3fn, fp4_e2m1fn, e8m0, nf4, palette1..palette8, or fp_eXmY"
+            "description": "A number format: int1..int64, uint1..uint64, fp32, tf32, bf16, fp16, fp8_e4m3fn, fp8_e5m2, fp6_e3m2fn, fp6_e2m3fn, fp4_e2m1fn, e8m0, nf4, fp4_bnb, palette1..palette8, log_iXfY, or fp_eXmY"
         })
     }
 }
