@@ -8,9 +8,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod blocks;
 mod fast;
 mod formats;
 mod oracle;
+mod requantization;
 
 /// The text of a reference file.
 fn reference(name: &str) -> String {

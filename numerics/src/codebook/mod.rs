@@ -1,7 +1,8 @@
 //! Code books: codes that stand for the numbers of a list.
 //!
 //! A number becomes the nearest entry; a number halfway between two becomes the lower one, as comparing with the
-//! midpoints by `>` does. Of equal entries the one with the lowest code stands for all. NaN becomes the least entry.
+//! midpoints by `>` does. Equal entries are told apart by it too: FP4 has two zeros, and small positive numbers become the
+//! second one, zero and small negative ones the first. NaN becomes the least entry.
 //!
 //! - NF4: the 16 quantiles of a normal distribution scaled to -1..1, zero among them (Dettmers et al., "QLoRA", 2023,
 //!   appendix E; the f32 values of bitsandbytes).
@@ -18,7 +19,7 @@ use crate::conversion::Outcome;
 pub struct CodeBook {
     /// The number of each code, at most 256.
     values: Vec<f32>,
-    /// Distinct codes in the order of their numbers.
+    /// Codes in the order of their numbers.
     order: Vec<u8>,
     /// Midpoints of neighbours in that order, exact.
     midpoints: Vec<f64>,
@@ -70,7 +71,6 @@ impl CodeBook {
                 .total_cmp(&values[usize::from(b)])
                 .then(a.cmp(&b))
         });
-        order.dedup_by(|b, a| values[usize::from(*a)] == values[usize::from(*b)]);
         let number = |code: u8| f64::from(values[usize::from(code)]);
         let midpoints = order
             .windows(2)
@@ -114,13 +114,15 @@ impl CodeBook {
     /// What became of a number that a code was chosen for.
     pub fn outcome(&self, value: f32, code: u8) -> Outcome {
         let entry = self.value(code);
+        let ends = self
+            .values
+            .iter()
+            .fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
         if value.is_nan() {
             Outcome::Nan
         } else if entry == value {
             Outcome::Exact
-        } else if value > self.value(self.order[self.order.len() - 1])
-            || value < self.value(self.order[0])
-        {
+        } else if value < ends.0 || value > ends.1 {
             Outcome::Overflowed
         } else if entry == 0.0 {
             Outcome::Flushed
