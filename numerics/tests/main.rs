@@ -13,6 +13,7 @@ mod fast;
 mod formats;
 mod gguf;
 mod oracle;
+mod others;
 mod requantization;
 
 /// The text of a reference file.

@@ -121,7 +121,8 @@ impl Mx {
                     scale: 64f32.recip(),
                     zero_point: 0,
                     narrow: true,
-                    division: Division::Quotient,
+                    // 64 is exact.
+                    division: Division::Reciprocal,
                 };
                 let table = (0..256).map(|code| affine.decode(code)).collect();
                 let fast = FastInt::affine(&affine, &conversion);
