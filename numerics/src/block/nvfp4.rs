@@ -71,6 +71,11 @@ impl Nvfp4 {
         amax(values) / (E4M3_LARGEST * E2M1_LARGEST)
     }
 
+    /// The largest number under a block's and a tensor's scale.
+    pub fn largest(&self, scale: u8, tensor_scale: f32) -> f32 {
+        E2M1_LARGEST * (self.scales[usize::from(scale)] * tensor_scale)
+    }
+
     /// The scale code of a block.
     fn scale_code(block: &[f32], tensor_scale: Option<f32>) -> u8 {
         let wanted = amax(block) / E2M1_LARGEST;
