@@ -248,6 +248,11 @@ impl FastFloat {
         }
     }
 
+    /// The code of one number to nearest even, whatever the rounding that the kernel was made for.
+    pub(crate) fn nearest_even(&self, value: f32) -> u32 {
+        self.code::<EVEN, ANY, true>(value)
+    }
+
     /// To nearest even, compiled for the mantissas of the usual formats.
     fn nearest<T: Narrow>(&self, values: &[f32], codes: &mut [T]) {
         match (self.mantissa, self.smallest_normal) {
