@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, ArrayD, IxDyn};
 use ndarray_npy::{NpzWriter, ReadNpyExt, WritableElement, WriteNpyExt};
+use presil_numerics::block::mx::ScaleRule;
 use presil_numerics::block::scheme::{Scheme, SchemeError, Side, Stored};
 use presil_numerics::codec::CodecError;
 use presil_numerics::conversion::{Outcome, Tally};
@@ -40,6 +41,8 @@ pub struct Request {
     pub to: String,
     /// How numbers become codes.
     pub conversion: Conversion,
+    /// How MX scales are chosen.
+    pub scale_rule: ScaleRule,
     /// Write numbers, not codes.
     pub decode: bool,
 }
@@ -106,14 +109,14 @@ enum Array {
     F64(ArrayD<f64>),
     /// Two's complement of any width, and the width.
     Int(ArrayD<i64>, u8),
-    Uint(ArrayD<u64>, u8),
+    Uint(ArrayD<u64>),
 }
 
 /// Casts a file and tells what became of its numbers.
 pub fn cast(request: &Request) -> Result<Report, CastError> {
     let array = read(&request.input)?;
     let (from, shape, numbers) = decode(array, request.from.as_deref())?;
-    let scheme = Scheme::named(&request.to, &request.conversion)?;
+    let scheme = Scheme::named(&request.to, &request.conversion, request.scale_rule)?;
     let (tally, fidelity) = match scheme {
         Some(scheme) => {
             let narrow: Vec<f32> = numbers.iter().map(|x| x.to_f32()).collect();
@@ -203,21 +206,28 @@ fn read(path: &Path) -> Result<Array, CastError> {
     fn of<T: ndarray_npy::ReadableElement>(bytes: &[u8]) -> Option<ArrayD<T>> {
         ArrayD::<T>::read_npy(Cursor::new(bytes)).ok()
     }
-    macro_rules! integers {
-        ($kind:ident, $wide:ty, $($narrow:ty),*) => {
-            $(if let Some(a) = of::<$narrow>(&bytes) {
-                return Ok(Array::$kind(a.mapv(<$wide>::from), <$narrow>::BITS as u8));
-            })*
-        };
-    }
     if let Some(a) = of(&bytes) {
         return Ok(Array::F32(a));
     }
     if let Some(a) = of(&bytes) {
         return Ok(Array::F64(a));
     }
-    integers!(Int, i64, i8, i16, i32, i64);
-    integers!(Uint, u64, u8, u16, u32, u64);
+    let signed = of(&bytes)
+        .map(|a| (a.mapv(|x: i8| x.into()), 8))
+        .or_else(|| of(&bytes).map(|a| (a.mapv(|x: i16| x.into()), 16)))
+        .or_else(|| of(&bytes).map(|a| (a.mapv(|x: i32| x.into()), 32)))
+        .or_else(|| of(&bytes).map(|a| (a, 64)));
+    if let Some((a, bits)) = signed {
+        return Ok(Array::Int(a, bits));
+    }
+    let unsigned = of(&bytes)
+        .map(|a| a.mapv(|x: u8| x.into()))
+        .or_else(|| of(&bytes).map(|a| a.mapv(|x: u16| x.into())))
+        .or_else(|| of(&bytes).map(|a| a.mapv(|x: u32| x.into())))
+        .or_else(|| of(&bytes));
+    if let Some(a) = unsigned {
+        return Ok(Array::Uint(a));
+    }
     let reason = ArrayD::<f32>::read_npy(Cursor::new(&bytes[..]));
     let reason = reason.err().map(|e| e.to_string()).unwrap_or_default();
     Err(CastError::NotAnArray(path.into(), reason))
@@ -256,7 +266,7 @@ fn decode(array: Array, from: Option<&str>) -> Result<(Format, Vec<usize>, Vec<E
             let (format, numbers) = codes(a.iter().map(|x| *x as u128).collect())?;
             Ok((format, a.shape().to_vec(), numbers))
         }
-        Array::Uint(a, _) => {
+        Array::Uint(a) => {
             let (format, numbers) = codes(a.iter().map(|x| u128::from(*x)).collect())?;
             Ok((format, a.shape().to_vec(), numbers))
         }

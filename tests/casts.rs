@@ -79,11 +79,11 @@ fn elements_are_written_as_codes_and_read_back() {
 fn schemes_are_written_with_their_scales() {
     let folder = folder();
     let folder = folder.path();
-    let numbers: Array1<f32> = (0..256).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+    let numbers: Array1<f32> = (0..256).map(|i| (i as f32 * 0.7).sin() * 3.6).collect();
     let mut file = std::fs::File::create(folder.join("w.npy")).unwrap();
     numbers.write_npy(&mut file).unwrap();
     for (scheme, least_db, scales) in [
-        ("mxfp4", 15.0, 8),
+        ("mxfp4", 12.0, 8),
         ("nvfp4", 18.0, 16),
         ("nf4", 18.0, 4),
         ("int4_g32", 17.0, 8),
@@ -109,6 +109,13 @@ fn schemes_are_written_with_their_scales() {
         });
         assert_eq!(stored.unwrap(), scales, "{scheme}");
     }
+    let saturated = |rule: &str| {
+        let told = report(folder, &format!("w.npy w.npz --to mxfp4 --mx-scale {rule}"));
+        told["overflowed"].as_u64().unwrap()
+    };
+    // Up to 3.6, by floor under 6 x 2^-1 = 3.
+    assert!(saturated("floor") > 10);
+    assert_eq!(saturated("rceil"), 0);
     report(folder, "w.npy w8.npy --to q8_0");
     assert_eq!(read::<u8>(folder, "w8.npy").len(), 8 * 34);
 }

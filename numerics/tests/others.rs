@@ -2,6 +2,7 @@
 
 use presil_numerics::block::floating::BlockFloat;
 use presil_numerics::block::group::{GroupError, GroupInt};
+use presil_numerics::block::mx::ScaleRule;
 use presil_numerics::block::scheme::{Scheme, SchemeError};
 use presil_numerics::codebook::{CodeBook, palette};
 use presil_numerics::sparse::{self, CompressedRows, NOfM};
@@ -192,7 +193,7 @@ fn schemes_store_what_they_cost() {
             .into_iter()
             .chain(["uint4_g64", "int8_g128", "palette3", "tq2_0"]);
     for name in names {
-        let scheme = Scheme::named(name, &Conversion::default())
+        let scheme = Scheme::named(name, &Conversion::default(), ScaleRule::Floor)
             .unwrap()
             .unwrap();
         let stored = match scheme.quantize(&values) {
@@ -220,6 +221,6 @@ fn schemes_store_what_they_cost() {
         }
     }
     assert_eq!(with, 20);
-    let plain = Scheme::named("bf16", &Conversion::default()).unwrap();
+    let plain = Scheme::named("bf16", &Conversion::default(), ScaleRule::Floor).unwrap();
     assert!(plain.is_none());
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use presil::cast::{CastError, Request, cast};
+use presil::numerics::block::mx::ScaleRule;
 use presil::numerics::conversion::{MissingNan, Subnormals};
 use presil::numerics::{Conversion, Overflow, Rounding};
 
@@ -49,6 +50,9 @@ struct Cast {
     /// What NaN becomes in formats without one.
     #[arg(long, value_enum, default_value_t = Nan::Zero)]
     nan: Nan,
+    /// MX: the exponent of a block's scale.
+    #[arg(long, value_enum, default_value_t = Scale::Floor)]
+    mx_scale: Scale,
     /// Write the numbers that the codes stand for, not the codes.
     #[arg(long)]
     decode: bool,
@@ -65,6 +69,18 @@ enum Nan {
     Negated,
     /// The largest number.
     Largest,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scale {
+    /// That of the largest magnitude (OCP).
+    Floor,
+    /// One more unless it is a power of two.
+    Ceil,
+    /// That of the largest magnitude rounded to the element's mantissa.
+    Even,
+    /// The least under which nothing saturates.
+    Rceil,
 }
 
 /// Runs the command.
@@ -100,6 +116,12 @@ fn run_cast(args: &Cast) -> Result<(), Failure> {
                 Nan::Negated => MissingNan::NegatedZero,
                 Nan::Largest => MissingNan::Largest,
             },
+        },
+        scale_rule: match args.mx_scale {
+            Scale::Floor => ScaleRule::Floor,
+            Scale::Ceil => ScaleRule::Ceil,
+            Scale::Even => ScaleRule::Even,
+            Scale::Rceil => ScaleRule::Rceil,
         },
         decode: args.decode,
     };

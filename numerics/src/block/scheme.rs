@@ -101,8 +101,12 @@ pub struct Stored {
 }
 
 impl Scheme {
-    /// The scheme of a name, or `None` where it is the name of a plain element format.
-    pub fn named(name: &str, conversion: &Conversion) -> Result<Option<Self>, SchemeError> {
+    /// The scheme of a name, or `None` where it is the name of a plain element format. The rule is that of MX scales.
+    pub fn named(
+        name: &str,
+        conversion: &Conversion,
+        rule: ScaleRule,
+    ) -> Result<Option<Self>, SchemeError> {
         let fixed = || {
             if conversion.rounding == crate::Rounding::NearestEven {
                 Ok(())
@@ -138,10 +142,7 @@ impl Scheme {
                     scale: Format::E8m0,
                     ..
                 },
-            ) => {
-                let (rule, dialect) = (ScaleRule::Floor, Dialect::Exact);
-                Self::Mx(Mx::new(element, rule, conversion.rounding, dialect)?)
-            }
+            ) => Self::Mx(Mx::new(element, rule, conversion.rounding, Dialect::Exact)?),
             (Format::Nf4, Scaling { outer, .. }) => {
                 fixed()?;
                 Self::Book {
