@@ -212,19 +212,19 @@ fn read(path: &Path) -> Result<Array, CastError> {
     if let Some(a) = of(&bytes) {
         return Ok(Array::F64(a));
     }
-    let signed = of(&bytes)
-        .map(|a| (a.mapv(|x: i8| x.into()), 8))
-        .or_else(|| of(&bytes).map(|a| (a.mapv(|x: i16| x.into()), 16)))
-        .or_else(|| of(&bytes).map(|a| (a.mapv(|x: i32| x.into()), 32)))
-        .or_else(|| of(&bytes).map(|a| (a, 64)));
+    let signed = of::<i8>(&bytes)
+        .map(|a| (a.mapv(i64::from), 8))
+        .or_else(|| of::<i16>(&bytes).map(|a| (a.mapv(i64::from), 16)))
+        .or_else(|| of::<i32>(&bytes).map(|a| (a.mapv(i64::from), 32)))
+        .or_else(|| of::<i64>(&bytes).map(|a| (a, 64)));
     if let Some((a, bits)) = signed {
         return Ok(Array::Int(a, bits));
     }
-    let unsigned = of(&bytes)
-        .map(|a| a.mapv(|x: u8| x.into()))
-        .or_else(|| of(&bytes).map(|a| a.mapv(|x: u16| x.into())))
-        .or_else(|| of(&bytes).map(|a| a.mapv(|x: u32| x.into())))
-        .or_else(|| of(&bytes));
+    let unsigned = of::<u8>(&bytes)
+        .map(|a| a.mapv(u64::from))
+        .or_else(|| of::<u16>(&bytes).map(|a| a.mapv(u64::from)))
+        .or_else(|| of::<u32>(&bytes).map(|a| a.mapv(u64::from)))
+        .or_else(|| of::<u64>(&bytes));
     if let Some(a) = unsigned {
         return Ok(Array::Uint(a));
     }
