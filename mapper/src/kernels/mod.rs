@@ -50,7 +50,7 @@ use presil_hwmodels::{Chip, EngineKind, KernelParameters, KernelTile, NodeKind};
 
 pub use attention::{Attention, attention};
 pub use matmul::{Matmul, matmul};
-pub use stream::{Rows, rows, stream};
+pub use stream::{Rows, lanes, rows, stream};
 
 /// Part of a round trip to memory that one to the cache takes.
 const CACHE_TRIP: f64 = 0.5;
@@ -241,7 +241,7 @@ impl Machine {
     }
 
     /// Bytes per second that all multiprocessors together get from the cache.
-    fn cache_reached(&self) -> f64 {
+    pub fn cache_reached(&self) -> f64 {
         self.cache_rate * self.parameters.cache_efficiency
     }
 }

@@ -2,6 +2,7 @@
 
 mod asked;
 pub(crate) mod chip;
+mod lanes;
 mod memory;
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, Operand};

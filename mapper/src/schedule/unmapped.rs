@@ -1,7 +1,7 @@
 //! The cost of ops that have no mapping: vector units, movement, the host.
 
-use presil_hwmodels::{EngineId, EngineKind};
-use presil_numerics::Bytes;
+use presil_hwmodels::{Chip, EngineId, EngineKind, Kernels};
+use presil_numerics::{Bytes, Seconds};
 use presil_workloads::{Einsum, Op, OpKind};
 
 use super::Execution;
@@ -9,7 +9,9 @@ use super::engines::Choice;
 use super::operands::moved;
 use super::pricer::Pricer;
 use super::residency::Scene;
-use crate::cost::Cost;
+use crate::cost::{Cost, Resource};
+use crate::kernels::{self, machine};
+use crate::ledger;
 use crate::vector::{self, Operands};
 
 impl Pricer<'_> {
@@ -43,13 +45,11 @@ impl Pricer<'_> {
                     }
                     _ => Bytes::ZERO,
                 };
-                let mut cost = vector::cascade(chip, unit, einsums, operands, available)?;
-                if let Some(k) = chip.kernels.as_ref().filter(|k| k.vector == *engine) {
-                    // A kernel's own start: launch and the first dependent access.
-                    let start = k.parameters.launch + k.parameters.round_trip - unit.launch;
-                    cost.latency += start;
-                    cost.time += start;
-                }
+                let cost = vector::cascade(chip, unit, einsums, operands, available)?;
+                let cost = match chip.kernels.as_ref().filter(|k| k.vector == *engine) {
+                    Some(kernels) => as_kernel(chip, kernels, einsums, cost),
+                    None => cost,
+                };
                 (Execution::Vector, Some(*engine), cost)
             }
             Choice::Movement(by) => {
@@ -100,4 +100,38 @@ impl Pricer<'_> {
             ),
         })
     }
+}
+
+/// The cost of a cascade whose passes are one kernel: its traffic and lanes, in the time of the family's kernels.
+fn as_kernel(chip: &Chip, kernels: &Kernels, einsums: &[Einsum], mut cost: Cost) -> Cost {
+    let Some(machine) = machine(chip, 0) else {
+        return cost;
+    };
+    let bytes = |n| {
+        let (read, written) = ledger::bits(&cost.counts, n);
+        (read / 8.0, written / 8.0)
+    };
+    let (far, near) = (bytes(chip.root()), bytes(kernels.cache));
+    // What comes from DRAM is written to the cache, and what goes there is read from it.
+    let through = far.0 + far.1;
+    let near = (near.0 - through).max(0.0) + (near.1 - through).max(0.0);
+    let busy = cost.busy.iter().filter(|b| b.0 == Resource::Vector);
+    let lanes: f64 = busy.map(|b| b.1.0).sum();
+    let operations = lanes * machine.lanes * machine.multiprocessors * machine.hertz;
+    let reduces = |e: &Einsum| e.dim_ids().any(|d| e.is_reduced(d) && e.dim(d).size > 1);
+    let kernel = kernels::lanes(
+        &machine,
+        "lanes",
+        [far.0, far.1, near],
+        operations,
+        einsums.iter().any(reduces),
+    );
+    let cache = Resource::Memory(kernels.cache);
+    for b in cost.busy.iter_mut().filter(|b| b.0 == cache) {
+        b.1 = Seconds((through + near) / machine.cache_reached());
+    }
+    let longest = ledger::longest(&cost.busy);
+    cost.latency = Seconds((kernel.time - longest.0).max(0.0));
+    cost.time = cost.latency + longest;
+    cost
 }
