@@ -2,7 +2,7 @@
 
 use presil_hwmodels::{Chip, EngineId, EngineKind, Kernels};
 use presil_numerics::{Bytes, Seconds};
-use presil_workloads::{Einsum, Op, OpKind};
+use presil_workloads::{Einsum, Op, OpClass, OpKind};
 
 use super::Execution;
 use super::engines::Choice;
@@ -10,7 +10,7 @@ use super::operands::moved;
 use super::pricer::Pricer;
 use super::residency::Scene;
 use crate::cost::{Cost, Resource};
-use crate::kernels::{self, machine};
+use crate::kernels::{self, Rows, machine};
 use crate::ledger;
 use crate::vector::{self, Operands};
 
@@ -47,7 +47,10 @@ impl Pricer<'_> {
                 };
                 let cost = vector::cascade(chip, unit, einsums, operands, available)?;
                 let cost = match chip.kernels.as_ref().filter(|k| k.vector == *engine) {
-                    Some(kernels) => as_kernel(chip, kernels, einsums, cost),
+                    Some(kernels) => {
+                        let bits = operands.inputs.first().map_or(0, |s| s.format.bits());
+                        as_kernel(chip, kernels, op.class, einsums, bits as f64, cost)
+                    }
                     None => cost,
                 };
                 (Execution::Vector, Some(*engine), cost)
@@ -102,8 +105,16 @@ impl Pricer<'_> {
     }
 }
 
-/// The cost of a cascade whose passes are one kernel: its traffic and lanes, in the time of the family's kernels.
-fn as_kernel(chip: &Chip, kernels: &Kernels, einsums: &[Einsum], mut cost: Cost) -> Cost {
+/// The cost of a cascade whose passes are one kernel: its traffic and lanes, in the time of the family's kernels. Softmax and norms
+/// keep or read again their rows as these kernels do, whatever the passes of the cascade would.
+fn as_kernel(
+    chip: &Chip,
+    kernels: &Kernels,
+    class: OpClass,
+    einsums: &[Einsum],
+    bits: f64,
+    mut cost: Cost,
+) -> Cost {
     let Some(machine) = machine(chip, 0) else {
         return cost;
     };
@@ -112,26 +123,54 @@ fn as_kernel(chip: &Chip, kernels: &Kernels, einsums: &[Einsum], mut cost: Cost)
         (read / 8.0, written / 8.0)
     };
     let (far, near) = (bytes(chip.root()), bytes(kernels.cache));
-    // What comes from DRAM is written to the cache, and what goes there is read from it.
-    let through = far.0 + far.1;
-    let near = (near.0 - through).max(0.0) + (near.1 - through).max(0.0);
     let busy = cost.busy.iter().filter(|b| b.0 == Resource::Vector);
     let lanes: f64 = busy.map(|b| b.1.0).sum();
     let operations = lanes * machine.lanes * machine.multiprocessors * machine.hertz;
-    let reduces = |e: &Einsum| e.dim_ids().any(|d| e.is_reduced(d) && e.dim(d).size > 1);
-    let kernel = kernels::lanes(
-        &machine,
-        "lanes",
-        [far.0, far.1, near],
-        operations,
-        einsums.iter().any(reduces),
-    );
+    let reduced = |e: &&Einsum| reduced(e) > 1;
+    let kernel = match (class, einsums.iter().find(reduced)) {
+        (OpClass::Softmax | OpClass::Norm, Some(first)) => {
+            let columns = self::reduced(first);
+            let points = first.executed_points().unwrap_or(u64::MAX);
+            let softmax = class == OpClass::Softmax;
+            let r = Rows {
+                rows: points / columns,
+                columns,
+                bits,
+                again: if softmax { 2 } else { 1 },
+                kept: softmax,
+                operations: operations / points as f64,
+                cached: far.0 + far.1 == 0.0,
+            };
+            kernels::rows(&machine, class.name(), &r)
+        }
+        (_, reducing) => {
+            // What comes from DRAM is written to the cache, and what goes there is read from it.
+            let through = far.0 + far.1;
+            let near = (near.0 - through).max(0.0) + (near.1 - through).max(0.0);
+            let moved = [far.0, far.1, near];
+            kernels::lanes(
+                &machine,
+                class.name(),
+                moved,
+                operations,
+                reducing.is_some(),
+            )
+        }
+    };
     let cache = Resource::Memory(kernels.cache);
     for b in cost.busy.iter_mut().filter(|b| b.0 == cache) {
-        b.1 = Seconds((through + near) / machine.cache_reached());
+        b.1 = Seconds((kernel.cache_bytes + kernel.dram_written) / machine.cache_reached());
     }
     let longest = ledger::longest(&cost.busy);
     cost.latency = Seconds((kernel.time - longest.0).max(0.0));
     cost.time = cost.latency + longest;
     cost
+}
+
+/// Elements that one result of an einsum is reduced from.
+fn reduced(einsum: &Einsum) -> u64 {
+    let sizes = einsum.dim_ids().filter(|d| einsum.is_reduced(*d));
+    sizes
+        .map(|d| einsum.dim(d).size)
+        .fold(1, u64::saturating_mul)
 }
