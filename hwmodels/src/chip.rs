@@ -16,6 +16,7 @@ use presil_numerics::{
     Seconds, SquareMm, Watts, define_ids,
 };
 
+use crate::power::PowerStates;
 use crate::sourced::Provenance;
 
 define_ids! {
@@ -139,6 +140,8 @@ pub struct Memory {
     pub compression: Option<Compression>,
     /// Accesses that zeros save.
     pub gating: Option<Gating>,
+    /// The clock that it names, if any.
+    pub clock: Option<ClockId>,
 }
 
 /// In what form a memory holds some operands. They are decoded on their way out and coded on their way in, at the
@@ -567,6 +570,8 @@ pub struct Chip {
     pub blocks: Option<crate::blocks::Blocks>,
     /// Its kernels, where it runs ops as grids of blocks.
     pub kernels: Option<Kernels>,
+    /// What it can do to draw less.
+    pub power: PowerStates,
     /// Its arithmetic.
     pub numerics: Numerics,
     /// Power of everything else whenever it is on (clock tree, IO, control).

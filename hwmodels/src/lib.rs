@@ -10,7 +10,7 @@
 //!                                                              technology models --^
 //! ```
 //!
-//! - [`chip`]: the noun; [`blocks`]: engines that work block by block; [`sourced`]: constants with provenance;
+//! - [`chip`]: the noun; [`blocks`]: engines that work block by block; [`power`]: operating points, idling and sleep; [`sourced`]: constants with provenance;
 //! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
 //! - [`json`]: JSON texts as the same trees of items, for file forms that are written by programs too;
 //! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
@@ -26,6 +26,7 @@ pub mod json;
 pub mod library;
 pub mod load;
 pub mod overrides;
+pub mod power;
 pub mod resolve;
 pub mod schema;
 pub mod sourced;
@@ -36,4 +37,5 @@ pub use blocks::{BankedBuffer, Blocks, OutputKind};
 pub use chip::*;
 pub use decode::Sourced;
 pub use load::{ChipError, load};
+pub use power::{OperatingPoint, PowerStates, Sleep};
 pub use sourced::{Provenance, Status};

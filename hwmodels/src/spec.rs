@@ -106,6 +106,8 @@ spec_tables! {
         pub blocks: Option<BlocksSpec>,
         /// The kernels that its library has, on chips that run ops as grids of blocks (GPUs).
         pub kernels: Option<KernelsSpec>,
+        /// What it can do to draw less: operating points, idling, sleep.
+        pub power: Option<PowerSpec>,
         /// Its arithmetic.
         pub numerics: Option<NumericsSpec>,
     }
@@ -562,6 +564,32 @@ spec_tables! {
         pub t: Sourced<u64>,
     }
 
+    /// What a chip can do to draw less.
+    pub struct PowerSpec {
+        /// Power of the whole chip with its memory while it waits with its clocks off. Default: its static power.
+        pub idle: Option<Sourced<Watts>>,
+        /// Power of the whole chip with its memory while it sleeps. Default: it never does.
+        pub sleep: Option<Sourced<Watts>>,
+        /// From the wish to work to the first op. Default 0.
+        pub wake: Option<Sourced<Seconds>>,
+        /// Energy of going to sleep and waking up. Default 0.
+        pub wake_energy: Option<Sourced<Joules>>,
+        /// Whether memories on chip keep what they hold while it sleeps. Default false.
+        pub retains: Option<bool>,
+        /// Operating points.
+        pub point: Vec<PointSpec>,
+    }
+
+    /// An operating point: a supply voltage of the die, and the clocks that go with it.
+    pub struct PointSpec {
+        /// Name, for `--point`.
+        pub name: At<String>,
+        /// Supply voltage; dynamic energies scale with its square, leakage with itself.
+        pub voltage: Sourced<Volts>,
+        /// Frequency of each clock that changes.
+        pub clocks: Entries<Sourced<Hertz>>,
+    }
+
     /// The chip's arithmetic.
     pub struct NumericsSpec {
         /// Format of activations between ops unless the user says otherwise.
@@ -574,13 +602,14 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 7] = [
+pub const SECTIONS: [&str; 8] = [
     "technology",
     "host",
     "other",
     "mapspace",
     "blocks",
     "kernels",
+    "power",
     "numerics",
 ];
 

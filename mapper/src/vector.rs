@@ -11,7 +11,9 @@
 //! energy      = operations x energy of the primitive
 //! ```
 //!
-//! The unit computes in its narrowest mode that holds every operand and has every primitive of the cascade.
+//! The unit computes in its narrowest mode that holds every operand and has every primitive of the cascade. A function of one
+//! integer of up to eight bits that no mode has the primitives of is looked up in a table of all its values, where a mode has
+//! look-ups.
 //! Lanes read and write the unit's own memory at every einsum. Operands at home elsewhere move between their
 //! home and the unit's memory: once a cascade if the chip's compiler fuses cascades and a row (the reduced
 //! dimensions) of input and local fits the unit's memory, so that locals never leave it; otherwise once a pass,
@@ -251,6 +253,24 @@ fn program(einsum: &Einsum) -> Option<Vec<LanePrimitive>> {
     )
 }
 
+/// Most bits of an integer of which every value has an entry in a table.
+const TABLE_BITS: u64 = 8;
+
+/// Whether a cascade is a function of one integer at a time that a table of all its values gives.
+fn tabulates(einsums: &[Einsum], operands: Operands) -> bool {
+    let [einsum] = einsums else {
+        return false;
+    };
+    let [input] = einsum.inputs.as_slice() else {
+        return false;
+    };
+    let small = |s: &Stored| !s.format.is_float() && s.format.bits() <= TABLE_BITS;
+    let each = einsum
+        .dim_ids()
+        .all(|d| !einsum.is_reduced(d) && Einsum::names(input, d));
+    each && operands.stored(input.place).is_some_and(small)
+}
+
 /// The work of a cascade on a vector unit.
 pub fn lane_work(
     chip: &Chip,
@@ -273,7 +293,14 @@ pub fn lane_work(
         .map(|s| s.format)
         .collect();
     let all: Vec<LanePrimitive> = programs.iter().flatten().copied().collect();
-    let mode = unit.mode(&formats, &all)?;
+    let (mode, programs) = match unit.mode(&formats, &all) {
+        Ok(mode) => (mode, programs),
+        Err(cannot) => {
+            let table = vec![LanePrimitive::Lookup];
+            let looks_up = tabulates(einsums, operands).then(|| unit.mode(&formats, &table).ok());
+            (looks_up.flatten().ok_or(cannot)?, vec![table])
+        }
+    };
 
     let mut work = LaneWork::default();
     let mut add = |cost: &PrimitiveCost, operations: f64| {

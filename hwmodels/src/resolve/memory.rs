@@ -153,6 +153,7 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         rows,
         compression,
         gating,
+        clock: m.clock.as_ref().and_then(|c| cx.clock(c)),
     })
 }
 

@@ -3,7 +3,7 @@
 use presil_hwmodels::{
     Chip, Clock, ClockId, Compute, DimSelector, Engine, EngineId, EngineKind, Fanout, FanoutDim,
     MacMode, Mapspace, Memory, MemoryKind, Node, NodeId, NodeKind, Numerics, Operand, OperandSet,
-    Overlap,
+    Overlap, PowerStates,
 };
 use presil_numerics::{
     Bytes, BytesPerSecond, ClockDomain, Format, Hertz, Joules, JoulesPerBit, Seconds, SquareMm,
@@ -42,6 +42,7 @@ pub(crate) fn memory() -> Memory {
         rows: None,
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -84,6 +85,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         nodes: Default::default(),
         engines: Default::default(),
         kernels: None,
+        power: PowerStates::default(),
         blocks: None,
         mapspace: Mapspace {
             prefetch_weights: false,

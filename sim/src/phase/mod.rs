@@ -24,7 +24,7 @@ use presil_workloads::count::{count, op_macs};
 use presil_workloads::{Graph, OpId};
 
 use crate::analytic::{self, OpTime};
-use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, Run, TimeParts, Traffic};
+use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, PowerUse, Run, TimeParts, Traffic};
 use crate::simulated;
 use crate::timing::Stuck;
 
@@ -105,9 +105,13 @@ fn pass(
             add_traffic(&mut traffic, &t.memory, t.read_bytes, t.write_bytes);
         }
     }
-    for (component, power) in chip.static_power() {
+    let powers = chip.static_power();
+    let static_power: f64 = powers.iter().map(|p| p.1.0).sum();
+    for (component, power) in powers {
         add_energy(&mut energy, &component, "static", power.0 * latency);
     }
+    let joules: f64 = energy.iter().map(|e| e.energy_j).sum();
+    let cold_latency = cold.iter().map(|t| t.total).sum::<f64>().max(latency);
     let counts = count(graph);
     let peak = peak_macs_per_second(graph, chip);
     let mapped = |id: &OpId| schedule.ops[*id].execution.array_mode().is_some();
@@ -124,10 +128,13 @@ fn pass(
         steps,
         latency_s: latency,
         interval_s: latency,
-        cold_latency_s: cold.iter().map(|t| t.total).sum::<f64>().max(latency),
+        cold_latency_s: cold_latency,
         lower_bound_s,
         lower_bound_by,
-        energy_j: energy.iter().map(|e| e.energy_j).sum(),
+        energy_j: joules,
+        cold_energy_j: joules
+            + static_power * (cold_latency - latency)
+            + load_energy(graph, chip, schedule, &repeats),
         macs: counts.macs,
         executed_macs: counts.executed_macs,
         utilization: ratio(on_arrays, peak * latency),
@@ -149,6 +156,22 @@ fn pass(
     })
 }
 
+/// Energy of loading the weights that stay on chip: read from the root memory, written to their home.
+fn load_energy(graph: &Graph, chip: &Chip, schedule: &Schedule, repeats: &[u64]) -> f64 {
+    let root = chip.root();
+    let per_bit = |write: NodeId| {
+        let read = chip.nodes[root].memory().map_or(0.0, |m| m.read_energy.0);
+        let written = chip.nodes[write].memory().map_or(0.0, |m| m.write_energy.0);
+        read + written
+    };
+    let of_op = |id: OpId| {
+        let mut inputs = graph.ops[id].inputs.iter().map(|t| schedule.homes[*t]);
+        let home = inputs.find(|h| *h != root).unwrap_or(root);
+        schedule.ops[id].weights.loaded * repeats[id.0 as usize] as f64 * per_bit(home)
+    };
+    graph.ops.ids().map(of_op).sum()
+}
+
 /// What is taken to overlap.
 fn overlap(fidelity: Fidelity) -> &'static str {
     match fidelity {
@@ -156,7 +179,8 @@ fn overlap(fidelity: Fidelity) -> &'static str {
             "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
         }
         Fidelity::Simulated => {
-            "ops start in order, one at a time; tiles are loaded, computed, finished and stored as room and shared ports              allow, and weights come ahead as far as there is room and the root memory is idle"
+            "ops start in order, one at a time; tiles are loaded, computed, finished and stored as room and shared ports \
+             allow, and weights come ahead as far as there is room and the root memory is idle"
         }
     }
 }
@@ -404,6 +428,7 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
             .fold(0.0, f64::max),
         dram_peak_bytes_per_s: peak,
         dram_streaming_bytes_per_s: peak * root.map_or(1.0, |m| m.streaming_efficiency),
+        power: PowerUse::default(),
         area: chip
             .area()
             .into_iter()

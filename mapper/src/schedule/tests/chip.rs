@@ -32,6 +32,7 @@ fn memory(kind: MemoryKind, capacity: u64, rate: f64, energy: f64) -> Memory {
         rows: None,
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -168,6 +169,7 @@ pub fn chip() -> Chip {
         .into_iter()
         .collect(),
         kernels: None,
+        power: PowerStates::default(),
         blocks: None,
         mapspace: Mapspace {
             prefetch_weights: true,

@@ -37,6 +37,7 @@ pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64
         rows: None,
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -125,6 +126,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         nodes: tree,
         engines,
         kernels: None,
+        power: PowerStates::default(),
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
