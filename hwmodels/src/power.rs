@@ -140,6 +140,7 @@ fn scale_node(kind: &mut NodeKind, speed: f64, volts: f64) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
     use crate::load::load;

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The unit computes in its narrowest mode that holds every operand and has every primitive of the cascade. A function of one
-//! integer of up to eight bits that no mode has the primitives of is looked up in a table of all its values, where a mode has
-//! look-ups.
+//! integer that no mode has the primitives of is looked up where a mode has look-ups: in a table of all its values if it has eight
+//! bits at most, else (up to 16 bits) two neighbouring entries of a smaller table are interpolated, as TFLite's kernels do.
 //! Lanes read and write the unit's own memory at every einsum. Operands at home elsewhere move between their
 //! home and the unit's memory: once a cascade if the chip's compiler fuses cascades and a row (the reduced
 //! dimensions) of input and local fits the unit's memory, so that locals never leave it; otherwise once a pass,
@@ -253,22 +253,32 @@ fn program(einsum: &Einsum) -> Option<Vec<LanePrimitive>> {
     )
 }
 
-/// Most bits of an integer of which every value has an entry in a table.
-const TABLE_BITS: u64 = 8;
+/// Most bits of an integer of which every value has an entry in a table, and of one whose function is interpolated.
+const TABLE_BITS: [u64; 2] = [8, 16];
 
-/// Whether a cascade is a function of one integer at a time that a table of all its values gives.
-fn tabulates(einsums: &[Einsum], operands: Operands) -> bool {
+/// The primitives that give a cascade by table, if it is a function of one integer at a time.
+fn by_table(einsums: &[Einsum], operands: Operands) -> Option<Vec<LanePrimitive>> {
     let [einsum] = einsums else {
-        return false;
+        return None;
     };
     let [input] = einsum.inputs.as_slice() else {
-        return false;
+        return None;
     };
-    let small = |s: &Stored| !s.format.is_float() && s.format.bits() <= TABLE_BITS;
-    let each = einsum
-        .dim_ids()
-        .all(|d| !einsum.is_reduced(d) && Einsum::names(input, d));
-    each && operands.stored(input.place).is_some_and(small)
+    let each = |d| !einsum.is_reduced(d) && Einsum::names(input, d);
+    let format = operands.stored(input.place)?.format;
+    if format.is_float() || !einsum.dim_ids().all(each) {
+        return None;
+    }
+    let [whole, interpolated] = TABLE_BITS;
+    match format.bits() {
+        bits if bits <= whole => Some(vec![LanePrimitive::Lookup]),
+        bits if bits <= interpolated => Some(vec![
+            LanePrimitive::Lookup,
+            LanePrimitive::Lookup,
+            LanePrimitive::Fma,
+        ]),
+        _ => None,
+    }
 }
 
 /// The work of a cascade on a vector unit.
@@ -296,9 +306,9 @@ pub fn lane_work(
     let (mode, programs) = match unit.mode(&formats, &all) {
         Ok(mode) => (mode, programs),
         Err(cannot) => {
-            let table = vec![LanePrimitive::Lookup];
-            let looks_up = tabulates(einsums, operands).then(|| unit.mode(&formats, &table).ok());
-            (looks_up.flatten().ok_or(cannot)?, vec![table])
+            let table = by_table(einsums, operands);
+            let mode = table.as_ref().and_then(|t| unit.mode(&formats, t).ok());
+            (mode.ok_or(cannot)?, table.into_iter().collect())
         }
     };
 

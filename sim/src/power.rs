@@ -104,6 +104,7 @@ pub fn point(name: &str, chip: &Chip, phases: &[Phase], limit_w: f64) -> PointUs
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use presil_hwmodels::{Sleep, load};
     use presil_numerics::{Joules, Seconds, Watts};
