@@ -283,7 +283,9 @@ fn op_run(
         &scheduled.execution,
         scheduled.tile.as_ref().or(op.contraction()),
     ) {
-        (Execution::Mapped { mapping, .. }, Some(einsum)) => text::loop_nest(chip, einsum, mapping),
+        (Execution::Mapped { mapping, .. }, Some(einsum)) if scheduled.kernel.is_none() => {
+            text::loop_nest(chip, einsum, mapping)
+        }
         _ => Vec::new(),
     };
     OpRun {
