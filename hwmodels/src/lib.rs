@@ -22,6 +22,7 @@ pub mod blocks;
 pub mod chip;
 pub mod decode;
 pub mod document;
+pub mod dram;
 pub mod json;
 pub mod library;
 pub mod load;
