@@ -28,13 +28,7 @@ pub enum Field {
 }
 
 impl Field {
-    const ALL: [Self; 5] = [
-        Self::Row,
-        Self::Rank,
-        Self::Group,
-        Self::Bank,
-        Self::Column,
-    ];
+    const ALL: [Self; 5] = [Self::Row, Self::Rank, Self::Group, Self::Bank, Self::Column];
 
     fn name(self) -> &'static str {
         match self {
@@ -57,6 +51,19 @@ pub struct AddressOrder([Field; 5]);
     "`{0}` is no order of an address: write row, rank, bank, group and column, the row first, as `row-rank-column-bank-group`"
 )]
 pub struct NoOrder(String);
+
+impl Default for AddressOrder {
+    /// Neighbours in different bank groups, then along their rows.
+    fn default() -> Self {
+        Self([
+            Field::Row,
+            Field::Rank,
+            Field::Bank,
+            Field::Column,
+            Field::Group,
+        ])
+    }
+}
 
 impl FromStr for AddressOrder {
     type Err = NoOrder;

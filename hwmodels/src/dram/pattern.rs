@@ -80,15 +80,17 @@ impl Channel {
         } else {
             t.burst.0
         };
-        // Another rank is opened beside as far as it is seen.
-        let seen = (self.queues.reads + self.queues.bank) as f64;
-        let beside = match walk.ranks > 1 {
-            true => (1.0 - seen / walk.in_rank.max(1.0)).max(1.0 / walk.ranks as f64),
-            false => 1.0,
-        };
-        let opening = walk.activations as f64 * t.activate.0 * beside / bursts;
         let bank = walk.busiest as f64 * t.rc.0 / bursts;
-        column.max(opening).max(bank)
+        let opening = walk.activations as f64 * t.activate.0 / bursts;
+        let alone = column.max(bank).max(opening);
+        if walk.ranks <= 1 || opening < alone {
+            return alone;
+        }
+        // Activations bind: another rank is opened beside as far as it is seen, and bursts of both take turns.
+        let seen = (self.queues.reads + self.queues.bank) as f64;
+        let beside = (1.0 - seen / walk.in_rank.max(1.0)).max(1.0 / walk.ranks as f64);
+        let turns = column + t.rtrs.0;
+        alone.min(turns.max(bank).max(opening * beside))
     }
 
     /// Walks over runs until every bank has had its turn several times.

@@ -13,7 +13,9 @@ fn table(text: &str) -> Vec<std::collections::HashMap<String, String>> {
 
 fn channel(ini: &str, mapping: &str) -> Channel {
     let rows = table(include_str!("../../../tests/data/dram/channels.csv"));
-    let row = rows.iter().find(|r| r["ini"] == ini && r["mapping"] == mapping);
+    let row = rows
+        .iter()
+        .find(|r| r["ini"] == ini && r["mapping"] == mapping);
     let row = row.unwrap();
     let n = |field: &str| -> u64 { row[field].parse().unwrap() };
     let tck: f64 = row["tck_ns"].parse().unwrap();
@@ -86,11 +88,106 @@ fn dramsim3() {
             ("DDR4_8Gb_x8_3200", false) if pattern == "seq_rd" => Some(0.05),
             _ => None,
         };
-        println!("{ini:20} {mapping:18} {pattern:9} {measured:.4} {ours:.4} {:+.1} %", error * 100.0);
+        println!(
+            "{ini:20} {mapping:18} {pattern:9} {measured:.4} {ours:.4} {:+.1} %",
+            error * 100.0
+        );
         if let Some(within) = within {
             judged += 1;
             assert!(error.abs() < within, "{ini} {mapping} {pattern}: {error}");
         }
     }
     assert_eq!((rows.len(), judged), (60, 17));
+}
+
+#[test]
+fn orders_are_read_and_written() {
+    let order: AddressOrder = "row-rank-column-bank-group".parse().unwrap();
+    assert_eq!(order.to_string(), "row-rank-column-bank-group");
+    assert!(order.interleaves_groups());
+    assert!(
+        !"row-rank-bank-group-column"
+            .parse::<AddressOrder>()
+            .unwrap()
+            .interleaves_groups()
+    );
+    for wrong in [
+        "",
+        "row",
+        "row-rank-bank-bank-column",
+        "rank-row-bank-group-column",
+        "rochrababgco",
+    ] {
+        assert!(wrong.parse::<AddressOrder>().is_err(), "{wrong}");
+    }
+}
+
+/// Every burst of a channel has a place of its own, and rows and banks fill up in the order that is written.
+#[test]
+fn places_are_all_different() {
+    for order in [
+        "row-rank-bank-group-column",
+        "row-rank-column-bank-group",
+        "row-column-group-rank-bank",
+    ] {
+        let mut c = channel("HBM2_8Gb_x128", "default");
+        (c.page, c.ranks, c.order) = (Bytes(256), 2, order.parse().unwrap());
+        let banks = c.ranks * c.groups * c.banks;
+        let row = banks * c.page_bursts();
+        let mut of_bank = vec![0; banks as usize];
+        for burst in 0..row {
+            let place = c.order.place(&c, burst);
+            assert_eq!(place.row, 0);
+            assert_eq!((place.rank, place.group), (place.bank / 16, place.bank / 4));
+            of_bank[place.bank as usize] += 1;
+        }
+        assert!(of_bank.iter().all(|n| *n == c.page_bursts()));
+        assert_eq!(c.order.place(&c, row).row, 1);
+    }
+}
+
+/// What a stream can have at best and at worst: each burst right behind the one before, or a group's pace.
+#[test]
+fn bank_groups_cost_between_nothing_and_their_pace() {
+    let mut c = channel("DDR4_8Gb_x8_3200", "default");
+    let refresh = 1.0 - c.refresh();
+    for reads in [0, 8, 16, 32, 64, 128, 1024] {
+        let before = c.efficiency(Demand::Stream);
+        c.queues.reads = reads;
+        let now = c.efficiency(Demand::Stream);
+        assert!(now >= 0.5 * refresh - 1e-12 && now <= refresh + 1e-12);
+        if reads > 32 {
+            assert!(now >= before);
+        }
+    }
+    assert_eq!(c.efficiency(Demand::Stream), refresh);
+}
+
+/// One group of writes costs one turn, whatever else is in the pattern.
+#[test]
+fn longer_groups_of_writes_cost_less() {
+    let mut c = channel("HBM2_8Gb_x128", "ro_bankinterleave");
+    let copy = Demand::Streams(Streams {
+        reads: 1,
+        writes: 1,
+        chunk: Bytes(64),
+        aligned: false,
+    });
+    let mut last = 0.0;
+    for writes in [1, 8, 32, 128, 4096] {
+        c.queues.writes = writes;
+        let each = c.timing.burst.0 + c.turn().0 / (2 * writes) as f64;
+        let ours = c.efficiency(copy);
+        assert!((ours - c.timing.burst.0 / each * (1.0 - c.refresh())).abs() < 1e-12);
+        assert!(ours > last);
+        last = ours;
+    }
+}
+
+#[test]
+fn requests_in_flight_bound_the_rate() {
+    // 16 requests of 64 bytes, answered after 100 ns: 10.24 GB/s.
+    let rate = in_flight(16, Bytes(64), Seconds(100e-9));
+    assert!((rate.0 - 10.24e9).abs() < 1.0);
+    assert_eq!(in_flight(1, Bytes(64), Seconds::ZERO).0, f64::INFINITY);
 }

@@ -40,6 +40,9 @@ pub(crate) fn memory() -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
     }

@@ -14,6 +14,7 @@ mod cores;
 mod decode;
 mod groups;
 mod memory;
+mod stalls;
 mod text;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
@@ -277,11 +278,7 @@ fn op_run(
         time: TimeParts {
             total_s: time.total,
             compute_s: time.compute,
-            memory_s: time
-                .memory
-                .iter()
-                .map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t))
-                .collect(),
+            memory_s: stalls::by_class(chip, scheduled, &time.memory),
             vector_s: time.vector,
             latency_s: time.latency,
         },

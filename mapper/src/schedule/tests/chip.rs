@@ -30,6 +30,9 @@ fn memory(kind: MemoryKind, capacity: u64, rate: f64, energy: f64) -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
     }

@@ -35,6 +35,9 @@ pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64
         setup: Seconds::ZERO,
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
     }
