@@ -49,6 +49,7 @@
 
 pub mod order;
 pub mod pattern;
+pub mod reference;
 #[cfg(test)]
 mod tests;
 

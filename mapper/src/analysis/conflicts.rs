@@ -12,7 +12,8 @@
 
 use presil_hwmodels::banks::Axis;
 use presil_hwmodels::{NodeId, Operand};
-use presil_workloads::DimId;
+use presil_numerics::ids::Id;
+use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge, Prepared};
 use super::nest::Nest;
@@ -73,7 +74,7 @@ pub(super) fn factor(problem: &Problem, nest: &Nest, edge: &Edge) -> f64 {
     let pitches = layout.pitches((!home).then_some(&tile));
     let lanes = nest.loops[edge.from..edge.to].iter();
     let lanes = lanes.filter(|l| l.network.is_some() && l.trips > 1);
-    let named = lanes.filter(|l| presil_workloads::Einsum::names(access, dim(l.dim)));
+    let named = lanes.filter(|l| Einsum::names(access, DimId::new(l.dim)));
     let axes: Vec<Axis> = named
         .map(|l| Axis {
             lanes: l.trips,
@@ -83,7 +84,73 @@ pub(super) fn factor(problem: &Problem, nest: &Nest, edge: &Edge) -> f64 {
     banks.strided(&axes).factor()
 }
 
-fn dim(index: usize) -> DimId {
-    use presil_numerics::ids::Id;
-    DimId::new(index)
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::mapping::Step;
+    use crate::oracle::{cases, chips};
+    use crate::problem::Lies;
+    use presil_hwmodels::{Banks, Fanout, Memory, NodeKind, OperandSet};
+    use presil_numerics::{Bytes, JoulesPerBit};
+
+    /// Eight instances that each take a row of an int8 matrix out of eight banks of a byte.
+    fn rows_of(pitch: u64, at_home: bool) -> Vec<Conflict> {
+        let einsum = cases::matmul(8, 2, pitch.min(8));
+        let banked = Memory {
+            banks: Some(Banks {
+                count: 8,
+                width: Bytes(1),
+            }),
+            ..chips::memory()
+        };
+        let fanout = NodeKind::Fanout(Fanout {
+            dims: vec![chips::axis(8, OperandSet::NONE, false)],
+            hop_energy: JoulesPerBit(0.0),
+        });
+        let root = match at_home {
+            true => Vec::new(),
+            false => vec![NodeKind::Memory(chips::memory())],
+        };
+        let kinds = root.into_iter().chain([NodeKind::Memory(banked), fanout]);
+        let chip = chips::chip(kinds.collect());
+        let mut problem = chips::problem(&einsum, &chip);
+        problem.lies[0] = Some(Lies {
+            pitch_bits: vec![8 * pitch, 8],
+        });
+        let memories = if at_home { 1 } else { 2 };
+        let mut steps = Vec::new();
+        for memory in 0..memories {
+            steps.extend(Operand::ALL.map(|operand| Step::Store {
+                memory: NodeId(memory),
+                operand,
+            }));
+        }
+        steps.push(Step::Spatial {
+            fanout: NodeId(memories),
+            axis: 0,
+            dim: DimId(0),
+            tile: 1,
+        });
+        steps.extend([1, 2].map(|d| Step::Temporal {
+            dim: DimId(d),
+            tile: 1,
+        }));
+        conflicts(&problem, &Mapping::new(&problem, steps).unwrap())
+    }
+
+    #[test]
+    fn lanes_meet_where_their_stride_and_the_banks_share_a_factor() {
+        let input = |pitch: u64, at_home: bool| {
+            let all = rows_of(pitch, at_home);
+            assert!(all.iter().all(|c| c.operand == Operand::Input), "{all:?}");
+            all.first().map_or(1.0, |c| c.factor)
+        };
+        for (pitch, factor) in [(1, 1.0), (2, 2.0), (3, 1.0), (4, 4.0), (6, 2.0), (8, 8.0)] {
+            assert_eq!(input(pitch, true), factor, "{pitch} bytes");
+            assert_eq!(input(pitch, false), factor, "{pitch} bytes in a tile");
+        }
+        // A byte of padding sets rows apart where they are at home; a tile by itself has none.
+        assert_eq!((input(9, true), input(9, false)), (1.0, 8.0));
+    }
 }

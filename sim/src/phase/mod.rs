@@ -296,7 +296,11 @@ fn op_run(
             buffer: chip.nodes[p.buffer].name.clone(),
             buffer_bytes: p.array_bits / 8.0 * op.steps as f64 * n,
         }),
-        notes: scheduled.notes.clone(),
+        notes: [
+            scheduled.notes.clone(),
+            stalls::conflict_notes(graph, chip, id, scheduled),
+        ]
+        .concat(),
     }
 }
 
@@ -364,7 +368,7 @@ pub struct RunContext {
 
 /// The Run of some phases; `graphs` are those that the phases were made of, in any number and order.
 pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<Phase>) -> Run {
-    let mut assumptions: Vec<String> = Vec::new();
+    let mut assumptions: Vec<String> = stalls::assumptions(chip);
     let mut unmodelled: Vec<String> = Vec::new();
     let stated = graphs
         .iter()

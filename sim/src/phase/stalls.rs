@@ -1,4 +1,4 @@
-//! What an op waits for in a memory, class by class.
+//! What an op waits for in a memory, class by class, and what is taken of memories.
 //!
 //! Time that is told of a memory is told of what its port does. Of a DRAM whose bus turns between reads and writes, the
 //! part of the port's time that the op's written bytes pay for turns is a class of its own:
@@ -8,8 +8,11 @@
 //! ```
 
 use presil_hwmodels::{Chip, NodeId};
+use presil_mapper::analysis::conflicts::conflicts;
 use presil_mapper::ledger;
-use presil_mapper::schedule::ScheduledOp;
+use presil_mapper::schedule::{Execution, ScheduledOp};
+use presil_numerics::Bytes;
+use presil_workloads::{Graph, OpId};
 
 /// The seconds that an op waits for memories, by class.
 pub(super) fn by_class(
@@ -43,4 +46,52 @@ fn turned(chip: &Chip, op: &ScheduledOp, node: NodeId) -> f64 {
         true => (turning / port).clamp(0.0, 1.0),
         false => 0.0,
     }
+}
+
+/// What the chip's off-chip memories are taken to do beside what their files say.
+pub(super) fn assumptions(chip: &Chip) -> Vec<String> {
+    let Some(m) = chip.nodes[chip.root()].memory() else {
+        return Vec::new();
+    };
+    let name = &chip.nodes[chip.root()].name;
+    let mut all = Vec::new();
+    if m.in_flight.asked.is_none() {
+        all.push(format!(
+            "requests in flight to `{name}` are not bounded: the chip file gives no `outstanding`"
+        ));
+    }
+    if let Some(turns) = m.turns {
+        all.push(format!(
+            "the bus of `{name}` turns between reads and writes once for each {} written: {:.1} ns",
+            Bytes(turns.group.round() as u64),
+            turns.time.0 * 1e9
+        ));
+    }
+    all
+}
+
+/// Accesses of a mapped op that meet in banks.
+pub(super) fn conflict_notes(
+    graph: &Graph,
+    chip: &Chip,
+    id: OpId,
+    op: &ScheduledOp,
+) -> Vec<String> {
+    let (Execution::Mapped { mapping, .. }, Some(terms)) = (&op.execution, &op.terms) else {
+        return Vec::new();
+    };
+    let Some(einsum) = op.tile.as_ref().or(graph.ops[id].contraction()) else {
+        return Vec::new();
+    };
+    let told = conflicts(&terms.of(einsum, chip), mapping)
+        .into_iter()
+        .map(|c| {
+            format!(
+                "bank conflicts: {} in `{}` takes {:.2} times the cycles (in simulated times)",
+                c.operand.name(),
+                chip.nodes[c.memory].name,
+                c.factor
+            )
+        });
+    told.collect()
 }
