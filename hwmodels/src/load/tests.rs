@@ -762,9 +762,9 @@ fn streams_of_a_dram() {
     let seconds = 1.0 / read.0 + turns.time.0 / turns.group;
     assert!((write.0 * seconds - 1.0).abs() < 1e-12);
     assert!(write.0 < 0.9 * read.0);
-    // 16 requests of 256 bytes over the latency.
-    let few = memory(&[("dram.outstanding", "16"), ("dram.request", "256 B")]);
-    let bound = 16.0 * 256.0 / few.latency.0;
+    // Eight requests of 256 bytes over the latency.
+    let few = memory(&[("dram.outstanding", "8"), ("dram.request", "256 B")]);
+    let bound = 8.0 * 256.0 / few.latency.0;
     assert!(bound < read.0);
     assert_eq!(few.in_flight.asked.unwrap().0, bound);
     assert_eq!(few.streams()[0].0, bound.min(read.0));
