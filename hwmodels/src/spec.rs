@@ -162,8 +162,17 @@ spec_tables! {
         pub write_bandwidth: Option<Sourced<BytesPerSecond>>,
         /// Fraction of the rate that long streams reach. Default 1, or the part's.
         pub streaming_efficiency: Option<Sourced<f64>>,
+        /// Order of a DRAM address's fields, such as row-rank-bank-group-column. Default: the part's. Matters where the
+        /// efficiency is the part's.
+        pub address_order: Option<At<String>>,
+        /// Requests that may be in flight to it: bounds its rates by their bytes over its latency. Default: no bound.
+        pub outstanding: Option<Sourced<u64>>,
+        /// Bytes of such a request. Default: the burst.
+        pub request: Option<Sourced<Bytes>>,
         /// Banks that the capacity is split into. Default: as many as banks of the technology's size.
         pub banks: Option<Sourced<u64>>,
+        /// Bytes that a bank gives in a cycle: accesses that meet in a bank take longer. Default: they never meet.
+        pub bank_width: Option<Sourced<Bytes>>,
         /// Energy of moving a bit in or out. Default: the technology model or the part's.
         pub energy: Option<Sourced<JoulesPerBit>>,
         /// Energy of reading a bit.

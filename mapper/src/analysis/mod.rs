@@ -38,6 +38,7 @@
 //! width when it crosses for the last time with its reduction complete, and the accumulator's before.
 
 pub(crate) mod bounds;
+pub mod conflicts;
 pub(crate) mod counts;
 pub(crate) mod digits;
 pub(crate) mod flow;

@@ -16,7 +16,7 @@
 //! Room is for as many tiles as fit beside each other, but for no more than that many, and for one in a memory that is not
 //! double-buffered.
 //!
-//! Sums are the exact counts of [`crate::analysis`]; how they spread over transfers is by size alone: first tiles that bring
+//! Ports take longer where instances meet in a bank ([`super::conflicts`]). Sums are the exact counts of [`crate::analysis`]; how they spread over transfers is by size alone: first tiles that bring
 //! more of a sliding window than later ones, and tiles that a mask cuts, are at their mean.
 
 use presil_hwmodels::{EngineKind, NodeId, NodeKind, Operand};
@@ -26,7 +26,7 @@ use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge, Prepared};
 use super::nest::Nest;
-use super::{AnalysisError, compute, time, traffic};
+use super::{AnalysisError, compute, conflicts, time, traffic};
 use crate::cost::MemoryCount;
 use crate::hierarchy::access_of;
 use crate::mapping::Mapping;
@@ -427,6 +427,8 @@ fn port_seconds(problem: &Problem, nest: &Nest, edge: &Edge) -> [(NodeId, Port, 
     let (of_parent, of_child) = traffic::accesses(problem, edge);
     let stretched = time::stretched(problem, nest, edge).map(|s| s.time);
     let above = time::port_time(problem, &of_parent, edge.parent_share);
+    let conflicts = conflicts::factor(problem, nest, edge);
+    let above = (above.0 * conflicts, above.1 * conflicts);
     let here = of_child.map_or((0.0, 0.0), |c| {
         time::port_time(problem, &c, edge.child_share)
     });

@@ -3,7 +3,7 @@
 //! ```text
 //! T = launch + array fill and drain + first tiles in + last tiles out + max over resources (busy - exposed)
 //! busy(compute)  = iterations / (MACs per cycle x clock) + stalls
-//! busy(memory)   = bits / (rate x streaming efficiency) + set-up x transfers, of the busiest instance;
+//! busy(memory)   = bits / rate of long streams + set-up x transfers, of the busiest instance;
 //!                  the larger of reads and writes, their sum where the port is shared
 //! ```
 //!
@@ -194,7 +194,7 @@ pub(super) fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch
     let access = access_of(einsum, edge.operand);
     let layout = Layout::new(access, lies, problem.bits[operand], |d| Some(d.0 as usize));
     let runs = layout.runs(&tile);
-    [memory.read_rate.0, memory.write_rate.0].map(|rate| runs::stretch(memory, rate, runs))
+    runs::stretches(memory, runs)
 }
 
 /// Bits of bursts that a memory at a place of the path reads and writes beside those asked for.
@@ -215,15 +215,12 @@ pub(super) fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> 
         return (0.0, 0.0);
     };
     let at = |bits: f64, rate: f64| {
-        if bits > 0.0 {
-            bits / 8.0 / (rate * m.streaming_efficiency)
-        } else {
-            0.0
-        }
+        if bits > 0.0 { bits / 8.0 / rate } else { 0.0 }
     };
+    let [reads, writes] = m.streams();
     (
-        at(access.read_bits * share, m.read_rate.0),
-        at(access.write_bits * share, m.write_rate.0),
+        at(access.read_bits * share, reads.0),
+        at(access.write_bits * share, writes.0),
     )
 }
 

@@ -200,7 +200,7 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         hertz: chip.clocks[c.clock].domain.frequency.0,
         macs_per_cycle: own.macs_per_cycle * node.instances as f64 / n,
         lanes: lanes as f64 / n,
-        dram_rate: dram.read_rate.0 * dram.streaming_efficiency,
+        dram_rate: dram.streams()[0].0,
         cache_rate: cache.read_rate.0,
         cache: cache.capacity.0 as f64 / k.cache_copies as f64,
         shared: shared.capacity.0 as f64,

@@ -14,9 +14,10 @@ mod cores;
 mod decode;
 mod groups;
 mod memory;
+mod stalls;
 mod text;
 
-use presil_hwmodels::{Chip, EngineId, NodeId};
+use presil_hwmodels::{Chip, EngineId};
 use presil_mapper::cost::Resource;
 use presil_mapper::schedule::{Execution, Schedule, ScheduledOp, array_rate, peak_macs_per_second};
 use presil_mapper::search::Objective;
@@ -303,11 +304,7 @@ fn op_run(
         time: TimeParts {
             total_s: time.total,
             compute_s: time.compute,
-            memory_s: time
-                .memory
-                .iter()
-                .map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t))
-                .collect(),
+            memory_s: stalls::by_class(chip, scheduled, &time.memory),
             vector_s: time.vector,
             latency_s: time.latency,
         },
@@ -325,7 +322,11 @@ fn op_run(
             buffer: chip.nodes[p.buffer].name.clone(),
             buffer_bytes: p.array_bits / 8.0 * op.steps as f64 * n,
         }),
-        notes: scheduled.notes.clone(),
+        notes: [
+            scheduled.notes.clone(),
+            stalls::conflict_notes(graph, chip, id, scheduled),
+        ]
+        .concat(),
     }
 }
 
@@ -393,7 +394,7 @@ pub struct RunContext {
 
 /// The Run of some phases; `graphs` are those that the phases were made of, in any number and order.
 pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<Phase>) -> Run {
-    let mut assumptions: Vec<String> = Vec::new();
+    let mut assumptions: Vec<String> = stalls::assumptions(chip);
     let mut unmodelled: Vec<String> = Vec::new();
     let stated = graphs
         .iter()
