@@ -10,7 +10,7 @@
 //!                                                              technology models --^
 //! ```
 //!
-//! - [`chip`]: the noun; [`blocks`]: engines that work block by block; [`sourced`]: constants with provenance;
+//! - [`chip`]: the noun; [`network`]: how data moves in it; [`blocks`]: engines that work block by block; [`sourced`]: constants with provenance;
 //! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
 //! - [`json`]: JSON texts as the same trees of items, for file forms that are written by programs too;
 //! - [`library`]: the chips that ship; [`schema`]: JSON Schema of the file form;
@@ -25,6 +25,7 @@ pub mod document;
 pub mod json;
 pub mod library;
 pub mod load;
+pub mod network;
 pub mod overrides;
 pub mod resolve;
 pub mod schema;
@@ -36,4 +37,5 @@ pub use blocks::{BankedBuffer, Blocks, OutputKind};
 pub use chip::*;
 pub use decode::Sourced;
 pub use load::{ChipError, load};
+pub use network::{Movement, Network, RequestLimit, Topology};
 pub use sourced::{Provenance, Status};

@@ -9,6 +9,7 @@ mod data;
 mod engines;
 mod kernels;
 mod memory;
+mod movement;
 mod nodes;
 
 use std::fmt::Display;
@@ -101,6 +102,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .as_ref()
         .and_then(|m| m.row_stationary.as_ref())
         .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
+    let movement = movement::resolve(&mut cx, &nodes);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -130,6 +132,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             prefetch_ops,
             row_stationary,
         },
+        movement,
         blocks,
         kernels,
         numerics: Numerics {

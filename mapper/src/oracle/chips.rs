@@ -85,6 +85,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         engines: Default::default(),
         kernels: None,
         blocks: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
@@ -173,6 +174,7 @@ pub(crate) fn random_chip(r: &mut Random) -> Chip {
         kinds.push(NodeKind::Fanout(Fanout {
             dims,
             hop_energy: JoulesPerBit(1e-12),
+            network: None,
         }));
     }
     r.shuffle(&mut kinds);

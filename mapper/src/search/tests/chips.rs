@@ -58,6 +58,7 @@ pub fn fanout(axes: &[(u64, &[DimSelector])]) -> NodeKind {
     NodeKind::Fanout(Fanout {
         dims: axes.iter().map(axis).collect(),
         hop_energy: JoulesPerBit(0.01e-12),
+        network: None,
     })
 }
 
@@ -125,6 +126,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         nodes: tree,
         engines,
         kernels: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
