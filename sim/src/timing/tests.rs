@@ -171,10 +171,13 @@ fn shares_are_those_of_rising_water() {
         let resources = 1 + r.below(4) as usize;
         let flows: Vec<Flow> = (0..2 + r.below(5))
             .map(|_| {
-                let mut over: Vec<(ResourceId, f64)> = (0..resources as u32)
-                    .filter(|_| r.below(2) == 0)
-                    .map(|n| (ResourceId(n), 0.5 + r.below(8) as f64 / 4.0))
-                    .collect();
+                let mut over = Vec::new();
+                for n in 0..resources as u32 {
+                    let cost = 0.5 + r.below(8) as f64 / 4.0;
+                    if r.below(2) == 0 {
+                        over.push((ResourceId(n), cost));
+                    }
+                }
                 if over.is_empty() {
                     over.push((ResourceId(0), 1.0));
                 }

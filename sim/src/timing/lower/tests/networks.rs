@@ -43,6 +43,7 @@ kind = "sram"
 capacity = "1 MiB"
 word = "64 B"
 clock = "core"
+latency = "0 ns"
 buffering = 2
 [[fanout]]
 name = "pes"
