@@ -17,6 +17,7 @@ use presil_numerics::{
 };
 
 use crate::banks::Banks;
+use crate::network::{Movement, Network};
 use crate::power::PowerStates;
 use crate::sourced::Provenance;
 
@@ -314,8 +315,10 @@ pub struct Fanout {
     /// Its dimensions.
     pub dims: Vec<FanoutDim>,
     /// Energy of moving a bit from the parent to one instance (wires, NoC); a multicast pays once for each
-    /// instance reached.
+    /// instance reached. With a network: energy of a bit over one link.
     pub hop_energy: JoulesPerBit,
+    /// Its links. None: words reach all instances at once, at the rate of the memory above.
+    pub network: Option<Network>,
 }
 
 impl Fanout {
@@ -650,6 +653,8 @@ pub struct Chip {
     pub engines: IdVec<EngineId, Engine>,
     /// What its compiler can do.
     pub mapspace: Mapspace,
+    /// How far ahead and in which pieces data moves.
+    pub movement: Movement,
     /// The engine that works block by block, if it has one.
     pub blocks: Option<crate::blocks::Blocks>,
     /// Its kernels, where it runs ops as grids of blocks.

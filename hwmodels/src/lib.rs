@@ -10,7 +10,8 @@
 //!                                                              technology models --^
 //! ```
 //!
-//! - [`chip`]: the noun; [`blocks`]: engines that work block by block; [`power`]: operating points, idling and sleep; [`sourced`]: constants with provenance;
+//! - [`chip`]: the noun; [`network`]: how data moves in it; [`blocks`]: engines that work block by block;
+//!   [`power`]: operating points, idling and sleep; [`sourced`]: constants with provenance;
 //! - [`document`], [`overrides`], [`decode`], [`spec`], [`resolve`], [`load`](mod@load): from text to chip, all mistakes at once;
 //! - [`dram`]: what a DRAM channel reaches of its peak; [`banks`]: conflicts in banked memories;
 //! - [`json`]: JSON texts as the same trees of items, for file forms that are written by programs too;
@@ -28,6 +29,7 @@ pub mod dram;
 pub mod json;
 pub mod library;
 pub mod load;
+pub mod network;
 pub mod overrides;
 pub mod power;
 pub mod resolve;
@@ -41,5 +43,6 @@ pub use blocks::{BankedBuffer, Blocks, OutputKind};
 pub use chip::*;
 pub use decode::Sourced;
 pub use load::{ChipError, load};
+pub use network::{Movement, Network, RequestLimit, Topology};
 pub use power::{OperatingPoint, PowerStates, Sleep};
 pub use sourced::{Provenance, Status};

@@ -102,6 +102,8 @@ spec_tables! {
         pub other: Option<OtherSpec>,
         /// What its compiler can do.
         pub mapspace: Option<MapspaceSpec>,
+        /// How far ahead and in which pieces data moves.
+        pub movement: Option<MovementSpec>,
         /// An array that works block by block of the output, micro-block by micro-block.
         pub blocks: Option<BlocksSpec>,
         /// The kernels that its library has, on chips that run ops as grids of blocks (GPUs).
@@ -197,6 +199,9 @@ spec_tables! {
         pub latency: Option<Sourced<Seconds>>,
         /// Time to set up one transfer into this memory's children. Default zero.
         pub setup: Option<Sourced<Seconds>>,
+        /// Read requests, of a burst each, that one stream out of this memory has in flight: it is no faster than so many bursts in a latency.
+        /// Default: no limit.
+        pub outstanding_reads: Option<Sourced<u64>>,
         /// Smallest efficient transfer. Default: the part's burst, else the word.
         pub burst: Option<Sourced<Bytes>>,
         /// Code in which it holds some operands, leaving zeros out. Default none.
@@ -237,8 +242,43 @@ spec_tables! {
         pub parent: At<String>,
         /// Dimensions.
         pub dim: Vec<FanoutDimSpec>,
-        /// Energy of moving a bit to one instance. Default: the technology's wire over the pitch of an instance.
+        /// Energy of moving a bit to one instance; with a network, over one link. Default: the technology's wire over the pitch of an instance.
         pub hop_energy: Option<Sourced<JoulesPerBit>>,
+        /// Links to the instances. Default: none that take time.
+        pub network: Option<NetworkSpec>,
+    }
+
+    /// The network of a fanout.
+    pub struct NetworkSpec {
+        /// How its links lie: bus, tree, mesh or systolic.
+        pub topology: At<TopologyName>,
+        /// Time from one router or neighbour to the next. Default 0.
+        pub hop_latency: Option<Sourced<Seconds>>,
+        /// Rate of a link in one direction. Default: width x clock; without these, links limit nothing.
+        pub link_bandwidth: Option<Sourced<BytesPerSecond>>,
+        /// Bytes that a link moves in a cycle.
+        pub link_width: Option<Sourced<Bytes>>,
+        /// Clock of the links, where a width is given.
+        pub clock: Option<At<String>>,
+        /// Mesh: instances in a row. Default: the size of the last dimension.
+        pub columns: Option<Sourced<u64>>,
+        /// Mesh: rows at which the memory above is attached. Default 1: at a corner.
+        pub entrances: Option<Sourced<u64>>,
+        /// Tree: links below each switch. Default 2.
+        pub radix: Option<Sourced<u64>>,
+    }
+
+    /// How far ahead and in which pieces data moves.
+    pub struct MovementSpec {
+        /// Transfers into a memory that the mover of one operand has set up or under way at once: entries of its command queue. Default 2.
+        pub loads: Option<Sourced<u64>>,
+        /// The same, out of a memory. Default 2.
+        pub stores: Option<Sourced<u64>>,
+        /// Parts of a memory's room that it gives back, one by one, to a stream that feeds it (one that takes no time to set a transfer up).
+        /// Default 16.
+        pub credits: Option<Sourced<u64>>,
+        /// Strips in which a vector op passes through its memory at most. Default 16.
+        pub strips: Option<Sourced<u64>>,
     }
 
     /// One dimension of a fanout.
@@ -616,6 +656,7 @@ pub const SECTIONS: [&str; 8] = [
     "host",
     "other",
     "mapspace",
+    "movement",
     "blocks",
     "kernels",
     "power",
@@ -631,7 +672,26 @@ pub enum CodeName {
     Bitmask,
 }
 
+/// Name of a topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopologyName {
+    /// One wire.
+    Bus,
+    /// Switches.
+    Tree,
+    /// Routers in rows and columns.
+    Mesh,
+    /// Neighbours.
+    Systolic,
+}
+
 decode_names! {
+    TopologyName: "topology" [
+        "bus" => TopologyName::Bus,
+        "tree" => TopologyName::Tree,
+        "mesh" => TopologyName::Mesh,
+        "systolic" => TopologyName::Systolic,
+    ],
     CodeName: "code" ["run-length" => CodeName::RunLength, "bitmask" => CodeName::Bitmask],
     MemoryKind: "kind of memory" [
         "dram" => MemoryKind::Dram,

@@ -24,6 +24,8 @@ pub enum Resource {
     Compute,
     /// A memory's port(s).
     Memory(NodeId),
+    /// The busiest link of a fanout's network.
+    Network(NodeId),
     /// A vector unit's lanes.
     Vector,
     /// The host processor.

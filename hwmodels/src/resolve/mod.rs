@@ -9,6 +9,7 @@ mod data;
 mod engines;
 mod kernels;
 mod memory;
+mod movement;
 mod nodes;
 mod power;
 
@@ -104,6 +105,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
     let nominal = cx.technology.voltage;
     let power = power::resolve(&mut cx, spec.power.as_ref(), nominal);
+    let movement = movement::resolve(&mut cx, &nodes);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -133,6 +135,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             prefetch_ops,
             row_stationary,
         },
+        movement,
         blocks,
         kernels,
         power,

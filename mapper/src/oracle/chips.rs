@@ -90,6 +90,7 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         kernels: None,
         power: PowerStates::default(),
         blocks: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
@@ -178,6 +179,7 @@ pub(crate) fn random_chip(r: &mut Random) -> Chip {
         kinds.push(NodeKind::Fanout(Fanout {
             dims,
             hop_energy: JoulesPerBit(1e-12),
+            network: None,
         }));
     }
     r.shuffle(&mut kinds);

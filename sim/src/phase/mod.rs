@@ -352,7 +352,7 @@ fn bottleneck(chip: &Chip, time: &OpTime) -> String {
     match busiest {
         Some((resource, t)) if *t >= time.latency => match resource {
             Resource::Compute => "compute".into(),
-            Resource::Memory(m) => chip.nodes[*m].name.clone(),
+            Resource::Memory(n) | Resource::Network(n) => chip.nodes[*n].name.clone(),
             Resource::Vector => "vector".into(),
             Resource::Host => "host".into(),
             Resource::Latency => "latency".into(),

@@ -84,6 +84,7 @@ pub fn chip() -> Chip {
             ),
         ],
         hop_energy: JoulesPerBit(1e-14),
+        network: None,
     };
     let int8 = mode(Format::INT8, Format::INT8, Format::INT32, 1.0);
     let bf16 = mode(Format::BF16, Format::BF16, Format::FP32, 0.5);
@@ -174,6 +175,7 @@ pub fn chip() -> Chip {
         kernels: None,
         power: PowerStates::default(),
         blocks: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: true,
             keep_activations: true,

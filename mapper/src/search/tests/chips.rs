@@ -62,6 +62,7 @@ pub fn fanout(axes: &[(u64, &[DimSelector])]) -> NodeKind {
     NodeKind::Fanout(Fanout {
         dims: axes.iter().map(axis).collect(),
         hop_energy: JoulesPerBit(0.01e-12),
+        network: None,
     })
 }
 
@@ -130,6 +131,7 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         engines,
         kernels: None,
         power: PowerStates::default(),
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
