@@ -363,6 +363,7 @@ pub struct Compute {
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a chip has tens of nodes")]
 pub enum NodeKind {
     /// Stores operands.
     Memory(Memory),

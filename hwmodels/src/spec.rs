@@ -651,7 +651,7 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 8] = [
+pub const SECTIONS: [&str; 9] = [
     "technology",
     "host",
     "other",

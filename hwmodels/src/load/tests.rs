@@ -1,4 +1,4 @@
-#![expect(clippy::panic, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use presil_numerics::{Bytes, BytesPerSecond, Format};
 use proptest::prelude::*;

@@ -107,6 +107,7 @@ mod tests {
         let fanout = NodeKind::Fanout(Fanout {
             dims: vec![chips::axis(8, OperandSet::NONE, false)],
             hop_energy: JoulesPerBit(0.0),
+            network: None,
         });
         let root = match at_home {
             true => Vec::new(),

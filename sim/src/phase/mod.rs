@@ -17,7 +17,7 @@ mod memory;
 mod stalls;
 mod text;
 
-use presil_hwmodels::{Chip, EngineId};
+use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_mapper::cost::Resource;
 use presil_mapper::schedule::{Execution, Schedule, ScheduledOp, array_rate, peak_macs_per_second};
 use presil_mapper::search::Objective;
