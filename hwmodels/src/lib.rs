@@ -43,6 +43,6 @@ pub use blocks::{BankedBuffer, Blocks, OutputKind};
 pub use chip::*;
 pub use decode::Sourced;
 pub use load::{ChipError, load};
-pub use network::{Movement, Network, RequestLimit, Topology};
+pub use network::{Movement, Network, Topology};
 pub use power::{OperatingPoint, PowerStates, Sleep};
 pub use sourced::{Provenance, Status};

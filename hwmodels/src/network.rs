@@ -19,8 +19,6 @@
 
 use presil_numerics::{BytesPerSecond, Seconds};
 
-use crate::chip::NodeId;
-
 /// How a fanout's instances are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topology {
@@ -54,7 +52,7 @@ pub struct Network {
 }
 
 /// How far ahead and in which pieces data moves, on the whole chip.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Movement {
     /// Transfers into a memory that the mover of one operand has set up or under way at once.
     pub loads: u32,
@@ -64,17 +62,6 @@ pub struct Movement {
     pub credits: u64,
     /// Strips in which a vector op passes through its memory at most.
     pub strips: u64,
-    /// Memories whose streams are limited by the requests that they have in flight.
-    pub requests: Vec<RequestLimit>,
-}
-
-/// What one stream of reads from a memory reaches at most: requests in flight x bytes of each / latency (Little's law).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RequestLimit {
-    /// The memory.
-    pub memory: NodeId,
-    /// The limit.
-    pub rate: BytesPerSecond,
 }
 
 impl Movement {
@@ -85,12 +72,5 @@ impl Movement {
         stores: 2,
         credits: 16,
         strips: 16,
-        requests: Vec::new(),
     };
-
-    /// The limit of one stream of reads from a memory.
-    pub fn limit(&self, memory: NodeId) -> Option<BytesPerSecond> {
-        let own = self.requests.iter().find(|r| r.memory == memory);
-        own.map(|r| r.rate)
-    }
 }

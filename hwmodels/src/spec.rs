@@ -199,9 +199,6 @@ spec_tables! {
         pub latency: Option<Sourced<Seconds>>,
         /// Time to set up one transfer into this memory's children. Default zero.
         pub setup: Option<Sourced<Seconds>>,
-        /// Read requests, of a burst each, that one stream out of this memory has in flight: it is no faster than so many bursts in a latency.
-        /// Default: no limit.
-        pub outstanding_reads: Option<Sourced<u64>>,
         /// Smallest efficient transfer. Default: the part's burst, else the word.
         pub burst: Option<Sourced<Bytes>>,
         /// Code in which it holds some operands, leaving zeros out. Default none.

@@ -105,7 +105,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
     let nominal = cx.technology.voltage;
     let power = power::resolve(&mut cx, spec.power.as_ref(), nominal);
-    let movement = movement::resolve(&mut cx, &nodes);
+    let movement = movement::resolve(&mut cx);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())

@@ -1,11 +1,11 @@
 //! Networks of fanouts, and how far ahead data moves.
 
-use presil_numerics::{BytesPerSecond, IdVec, Seconds};
+use presil_numerics::{BytesPerSecond, Seconds};
 
-use super::{Context, node_named};
-use crate::chip::{FanoutDim, Node, NodeId};
+use super::Context;
+use crate::chip::FanoutDim;
 use crate::decode::Sourced;
-use crate::network::{Movement, Network, RequestLimit, Topology};
+use crate::network::{Movement, Network, Topology};
 use crate::sourced::{Provenance, Status};
 use crate::spec::{NetworkSpec, TopologyName};
 
@@ -133,7 +133,7 @@ fn link_rate(
 }
 
 /// How far ahead and in which pieces data moves.
-pub(super) fn resolve(cx: &mut Context<'_>, nodes: &IdVec<NodeId, Node>) -> Movement {
+pub(super) fn resolve(cx: &mut Context<'_>) -> Movement {
     let spec = cx.spec.movement.as_ref();
     let default = Movement::DEFAULT;
     let of = |get: fn(&crate::spec::MovementSpec) -> Option<&Sourced<u64>>| spec.and_then(get);
@@ -158,7 +158,6 @@ pub(super) fn resolve(cx: &mut Context<'_>, nodes: &IdVec<NodeId, Node>) -> Move
         stores: u32::try_from(stores).unwrap_or(default.stores),
         credits: counted(cx, "credits", credits, default.credits, MOST_PARTS),
         strips: counted(cx, "strips", strips, default.strips, MOST_PARTS),
-        requests: requests(cx, nodes),
     }
 }
 
@@ -189,36 +188,4 @@ fn counted(
         cx.problems.at(&c.place, message, help);
     }
     value.clamp(1, most)
-}
-
-/// Little's law for each memory that says how many requests are in flight.
-fn requests(cx: &mut Context<'_>, nodes: &IdVec<NodeId, Node>) -> Vec<RequestLimit> {
-    let mut limits = Vec::new();
-    for spec in &cx.spec.memory {
-        let Some(c) = &spec.outstanding_reads else {
-            continue;
-        };
-        let name = &spec.name.value;
-        let path = format!("{name}.outstanding_reads");
-        let requests = cx.count(&path, c);
-        let found = node_named(nodes, name).and_then(|n| Some((n, nodes.get(n)?.memory()?)));
-        let Some((memory, m)) = found else { continue };
-        if m.latency.0 <= 0.0 {
-            let message = format!("`{name}` answers at once, however many requests it has");
-            let help = format!("add `latency` to `{name}`, or remove `outstanding_reads`");
-            cx.problems.at(&c.place, message, help);
-            continue;
-        }
-        let rate = BytesPerSecond(requests as f64 * m.burst.0 as f64 / m.latency.0);
-        cx.provenance.push(Provenance {
-            path: format!("{name}.stream_bandwidth"),
-            value: rate.to_string(),
-            range: None,
-            status: Status::Derived,
-            source: "requests in flight x burst / latency".into(),
-            group: None,
-        });
-        limits.push(RequestLimit { memory, rate });
-    }
-    limits
 }

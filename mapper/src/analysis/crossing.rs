@@ -1,11 +1,10 @@
-//! What edges of a mapping make the links of networks carry, and how fast a stream of a memory's words may be.
+//! What edges of a mapping make the links of networks carry.
 //!
 //! ```text
 //! words entering a network = those that are read above it once for each group that it serves together
 //! bits over links          = bits entering x links of a tree                  energy = these x energy of a link
 //! busy(link)               = bits entering x share of the busiest link / link rate, of the busiest fanout
 //! latency                  = hops x hop latency
-//! stream                   >= bits / (requests in flight x burst / latency)
 //! ```
 //!
 //! Old values of partial sums that go down reach one instance of each group, by the links of the nearest.
@@ -133,16 +132,4 @@ fn between(nest: &Nest, edge: &Edge, place: usize) -> f64 {
     let above = nest.loops[edge.from..edge.to].iter();
     let above = above.filter(|l| l.network.is_some_and(|n| n.level < place));
     above.map(|l| l.trips as f64).product()
-}
-
-/// Seconds that a stream of an edge's reads takes at least, of the busiest instance of its parent.
-pub(crate) fn stream_seconds(problem: &Problem, edge: &Edge) -> f64 {
-    let Some(node) = problem.path.get(edge.parent).filter(|_| !edge.output) else {
-        return 0.0;
-    };
-    let Some(limit) = problem.chip.movement.limit(*node) else {
-        return 0.0;
-    };
-    let (parent, _) = traffic::accesses(problem, edge);
-    parent.read_bits * edge.parent_share / 8.0 / limit.0
 }

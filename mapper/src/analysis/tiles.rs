@@ -25,7 +25,7 @@ use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge, Prepared};
-use super::crossing::{Crossing, Wires, crossings, stream_seconds};
+use super::crossing::{Crossing, Wires, crossings};
 use super::nest::Nest;
 use super::{AnalysisError, compute, conflicts, time, traffic};
 use crate::cost::MemoryCount;
@@ -64,8 +64,6 @@ pub struct Transfers {
     pub bits: f64,
     /// Seconds of ports that they occupy.
     pub ports: Vec<(NodeId, Port, f64)>,
-    /// Seconds that they take at least, by the requests that a stream has in flight.
-    pub pace: Seconds,
     /// Of each, over the hops of networks.
     pub latency: Seconds,
 }
@@ -435,7 +433,6 @@ fn transfers(
             .chain(links(problem, crossed, way))
             .filter(|p| p.2 > 0.0)
             .collect(),
-        pace: Seconds(stream_seconds(problem, edge)),
         latency: crossed.iter().map(|c| Seconds(c.ways[way].latency)).sum(),
     };
     let [parent_read, parent_write, child_read, child_write] = ports;
@@ -493,8 +490,6 @@ struct Inside {
     ports: Vec<(NodeId, [f64; 2], [f64; 2], bool)>,
     /// Seconds of links, by fanout and wires.
     links: Vec<(NodeId, Wires, f64, bool)>,
-    /// Of the slowest stream.
-    stream: f64,
     /// Latencies of hops, down and up.
     hops: [f64; 2],
     /// Memories whose words the array waits for.
@@ -515,7 +510,7 @@ impl Inside {
         crossed: &[&Crossing],
         array: usize,
     ) {
-        self.cross(problem, edge, crossed, array);
+        self.cross(problem, crossed, array);
         let node = problem.path[edge.parent];
         if !edge.output && !self.answer.contains(&node) {
             self.answer.push(node);
@@ -548,9 +543,9 @@ impl Inside {
             self.ports[at].2[side] += s * exposed(number);
         }
         let Some(child) = edge.child else { return };
-        let over = crossed.iter().fold(stream_seconds(problem, edge), |t, c| {
-            t.max(c.ways[way].seconds)
-        });
+        let over = crossed
+            .iter()
+            .fold(0.0f64, |t, c| t.max(c.ways[way].seconds));
         let slower = |a: usize, b: usize| seconds[a].2.max(seconds[b].2).max(over);
         let slower = if edge.output {
             slower(1, 2)
@@ -567,8 +562,7 @@ impl Inside {
     }
 
     /// What an edge makes links carry.
-    fn cross(&mut self, problem: &Problem, edge: &Edge, crossed: &[&Crossing], array: usize) {
-        self.stream = self.stream.max(stream_seconds(problem, edge));
+    fn cross(&mut self, problem: &Problem, crossed: &[&Crossing], array: usize) {
         let mut latency = [0.0; 2];
         for c in crossed {
             let node = problem.path[c.place];
@@ -591,7 +585,7 @@ impl Inside {
         let busy = passes.busy.0 + self.stalled;
         // While one tile of a memory inside is worked on, the next one comes; with the last one, or the first, nothing does.
         let (refill, part) = self.refill;
-        let mut inner: f64 = busy.max(self.stream).max(refill + busy * part);
+        let mut inner: f64 = busy.max(refill + busy * part);
         passes.tail += Seconds(self.hops[0] + self.hops[1]);
         for (node, wires, seconds, outside) in self.links {
             match outside {

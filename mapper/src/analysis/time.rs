@@ -30,8 +30,7 @@
 //! longer by [`super::runs::stretch`]; each instance's tile is a transfer of its own.
 //!
 //! Links of a network are resources as memories are, down and up apart unless the network says otherwise; a tile waits for the slowest of
-//! parent, child and links ([`super::crossing`]), and each network adds the latency of its hops once down and once up. A stream with few
-//! requests in flight keeps its memory busy for as long as it takes.
+//! parent, child and links ([`super::crossing`]), and each network adds the latency of its hops once down and once up.
 //!
 //! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
 
@@ -41,7 +40,7 @@ use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
-use super::crossing::{Crossing, Wires, stream_seconds};
+use super::crossing::{Crossing, Wires};
 use super::nest::Nest;
 use super::runs::{self, Layout, Stretch};
 use super::traffic::{self, accesses};
@@ -134,8 +133,6 @@ pub(crate) fn fill(
 ) {
     let mut ports = vec![Port::default(); problem.path.len()];
     let mut links: Vec<Link> = Vec::new();
-    // Of each memory's slowest stream: seconds, and what is not exposed.
-    let mut streams = vec![(0.0f64, 0.0f64); problem.path.len()];
     let (mut exposed, mut stalled) = (0.0, 0.0);
     // Place of the outermost memory that stalls.
     let mut outermost = usize::MAX;
@@ -150,14 +147,11 @@ pub(crate) fn fill(
         ports[parent].seconds[0] += busy_parent.0;
         ports[parent].seconds[1] += busy_parent.1;
         let crossed = || crossings.iter().filter(|c| c.edge == number);
-        let stream = stream_seconds(problem, edge);
         let Some((child, of_child)) = edge.child.zip(of_child) else {
             for c in crossed() {
                 carry(&mut links, c.place, c.wires[0], c.ways[0].seconds, 0.0);
                 carry(&mut links, c.place, c.wires[1], c.ways[1].seconds, 0.0);
             }
-            streams[parent].0 = streams[parent].0.max(stream);
-            streams[parent].1 = streams[parent].1.max(stream);
             continue;
         };
         let busy_child = port_time(problem, &of_child, edge.child_share);
@@ -181,7 +175,7 @@ pub(crate) fn fill(
             time(busy_child, edge.output),
         );
         let way = usize::from(edge.output);
-        let over = crossed().fold(stream, |t, c| t.max(c.ways[way].seconds));
+        let over = crossed().fold(0.0f64, |t, c| t.max(c.ways[way].seconds));
         let slower = above.max(here).max(over);
         for c in crossed() {
             for w in [0, 1] {
@@ -189,8 +183,6 @@ pub(crate) fn fill(
                 carry(&mut links, c.place, c.wires[w], c.ways[w].seconds, part);
             }
         }
-        streams[parent].0 = streams[parent].0.max(stream);
-        streams[parent].1 = streams[parent].1.max(stream * (1.0 - part));
         exposed += slower * part + setup;
         if single_buffered(problem, of_child.memory) {
             stalled += slower * (1.0 - part);
@@ -226,7 +218,6 @@ pub(crate) fn fill(
             continue;
         }
         let (busy, rest) = port.busy(m.shared_port);
-        let (busy, rest) = (busy.max(streams[place].0), rest.max(streams[place].1));
         fixed += if *answers { m.latency.0 } else { 0.0 };
         let stalls = if place > outermost { stalled } else { 0.0 };
         steady = steady.max(rest + stalls);

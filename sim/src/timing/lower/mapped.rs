@@ -132,7 +132,6 @@ impl Mapped<'_> {
         let ports: Vec<_> = ports
             .map(|(n, p, s)| (*n, *p, s * part * left(*n)))
             .collect();
-        let pace = t.pace.0 * part * left(edge.parent);
         let told_as = Some(parts.memory_cause(edge.parent));
         let memory = parts.chip.nodes[edge.parent].memory();
         let reads = t
@@ -142,7 +141,7 @@ impl Mapped<'_> {
         Work {
             setup: femto(memory.map_or(0.0, |m| m.setup.0)),
             tail: femto(memory.filter(|_| reads).map_or(0.0, |m| m.latency.0) + t.latency.0),
-            flow: parts.flow(self.lane, &ports, pace),
+            flow: parts.flow(self.lane, &ports, 0.0),
             told_as,
             ..Work::default()
         }
