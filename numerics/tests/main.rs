@@ -11,6 +11,7 @@
 mod blocks;
 mod fast;
 mod formats;
+mod fused;
 mod gguf;
 mod oracle;
 mod others;
