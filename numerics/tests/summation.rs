@@ -2,6 +2,7 @@
 //! routine.
 
 use presil_numerics::arithmetic::matmul::Size;
+use presil_numerics::arithmetic::presets::{flushed, ordered_sums};
 use presil_numerics::arithmetic::summation::{
     Accumulator, Merge, Spill, Summation, SummationError,
 };
@@ -267,4 +268,29 @@ fn what_is_no_summation_is_refused() {
     let size = Size { m: 1, n: 1, k: 1 };
     assert!(matches!(summer.matmul_float(&[1.0], &[1.0], &mut [0.0], size), Err(SummationError::Register(..))));
     assert!(matches!(summer.matmul_int(&[1], &[1, 2], &mut [0], size), Err(SummationError::Size(_))));
+}
+
+/// The trees of four of AMD's first two generations, written out in the machine's f32.
+#[test]
+fn trees_of_matrix_units() {
+    let units = ordered_sums().unwrap();
+    let summer = |name: &str| {
+        let unit = units.iter().find(|u| u.name == name).unwrap();
+        (unit.flush_operands, unit.summation.summer().unwrap())
+    };
+    let a = [0.1f32, 3e5, -7.25, 1e-3, 11.0, -3e5, 0.3, 5.0].map(|x| (x * 64.0).trunc() / 64.0);
+    let b = [1.5f32, 1.0, 0.125, 8.0, -2.0, 1.0, 4.0, 0.5];
+    let p: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a * b).collect();
+    let expected = (0.7 + ((p[0] + p[1]) + (p[2] + p[3]))) + ((p[4] + p[5]) + (p[6] + p[7]));
+    for name in ["cdna1_f16", "cdna2_f16"] {
+        let (_, summer) = summer(name);
+        let sum = summer.dot(&exact_floats(&a), &exact_floats(&b), Exact::from(0.7f32));
+        assert_eq!(sum.value.to_f32(), expected);
+    }
+    let tiny = exact_floats(&[2f32.powi(-70)]);
+    let keeps = |name| summer(name).1.dot(&tiny, &tiny, Exact::ZERO).value.to_f32();
+    assert_eq!((keeps("cdna1_bf16"), keeps("cdna2_bf16")), (2f32.powi(-140), 0.0));
+    assert!(summer("cdna2_f16").0 && !summer("cdna1_f16").0);
+    assert_eq!(flushed(Format::FP16, 2f32.powi(-15)), 0.0);
+    assert_eq!(flushed(Format::FP16, 2f32.powi(-14)), 2f32.powi(-14));
 }
