@@ -10,8 +10,9 @@
 //!
 //! The five nouns are [`Graph`], [`Chip`], [`Mapping`], [`Schedule`] and [`Run`];
 //! everything else is a function between them. Each command of the `presil` program is a function here first:
-//! [`run::run`], [`eval::evaluate`], [`map::map`], [`inspect::inspect`], [`validate::validate()`].
+//! [`run::run`], [`eval::evaluate`], [`map::map`], [`inspect::inspect`], [`validate::validate()`], [`cast::cast`].
 
+pub mod cast;
 pub mod eval;
 pub mod inspect;
 pub mod map;

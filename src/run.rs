@@ -6,10 +6,10 @@ use presil_hwmodels::{Chip, ChipError};
 use presil_mapper::case::on_chip;
 use presil_mapper::partition::schedules;
 use presil_mapper::schedule::{Asked, Memo, PlanOptions, ScheduleError, ScheduleOptions};
-use presil_numerics::{Format, Precision, Quantization};
-use presil_sim::run::Fidelity;
+use presil_numerics::{Format, Precision, Quantization, Seconds, Watts};
+use presil_sim::run::{Fidelity, PointUse, PowerUse};
 use presil_sim::timing::Stuck;
-use presil_sim::{Run, phase};
+use presil_sim::{Run, phase, power};
 use presil_workloads::{Graph, Model, ModelError, Pass, Request, Routing};
 use thiserror::Error;
 
@@ -69,6 +69,12 @@ pub struct Options {
     pub allow_unknown: bool,
     /// Overrides of chip fields: path and value.
     pub sets: Vec<(String, String)>,
+    /// Operating point of the chip; none: as its file says.
+    pub point: Option<String>,
+    /// What the chip may draw on average in any phase: its fastest operating point that keeps to it is taken.
+    pub power_limit: Option<Watts>,
+    /// From one run to the next, where it comes again and again.
+    pub period: Option<Seconds>,
     /// How times are made.
     pub fidelity: Fidelity,
     /// Whether groups of ops may run tile by tile, where the chip's compiler does that.
@@ -100,6 +106,9 @@ impl Options {
             absorb_mla: true,
             allow_unknown: false,
             sets: Vec::new(),
+            point: None,
+            power_limit: None,
+            period: None,
             fidelity: Fidelity::Simulated,
             fuse: true,
             constraints: None,
@@ -122,6 +131,16 @@ pub enum RunError {
     /// The simulation.
     #[error("the simulation does not end: {0}; `--fidelity analytic` runs without it")]
     Simulation(#[from] Stuck),
+    /// An operating point that the chip has not.
+    #[error("chip `{chip}` has no operating point{}; {}", point.as_ref().map(|p| format!(" `{p}`")).unwrap_or_default(), has(points))]
+    Point {
+        /// The chip.
+        chip: String,
+        /// As asked for; none: any.
+        point: Option<String>,
+        /// Those that it has.
+        points: Vec<String>,
+    },
     /// The file of constraints.
     #[error("{0}")]
     Constraints(#[from] LoadError),
@@ -145,11 +164,86 @@ pub enum RunError {
     },
 }
 
-/// Runs a model on a chip.
+fn has(points: &[String]) -> String {
+    match points {
+        [] => "add [[power.point]] tables with a voltage and clocks to its file".into(),
+        some => format!("it has {}", some.join(", ")),
+    }
+}
+
+/// Runs a model on a chip, at the operating point that was asked for or that a limit of power allows.
 pub fn run(options: &Options) -> Result<Run, RunError> {
     let chip = presil_hwmodels::load(&options.chip, &options.sets)?;
     let model = Model::find(&options.model)?;
-    run_on(&model, &chip, options)
+    let (chip, mut run) = match (&options.point, options.power_limit) {
+        (Some(name), _) => {
+            let chip = chip
+                .at_point(name)
+                .ok_or_else(|| no_point(&chip, Some(name)))?;
+            let mut run = run_on(&model, &chip, options)?;
+            run.power.point = Some(name.clone());
+            (chip, run)
+        }
+        (None, Some(limit)) => within(&model, &chip, options, limit)?,
+        (None, None) => {
+            let run = run_on(&model, &chip, options)?;
+            (chip, run)
+        }
+    };
+    if let Some(period) = options.period {
+        let work = power::work(&run.phases);
+        run.power.duty = Some(power::duty(&chip, &work, period.0));
+    }
+    Ok(run)
+}
+
+fn no_point(chip: &Chip, name: Option<&String>) -> RunError {
+    RunError::Point {
+        chip: chip.name.clone(),
+        point: name.cloned(),
+        points: chip.power.points.iter().map(|p| p.name.clone()).collect(),
+    }
+}
+
+/// The run at the fastest operating point whose power is within the limit, or at the one that draws least. All points are tried,
+/// since no order of voltages is an order of speeds where a memory off chip sets the pace.
+fn within(
+    model: &Model,
+    chip: &Chip,
+    options: &Options,
+    limit: Watts,
+) -> Result<(Chip, Run), RunError> {
+    let names = chip.power.points.iter().map(|p| &p.name);
+    let runs: Result<Vec<_>, RunError> = names
+        .map(|name| {
+            let chip = chip
+                .at_point(name)
+                .ok_or_else(|| no_point(chip, Some(name)))?;
+            let run = run_on(model, &chip, options)?;
+            let used = power::point(name, &chip, &run.phases, limit.0);
+            Ok((used, chip, run))
+        })
+        .collect();
+    let mut runs = runs?;
+    runs.sort_by(|a, b| a.0.latency_s.total_cmp(&b.0.latency_s));
+    let points = runs.iter().map(|r| r.0.clone()).collect();
+    let least =
+        |a: &(PointUse, Chip, Run), b: &(PointUse, Chip, Run)| a.0.power_w.total_cmp(&b.0.power_w);
+    let taken = match runs.iter().position(|r| r.0.holds) {
+        Some(at) => runs.swap_remove(at),
+        None => runs
+            .into_iter()
+            .min_by(least)
+            .ok_or_else(|| no_point(chip, None))?,
+    };
+    let (used, chip, mut run) = taken;
+    run.power = PowerUse {
+        limit_w: Some(limit.0),
+        points,
+        point: Some(used.name),
+        duty: None,
+    };
+    Ok((chip, run))
 }
 
 /// The constraints that are asked for, and how many tables they are.

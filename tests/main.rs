@@ -8,6 +8,7 @@
 
 mod architecture;
 mod cases;
+mod casts;
 mod command_line;
 mod documentation;
 mod map_chip;

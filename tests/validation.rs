@@ -36,7 +36,11 @@ fn exact_counts_are_exact_and_silicon_is_reported() {
     errors.sort_by(f64::total_cmp);
     assert!(errors[errors.len() / 2] < 0.10, "{errors:?}");
     // Given mappings cost what the peers say, figure by figure.
-    for (name, least) in [("peer: timeloop", 31), ("peer: scalesim", 131)] {
+    for (name, least) in [
+        ("peer: timeloop", 31),
+        ("peer: scalesim", 131),
+        ("peer: dramsim3", 60),
+    ] {
         let peer = class(name);
         assert!(peer.cases >= least, "{name}: {}", peer.cases);
         assert_eq!(peer.passed, peer.judged, "{name}: {:?}", peer.worst);

@@ -16,6 +16,9 @@ use presil_numerics::{
     Seconds, SquareMm, Watts, define_ids,
 };
 
+use crate::banks::Banks;
+use crate::network::{Movement, Network};
+use crate::power::PowerStates;
 use crate::sourced::Provenance;
 
 define_ids! {
@@ -135,10 +138,95 @@ pub struct Memory {
     pub burst: Bytes,
     /// Rows that must be opened before they are read or written. None for on-chip memories.
     pub rows: Option<Rows>,
+    /// Turns of a DRAM's bus from reads to writes and back. None: part of the efficiency, or no such bus.
+    pub turns: Option<Turns>,
+    /// What requests in flight allow.
+    pub in_flight: InFlight,
+    /// Banks in which accesses at once may conflict. None: they never do.
+    pub banks: Option<Banks>,
     /// The code in which it holds operands, leaving zeros out.
     pub compression: Option<Compression>,
     /// Accesses that zeros save.
     pub gating: Option<Gating>,
+    /// The clock that it names, if any.
+    pub clock: Option<ClockId>,
+}
+
+impl Memory {
+    /// Rates of long streams, read and written: the port's with what refresh (the efficiency) and turns take off, and no
+    /// more than requests in flight allow.
+    ///
+    /// ```text
+    /// 1 / read    = max(1 / (rate x efficiency),                         1 / in flight)
+    /// 1 / written = max(1 / (rate x efficiency) + time of a turn / group, 1 / in flight)
+    /// ```
+    ///
+    /// A turn is paid by the written bytes of its group, so the time of a port stays a sum over bytes: an op that only
+    /// writes pays turns that it does not need, a share of `time of a turn / group x rate` at most.
+    pub fn streams(&self) -> [BytesPerSecond; 2] {
+        let limit = self.in_flight.limit().0;
+        let turn = self.turns.map_or(0.0, |t| t.each_byte());
+        let seconds = |rate: f64| 1.0 / (rate * self.streaming_efficiency);
+        let write = match turn > 0.0 {
+            true => 1.0 / (seconds(self.write_rate.0) + turn),
+            false => self.write_rate.0 * self.streaming_efficiency,
+        };
+        let read = self.read_rate.0 * self.streaming_efficiency;
+        [read, write].map(|rate| BytesPerSecond(rate.min(limit)))
+    }
+
+    /// The same for some of its bytes: a part of all rates.
+    pub fn take_part(&mut self, part: f64) {
+        self.read_rate.0 *= part;
+        self.write_rate.0 *= part;
+        if let Some(turns) = &mut self.turns {
+            turns.group *= part;
+        }
+        let limits = [&mut self.in_flight.controller, &mut self.in_flight.asked];
+        for limit in limits.into_iter().flatten() {
+            limit.0 *= part;
+        }
+    }
+}
+
+/// Turns of a bus that reads and writes share ([`crate::dram`]).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Turns {
+    /// Idle time of a turn to writes and back.
+    pub time: Seconds,
+    /// Written bytes, of all channels, that pay for one.
+    pub group: f64,
+}
+
+impl Turns {
+    /// Seconds that a written byte pays.
+    pub fn each_byte(&self) -> f64 {
+        match self.group > 0.0 {
+            true => self.time.0 / self.group,
+            false => 0.0,
+        }
+    }
+}
+
+/// Rates that requests in flight allow, by Little's law: their bytes over the latency.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct InFlight {
+    /// Those that the controllers of a DRAM hold. None: no limit known.
+    pub controller: Option<BytesPerSecond>,
+    /// Those of who asks. None: the chip file gives none, taken as unlimited.
+    pub asked: Option<BytesPerSecond>,
+}
+
+impl InFlight {
+    /// The lower of both.
+    pub fn limit(&self) -> BytesPerSecond {
+        let rates = [self.controller, self.asked];
+        let lowest = rates
+            .into_iter()
+            .flatten()
+            .fold(f64::INFINITY, |l, r| l.min(r.0));
+        BytesPerSecond(lowest)
+    }
 }
 
 /// In what form a memory holds some operands. They are decoded on their way out and coded on their way in, at the
@@ -227,8 +315,10 @@ pub struct Fanout {
     /// Its dimensions.
     pub dims: Vec<FanoutDim>,
     /// Energy of moving a bit from the parent to one instance (wires, NoC); a multicast pays once for each
-    /// instance reached.
+    /// instance reached. With a network: energy of a bit over one link.
     pub hop_energy: JoulesPerBit,
+    /// Its links. None: words reach all instances at once, at the rate of the memory above.
+    pub network: Option<Network>,
 }
 
 impl Fanout {
@@ -273,6 +363,7 @@ pub struct Compute {
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a chip has tens of nodes")]
 pub enum NodeKind {
     /// Stores operands.
     Memory(Memory),
@@ -563,10 +654,14 @@ pub struct Chip {
     pub engines: IdVec<EngineId, Engine>,
     /// What its compiler can do.
     pub mapspace: Mapspace,
+    /// How far ahead and in which pieces data moves.
+    pub movement: Movement,
     /// The engine that works block by block, if it has one.
     pub blocks: Option<crate::blocks::Blocks>,
     /// Its kernels, where it runs ops as grids of blocks.
     pub kernels: Option<Kernels>,
+    /// What it can do to draw less.
+    pub power: PowerStates,
     /// Its arithmetic.
     pub numerics: Numerics,
     /// Power of everything else whenever it is on (clock tree, IO, control).

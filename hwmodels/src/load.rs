@@ -212,4 +212,6 @@ fn find(name: &str, folder: Option<&Path>) -> Result<(String, String, Option<Pat
 #[cfg(test)]
 mod data_tests;
 #[cfg(test)]
+mod movement_tests;
+#[cfg(test)]
 mod tests;

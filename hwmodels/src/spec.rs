@@ -102,10 +102,14 @@ spec_tables! {
         pub other: Option<OtherSpec>,
         /// What its compiler can do.
         pub mapspace: Option<MapspaceSpec>,
+        /// How far ahead and in which pieces data moves.
+        pub movement: Option<MovementSpec>,
         /// An array that works block by block of the output, micro-block by micro-block.
         pub blocks: Option<BlocksSpec>,
         /// The kernels that its library has, on chips that run ops as grids of blocks (GPUs).
         pub kernels: Option<KernelsSpec>,
+        /// What it can do to draw less: operating points, idling, sleep.
+        pub power: Option<PowerSpec>,
         /// Its arithmetic.
         pub numerics: Option<NumericsSpec>,
     }
@@ -160,8 +164,17 @@ spec_tables! {
         pub write_bandwidth: Option<Sourced<BytesPerSecond>>,
         /// Fraction of the rate that long streams reach. Default 1, or the part's.
         pub streaming_efficiency: Option<Sourced<f64>>,
+        /// Order of a DRAM address's fields, such as row-rank-bank-group-column. Default: the part's. Matters where the
+        /// efficiency is the part's.
+        pub address_order: Option<At<String>>,
+        /// Requests that may be in flight to it: bounds its rates by their bytes over its latency. Default: no bound.
+        pub outstanding: Option<Sourced<u64>>,
+        /// Bytes of such a request. Default: the burst.
+        pub request: Option<Sourced<Bytes>>,
         /// Banks that the capacity is split into. Default: as many as banks of the technology's size.
         pub banks: Option<Sourced<u64>>,
+        /// Bytes that a bank gives in a cycle: accesses that meet in a bank take longer. Default: they never meet.
+        pub bank_width: Option<Sourced<Bytes>>,
         /// Energy of moving a bit in or out. Default: the technology model or the part's.
         pub energy: Option<Sourced<JoulesPerBit>>,
         /// Energy of reading a bit.
@@ -226,8 +239,43 @@ spec_tables! {
         pub parent: At<String>,
         /// Dimensions.
         pub dim: Vec<FanoutDimSpec>,
-        /// Energy of moving a bit to one instance. Default: the technology's wire over the pitch of an instance.
+        /// Energy of moving a bit to one instance; with a network, over one link. Default: the technology's wire over the pitch of an instance.
         pub hop_energy: Option<Sourced<JoulesPerBit>>,
+        /// Links to the instances. Default: none that take time.
+        pub network: Option<NetworkSpec>,
+    }
+
+    /// The network of a fanout.
+    pub struct NetworkSpec {
+        /// How its links lie: bus, tree, mesh or systolic.
+        pub topology: At<TopologyName>,
+        /// Time from one router or neighbour to the next. Default 0.
+        pub hop_latency: Option<Sourced<Seconds>>,
+        /// Rate of a link in one direction. Default: width x clock; without these, links limit nothing.
+        pub link_bandwidth: Option<Sourced<BytesPerSecond>>,
+        /// Bytes that a link moves in a cycle.
+        pub link_width: Option<Sourced<Bytes>>,
+        /// Clock of the links, where a width is given.
+        pub clock: Option<At<String>>,
+        /// Mesh: instances in a row. Default: the size of the last dimension.
+        pub columns: Option<Sourced<u64>>,
+        /// Mesh: rows at which the memory above is attached. Default 1: at a corner.
+        pub entrances: Option<Sourced<u64>>,
+        /// Tree: links below each switch. Default 2.
+        pub radix: Option<Sourced<u64>>,
+    }
+
+    /// How far ahead and in which pieces data moves.
+    pub struct MovementSpec {
+        /// Transfers into a memory that the mover of one operand has set up or under way at once: entries of its command queue. Default 2.
+        pub loads: Option<Sourced<u64>>,
+        /// The same, out of a memory. Default 2.
+        pub stores: Option<Sourced<u64>>,
+        /// Parts of a memory's room that it gives back, one by one, to a stream that feeds it (one that takes no time to set a transfer up).
+        /// Default 16.
+        pub credits: Option<Sourced<u64>>,
+        /// Strips in which a vector op passes through its memory at most. Default 16.
+        pub strips: Option<Sourced<u64>>,
     }
 
     /// One dimension of a fanout.
@@ -562,6 +610,32 @@ spec_tables! {
         pub t: Sourced<u64>,
     }
 
+    /// What a chip can do to draw less.
+    pub struct PowerSpec {
+        /// Power of the whole chip with its memory while it waits with its clocks off. Default: its static power.
+        pub idle: Option<Sourced<Watts>>,
+        /// Power of the whole chip with its memory while it sleeps. Default: it never does.
+        pub sleep: Option<Sourced<Watts>>,
+        /// From the wish to work to the first op. Default 0.
+        pub wake: Option<Sourced<Seconds>>,
+        /// Energy of going to sleep and waking up. Default 0.
+        pub wake_energy: Option<Sourced<Joules>>,
+        /// Whether memories on chip keep what they hold while it sleeps. Default false.
+        pub retains: Option<bool>,
+        /// Operating points.
+        pub point: Vec<PointSpec>,
+    }
+
+    /// An operating point: a supply voltage of the die, and the clocks that go with it.
+    pub struct PointSpec {
+        /// Name, for `--point`.
+        pub name: At<String>,
+        /// Supply voltage; dynamic energies scale with its square, leakage with itself.
+        pub voltage: Sourced<Volts>,
+        /// Frequency of each clock that changes.
+        pub clocks: Entries<Sourced<Hertz>>,
+    }
+
     /// The chip's arithmetic.
     pub struct NumericsSpec {
         /// Format of activations between ops unless the user says otherwise.
@@ -574,13 +648,15 @@ spec_tables! {
 }
 
 /// Keys of the root that hold one table each.
-pub const SECTIONS: [&str; 7] = [
+pub const SECTIONS: [&str; 9] = [
     "technology",
     "host",
     "other",
     "mapspace",
+    "movement",
     "blocks",
     "kernels",
+    "power",
     "numerics",
 ];
 
@@ -593,7 +669,26 @@ pub enum CodeName {
     Bitmask,
 }
 
+/// Name of a topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopologyName {
+    /// One wire.
+    Bus,
+    /// Switches.
+    Tree,
+    /// Routers in rows and columns.
+    Mesh,
+    /// Neighbours.
+    Systolic,
+}
+
 decode_names! {
+    TopologyName: "topology" [
+        "bus" => TopologyName::Bus,
+        "tree" => TopologyName::Tree,
+        "mesh" => TopologyName::Mesh,
+        "systolic" => TopologyName::Systolic,
+    ],
     CodeName: "code" ["run-length" => CodeName::RunLength, "bitmask" => CodeName::Bitmask],
     MemoryKind: "kind of memory" [
         "dram" => MemoryKind::Dram,

@@ -85,7 +85,7 @@ fn memory(problem: &Problem, nest: &Nest, mac: &Compute, place: usize) -> Memory
     let buffering = f64::from(m.buffering);
     let capacity = problem.capacity.get(place).copied().unwrap_or(m.capacity);
     let hertz = problem.chip.clocks[mac.clock].domain.frequency.0;
-    let rate = |bytes_per_second: f64| bytes_per_second * m.streaming_efficiency * 8.0 / hertz;
+    let [reads, writes] = m.streams().map(|rate| rate.0 * 8.0 / hertz);
     MemoryLevel {
         capacity: 8.0 * capacity.0 as f64 + buffering * at_home.map(whole).sum::<f64>(),
         buffering,
@@ -93,7 +93,7 @@ fn memory(problem: &Problem, nest: &Nest, mac: &Compute, place: usize) -> Memory
         read_energy: m.read_energy.0 * PICO,
         write_energy: m.write_energy.0 * PICO,
         update_energy: m.write_energy.0 * PICO,
-        ports: ports(rate(m.read_rate.0), rate(m.write_rate.0), m.shared_port),
+        ports: ports(reads, writes, m.shared_port),
         keeps: set(&|o| m.keeps.has(o) || problem.home[o.index()] == node),
         must_keep: set(&|o| m.must_keep.has(o) && inside_home(o)),
         overlap: m.overlap,

@@ -5,7 +5,7 @@
 //! ```text
 //! T = latency + max over resources (busy time)
 //! busy(compute)      = cycles / clock                      cycles = sum over temporal iterations of 1/rate
-//! busy(memory port)  = bytes / (rate x streaming efficiency)       worst instance; reads + writes where shared
+//! busy(memory port)  = bytes / rate of long streams                worst instance; reads + writes where shared
 //! latency            = launch, array fill and drain, first tiles in and last tiles out, as far as the busiest
 //!                      resource does not work meanwhile (see [`crate::analysis`])
 //! ```
@@ -24,6 +24,8 @@ pub enum Resource {
     Compute,
     /// A memory's port(s).
     Memory(NodeId),
+    /// The busiest link of a fanout's network.
+    Network(NodeId),
     /// A vector unit's lanes.
     Vector,
     /// The host processor.

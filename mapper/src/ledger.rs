@@ -4,13 +4,13 @@
 //! elements and stored bits, and closed into a [`Cost`] by the same equations as a mapping's:
 //!
 //! ```text
-//! busy(memory)   = (read bytes / read rate + write bytes / write rate) / streaming efficiency    one shared port
-//!                = max of the two                                                                 two ports
+//! busy(memory)   = read bytes / read rate + write bytes / write rate    one shared port
+//!                = max of the two                                        two ports
 //! energy(memory) = read bits x read energy + write bits x write energy
 //! time           = latency + largest busy time
 //! ```
 //!
-//! A memory of several instances is taken to share the bytes evenly.
+//! Rates are those of long streams ([`presil_hwmodels::Memory::streams`]). A memory of several instances is taken to share the bytes evenly.
 
 use presil_hwmodels::{Chip, NodeId, Operand};
 use presil_numerics::Seconds;
@@ -189,7 +189,8 @@ pub fn port_time(chip: &Chip, memory: NodeId, read_bits: f64, write_bits: f64) -
     let Some(m) = node.memory() else {
         return Seconds::ZERO;
     };
-    let scale = 8.0 * node.instances.max(1) as f64 * m.streaming_efficiency;
+    let scale = 8.0 * node.instances.max(1) as f64;
+    let [reads, writes] = m.streams();
     let time = |bits: f64, rate: f64| {
         if bits > 0.0 {
             bits / (rate * scale)
@@ -197,10 +198,7 @@ pub fn port_time(chip: &Chip, memory: NodeId, read_bits: f64, write_bits: f64) -
             0.0
         }
     };
-    let (read, write) = (
-        time(read_bits, m.read_rate.0),
-        time(write_bits, m.write_rate.0),
-    );
+    let (read, write) = (time(read_bits, reads.0), time(write_bits, writes.0));
     Seconds(if m.shared_port {
         read + write
     } else {

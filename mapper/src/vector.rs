@@ -11,7 +11,9 @@
 //! energy      = operations x energy of the primitive
 //! ```
 //!
-//! The unit computes in its narrowest mode that holds every operand and has every primitive of the cascade.
+//! The unit computes in its narrowest mode that holds every operand and has every primitive of the cascade. A function of one
+//! integer that no mode has the primitives of is looked up where a mode has look-ups: in a table of all its values if it has eight
+//! bits at most, else (up to 16 bits) two neighbouring entries of a smaller table are interpolated, as TFLite's kernels do.
 //! Lanes read and write the unit's own memory at every einsum. Operands at home elsewhere move between their
 //! home and the unit's memory: once a cascade if the chip's compiler fuses cascades and a row (the reduced
 //! dimensions) of input and local fits the unit's memory, so that locals never leave it; otherwise once a pass,
@@ -251,6 +253,34 @@ fn program(einsum: &Einsum) -> Option<Vec<LanePrimitive>> {
     )
 }
 
+/// Most bits of an integer of which every value has an entry in a table, and of one whose function is interpolated.
+const TABLE_BITS: [u64; 2] = [8, 16];
+
+/// The primitives that give a cascade by table, if it is a function of one integer at a time.
+fn by_table(einsums: &[Einsum], operands: Operands) -> Option<Vec<LanePrimitive>> {
+    let [einsum] = einsums else {
+        return None;
+    };
+    let [input] = einsum.inputs.as_slice() else {
+        return None;
+    };
+    let each = |d| !einsum.is_reduced(d) && Einsum::names(input, d);
+    let format = operands.stored(input.place)?.format;
+    if format.is_float() || !einsum.dim_ids().all(each) {
+        return None;
+    }
+    let [whole, interpolated] = TABLE_BITS;
+    match format.bits() {
+        bits if bits <= whole => Some(vec![LanePrimitive::Lookup]),
+        bits if bits <= interpolated => Some(vec![
+            LanePrimitive::Lookup,
+            LanePrimitive::Lookup,
+            LanePrimitive::Fma,
+        ]),
+        _ => None,
+    }
+}
+
 /// The work of a cascade on a vector unit.
 pub fn lane_work(
     chip: &Chip,
@@ -273,7 +303,14 @@ pub fn lane_work(
         .map(|s| s.format)
         .collect();
     let all: Vec<LanePrimitive> = programs.iter().flatten().copied().collect();
-    let mode = unit.mode(&formats, &all)?;
+    let (mode, programs) = match unit.mode(&formats, &all) {
+        Ok(mode) => (mode, programs),
+        Err(cannot) => {
+            let table = by_table(einsums, operands);
+            let mode = table.as_ref().and_then(|t| unit.mode(&formats, t).ok());
+            (mode.ok_or(cannot)?, table.into_iter().collect())
+        }
+    };
 
     let mut work = LaneWork::default();
     let mut add = |cost: &PrimitiveCost, operations: f64| {

@@ -119,12 +119,12 @@ impl Exact {
                 significand,
                 exponent,
             } => {
-                let leading = exponent + significand.ilog2() as i32;
+                let leading = exponent.saturating_add(significand.ilog2() as i32);
                 if leading > bias {
                     infinity
                 } else {
-                    let field = (leading + bias).max(1);
-                    let shift = field - bias - mantissa_bits as i32 - exponent;
+                    let field = leading.saturating_add(bias).max(1);
+                    let shift = (field - bias - mantissa_bits as i32).saturating_sub(exponent);
                     let base = u128::from((field - 1) as u64) << mantissa_bits;
                     if shift <= 0 {
                         (base + (significand << -shift)) as u64

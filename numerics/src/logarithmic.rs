@@ -97,7 +97,7 @@ impl Logarithmic {
                 significand,
                 exponent,
             } => {
-                let whole = exponent + significand.ilog2() as i32;
+                let whole = exponent.saturating_add(significand.ilog2() as i32);
                 let (log, exact) = self.logarithm(significand, conversion.rounding, negative);
                 let log = whole.saturating_mul(1 << self.fraction).saturating_add(log);
                 if log > self.largest() {

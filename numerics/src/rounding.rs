@@ -14,8 +14,9 @@
 //! ```
 //!
 //! "Even" and "odd" are those of `k`. Without mantissa bits `k` is 1 for every normal number, and ties go away from
-//! zero (IEEE 754-2019, 4.3.1: "if that is not possible, the one larger in magnitude"). Stochastic rounding adds `n` random bits below the quantum and truncates, as hardware does: what lies below `f`'s first `n`
-//! bits is lost, and the mean is exact for values that have no more. Its bits come from [`random`](crate::random).
+//! zero (IEEE 754-2019, 4.3.1: "if that is not possible, the one larger in magnitude"). Stochastic rounding adds `n`
+//! random bits below the quantum and truncates, as hardware does: what lies below the first `n` bits of `f` is lost,
+//! and the mean is exact for values that have no more. Its bits come from [`crate::random`].
 
 use std::fmt;
 use std::str::FromStr;

@@ -201,9 +201,11 @@ impl CompressedRows {
         let rows = self.starts.len().saturating_sub(1);
         let mut values = vec![0.0; rows * columns];
         for (row, ends) in self.starts.windows(2).enumerate() {
-            for i in ends[0]..ends[1].min(self.values.len()) {
-                if let Some(slot) = values.get_mut(row * columns + self.columns[i]) {
-                    *slot = self.values[i];
+            let elements = self.columns.iter().zip(&self.values);
+            let count = ends[1].saturating_sub(ends[0]);
+            for (column, x) in elements.skip(ends[0]).take(count) {
+                if let Some(slot) = values.get_mut(row * columns + column) {
+                    *slot = *x;
                 }
             }
         }

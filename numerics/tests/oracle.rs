@@ -45,7 +45,9 @@ fn rounded(layout: FloatLayout, x: Exact, rounding: Rounding) -> (u128, bool) {
     };
     let unit = exponent.min(1 - layout.bias - layout.mantissa as i32);
     let target = BigUint::from(significand) << (exponent - unit) as u64;
-    let (mut low, mut high) = (0u128, 1u128 << (layout.exponent + layout.mantissa + 1));
+    let bits = layout.exponent + layout.mantissa;
+    // Codes of twice the range; 127 bits have no more above them.
+    let (mut low, mut high) = (0u128, u128::MAX >> (127 - bits));
     while high - low > 1 {
         let middle = low + (high - low) / 2;
         if number(layout, middle, unit) <= target {

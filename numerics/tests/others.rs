@@ -2,9 +2,11 @@
 
 use presil_numerics::block::floating::BlockFloat;
 use presil_numerics::block::group::{GroupError, GroupInt};
+use presil_numerics::block::mx::ScaleRule;
+use presil_numerics::block::scheme::{Scheme, SchemeError};
 use presil_numerics::codebook::{CodeBook, palette};
 use presil_numerics::sparse::{self, CompressedRows, NOfM};
-use presil_numerics::{Coding, Conversion, Format, Rounding};
+use presil_numerics::{Coding, Conversion, Format, Quantization, Rounding};
 use proptest::prelude::*;
 
 fn format(name: &str) -> Format {
@@ -179,4 +181,46 @@ fn wrong_groups_are_refused() {
     assert!(palette::fit(&[f32::NAN], 4).is_none());
     let kept = palette::fit(&[1.0, 2.0, 1.0], 2).unwrap();
     assert_eq!(kept.values(), [1.0, 2.0, 2.0, 2.0]);
+}
+
+/// Every scheme that has a quantizer stores as many bits of codes as its storage says, and loses no more than its steps.
+#[test]
+fn schemes_store_what_they_cost() {
+    let values: Vec<f32> = (0..512).map(|i| (i as f32 * 0.37).sin() * 2.0).collect();
+    let mut with = 0;
+    let names =
+        Quantization::NAMES
+            .into_iter()
+            .chain(["uint4_g64", "int8_g128", "palette3", "tq2_0"]);
+    for name in names {
+        let scheme = Scheme::named(name, &Conversion::default(), ScaleRule::Floor)
+            .unwrap()
+            .unwrap();
+        let stored = match scheme.quantize(&values) {
+            Ok(stored) => stored,
+            Err(SchemeError::Gguf(_)) => continue,
+            Err(other) => panic!("{name}: {other}"),
+        };
+        with += 1;
+        assert_eq!(stored.values.len(), values.len());
+        let noise: f32 = stored
+            .values
+            .iter()
+            .zip(&values)
+            .map(|(y, x)| (y - x).powi(2))
+            .sum();
+        assert!(noise / 512.0 < 0.4, "{name} {noise}");
+        if let Ok(quantization) = name.parse::<Quantization>() {
+            let storage = quantization.storage(&[512]).unwrap();
+            let bits = stored.packed().len() as u64 * 8;
+            if let Scheme::Gguf(_) = scheme {
+                assert_eq!(bits, storage.total().0, "{name}");
+            } else {
+                assert_eq!(bits, storage.payload.0, "{name}");
+            }
+        }
+    }
+    assert_eq!(with, 20);
+    let plain = Scheme::named("bf16", &Conversion::default(), ScaleRule::Floor).unwrap();
+    assert!(plain.is_none());
 }

@@ -98,6 +98,7 @@ fn phase(view: &View<'_>, phase: &Phase) -> Value {
         "throughput": rate,
         "throughput_unit": unit,
         "energy_j": phase.energy_j,
+        "cold_energy_j": phase.cold_energy_j,
         "average_power_w": figures::average_power(phase),
         "peak_power_w": figures::peak_power(phase).map(|p| p.0),
         "peak_power_op": figures::peak_power(phase).map(|p| &p.1.name),
@@ -238,6 +239,7 @@ pub fn run_json(run: &Run, version: &str) -> Value {
         },
         "assumptions": view.assumptions,
         "unmodelled": view.unmodelled,
+        "power": run.power,
         "provenance": run.provenance,
     })
 }

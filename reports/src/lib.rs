@@ -23,6 +23,7 @@ pub mod json;
 mod memory;
 pub mod palette;
 pub mod plots;
+mod power;
 pub mod svg;
 #[cfg(feature = "tables")]
 pub mod tables;

@@ -7,8 +7,8 @@ use presil_hwmodels::{Provenance, Status};
 use presil_sim::Run;
 use presil_sim::run::{
     CoreUse, Energy, Fidelity, MappedAxis, MappedMemory, MappedTile, MemoryPlan, MemoryRegion,
-    MemoryUse, OpRun, Phase, SpilledTensor, TimeParts, Timeline, TimelineSlice, TimelineTrack,
-    Traffic,
+    MemoryUse, OpRun, Phase, PowerUse, SpilledTensor, TimeParts, Timeline, TimelineSlice,
+    TimelineTrack, Traffic,
 };
 
 const PEAK: f64 = 8.192e12;
@@ -187,6 +187,7 @@ fn phase(name: &str, steps: u64, ops: Vec<OpRun>) -> Phase {
         latency_s,
         interval_s: latency_s,
         cold_latency_s: latency_s * 1.18,
+        cold_energy_j: 1.1 * energy.iter().map(|e| e.energy_j).sum::<f64>(),
         lower_bound_s: latency_s * 0.84,
         lower_bound_by: "lpddr5".into(),
         energy_j: energy.iter().map(|e| e.energy_j).sum(),
@@ -290,6 +291,7 @@ fn run(model: &str, phases: Vec<Phase>) -> Run {
         peak_macs_per_s: PEAK,
         dram_peak_bytes_per_s: DRAM,
         dram_streaming_bytes_per_s: STREAM,
+        power: PowerUse::default(),
         area: vec![
             ("array".into(), 2.31),
             ("glb".into(), 1.87),

@@ -47,8 +47,9 @@ fn slugs(names: &[&str]) -> Vec<String> {
     done
 }
 
+/// A finite number; zero without a sign, which the sum of nothing has.
 fn number(x: f64) -> Option<f64> {
-    x.is_finite().then_some(x)
+    x.is_finite().then_some(x + 0.0)
 }
 
 fn real(rows: &[Row<'_>], name: impl Into<String>, f: impl Fn(&OpRun) -> Option<f64>) -> Column {

@@ -9,7 +9,7 @@ use presil_sim::Run;
 use presil_sim::run::Phase;
 
 use crate::figures::{self, Kind, Part, View};
-use crate::text;
+use crate::{power, text};
 
 /// Narrowest width that is honoured.
 pub const MIN_WIDTH: usize = 72;
@@ -33,6 +33,7 @@ pub fn table(run: &Run, width: usize, color: bool) -> String {
     if run.phases.is_empty() {
         out.line("Nothing was run: the graph has no phase.");
     }
+    out.power();
     out.chip();
     out.assumptions();
     out.out
@@ -485,6 +486,17 @@ impl Table<'_> {
             let line = if r == 0 { self.paint(DIM, &line) } else { line };
             self.out.push_str(&line);
             self.out.push('\n');
+        }
+    }
+
+    fn power(&mut self) {
+        let sentences = power::sentences(&self.view.run.power);
+        if sentences.is_empty() {
+            return;
+        }
+        self.heading(BOLD, "Power");
+        for s in sentences {
+            self.wrapped("  ", &s);
         }
     }
 

@@ -316,7 +316,7 @@ impl Runner<'_> {
         let wait = busy - s.compute.max(s.vector);
         if wait > 0.0 {
             let memories = s.others.iter().filter_map(|(r, b)| match r {
-                Resource::Memory(m) => Some((m.0 as usize, *b)),
+                Resource::Memory(n) | Resource::Network(n) => Some((n.0 as usize, *b)),
                 _ => None,
             });
             let worst = memories

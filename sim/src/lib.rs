@@ -2,10 +2,12 @@
 //!
 //! - [`run`]: the noun, the only value that reports read;
 //! - [`phase`]: from a schedule to a Run; `analytic`, `simulated`: when its ops run, by closed forms and by events;
+//! - [`power`]: what it draws where it runs again and again, and at operating points;
 //! - [`timing`]: the event engine, and the program of a schedule.
 
 mod analytic;
 pub mod phase;
+pub mod power;
 pub mod run;
 mod simulated;
 pub mod timing;

@@ -384,6 +384,8 @@ pub struct Phase {
     pub lower_bound_by: String,
     /// Energy of one pass, static energy included.
     pub energy_j: f64,
+    /// Energy of the first pass, with cold weights.
+    pub cold_energy_j: f64,
     /// MACs by the counting rules.
     pub macs: u128,
     /// MACs inside the masks.
@@ -418,6 +420,62 @@ pub struct Phase {
     pub unmodelled: Vec<String>,
 }
 
+/// What a run takes at an operating point of the chip.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PointUse {
+    /// Its name.
+    pub name: String,
+    /// Supply voltage of the die.
+    pub voltage_v: f64,
+    /// Time of all passes.
+    pub latency_s: f64,
+    /// Energy of all passes.
+    pub energy_j: f64,
+    /// Average power of the phase that draws most.
+    pub power_w: f64,
+    /// Whether that is within the limit.
+    pub holds: bool,
+}
+
+/// A way to rest between the works of periods.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rest {
+    /// "on", "idle", "asleep".
+    pub name: String,
+    /// Power while it rests.
+    pub power_w: f64,
+    /// Time in a period in which it does not rest, waking up and loading weights included.
+    pub busy_s: f64,
+    /// Energy of a period.
+    pub energy_j: f64,
+}
+
+/// What a chip draws where the run comes again and again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Duty {
+    /// From one run to the next.
+    pub period_s: f64,
+    /// How it rests in between; none where the run takes longer than a period.
+    pub taken: Option<String>,
+    /// Average power; where the run takes longer than a period, that of runs one after the other.
+    pub average_power_w: f64,
+    /// The ways to rest.
+    pub ways: Vec<Rest>,
+}
+
+/// Power beyond that of single passes, as far as it was asked for.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct PowerUse {
+    /// What it may draw on average.
+    pub limit_w: Option<f64>,
+    /// The operating points that were tried under the limit, fastest first.
+    pub points: Vec<PointUse>,
+    /// The point that the run is at; none: as the chip file says.
+    pub point: Option<String>,
+    /// Runs that come again and again.
+    pub duty: Option<Duty>,
+}
+
 /// What a model on a chip takes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Run {
@@ -449,6 +507,8 @@ pub struct Run {
     pub dram_peak_bytes_per_s: f64,
     /// Root memory rate that long streams reach.
     pub dram_streaming_bytes_per_s: f64,
+    /// Operating points and periods.
+    pub power: PowerUse,
     /// Die area by component.
     pub area: Vec<(String, f64)>,
     /// Static power by component.

@@ -152,7 +152,7 @@ fn op_time(
 /// The memory that an op keeps busy longest.
 fn busiest(op: &ScheduledOp) -> Option<NodeId> {
     let memories = op.cost.busy.iter().filter_map(|(r, t)| match r {
-        Resource::Memory(n) => Some((*n, t.0)),
+        Resource::Memory(n) | Resource::Network(n) => Some((*n, t.0)),
         _ => None,
     });
     let worst = memories.reduce(|worst, m| if m.1 > worst.1 { m } else { worst });

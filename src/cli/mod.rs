@@ -8,6 +8,7 @@ mod eval;
 mod import;
 mod map;
 mod models;
+mod numerics;
 mod run;
 mod schema;
 mod validate;
@@ -43,6 +44,8 @@ enum Command {
     Validate(validate::Args),
     /// Fits the parameters that a family of GPUs shares to measured kernels, part of them held apart.
     Calibrate(calibrate::Args),
+    /// Number formats: casts of arrays.
+    Numerics(numerics::Args),
     /// JSON Schema of a file form, for editors.
     Schema(schema::Args),
 }
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Chips(args) => chips::main(&args),
         Command::Validate(args) => validate::main(&args),
         Command::Calibrate(args) => calibrate::main(&args),
+        Command::Numerics(args) => numerics::main(&args),
         Command::Schema(args) => schema::main(&args),
     };
     match result {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use presil::numerics::{Seconds, Watts};
 use presil::reports::ReportError;
 use presil::run::{Objective, Options, PhaseChoice};
 use presil::workloads::Routing;
@@ -75,6 +76,15 @@ pub struct Args {
     /// Override a field of the chip, such as dram.bandwidth="68 GB/s".
     #[arg(long = "set", value_parser = parse_set)]
     sets: Vec<(String, String)>,
+    /// Operating point of the chip: a name of its [[power.point]] tables.
+    #[arg(long, conflicts_with = "power_limit")]
+    point: Option<String>,
+    /// What the chip may draw on average, such as "2 W": the fastest of its operating points that keeps to it is taken.
+    #[arg(long, value_name = "POWER", value_parser = parse_watts)]
+    power_limit: Option<Watts>,
+    /// The run comes again every so often, such as "100 ms": average power, idling or asleep in between.
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    period: Option<Seconds>,
     /// Folder for report.html, layers.csv, layers.parquet, run.json and, of simulated times, trace.pftrace [default: out/MODEL-CHIP].
     #[arg(long)]
     out: Option<PathBuf>,
@@ -192,9 +202,28 @@ fn options(args: &Args) -> Result<Options, Failure> {
         absorb_mla: !args.expand_mla,
         allow_unknown: args.allow_unknown,
         sets: args.sets.clone(),
+        point: args.point.clone(),
+        power_limit: args.power_limit,
+        period: args.period,
         fuse: !args.no_fusion,
         constraints: args.constraints.clone(),
     })
+}
+
+fn parse_watts(text: &str) -> Result<Watts, String> {
+    let power: Watts = text.parse().map_err(|e| format!("{e}"))?;
+    match power.0 > 0.0 {
+        true => Ok(power),
+        false => Err("the limit must be above zero".into()),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Seconds, String> {
+    let time: Seconds = text.parse().map_err(|e| format!("{e}"))?;
+    match time.0 > 0.0 {
+        true => Ok(time),
+        false => Err("the period must be above zero".into()),
+    }
 }
 
 /// Reads --routing.

@@ -1,4 +1,4 @@
-#![expect(clippy::panic, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use presil_numerics::{Bytes, BytesPerSecond, Format};
 use proptest::prelude::*;
@@ -740,4 +740,38 @@ fn ethos_u_engines_multiply_as_much_as_their_names_say() {
             "{name}"
         );
     }
+}
+
+/// What the file says of requests in flight and of the order of addresses bounds and slows the streams of a DRAM.
+#[test]
+fn streams_of_a_dram() {
+    let memory = |overrides: &[(&str, &str)]| {
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|(k, v)| ((*k).to_string(), (*v).to_string()))
+            .collect();
+        let chip = load("edge-npu", &overrides).unwrap();
+        chip.nodes[chip.root()].memory().unwrap().clone()
+    };
+    let plain = memory(&[]);
+    let [read, write] = plain.streams();
+    assert_eq!(read.0, plain.read_rate.0 * plain.streaming_efficiency);
+    let turns = plain.turns.unwrap();
+    // Four channels of 2 KiB.
+    assert_eq!(turns.group, 8192.0);
+    let seconds = 1.0 / read.0 + turns.time.0 / turns.group;
+    assert!((write.0 * seconds - 1.0).abs() < 1e-12);
+    assert!(write.0 < 0.9 * read.0);
+    // Eight requests of 256 bytes over the latency.
+    let few = memory(&[("dram.outstanding", "8"), ("dram.request", "256 B")]);
+    let bound = 8.0 * 256.0 / few.latency.0;
+    assert!(bound < read.0);
+    assert_eq!(few.in_flight.asked.unwrap().0, bound);
+    assert_eq!(few.streams()[0].0, bound.min(read.0));
+    // Neighbours in one bank group.
+    let order = ("dram.address_order", "row-rank-group-bank-column");
+    assert!(memory(&[order]).streams()[0].0 < 0.8 * read.0);
+    // An efficiency that is written holds the turns.
+    let own = memory(&[("dram.streaming_efficiency", "0.8")]);
+    assert_eq!((own.turns, own.streams()[0]), (None, own.streams()[1]));
 }

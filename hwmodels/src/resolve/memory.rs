@@ -3,12 +3,14 @@
 use presil_numerics::{Bytes, BytesPerSecond, JoulesPerBit, Seconds, SquareMm, Watts};
 
 use super::{Context, data};
-use crate::chip::{Memory, MemoryKind, OperandSet, Overlap, Rows};
+use crate::banks::Banks;
+use crate::chip::{InFlight, Memory, MemoryKind, OperandSet, Overlap, Rows, Turns};
 use crate::decode::Sourced;
+use crate::dram::{self, Demand};
 use crate::sourced::Status;
 use crate::spec::{MemorySpec, Ports};
 use crate::technology::Estimate;
-use crate::technology::dram::{self, DramPart};
+use crate::technology::dram::{self as parts, DramPart};
 use crate::technology::sram::MemoryFigures;
 
 /// Default port width of on-chip memories.
@@ -46,6 +48,7 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
     );
     let (read_rate, write_rate) = rates(cx, m, word, ports, part)?;
     let banks = m.banks.as_ref().map(|b| cx.count(&path("banks"), b));
+    let conflicts = conflicts(cx, m, banks);
     let energies = energies(cx, m, capacity, word, banks, part);
     let keeps = m
         .keeps
@@ -91,7 +94,7 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
             cx.constant(&path("streaming_efficiency"), e)
         }
         (None, Some((part, _))) => {
-            let e = part.streaming_efficiency;
+            let e = part.streaming_efficiency * order_share(cx, m, part);
             cx.modelled(
                 &path("streaming_efficiency"),
                 &of_part(part, e),
@@ -124,7 +127,24 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         (None, Some((part, _))) => Bytes(part.burst_bytes),
         (None, None) => word,
     };
+    if let (Some(order), true) = (
+        &m.address_order,
+        m.streaming_efficiency.is_some() || part.is_none(),
+    ) {
+        cx.problems.at(
+            &order.place,
+            "an address order says nothing where the efficiency is not that of a DRAM part",
+            "remove it, or write `part` and no `streaming_efficiency`",
+        );
+    }
     let rows = part.map(|(part, channels)| rows(part, channels));
+    let turns = match (&m.streaming_efficiency, part) {
+        (None, Some((part, channels))) if ports.shared => {
+            Some(turns(cx, &path("turnaround"), part, channels))
+        }
+        _ => None,
+    };
+    let in_flight = in_flight(cx, m, part, burst, latency);
     let compression = m
         .compression
         .as_ref()
@@ -151,8 +171,12 @@ pub(super) fn memory(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Memory> {
         setup,
         burst,
         rows,
+        turns,
+        in_flight,
+        banks: conflicts,
         compression,
         gating,
+        clock: m.clock.as_ref().and_then(|c| cx.clock(c)),
     })
 }
 
@@ -165,6 +189,86 @@ fn rows(part: &DramPart, channels: u64) -> Rows {
         activate: Seconds(part.activate_ns * 1e-9),
         row_cycle: Seconds(part.row_cycle_ns * 1e-9),
     }
+}
+
+/// The banks in which accesses may meet, where the file gives their width.
+fn conflicts(cx: &mut Context<'_>, m: &MemorySpec, banks: Option<u64>) -> Option<Banks> {
+    let width = m.bank_width.as_ref()?;
+    let Some(count) = banks else {
+        let help = "add `banks`, or remove `bank_width`";
+        cx.problems.at(
+            &width.place,
+            "a width of banks without a number of them",
+            help,
+        );
+        return None;
+    };
+    let width = cx.positive(&format!("{}.bank_width", m.name.value), width);
+    Some(Banks { count, width })
+}
+
+/// Turns of the bus of some channels of a part.
+fn turns(cx: &mut Context<'_>, path: &str, part: &DramPart, channels: u64) -> Turns {
+    let channel = part.channel();
+    let turn = of_part(part, channel.turn().0);
+    let group = channel.write_group();
+    let told = turn.because(format!(
+        "each {group} written to a channel: CL + tRTRS + tWTR, {}",
+        part.source
+    ));
+    Turns {
+        time: cx.modelled(path, &told, part.status, Seconds),
+        group: group.0 as f64 * channels as f64,
+    }
+}
+
+/// The share of the rate of long streams that the address order leaves: neighbours in one bank group are further
+/// apart in time.
+fn order_share(cx: &mut Context<'_>, m: &MemorySpec, part: &DramPart) -> f64 {
+    let mut channel = part.channel();
+    if let Some(order) = &m.address_order {
+        match order.value.parse() {
+            Ok(order) => channel.order = order,
+            Err(error) => {
+                let help = "the parts' own is the order that loses least";
+                cx.problems.at(&order.place, error.to_string(), help);
+            }
+        }
+    }
+    channel.timing.burst.0 / channel.burst_time(Demand::Stream).0
+}
+
+/// What requests in flight allow: the queues of a part's controllers, and what the file says of who asks.
+fn in_flight(
+    cx: &mut Context<'_>,
+    m: &MemorySpec,
+    part: Option<(&DramPart, u64)>,
+    burst: Bytes,
+    latency: Seconds,
+) -> InFlight {
+    let name = &m.name.value;
+    let request = match &m.request {
+        Some(r) => cx.positive(&format!("{name}.request"), r),
+        None => burst,
+    };
+    let asked = m.outstanding.as_ref().map(|o| {
+        let requests = cx.count(&format!("{name}.outstanding"), o);
+        dram::in_flight(requests, request, latency)
+    });
+    if let (None, Some(r)) = (&m.outstanding, &m.request) {
+        let help = "add `outstanding`, the requests in flight";
+        cx.problems.at(
+            &r.place,
+            "a request without a number of them says nothing",
+            help,
+        );
+    }
+    let controller = part.map(|(part, channels)| {
+        let channel = part.channel();
+        let requests = channel.queues.reads.saturating_mul(channels);
+        dram::in_flight(requests, channel.burst, Seconds(part.latency_ns * 1e-9))
+    });
+    InFlight { controller, asked }
 }
 
 /// The DRAM part and its channels, if the file names one. `None` where the name is wrong.
@@ -188,8 +292,11 @@ fn part(cx: &mut Context<'_>, m: &MemorySpec) -> Option<Option<(&'static DramPar
         );
         return None;
     }
-    let Some(found) = dram::part(&part_name.value) else {
-        let known: Vec<String> = dram::part_names().iter().map(ToString::to_string).collect();
+    let Some(found) = parts::part(&part_name.value) else {
+        let known: Vec<String> = parts::part_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         cx.unknown("DRAM part", part_name, &known);
         return None;
     };

@@ -9,7 +9,9 @@ mod data;
 mod engines;
 mod kernels;
 mod memory;
+mod movement;
 mod nodes;
+mod power;
 
 use std::fmt::Display;
 
@@ -101,6 +103,9 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         .as_ref()
         .and_then(|m| m.row_stationary.as_ref())
         .and_then(|d| data::row_stationary(&mut cx, &nodes, d));
+    let nominal = cx.technology.voltage;
+    let power = power::resolve(&mut cx, spec.power.as_ref(), nominal);
+    let movement = movement::resolve(&mut cx);
     let other = spec.other.as_ref();
     let other_power = other
         .and_then(|o| o.power.as_ref())
@@ -130,8 +135,10 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
             prefetch_ops,
             row_stationary,
         },
+        movement,
         blocks,
         kernels,
+        power,
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),
@@ -169,8 +176,13 @@ fn technology(spec: &ChipSpec) -> Technology {
 }
 
 /// FNV-1a, 64 bit, of the resolved chip without hash and provenance: two files that mean the same chip have one hash.
-fn hash(chip: &Chip) -> String {
-    let text = format!("{chip:?}");
+pub(crate) fn hash(chip: &Chip) -> String {
+    let bare = Chip {
+        hash: String::new(),
+        provenance: Vec::new(),
+        ..chip.clone()
+    };
+    let text = format!("{bare:?}");
     let mix = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
 }

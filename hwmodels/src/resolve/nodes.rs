@@ -3,7 +3,7 @@
 use presil_numerics::{IdVec, Joules, JoulesPerBit, SquareMm, Watts};
 
 use super::memory::memory;
-use super::{Context, data};
+use super::{Context, data, movement};
 use crate::chip::{Compute, Fanout, FanoutDim, MacMode, Node, NodeId, NodeKind, OperandSet};
 use crate::decode::At;
 use crate::sourced::Status;
@@ -93,6 +93,7 @@ pub(super) fn resolve(cx: &mut Context<'_>) -> Option<IdVec<NodeId, Node>> {
                 let none = Fanout {
                     dims: Vec::new(),
                     hop_energy: JoulesPerBit::ZERO,
+                    network: None,
                 };
                 nodes.push(Node {
                     name: node.name().value.clone(),
@@ -261,7 +262,15 @@ fn fanout(cx: &mut Context<'_>, f: &FanoutSpec) -> Fanout {
     let hop_energy = f.hop_energy.as_ref().map_or(JoulesPerBit::ZERO, |e| {
         cx.constant(&format!("{name}.hop_energy"), e)
     });
-    Fanout { dims, hop_energy }
+    let network = f
+        .network
+        .as_ref()
+        .and_then(|n| movement::network(cx, name, n, &dims));
+    Fanout {
+        dims,
+        hop_energy,
+        network,
+    }
 }
 
 /// Fills in hop energies that the file leaves out: a wire over the pitch of an instance,

@@ -1,12 +1,14 @@
 //! DRAM parts: one row of `dram.csv` for each.
 //!
-//! `peak` is a unit's pin rate; long streams reach `streaming_efficiency` of it (refresh, turnaround). The energy
-//! of a bit is the sum of row activation in long streams, array access, IO, and the controller's PHY on the chip's
+//! `peak` is a unit's pin rate; long streams of reads reach `streaming_efficiency` of it (refresh, changes of rows); what
+//! writes between reads take beside is in the durations and queues of [`DramPart::channel`]. The energy of a bit is the sum of row activation in long streams, array access, IO, and the controller's PHY on the chip's
 //! side; background and refresh power is drawn whenever the chip is on.
 
+use presil_numerics::{Bytes, Seconds};
 use serde::Deserialize;
 
 use super::{Estimate, Technology, data};
+use crate::dram::{Channel, Queues, Timing};
 use crate::sourced::Status;
 
 /// A DRAM part.
@@ -30,6 +32,40 @@ pub struct DramPart {
     pub activate_ns: f64,
     /// Least time between the activations of two rows of one bank: tRC.
     pub row_cycle_ns: f64,
+    /// Bank groups of one unit.
+    pub bank_groups: u64,
+    /// tRCD.
+    pub rcd_ns: f64,
+    /// tRP.
+    pub rp_ns: f64,
+    /// Read latency, CL.
+    pub rl_ns: f64,
+    /// Write latency, CWL.
+    pub wl_ns: f64,
+    /// tCCD_L.
+    pub ccd_l_ns: f64,
+    /// tWTR_S.
+    pub wtr_ns: f64,
+    /// tWR.
+    pub wr_ns: f64,
+    /// tRTP.
+    pub rtp_ns: f64,
+    /// Gap of the bus from reads to writes beyond the data.
+    pub rtrs_ns: f64,
+    /// tRFC of all banks.
+    pub rfc_ns: f64,
+    /// tREFI.
+    pub refi_ns: f64,
+    /// Reads that the controller of a unit holds, in bursts.
+    pub read_queue: u64,
+    /// Writes that it collects before it drains them, in bursts.
+    pub write_queue: u64,
+    /// Commands that it holds for a bank, in bursts.
+    pub bank_queue: u64,
+    /// Order of an address's fields.
+    pub address_order: String,
+    /// Where durations beside those of rows, and queues, come from.
+    pub timing_source: String,
     /// Row activation in long streams.
     pub activate_pj_bit: f64,
     /// Array access.
@@ -53,6 +89,41 @@ pub struct DramPart {
 }
 
 impl DramPart {
+    /// One unit with its controller.
+    pub fn channel(&self) -> Channel {
+        let ns = |t: f64| Seconds(t * 1e-9);
+        let groups = self.bank_groups.max(1);
+        Channel {
+            burst: Bytes(self.burst_bytes),
+            page: Bytes(self.page_bytes),
+            groups,
+            banks: (self.banks / groups).max(1),
+            ranks: 1,
+            timing: Timing {
+                burst: ns(self.burst_bytes as f64 / self.peak_gb_s),
+                rcd: ns(self.rcd_ns),
+                rp: ns(self.rp_ns),
+                rc: ns(self.row_cycle_ns),
+                activate: ns(self.activate_ns),
+                cl: ns(self.rl_ns),
+                cwl: ns(self.wl_ns),
+                ccd_l: ns(self.ccd_l_ns),
+                wtr: ns(self.wtr_ns),
+                wr: ns(self.wr_ns),
+                rtp: ns(self.rtp_ns),
+                rtrs: ns(self.rtrs_ns),
+                rfc: ns(self.rfc_ns),
+                refi: ns(self.refi_ns),
+            },
+            order: self.address_order.parse().unwrap_or_default(),
+            queues: Queues {
+                reads: self.read_queue,
+                writes: self.write_queue,
+                bank: self.bank_queue,
+            },
+        }
+    }
+
     /// Energy of a bit read or written, in joules.
     pub fn energy(&self) -> Estimate {
         let device = self.activate_pj_bit + self.array_pj_bit + self.io_pj_bit;

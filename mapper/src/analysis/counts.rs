@@ -297,22 +297,35 @@ impl<'a> Counts<'a> {
     /// Elements of an operand that cross the fanout at a level, once for each instance reached, by edge; old
     /// values that go down are not among them.
     pub(crate) fn across(&self, level: usize) -> impl Iterator<Item = (&Edge, u128)> {
-        let edges = self.edges.iter().zip(&self.flows);
+        let past = move |fanout: usize| fanout > level;
+        self.crossing(level, past)
+            .map(|(_, edge, words)| (edge, words))
+    }
+
+    /// The same, once for each group of instances that the fanout serves together, with the number of the edge.
+    pub(crate) fn entering(&self, level: usize) -> impl Iterator<Item = (usize, &Edge, u128)> {
+        self.crossing(level, move |fanout: usize| fanout >= level)
+    }
+
+    /// Elements that cross the fanout at a level, once for all that fanouts beyond some place serve together.
+    fn crossing(
+        &self,
+        level: usize,
+        beyond: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = (usize, &Edge, u128)> {
+        let edges = self.edges.iter().zip(&self.flows).enumerate();
         edges
-            .filter(move |(e, _)| level >= e.parent && e.child.is_none_or(|c| level <= c))
-            .map(move |(edge, flow)| {
-                let below = |i: usize| {
-                    let network = self.nest.loops[i].network;
-                    network.is_some_and(|n| n.level > level)
-                };
+            .filter(move |(_, (e, _))| level >= e.parent && e.child.is_none_or(|c| level <= c))
+            .map(move |(number, (edge, flow))| {
                 let words = flow.entering_with(|i| {
-                    if below(i) {
+                    let network = self.nest.loops[i].network;
+                    if network.is_some_and(|n| beyond(n.level)) {
                         self.merged(edge, i)
                     } else {
                         Role::Space
                     }
                 });
-                (edge, self.scale(edge.operand, words))
+                (number, edge, self.scale(edge.operand, words))
             })
     }
 

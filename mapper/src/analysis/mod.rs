@@ -34,14 +34,17 @@
 //!
 //! # Time and energy
 //!
-//! See `time`, and `runs` for what bursts and rows of a DRAM add to both. Widths: inputs and weights have their mean stored bits. A value of the output has its final
+//! See `time`, [`crossing`] for networks, and `runs` for what bursts and rows of a DRAM add to both. Widths: inputs and weights have their mean stored bits. A value of the output has its final
 //! width when it crosses for the last time with its reduction complete, and the accumulator's before.
 
 pub(crate) mod bounds;
+pub mod conflicts;
 pub(crate) mod counts;
+pub mod crossing;
 pub(crate) mod digits;
 pub(crate) mod flow;
 pub(crate) mod nest;
+pub(crate) mod network;
 pub(crate) mod pattern;
 pub(crate) mod plane;
 pub(crate) mod region;
@@ -130,8 +133,9 @@ impl<'a> Analyzer<'a> {
             ..Cost::default()
         };
         cost.compute_cycles = counts.iterations as f64 / mode.macs_per_cycle;
-        time::fill(problem, &nest, &counts, compute, &mut cost);
-        energy(problem, &nest, &counts, mode, &mut cost);
+        let crossings = crossing::crossings(problem, &nest, &counts);
+        time::fill(problem, &nest, &counts, &crossings, compute, &mut cost);
+        energy(problem, &nest, &counts, &crossings, mode, &mut cost);
         Ok(cost)
     }
 }
@@ -150,6 +154,7 @@ fn energy(
     problem: &Problem,
     nest: &nest::Nest,
     counts: &counts::Counts,
+    crossings: &[crossing::Crossing],
     mode: &MacMode,
     cost: &mut Cost,
 ) {
@@ -174,10 +179,13 @@ fn energy(
                 add("read", read * m.read_energy.0);
                 add("write", write * m.write_energy.0);
             }
-            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => add(
-                "hop",
-                traffic::hop_bits(problem, counts, place) * f.hop_energy.0,
-            ),
+            NodeKind::Fanout(f) if f.hop_energy.0 > 0.0 => {
+                let bits = match &f.network {
+                    Some(_) => crossing::link_bits(crossings, place),
+                    None => traffic::hop_bits(problem, counts, place),
+                };
+                add("hop", bits * f.hop_energy.0);
+            }
             NodeKind::Fanout(_) => {}
             NodeKind::Compute(_) => add("mac", cost.executed_macs as f64 * mode.energy.0),
         }

@@ -23,6 +23,8 @@ use crate::problem::Problem;
 pub(crate) struct Network {
     /// Level of the fanout.
     pub(crate) level: usize,
+    /// Which of its axes.
+    pub(crate) axis: usize,
     /// Operands of which one transfer serves all iterations, for what their tiles have in common; of the output:
     /// whose common elements are summed on the way up. Those that the axis shares under loops that do not index
     /// them, and those whose overlap it shares.
@@ -99,10 +101,13 @@ impl Nest {
                     let NodeKind::Fanout(f) = &problem.chip.nodes[fanout].kind else {
                         continue;
                     };
-                    let axis = f.dims.get(usize::from(axis));
-                    if let Some((level, axis)) = place(fanout).zip(axis) {
-                        let serves = shares(axis).minus(indexed(einsum, dim));
-                        let network = Network { level, serves };
+                    let number = usize::from(axis);
+                    if let Some((level, axis)) = place(fanout).zip(f.dims.get(number)) {
+                        let network = Network {
+                            level,
+                            axis: number,
+                            serves: shares(axis).minus(indexed(einsum, dim)),
+                        };
                         nest.cut(einsum, &mut tiles, dim, tile, Some(network));
                     }
                 }
@@ -130,10 +135,14 @@ impl Nest {
                     tile,
                 } => {
                     let fanout = hierarchy.levels.get(level).and_then(|l| l.fanout());
-                    if let Some(axis) = fanout.and_then(|f| f.axes.get(axis)) {
+                    let number = axis;
+                    if let Some(axis) = fanout.and_then(|f| f.axes.get(number)) {
                         let same = axis.shares.minus(indexed(einsum, dim));
-                        let serves = same.or(axis.shares_overlap);
-                        let network = Network { level, serves };
+                        let network = Network {
+                            level,
+                            axis: number,
+                            serves: same.or(axis.shares_overlap),
+                        };
                         nest.cut(einsum, &mut tiles, dim, tile, Some(network));
                     }
                 }

@@ -11,8 +11,8 @@
 //! time of a run    = max(bytes of bursts / rate, activations x max(tRRD, tFAW / 4, tRC / banks reached) / c)
 //! ```
 //!
-//! [`stretch`] tells both against `L / rate`, what the run would take in a long stream; refresh and turnaround are the
-//! streaming efficiency, as for streams. The form and its check are those of `tests/data/dram`: it agrees with DRAMsim3's
+//! [`stretch`] tells both against `L / rate`, what the run would take in a long stream; refresh, turns of the bus and
+//! requests in flight are in the rate, as for streams ([`Memory::streams`]). The form and its check are those of `tests/data/dram`: it agrees with DRAMsim3's
 //! sequential, random and tiled reads of an HBM2 channel to 1.4 %. Other streams that open other rows in between are
 //! not in it.
 //!
@@ -53,7 +53,15 @@ impl Stretch {
     };
 }
 
-/// What runs in a memory take, at a rate in bytes per second.
+/// What runs take when read and when written, against the memory's long streams.
+pub fn stretches(memory: &Memory, runs: Runs) -> [Stretch; 2] {
+    let refresh = memory.streaming_efficiency;
+    memory
+        .streams()
+        .map(|rate| stretch(memory, rate.0 / refresh, runs))
+}
+
+/// What runs in a memory take against a long stream of a rate in bytes per second, refresh aside.
 pub fn stretch(memory: &Memory, rate: f64, runs: Runs) -> Stretch {
     let (length, pitch) = (runs.length.max(1.0), runs.pitch.max(runs.length).max(1.0));
     let burst = memory.burst.0.max(1);
@@ -157,6 +165,30 @@ impl Layout {
             length,
             pitch: length,
         }
+    }
+
+    /// Bytes from one index to the next of each rank; in a tile that lies by itself, if one is given.
+    pub fn pitches(&self, alone: Option<&Vec<u64>>) -> Vec<f64> {
+        let Some(tile) = alone else {
+            return self.ranks.iter().map(|r| r.pitch).collect();
+        };
+        let mut pitch = self.element;
+        let mut pitches = Vec::with_capacity(self.ranks.len());
+        for rank in &self.ranks {
+            pitches.push(pitch);
+            pitch *= rank.span(tile).0.min(rank.extent) as f64;
+        }
+        pitches
+    }
+
+    /// Bytes from an element to that of the next index of a dimension.
+    pub fn step(&self, pitches: &[f64], dim: usize) -> f64 {
+        let ranks = self.ranks.iter().zip(pitches);
+        let of = |(rank, pitch): (&Rank, &f64)| {
+            let own = rank.terms.iter().filter(|(d, _)| *d == dim);
+            own.map(|(_, c)| *c as f64 * pitch).sum::<f64>()
+        };
+        ranks.map(of).sum()
     }
 
     /// The least pitch, at least so large, of a rank in which the tile has several rows.

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! A memory whose parent takes no time to set a transfer up is fed by a stream rather than by commands. What it takes in one go is then
-//! several of its tiles, as many as fit a [`GRAIN`]th of its room: where in it a tile ends tells nothing of time.
+//! several of its tiles, as many as fit one of the parts (`movement.credits`) in which its room is given back: where in it a tile ends tells nothing of time.
 //! Room is for as many tiles as fit beside each other, but for no more than that many, and for one in a memory that is not
 //! double-buffered.
 //!
-//! Sums are the exact counts of [`crate::analysis`]; how they spread over transfers is by size alone: first tiles that bring
+//! Ports take longer where instances meet in a bank ([`super::conflicts`]). Sums are the exact counts of [`crate::analysis`]; how they spread over transfers is by size alone: first tiles that bring
 //! more of a sliding window than later ones, and tiles that a mask cuts, are at their mean.
 
 use presil_hwmodels::{EngineKind, NodeId, NodeKind, Operand};
@@ -25,23 +25,23 @@ use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge, Prepared};
+use super::crossing::{Crossing, Wires, crossings};
 use super::nest::Nest;
-use super::{AnalysisError, compute, time, traffic};
+use super::{AnalysisError, compute, conflicts, time, traffic};
 use crate::cost::MemoryCount;
 use crate::hierarchy::access_of;
 use crate::mapping::Mapping;
 use crate::problem::Problem;
 
-/// Parts of a memory's room in which it is fed and drained by streams.
-pub const GRAIN: u64 = 16;
-
-/// A port of a memory.
+/// A port of a memory, or wires of a fanout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Port {
     /// What it reads.
     Read,
     /// What it writes.
     Write,
+    /// Wires of a fanout's network.
+    Link(Wires),
 }
 
 /// A loop over tiles.
@@ -64,6 +64,8 @@ pub struct Transfers {
     pub bits: f64,
     /// Seconds of ports that they occupy.
     pub ports: Vec<(NodeId, Port, f64)>,
+    /// Of each, over the hops of networks.
+    pub latency: Seconds,
 }
 
 /// What moves between a storage and the next one inside it.
@@ -100,8 +102,10 @@ pub struct Passes {
     pub busy: Seconds,
     /// Seconds of ports of memories outside that they occupy.
     pub ports: Vec<(NodeId, Port, f64)>,
-    /// Before the first pass: first tiles of memories inside.
+    /// Before the first pass: first tiles of memories inside in, last ones out, which overlap with nothing.
     pub preload: Seconds,
+    /// Seconds of ports of memories outside that these occupy.
+    pub preload_ports: Vec<(NodeId, Port, f64)>,
     /// From the last operands of a pass to its last result.
     pub tail: Seconds,
 }
@@ -145,6 +149,7 @@ pub fn tiles(problem: &Problem, mapping: &Mapping) -> Result<Tiles, AnalysisErro
             busy: clock.seconds(cycles),
             ports: Vec::new(),
             preload: Seconds::ZERO,
+            preload_ports: Vec::new(),
             tail: tail(problem, clock),
         },
         counts: traffic::by_memory(problem, &counts),
@@ -152,13 +157,17 @@ pub fn tiles(problem: &Problem, mapping: &Mapping) -> Result<Tiles, AnalysisErro
     };
     let mut inside = Inside::default();
     let mut reach = Vec::new();
-    for edge in &counts.edges {
+    let crossings = crossings(problem, &nest, &counts);
+    for (number, edge) in counts.edges.iter().enumerate() {
+        let own = crossings.iter().filter(|c| c.edge == number);
+        let crossed: Vec<&Crossing> = own.collect();
         match edge.child.filter(|c| *c < array) {
             Some(child) => {
-                tiles.edges.push(tile_edge(problem, &nest, edge, child));
+                let own = tile_edge(problem, &nest, edge, &crossed, child);
+                tiles.edges.push(own);
                 reach.push(edge.to);
             }
-            None => inside.add(problem, &nest, &counts, edge, array),
+            None => inside.add(problem, &nest, &counts, edge, &crossed, array),
         }
     }
     let deepest = reach.iter().max().copied().unwrap_or(0);
@@ -204,7 +213,13 @@ fn tile_loop(l: &super::nest::Loop) -> TileLoop {
     }
 }
 
-fn tile_edge(problem: &Problem, nest: &Nest, edge: &Edge, child: usize) -> TileEdge {
+fn tile_edge(
+    problem: &Problem,
+    nest: &Nest,
+    edge: &Edge,
+    crossed: &[&Crossing],
+    child: usize,
+) -> TileEdge {
     let home = nest
         .chains
         .get(edge.operand)
@@ -222,7 +237,7 @@ fn tile_edge(problem: &Problem, nest: &Nest, edge: &Edge, child: usize) -> TileE
             .rposition(relevant)
             .map_or(0, |i| i + 1)
     };
-    let (down, up) = transfers(problem, nest, edge);
+    let (down, up) = transfers(problem, nest, edge, crossed);
     let operand = traffic::operand(edge);
     let parent = problem.path[edge.parent];
     let outer = if home { 0 } else { changes(edge.from) };
@@ -250,6 +265,10 @@ struct Streams<'a, 'p> {
 }
 
 impl Streams<'_, '_> {
+    fn credits(&self) -> u64 {
+        self.problem.chip.movement.credits.max(1)
+    }
+
     /// Bits that tiles may take in a memory.
     fn room(&self, memory: NodeId) -> f64 {
         let place = self.problem.path.iter().position(|p| *p == memory);
@@ -301,7 +320,7 @@ impl Streams<'_, '_> {
     /// Leaves loops out from the inside as long as what they go through fits the grain, and the last one in part.
     fn widen(&mut self, at: usize, above: usize) {
         let (operand, child) = (self.tiles.edges[at].operand, self.tiles.edges[at].child);
-        let grain = self.room(child) / GRAIN as f64;
+        let grain = self.room(child) / self.credits() as f64;
         let mut inner = self.tiles.edges[at].inner;
         // Sums that come back do so tile by tile.
         let sums = |l: &TileLoop| operand == Operand::Output && l.reduces;
@@ -364,7 +383,7 @@ impl Streams<'_, '_> {
             let fit = (self.room(child) / taken.max(1.0)) as u64;
             let slots = match buffering {
                 0 | 1 => 1,
-                _ => fit.clamp(buffering, GRAIN.max(buffering)),
+                _ => fit.clamp(buffering, self.credits().max(buffering)),
             };
             self.tiles.edges[at].slots = slots + self.under_way(at);
         }
@@ -388,7 +407,9 @@ impl Streams<'_, '_> {
         }
         let passes = &self.tiles.passes;
         let each = passes.busy.0 / tiles;
-        (passes.tail.0 / each.max(1e-15)).ceil().min(GRAIN as f64) as u64
+        (passes.tail.0 / each.max(1e-15))
+            .ceil()
+            .min(self.credits() as f64) as u64
     }
 }
 
@@ -397,29 +418,50 @@ fn transfers(
     problem: &Problem,
     nest: &Nest,
     edge: &Edge,
+    crossed: &[&Crossing],
 ) -> (Option<Transfers>, Option<Transfers>) {
     let ports = port_seconds(problem, nest, edge);
     let (_, child) = traffic::accesses(problem, edge);
     let Some(child) = child else {
         return (None, None);
     };
-    let of = |bits: f64, ports: &[(NodeId, Port, f64)]| Transfers {
+    let of = |bits: f64, ports: &[(NodeId, Port, f64)], way: usize| Transfers {
         bits: bits * edge.child_share,
-        ports: ports.iter().filter(|p| p.2 > 0.0).copied().collect(),
+        ports: ports
+            .iter()
+            .copied()
+            .chain(links(problem, crossed, way))
+            .filter(|p| p.2 > 0.0)
+            .collect(),
+        latency: crossed.iter().map(|c| Seconds(c.ways[way].latency)).sum(),
     };
     let [parent_read, parent_write, child_read, child_write] = ports;
     if !edge.output {
-        let down = of(child.write_bits, &[parent_read, child_write]);
+        let down = of(child.write_bits, &[parent_read, child_write], 0);
         return (Some(down), None);
     }
     // Old values go down into the child, or are added at the parent as new ones arrive.
     if edge.returned > 0 {
-        let down = of(child.write_bits, &[parent_read, child_write]);
-        let up = of(child.read_bits, &[child_read, parent_write]);
+        let down = of(child.write_bits, &[parent_read, child_write], 0);
+        let up = of(child.read_bits, &[child_read, parent_write], 1);
         return (Some(down), Some(up));
     }
-    let up = of(child.read_bits, &[child_read, parent_write, parent_read]);
+    let ports = [child_read, parent_write, parent_read];
+    let up = of(child.read_bits, &ports, 1);
     (None, Some(up))
+}
+
+/// Seconds of links that an edge's words occupy in one direction.
+fn links(
+    problem: &Problem,
+    crossed: &[&Crossing],
+    way: usize,
+) -> impl Iterator<Item = (NodeId, Port, f64)> {
+    let own = crossed.iter().map(move |c| {
+        let port = Port::Link(c.wires[way]);
+        (problem.path[c.place], port, c.ways[way].seconds)
+    });
+    own.collect::<Vec<_>>().into_iter()
 }
 
 /// Seconds of the parent's reads and writes and the child's, of the busiest instances.
@@ -427,6 +469,8 @@ fn port_seconds(problem: &Problem, nest: &Nest, edge: &Edge) -> [(NodeId, Port, 
     let (of_parent, of_child) = traffic::accesses(problem, edge);
     let stretched = time::stretched(problem, nest, edge).map(|s| s.time);
     let above = time::port_time(problem, &of_parent, edge.parent_share);
+    let conflicts = conflicts::factor(problem, nest, edge);
+    let above = (above.0 * conflicts, above.1 * conflicts);
     let here = of_child.map_or((0.0, 0.0), |c| {
         time::port_time(problem, &c, edge.child_share)
     });
@@ -442,54 +486,128 @@ fn port_seconds(problem: &Problem, nest: &Nest, edge: &Edge) -> [(NodeId, Port, 
 /// What the edges inside the array take.
 #[derive(Default)]
 struct Inside {
-    /// Seconds of reads and of writes, by memory.
-    ports: Vec<(NodeId, [f64; 2], bool)>,
+    /// Seconds of reads and of writes, by memory: of all tiles but the exposed one, and of that.
+    ports: Vec<(NodeId, [f64; 2], [f64; 2], bool)>,
+    /// Seconds of links, by fanout and wires.
+    links: Vec<(NodeId, Wires, f64, bool)>,
+    /// Latencies of hops, down and up.
+    hops: [f64; 2],
+    /// Memories whose words the array waits for.
+    answer: Vec<NodeId>,
     preload: f64,
     stalled: f64,
+    /// Of the memories inside, the longest time of all tiles but the exposed one, and the share of that one.
+    refill: (f64, f64),
 }
 
 impl Inside {
-    fn add(&mut self, problem: &Problem, nest: &Nest, counts: &Counts, edge: &Edge, array: usize) {
+    fn add(
+        &mut self,
+        problem: &Problem,
+        nest: &Nest,
+        counts: &Counts,
+        edge: &Edge,
+        crossed: &[&Crossing],
+        array: usize,
+    ) {
+        self.cross(problem, crossed, array);
+        let node = problem.path[edge.parent];
+        if !edge.output && !self.answer.contains(&node) {
+            self.answer.push(node);
+        }
         let seconds = port_seconds(problem, nest, edge);
+        let elements = counts.tile_elements(edge.operand, edge.to) as f64;
+        let instance = edge.entering as f64 * edge.child_share;
+        // The first tile of an input, the last one of an output.
+        let part = match edge.child {
+            Some(_) if instance > 0.0 => (elements / instance).min(1.0),
+            _ => 0.0,
+        };
         let outside = |n: NodeId| problem.path.iter().position(|p| *p == n) < Some(array);
-        for (node, port, s) in seconds.into_iter().filter(|p| p.2 > 0.0) {
+        let way = usize::from(edge.output);
+        let exposed = |port: usize| match (edge.output, port) {
+            (false, 0 | 3) | (true, 1 | 2) => part,
+            _ => 0.0,
+        };
+        for (number, (node, port, s)) in seconds.into_iter().enumerate() {
+            if s <= 0.0 {
+                continue;
+            }
             let at = self.ports.iter().position(|p| p.0 == node);
             let at = at.unwrap_or_else(|| {
-                self.ports.push((node, [0.0; 2], outside(node)));
+                self.ports.push((node, [0.0; 2], [0.0; 2], outside(node)));
                 self.ports.len() - 1
             });
-            self.ports[at].1[usize::from(port == Port::Write)] += s;
+            let side = usize::from(port == Port::Write);
+            self.ports[at].1[side] += s * (1.0 - exposed(number));
+            self.ports[at].2[side] += s * exposed(number);
         }
         let Some(child) = edge.child else { return };
-        let slower = |a: usize, b: usize| seconds[a].2.max(seconds[b].2);
+        let over = crossed
+            .iter()
+            .fold(0.0f64, |t, c| t.max(c.ways[way].seconds));
+        let slower = |a: usize, b: usize| seconds[a].2.max(seconds[b].2).max(over);
         let slower = if edge.output {
             slower(1, 2)
         } else {
             slower(0, 3)
         };
-        let elements = counts.tile_elements(edge.operand, edge.to) as f64;
-        let instance = edge.entering as f64 * edge.child_share;
-        let part = if instance > 0.0 {
-            (elements / instance).min(1.0)
-        } else {
-            0.0
-        };
-        let node = problem.path[child];
-        if time::single_buffered(problem, node) {
-            self.stalled += slower * (1.0 - part);
+        let rest = slower * (1.0 - part);
+        if time::single_buffered(problem, problem.path[child]) {
+            self.stalled += rest;
+        } else if rest > self.refill.0 {
+            self.refill = (rest, part);
         }
-        if !edge.output {
-            self.preload += slower * part;
+        self.preload += slower * part;
+    }
+
+    /// What an edge makes links carry.
+    fn cross(&mut self, problem: &Problem, crossed: &[&Crossing], array: usize) {
+        let mut latency = [0.0; 2];
+        for c in crossed {
+            let node = problem.path[c.place];
+            for way in [0, 1] {
+                latency[way] += c.ways[way].latency;
+                let (wires, seconds) = (c.wires[way], c.ways[way].seconds);
+                let own = |l: &&mut (NodeId, Wires, f64, bool)| (l.0, l.1) == (node, wires);
+                match self.links.iter_mut().find(own) {
+                    Some(l) => l.2 += seconds,
+                    None => self.links.push((node, wires, seconds, c.place < array)),
+                }
+            }
+        }
+        for (all, own) in self.hops.iter_mut().zip(latency) {
+            *all = all.max(own);
         }
     }
 
     fn close(self, problem: &Problem, passes: &mut Passes) {
-        let mut inner: f64 = passes.busy.0 + self.stalled;
-        for (node, [read, write], outside) in self.ports {
+        let busy = passes.busy.0 + self.stalled;
+        // While one tile of a memory inside is worked on, the next one comes; with the last one, or the first, nothing does.
+        let (refill, part) = self.refill;
+        let mut inner: f64 = busy.max(refill + busy * part);
+        passes.tail += Seconds(self.hops[0] + self.hops[1]);
+        for (node, wires, seconds, outside) in self.links {
+            match outside {
+                true if seconds > 0.0 => passes.ports.push((node, Port::Link(wires), seconds)),
+                true => {}
+                false => inner = inner.max(seconds),
+            }
+        }
+        for node in self.answer {
             let memory = problem.chip.nodes[node].memory();
+            passes.tail += memory.map_or(Seconds::ZERO, |m| m.latency);
+        }
+        for (node, steady, first, outside) in self.ports {
+            let memory = problem.chip.nodes[node].memory();
+            let [read, write] = steady;
             if outside {
-                let ports = [(node, Port::Read, read), (node, Port::Write, write)];
-                passes.ports.extend(ports.into_iter().filter(|p| p.2 > 0.0));
+                let of = |[read, write]: [f64; 2]| {
+                    let ports = [(node, Port::Read, read), (node, Port::Write, write)];
+                    ports.into_iter().filter(|p| p.2 > 0.0)
+                };
+                passes.ports.extend(of(steady));
+                passes.preload_ports.extend(of(first));
             } else if memory.is_some_and(|m| m.shared_port) {
                 inner = inner.max(read + write);
             } else {

@@ -3,7 +3,7 @@
 //! ```text
 //! T = launch + array fill and drain + first tiles in + last tiles out + max over resources (busy - exposed)
 //! busy(compute)  = iterations / (MACs per cycle x clock) + stalls
-//! busy(memory)   = bits / (rate x streaming efficiency) + set-up x transfers, of the busiest instance;
+//! busy(memory)   = bits / rate of long streams + set-up x transfers, of the busiest instance;
 //!                  the larger of reads and writes, their sum where the port is shared
 //! ```
 //!
@@ -29,6 +29,9 @@
 //! Off-chip memories move whole bursts and open rows: what tiles take from and give to an operand's home there takes
 //! longer by [`super::runs::stretch`]; each instance's tile is a transfer of its own.
 //!
+//! Links of a network are resources as memories are, down and up apart unless the network says otherwise; a tile waits for the slowest of
+//! parent, child and links ([`super::crossing`]), and each network adds the latency of its hops once down and once up.
+//!
 //! [`Cost::latency`] is `T` less the largest busy time, so that both sum to the time.
 
 use presil_hwmodels::{Compute, EngineKind, MemoryKind, NodeId};
@@ -37,6 +40,7 @@ use presil_numerics::ids::Id;
 use presil_workloads::{DimId, Einsum};
 
 use super::counts::{Counts, Edge};
+use super::crossing::{Crossing, Wires};
 use super::nest::Nest;
 use super::runs::{self, Layout, Stretch};
 use super::traffic::{self, accesses};
@@ -76,20 +80,64 @@ impl Port {
     }
 }
 
+/// Seconds of what has no port of its own.
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    place: usize,
+    wires: Wires,
+    seconds: f64,
+    /// What of it is exposed.
+    exposed: f64,
+}
+
+/// Adds to the seconds of a network's wires.
+fn carry(links: &mut Vec<Link>, place: usize, wires: Wires, seconds: f64, part: f64) {
+    if seconds <= 0.0 {
+        return;
+    }
+    let exposed = seconds * part;
+    match links
+        .iter_mut()
+        .find(|l| (l.place, l.wires) == (place, wires))
+    {
+        Some(l) => {
+            l.seconds += seconds;
+            l.exposed += exposed;
+        }
+        None => links.push(Link {
+            place,
+            wires,
+            seconds,
+            exposed,
+        }),
+    }
+}
+
+/// Latencies of the hops of all networks, those of the slowest edge each way.
+fn hops(crossings: &[Crossing], places: usize) -> f64 {
+    let way = |place: usize, way: usize| {
+        let own = crossings.iter().filter(|c| c.place == place);
+        own.fold(0.0f64, |t, c| t.max(c.ways[way].latency))
+    };
+    (0..places).map(|p| way(p, 0) + way(p, 1)).sum()
+}
+
 /// Fills in busy times, latency and time.
 pub(crate) fn fill(
     problem: &Problem,
     nest: &Nest,
     counts: &Counts,
+    crossings: &[Crossing],
     compute: &Compute,
     cost: &mut Cost,
 ) {
     let mut ports = vec![Port::default(); problem.path.len()];
+    let mut links: Vec<Link> = Vec::new();
     let (mut exposed, mut stalled) = (0.0, 0.0);
     // Place of the outermost memory that stalls.
     let mut outermost = usize::MAX;
     let mut answers = vec![false; problem.path.len()];
-    for edge in &counts.edges {
+    for (number, edge) in counts.edges.iter().enumerate() {
         let parent = edge.parent;
         answers[parent] |= !edge.output;
         let (of_parent, of_child) = accesses(problem, edge);
@@ -98,7 +146,12 @@ pub(crate) fn fill(
         let busy_parent = (busy_parent.0 * stretched[0], busy_parent.1 * stretched[1]);
         ports[parent].seconds[0] += busy_parent.0;
         ports[parent].seconds[1] += busy_parent.1;
+        let crossed = || crossings.iter().filter(|c| c.edge == number);
         let Some((child, of_child)) = edge.child.zip(of_child) else {
+            for c in crossed() {
+                carry(&mut links, c.place, c.wires[0], c.ways[0].seconds, 0.0);
+                carry(&mut links, c.place, c.wires[1], c.ways[1].seconds, 0.0);
+            }
             continue;
         };
         let busy_child = port_time(problem, &of_child, edge.child_share);
@@ -121,7 +174,15 @@ pub(crate) fn fill(
             time(busy_parent, !edge.output),
             time(busy_child, edge.output),
         );
-        let slower = above.max(here);
+        let way = usize::from(edge.output);
+        let over = crossed().fold(0.0f64, |t, c| t.max(c.ways[way].seconds));
+        let slower = above.max(here).max(over);
+        for c in crossed() {
+            for w in [0, 1] {
+                let part = if w == way { part } else { 0.0 };
+                carry(&mut links, c.place, c.wires[w], c.ways[w].seconds, part);
+            }
+        }
         exposed += slower * part + setup;
         if single_buffered(problem, of_child.memory) {
             stalled += slower * (1.0 - part);
@@ -162,6 +223,17 @@ pub(crate) fn fill(
         steady = steady.max(rest + stalls);
         cost.busy.push((Resource::Memory(*node), Seconds(busy)));
     }
+    for (place, node) in problem.path.iter().enumerate() {
+        let own = || links.iter().filter(|l| l.place == place);
+        let busy = own().fold(0.0f64, |t, l| t.max(l.seconds));
+        if busy > 0.0 {
+            cost.busy.push((Resource::Network(*node), Seconds(busy)));
+        }
+        let rest = own().fold(0.0f64, |t, l| t.max(l.seconds - l.exposed));
+        let stalls = if place > outermost { stalled } else { 0.0 };
+        steady = steady.max(rest + stalls);
+    }
+    fixed += hops(crossings, problem.path.len());
     let longest = cost.busy.iter().fold(0.0, |t: f64, b| t.max(b.1.0));
     let time = (fixed + exposed + steady).max(longest);
     cost.time = Seconds(time);
@@ -194,7 +266,7 @@ pub(super) fn stretched(problem: &Problem, nest: &Nest, edge: &Edge) -> [Stretch
     let access = access_of(einsum, edge.operand);
     let layout = Layout::new(access, lies, problem.bits[operand], |d| Some(d.0 as usize));
     let runs = layout.runs(&tile);
-    [memory.read_rate.0, memory.write_rate.0].map(|rate| runs::stretch(memory, rate, runs))
+    runs::stretches(memory, runs)
 }
 
 /// Bits of bursts that a memory at a place of the path reads and writes beside those asked for.
@@ -215,15 +287,12 @@ pub(super) fn port_time(problem: &Problem, access: &MemoryCount, share: f64) -> 
         return (0.0, 0.0);
     };
     let at = |bits: f64, rate: f64| {
-        if bits > 0.0 {
-            bits / 8.0 / (rate * m.streaming_efficiency)
-        } else {
-            0.0
-        }
+        if bits > 0.0 { bits / 8.0 / rate } else { 0.0 }
     };
+    let [reads, writes] = m.streams();
     (
-        at(access.read_bits * share, m.read_rate.0),
-        at(access.write_bits * share, m.write_rate.0),
+        at(access.read_bits * share, reads.0),
+        at(access.write_bits * share, writes.0),
     )
 }
 

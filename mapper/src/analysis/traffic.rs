@@ -71,13 +71,22 @@ pub(crate) fn by_memory(problem: &Problem, counts: &Counts) -> Vec<MemoryCount> 
 
 /// Bits that cross the fanout at a place of the path, in both directions, once for each instance reached.
 pub(crate) fn hop_bits(problem: &Problem, counts: &Counts, place: usize) -> f64 {
-    let bits = |(edge, words): (&Edge, u128)| {
-        if !edge.output {
-            return words as f64 * problem.bits[operand(edge).index()];
-        }
-        let finals = if words == edge.served { edge.finals } else { 0 };
-        finals as f64 * problem.bits[2]
-            + (words - finals + edge.returned) as f64 * problem.accumulate.bits() as f64
-    };
-    counts.across(place).map(bits).sum()
+    let across = counts.across(place);
+    across
+        .map(|(edge, words)| word_bits(problem, edge, words) + returned_bits(problem, edge))
+        .sum()
+}
+
+/// Bits of some words of an edge on their way: outputs are as wide as sums, but for those that are final.
+pub(crate) fn word_bits(problem: &Problem, edge: &Edge, words: u128) -> f64 {
+    if !edge.output {
+        return words as f64 * problem.bits[operand(edge).index()];
+    }
+    let finals = if words == edge.served { edge.finals } else { 0 };
+    finals as f64 * problem.bits[2] + (words - finals) as f64 * problem.accumulate.bits() as f64
+}
+
+/// Bits of old values that go down; none of inputs.
+pub(crate) fn returned_bits(problem: &Problem, edge: &Edge) -> f64 {
+    edge.returned as f64 * problem.accumulate.bits() as f64
 }

@@ -21,11 +21,10 @@ impl Port {
     /// A memory of a chip, in cycles of a clock of so many hertz. `None` where the node is no memory.
     pub(crate) fn of(chip: &Chip, memory: NodeId, hertz: f64) -> Option<Self> {
         let m = chip.nodes[memory].memory()?;
-        let rate = |r: f64| r * m.streaming_efficiency / hertz;
         Some(Self {
             memory,
             latency: m.latency.0 * hertz,
-            rate: [rate(m.read_rate.0), rate(m.write_rate.0)],
+            rate: m.streams().map(|rate| rate.0 / hertz),
             burst: m.burst.0.max(1),
         })
     }

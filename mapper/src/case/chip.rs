@@ -100,11 +100,11 @@ fn mask(set: OperandSet) -> Mask {
 }
 
 fn memory(name: String, m: &Memory, bits: &[f64; 3], cycle: Cycle) -> MemoryLevel {
-    let rate = |bytes_per_second: f64| 8.0 * bytes_per_second * m.streaming_efficiency / cycle.0;
+    let [reads, writes] = m.streams().map(|rate| 8.0 * rate.0 / cycle.0);
     let port = |name: &str, transfers: &[Transfer]| Port {
         name: name.into(),
-        read_rate: rate(m.read_rate.0),
-        write_rate: rate(m.write_rate.0),
+        read_rate: reads,
+        write_rate: writes,
         granule: 1.0,
         access_energy: None,
         carries: (0..ROLES.len())

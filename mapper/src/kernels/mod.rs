@@ -50,7 +50,7 @@ use presil_hwmodels::{Chip, EngineKind, KernelParameters, KernelTile, NodeKind};
 
 pub use attention::{Attention, attention};
 pub use matmul::{Matmul, matmul};
-pub use stream::{Rows, rows, stream};
+pub use stream::{Rows, lanes, rows, stream};
 
 /// Part of a round trip to memory that one to the cache takes.
 const CACHE_TRIP: f64 = 0.5;
@@ -200,7 +200,7 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         hertz: chip.clocks[c.clock].domain.frequency.0,
         macs_per_cycle: own.macs_per_cycle * node.instances as f64 / n,
         lanes: lanes as f64 / n,
-        dram_rate: dram.read_rate.0 * dram.streaming_efficiency,
+        dram_rate: dram.streams()[0].0,
         cache_rate: cache.read_rate.0,
         cache: cache.capacity.0 as f64 / k.cache_copies as f64,
         shared: shared.capacity.0 as f64,
@@ -241,7 +241,7 @@ impl Machine {
     }
 
     /// Bytes per second that all multiprocessors together get from the cache.
-    fn cache_reached(&self) -> f64 {
+    pub fn cache_reached(&self) -> f64 {
         self.cache_rate * self.parameters.cache_efficiency
     }
 }

@@ -55,6 +55,14 @@ pub fn rows(x: &Machine, name: &str, r: &Rows) -> Kernel {
     moved(x, name, [bytes + far, bytes, near], operations, 2.0)
 }
 
+/// A kernel by bytes read from DRAM, written to DRAM, and read or written near, in the cache alone. Where none come from DRAM its
+/// accesses end in the cache.
+pub fn lanes(x: &Machine, name: &str, bytes: [f64; 3], operations: f64, reduces: bool) -> Kernel {
+    let near = bytes[0] + bytes[1] == 0.0;
+    let x = if near { &x.with_cached_memory() } else { x };
+    moved(x, name, bytes, operations, if reduces { 2.0 } else { 1.0 })
+}
+
 /// A kernel by bytes read from DRAM, written to DRAM, and read again from near.
 fn moved(
     x: &Machine,

@@ -3,7 +3,7 @@
 use presil_hwmodels::{
     Chip, Clock, ClockId, Compute, DimSelector, Engine, EngineId, EngineKind, Fanout, FanoutDim,
     MacMode, Mapspace, Memory, MemoryKind, Node, NodeId, NodeKind, Numerics, Operand, OperandSet,
-    Overlap,
+    Overlap, PowerStates,
 };
 use presil_numerics::{
     Bytes, BytesPerSecond, ClockDomain, Format, Hertz, Joules, JoulesPerBit, Seconds, SquareMm,
@@ -40,8 +40,12 @@ pub(crate) fn memory() -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -84,7 +88,9 @@ pub(crate) fn chip(kinds: Vec<NodeKind>) -> Chip {
         nodes: Default::default(),
         engines: Default::default(),
         kernels: None,
+        power: PowerStates::default(),
         blocks: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,
@@ -173,6 +179,7 @@ pub(crate) fn random_chip(r: &mut Random) -> Chip {
         kinds.push(NodeKind::Fanout(Fanout {
             dims,
             hop_energy: JoulesPerBit(1e-12),
+            network: None,
         }));
     }
     r.shuffle(&mut kinds);

@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod by_hand;
-mod cases;
+pub(crate) mod cases;
 pub(crate) mod chips;
 mod tests;
 mod theorems;

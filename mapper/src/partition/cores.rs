@@ -4,7 +4,6 @@
 //! several axes have streams of their own (chiplets of cores), the outermost counts: a chiplet is then one core.
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, NodeKind};
-use presil_numerics::BytesPerSecond;
 
 use crate::mapping::{Mapping, Step};
 
@@ -91,8 +90,7 @@ pub(crate) fn fair(cores: Cores, chip: &Chip, share: u64) -> Chip {
     let part = share as f64 / cores.count.max(1) as f64;
     for n in chip.nodes.ids().filter(|n| !cores.is_private(chip, *n)) {
         if let NodeKind::Memory(m) = &mut small.nodes[n].kind {
-            m.read_rate = BytesPerSecond(m.read_rate.0 * part);
-            m.write_rate = BytesPerSecond(m.write_rate.0 * part);
+            m.take_part(part);
         }
     }
     small

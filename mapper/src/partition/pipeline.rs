@@ -211,8 +211,7 @@ impl Builder<'_> {
         let part = 1.0 / cores.count as f64;
         for n in chip.nodes.ids().filter(|n| !cores.is_private(chip, *n)) {
             if let NodeKind::Memory(m) = &mut fair.nodes[n].kind {
-                m.read_rate.0 *= part;
-                m.write_rate.0 *= part;
+                m.take_part(part);
             }
         }
         let residency = prepared.planned.residency.at(

@@ -36,6 +36,7 @@ fn four_cores(per_stream: u64) -> Chip {
     let fanout = Fanout {
         dims: vec![cores],
         hop_energy: JoulesPerBit(1e-14),
+        network: None,
     };
     nodes.insert(
         2,

@@ -31,7 +31,7 @@ pub(super) fn side_by_side(chip: &Chip, op: &ScheduledOp) -> Seconds {
 pub(super) fn is_shared(chip: &Chip, cores: Cores, resource: Resource) -> bool {
     match resource {
         Resource::Compute => false,
-        Resource::Memory(m) => !cores.is_private(chip, m),
+        Resource::Memory(n) | Resource::Network(n) => !cores.is_private(chip, n),
         Resource::Vector | Resource::Host | Resource::Latency => true,
     }
 }

@@ -190,9 +190,10 @@ impl Pricer<'_> {
         scheduled.weights.streamed = streamed;
         scheduled.weights.room = (scheduled.weights.room - tiles).max(0.0);
         scheduled.notes = notes;
-        scheduled.gap = gap;
+        // Where a kernel runs it, the mapping says nothing of what happens.
+        scheduled.gap = gap.filter(|_| kernel.is_none());
+        scheduled.usage = used.filter(|_| kernel.is_none());
         scheduled.passes = passes;
-        scheduled.usage = used;
         scheduled.terms = step.map(|(p, _)| p.terms());
         scheduled.kernel = kernel;
         scheduled

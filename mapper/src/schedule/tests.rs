@@ -2,7 +2,9 @@
 
 mod asked;
 pub(crate) mod chip;
+mod lanes;
 mod memory;
+mod tables;
 
 use presil_hwmodels::{Chip, EngineKind, NodeId, Operand};
 use presil_numerics::{Bytes, Format, Quantization};

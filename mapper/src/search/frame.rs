@@ -124,8 +124,7 @@ impl OffChip {
     /// What runs of a tile (extents by frame dimension) take against a long stream, when read and when written.
     pub fn stretch(&self, tile: &[u64]) -> [Stretch; 2] {
         let runs = self.layout.runs(tile);
-        let rates = [self.memory.read_rate.0, self.memory.write_rate.0];
-        rates.map(|rate| runs::stretch(&self.memory, rate, runs))
+        runs::stretches(&self.memory, runs)
     }
 }
 
@@ -378,12 +377,11 @@ fn store(problem: &Problem, position: usize) -> Option<Store> {
     let node = problem.path[position];
     let m = problem.chip.nodes[node].memory()?;
     let capacity = problem.capacity.get(position).map_or(0, |b| b.0);
-    let second = |rate: f64| 1.0 / (rate * 8.0 * m.streaming_efficiency);
     Some(Store {
         node,
         capacity: (capacity / u64::from(m.buffering.max(1))) as f64 * 8.0,
         energy: [m.read_energy.0, m.write_energy.0],
-        time: [second(m.read_rate.0), second(m.write_rate.0)],
+        time: m.streams().map(|rate| 1.0 / (rate.0 * 8.0)),
         shared_port: m.shared_port,
         single: m.buffering == 1,
         keep_overlap: m.overlap == Overlap::Keep,

@@ -56,6 +56,18 @@ pub enum GroupError {
     Scale(#[from] CodecError),
 }
 
+/// Folds numbers from zero in eight lanes, and then the lanes: of minima and maxima the order does not matter.
+fn lanes(values: &[f32], fold: impl Fn(f32, &f32) -> f32) -> f32 {
+    let mut lanes = [0f32; 8];
+    let (eights, rest) = values.as_chunks::<8>();
+    for eight in eights {
+        for (lane, x) in lanes.iter_mut().zip(eight) {
+            *lane = fold(*lane, x);
+        }
+    }
+    lanes.iter().chain(rest).fold(0.0, fold)
+}
+
 impl GroupInt {
     /// Groups of `group` elements of an integer format under scales of a format.
     pub fn new(
@@ -83,8 +95,11 @@ impl GroupInt {
     }
 
     fn affine(&self, values: &[f32]) -> Affine {
-        let finite = values.iter().copied().filter(|x| x.is_finite());
-        let (least, largest) = finite.fold((0f32, 0f32), |(a, b), x| (a.min(x), b.max(x)));
+        let finite = |x: &f32| if x.is_finite() { *x } else { 0.0 };
+        let lower = |a: f32, x: f32| if x < a { x } else { a };
+        let higher = |a: f32, x: f32| if x > a { x } else { a };
+        let largest = lanes(values, |a, x| higher(a, finite(x)));
+        let least = lanes(values, |a, x| lower(a, finite(x)));
         let ideal = if self.asymmetric {
             Affine::asymmetric(self.range, least, largest)
         } else {

@@ -150,6 +150,16 @@ impl Mx {
         })
     }
 
+    /// Bits of an element's code.
+    pub fn code_bits(&self) -> u32 {
+        self.table.len().ilog2()
+    }
+
+    /// The largest number under a scale.
+    pub fn largest(&self, scale: u8) -> f32 {
+        self.largest * e8m0::decode(scale).to_f32()
+    }
+
     /// The E8M0 code of a block's scale.
     pub fn scale(&self, values: &[f32]) -> u8 {
         self.scale_of(amax(values))
@@ -188,14 +198,24 @@ impl Mx {
         (exponent + 127).clamp(0, 254) as u8
     }
 
-    /// What elements are multiplied by before they are rounded.
+    /// What elements are multiplied by before they are rounded, under a scale that is not NaN.
     fn factor(&self, scale: u8) -> f32 {
         match (scale, self.dialect, self.rule) {
-            (e8m0::NAN, _, ScaleRule::Rceil) => f32::NAN,
-            (e8m0::NAN, ..) => 0.0,
             (0, Dialect::Torchao, ScaleRule::Rceil) => 1.0,
             (0, Dialect::Torchao, _) => power(126),
             _ => power(127 - i32::from(scale)),
+        }
+    }
+
+    /// What is encoded for an element under a NaN scale, where codes mean nothing: zero of its sign, NaN of what is not
+    /// finite; by the rceil rule NaN of all.
+    fn lost(&self, x: f32) -> f32 {
+        if self.rule == ScaleRule::Rceil {
+            f32::NAN
+        } else if x.is_finite() {
+            0f32.copysign(x)
+        } else {
+            f32::NAN.copysign(x)
         }
     }
 
@@ -205,12 +225,29 @@ impl Mx {
         let blocks = values.chunks(BLOCK).zip(codes.chunks_mut(BLOCK));
         for (first, ((values, codes), scale)) in blocks.zip(scales).enumerate() {
             *scale = self.scale(values);
-            let factor = self.factor(*scale);
+            let index = (first * BLOCK) as u64;
             let mut scaled = [0f32; BLOCK];
-            for (s, x) in scaled.iter_mut().zip(values) {
-                *s = x * factor;
+            let whole: Result<&[f32; BLOCK], _> = values.try_into();
+            let place: Result<&mut [u8; BLOCK], _> = (&mut *codes).try_into();
+            match (whole, place) {
+                // Lengths known when this is compiled.
+                (Ok(values), Ok(codes)) if *scale != e8m0::NAN => {
+                    let factor = self.factor(*scale);
+                    scaled = values.map(|x| x * factor);
+                    self.encode(&scaled, codes, index);
+                }
+                _ => {
+                    let factor = self.factor(*scale);
+                    for (s, x) in scaled.iter_mut().zip(values) {
+                        *s = if *scale == e8m0::NAN {
+                            self.lost(*x)
+                        } else {
+                            x * factor
+                        };
+                    }
+                    self.encode(&scaled[..values.len()], codes, index);
+                }
             }
-            self.encode(&scaled[..values.len()], codes, (first * BLOCK) as u64);
         }
     }
 
@@ -248,7 +285,11 @@ impl Mx {
         let scale = self.scale(values);
         let factor = Exact::from(self.factor(scale));
         let code = |(x, index): (&f32, u64)| {
-            let scaled = product(Exact::from(*x), factor);
+            let scaled = if scale == e8m0::NAN {
+                Exact::from(self.lost(*x))
+            } else {
+                product(Exact::from(*x), factor)
+            };
             let encoded = match &self.element {
                 Element::Float(codec, _) => codec.encode(scaled, index),
                 Element::Int8(affine, conversion, _) => {

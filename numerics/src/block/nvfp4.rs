@@ -42,7 +42,8 @@ const E4M3: FloatLayout = FloatLayout {
 /// Quantizer and dequantizer.
 #[derive(Debug, Clone)]
 pub struct Nvfp4 {
-    fast: Option<FastFloat>,
+    element: Option<FastFloat>,
+    scale: Option<FastFloat>,
     scales: Vec<f32>,
     elements: Vec<f32>,
 }
@@ -60,7 +61,8 @@ impl Nvfp4 {
             (0..codes).map(|c| layout.decode(c).to_f32()).collect()
         };
         Self {
-            fast: FastFloat::new(E2M1, &Conversion::default()),
+            element: FastFloat::new(E2M1, &Conversion::default()),
+            scale: FastFloat::new(E4M3, &Conversion::default()),
             scales: table(E4M3, 256),
             elements: table(E2M1, 16),
         }
@@ -71,8 +73,13 @@ impl Nvfp4 {
         amax(values) / (E4M3_LARGEST * E2M1_LARGEST)
     }
 
+    /// The largest number under a block's and a tensor's scale.
+    pub fn largest(&self, scale: u8, tensor_scale: f32) -> f32 {
+        E2M1_LARGEST * (self.scales[usize::from(scale)] * tensor_scale)
+    }
+
     /// The scale code of a block.
-    fn scale_code(block: &[f32], tensor_scale: Option<f32>) -> u8 {
+    fn scale_code(&self, block: &[f32], tensor_scale: Option<f32>) -> u8 {
         let wanted = amax(block) / E2M1_LARGEST;
         let wanted = tensor_scale.map_or(wanted, |t| wanted / t);
         let clamped = if wanted.is_nan() {
@@ -80,8 +87,13 @@ impl Nvfp4 {
         } else {
             wanted.clamp(E4M3_SMALLEST_NORMAL, E4M3_LARGEST)
         };
-        let encoded = E4M3.encode(Exact::from(clamped), &Conversion::default(), 0);
-        encoded.code as u8
+        match &self.scale {
+            Some(fast) => fast.nearest_even(clamped) as u8,
+            None => {
+                E4M3.encode(Exact::from(clamped), &Conversion::default(), 0)
+                    .code as u8
+            }
+        }
     }
 
     /// Scale codes and element codes (one a byte), block by block, under a tensor's scale or none.
@@ -94,31 +106,41 @@ impl Nvfp4 {
     ) {
         let blocks = values.chunks(BLOCK).zip(codes.chunks_mut(BLOCK));
         for ((values, codes), code) in blocks.zip(scales) {
-            *code = Self::scale_code(values, tensor_scale);
+            *code = self.scale_code(values, tensor_scale);
             let scale = self.scales[usize::from(*code)];
-            let mut scaled = [0f32; BLOCK];
-            match tensor_scale {
-                Some(tensor) => {
-                    let reciprocal = 1.0 / tensor / scale;
-                    for (s, x) in scaled.iter_mut().zip(values) {
-                        *s = x * reciprocal;
+            let whole: Result<&[f32; BLOCK], _> = values.try_into();
+            let place: Result<&mut [u8; BLOCK], _> = (&mut *codes).try_into();
+            if let (Ok(values), Ok(codes)) = (whole, place) {
+                // Lengths known when this is compiled.
+                let scaled = match tensor_scale {
+                    Some(tensor) => {
+                        let reciprocal = 1.0 / tensor / scale;
+                        values.map(|x| x * reciprocal)
                     }
-                }
-                None => {
-                    for (s, x) in scaled.iter_mut().zip(values) {
-                        *s = x / scale;
+                    None => values.map(|x| x / scale),
+                };
+                self.encode(&scaled, codes);
+            } else {
+                let scaled: Vec<f32> = match tensor_scale {
+                    Some(tensor) => {
+                        let reciprocal = 1.0 / tensor / scale;
+                        values.iter().map(|x| x * reciprocal).collect()
                     }
-                }
+                    None => values.iter().map(|x| x / scale).collect(),
+                };
+                self.encode(&scaled, codes);
             }
-            match &self.fast {
-                Some(fast) => fast.encode(&scaled[..values.len()], codes),
-                None => {
-                    for (x, code) in scaled.iter().zip(codes) {
-                        let encoded = E2M1.encode(Exact::from(*x), &Conversion::default(), 0);
-                        *code = encoded.code as u8;
-                    }
-                }
-            }
+        }
+    }
+
+    #[inline(always)]
+    fn encode(&self, scaled: &[f32], codes: &mut [u8]) {
+        if let Some(fast) = &self.element {
+            return fast.encode(scaled, codes);
+        }
+        for (x, code) in scaled.iter().zip(codes) {
+            let encoded = E2M1.encode(Exact::from(*x), &Conversion::default(), 0);
+            *code = encoded.code as u8;
         }
     }
 

@@ -49,7 +49,7 @@ pub fn encode(value: Exact, conversion: &Conversion, index: u64) -> Encoded {
             let leading = significand.ilog2();
             let (kept, fraction) = split(significand, leading);
             let up = conversion.rounding.round(kept, fraction, false, index) - kept;
-            let code = exponent + leading as i32 + 127 + up as i32;
+            let code = exponent.saturating_add(leading as i32 + 127 + up as i32);
             let rounded = if fraction.is_zero() && code >= 0 {
                 Outcome::Exact
             } else {

@@ -27,7 +27,7 @@ pub(crate) const UP: u8 = 4;
 pub(crate) const HALF_UP: u8 = 5;
 pub(crate) const ODD: u8 = 6;
 
-const INFINITE: u32 = 0x7f80_0000;
+const INFINITE: i32 = 0x7f80_0000;
 /// 2^23: the sum with a smaller number is rounded to an integer.
 const INTEGERS: f32 = 8_388_608.0;
 
@@ -35,18 +35,42 @@ const INTEGERS: f32 = 8_388_608.0;
 #[derive(Debug, Clone, Copy)]
 pub struct FastFloat {
     rounding: Rounding,
-    shift: u32,
+    mantissa: u32,
     rebias: u32,
     /// f32 bits of the smallest normal number; 0 where subnormal numbers need no step of their own.
-    smallest_normal: u32,
+    smallest_normal: i32,
     per_quantum: f32,
     keep_subnormals: u32,
-    largest: u32,
+    largest: i32,
+    /// Places from f32's sign bit to the code's.
     sign_shift: u32,
-    zero_sign: u32,
-    overflow: [u32; 2],
-    infinite: [u32; 2],
-    nan: [u32; 2],
+    no_negative_zero: bool,
+    overflow: Signed,
+    infinite: Signed,
+    nan: Signed,
+}
+
+/// A code of a positive number, and the bits that differ for a negative one.
+#[derive(Debug, Clone, Copy)]
+struct Signed {
+    positive: u32,
+    differ: u32,
+}
+
+impl Signed {
+    fn new(code: impl Fn(bool) -> u128) -> Self {
+        let (positive, negative) = (code(false) as u32, code(true) as u32);
+        Self {
+            positive,
+            differ: positive ^ negative,
+        }
+    }
+
+    /// `negative` is all ones or zero.
+    #[inline(always)]
+    fn pick(self, negative: u32) -> u32 {
+        self.positive ^ self.differ & negative
+    }
 }
 
 /// A code's storage.
@@ -68,12 +92,8 @@ impl Narrow for u16 {
     }
 }
 
-#[inline(always)]
-fn select(condition: bool, yes: u32, no: u32) -> u32 {
-    if condition { yes } else { no }
-}
-
-/// Rounds `n = nearest-even(u)`, `rest = u - n` by another rule; `negative` is the sign of the whole.
+/// `negative` is all ones or zero: the sign of the whole, whose magnitude's `n = nearest-even(u)`, `rest = u - n`
+/// another rule rounds.
 #[inline(always)]
 fn settle<const R: u8>(n: u32, rest: f32, negative: u32) -> u32 {
     let floor = n.wrapping_sub(u32::from(rest < 0.0));
@@ -82,14 +102,17 @@ fn settle<const R: u8>(n: u32, rest: f32, negative: u32) -> u32 {
         AWAY => n + u32::from(rest == 0.5),
         ZERO => floor,
         DOWN => floor.wrapping_add(inexact & negative),
-        UP => floor.wrapping_add(inexact & !negative & 1),
+        UP => floor.wrapping_add(inexact & !negative),
         HALF_UP => n
-            .wrapping_add(u32::from(rest == 0.5) & !negative & 1)
+            .wrapping_add(u32::from(rest == 0.5) & !negative)
             .wrapping_sub(u32::from(rest == -0.5) & negative),
         ODD => floor | inexact,
         _ => n,
     }
 }
+
+/// A mantissa length that is known when the kernel is compiled.
+const ANY: u32 = 0;
 
 impl FastFloat {
     /// The kernel of a format and a conversion, where one fits.
@@ -105,9 +128,8 @@ impl FastFloat {
         if !fits {
             return None;
         }
-        let both = |f: &dyn Fn(bool) -> u128| [f(false) as u32, f(true) as u32];
         let special = |x: f32| {
-            both(&|negative| {
+            Signed::new(|negative| {
                 let x = if negative { -x } else { x };
                 layout.encode(Exact::from(x), conversion, 0).code
             })
@@ -115,12 +137,12 @@ impl FastFloat {
         let keep = conversion.subnormals == Subnormals::Keep;
         Some(Self {
             rounding: conversion.rounding,
-            shift: 23 - layout.mantissa,
+            mantissa: layout.mantissa,
             rebias: ((127 - layout.bias) as u32) << layout.mantissa,
             smallest_normal: if direct && keep {
                 0
             } else {
-                ((128 - layout.bias) as u32) << 23
+                (128 - layout.bias) << 23
             },
             per_quantum: if direct {
                 0.0
@@ -128,61 +150,87 @@ impl FastFloat {
                 f32::from_bits(((127 - layout.quantum()) as u32) << 23)
             },
             keep_subnormals: if keep { u32::MAX } else { 0 },
-            largest: layout.largest() as u32,
+            largest: layout.largest() as i32,
             sign_shift: 31 - magnitude_bits,
-            zero_sign: u32::from(layout.specials != Specials::NanAtNegativeZero),
-            overflow: both(&|negative| layout.overflow(negative, conversion, false).code),
+            no_negative_zero: layout.specials == Specials::NanAtNegativeZero,
+            overflow: Signed::new(|negative| layout.overflow(negative, conversion, false).code),
             infinite: special(f32::INFINITY),
             nan: special(f32::NAN),
         })
     }
 
+    /// The code of a number by rounding rule `R`, mantissa length `M` or [`ANY`]. All comparisons are signed, which every
+    /// vector unit has: bits without their sign are below 2^31.
     #[inline(always)]
-    pub(crate) fn code<const R: u8, const SUBNORMALS: bool>(&self, x: f32) -> u32 {
+    fn code<const R: u8, const M: u32, const SUBNORMALS: bool>(&self, x: f32) -> u32 {
+        let shift = 23 - if M == ANY { self.mantissa } else { M };
         let bits = x.to_bits();
-        let negative = bits >> 31;
+        let negative = (bits as i32 >> 31) as u32;
         let a = bits & 0x7fff_ffff;
-        let (half, mask) = (1u32 << (self.shift - 1), (1u32 << self.shift) - 1);
+        let (half, mask) = (1u32 << (shift - 1), (1u32 << shift) - 1);
         let add = match R {
-            EVEN => half - 1 + (a >> self.shift & 1),
+            EVEN => half - 1 + (a >> shift & 1),
             AWAY => half,
-            DOWN => mask & 0u32.wrapping_sub(negative),
-            UP => mask & negative.wrapping_sub(1),
-            HALF_UP => half - negative,
+            DOWN => mask & negative,
+            UP => mask & !negative,
+            HALF_UP => half.wrapping_add(negative),
             _ => 0,
         };
-        let mut magnitude = ((a + add) >> self.shift).wrapping_sub(self.rebias);
+        let mut magnitude = ((a + add) >> shift).wrapping_sub(self.rebias);
         if R == ODD {
             magnitude |= u32::from(a & mask != 0);
         }
         if SUBNORMALS {
-            // The minimum keeps infinities and NaNs out of the product.
-            let u = f32::from_bits(a.min(self.smallest_normal)) * self.per_quantum;
+            let small = (a as i32) < self.smallest_normal;
+            // Nothing but small numbers enters the product.
+            let u = f32::from_bits(if small { a } else { 0 }) * self.per_quantum;
             let sum = u + INTEGERS;
             let n = sum.to_bits().wrapping_sub(INTEGERS.to_bits());
-            let small = settle::<R>(n, u - (sum - INTEGERS), negative) & self.keep_subnormals;
-            magnitude = select(a < self.smallest_normal, small, magnitude);
+            let count = settle::<R>(n, u - (sum - INTEGERS), negative) & self.keep_subnormals;
+            magnitude = if small { count } else { magnitude };
         }
-        let sign =
-            (negative & (self.zero_sign | u32::from(magnitude != 0))) << (31 - self.sign_shift);
-        let pick = |codes: [u32; 2]| select(negative != 0, codes[1], codes[0]);
-        let code = select(
-            magnitude > self.largest,
-            pick(self.overflow),
-            magnitude | sign,
-        );
-        let special = select(a == INFINITE, pick(self.infinite), pick(self.nan));
-        select(a >= INFINITE, special, code)
+        let mut sign = (bits & 0x8000_0000) >> self.sign_shift;
+        if self.no_negative_zero {
+            sign = if magnitude == 0 { 0 } else { sign };
+        }
+        let over = magnitude as i32 > self.largest;
+        let mut code = magnitude | sign;
+        code = if over {
+            self.overflow.pick(negative)
+        } else {
+            code
+        };
+        code = if a as i32 >= INFINITE {
+            self.infinite.pick(negative)
+        } else {
+            code
+        };
+        if a as i32 > INFINITE {
+            self.nan.pick(negative)
+        } else {
+            code
+        }
     }
 
-    fn run<const R: u8, T: Narrow>(&self, values: &[f32], codes: &mut [T]) {
-        if self.smallest_normal != 0 {
+    #[inline(always)]
+    fn run<const R: u8, const M: u32, const SUBNORMALS: bool, T: Narrow>(
+        &self,
+        values: &[f32],
+        codes: &mut [T],
+    ) {
+        // A copy keeps the parameters in registers. The usual case is compiled without a test in the loop.
+        let fast = *self;
+        if fast.no_negative_zero {
             for (x, c) in values.iter().zip(codes) {
-                *c = T::narrow(self.code::<R, true>(*x));
+                *c = T::narrow(fast.code::<R, M, SUBNORMALS>(*x));
             }
         } else {
+            let fast = Self {
+                no_negative_zero: false,
+                ..fast
+            };
             for (x, c) in values.iter().zip(codes) {
-                *c = T::narrow(self.code::<R, false>(*x));
+                *c = T::narrow(fast.code::<R, M, SUBNORMALS>(*x));
             }
         }
     }
@@ -190,15 +238,30 @@ impl FastFloat {
     /// The codes of numbers.
     pub(crate) fn encode<T: Narrow>(&self, values: &[f32], codes: &mut [T]) {
         match self.rounding {
-            Rounding::NearestEven | Rounding::Stochastic { .. } => {
-                self.run::<EVEN, T>(values, codes);
-            }
-            Rounding::NearestAway => self.run::<AWAY, T>(values, codes),
-            Rounding::TowardZero => self.run::<ZERO, T>(values, codes),
-            Rounding::Down => self.run::<DOWN, T>(values, codes),
-            Rounding::Up => self.run::<UP, T>(values, codes),
-            Rounding::HalfUp => self.run::<HALF_UP, T>(values, codes),
-            Rounding::ToOdd => self.run::<ODD, T>(values, codes),
+            Rounding::NearestEven | Rounding::Stochastic { .. } => self.nearest(values, codes),
+            Rounding::NearestAway => self.run::<AWAY, ANY, true, T>(values, codes),
+            Rounding::TowardZero => self.run::<ZERO, ANY, true, T>(values, codes),
+            Rounding::Down => self.run::<DOWN, ANY, true, T>(values, codes),
+            Rounding::Up => self.run::<UP, ANY, true, T>(values, codes),
+            Rounding::HalfUp => self.run::<HALF_UP, ANY, true, T>(values, codes),
+            Rounding::ToOdd => self.run::<ODD, ANY, true, T>(values, codes),
+        }
+    }
+
+    /// The code of one number to nearest even, whatever the rounding that the kernel was made for.
+    pub(crate) fn nearest_even(&self, value: f32) -> u32 {
+        self.code::<EVEN, ANY, true>(value)
+    }
+
+    /// To nearest even, compiled for the mantissas of the usual formats.
+    fn nearest<T: Narrow>(&self, values: &[f32], codes: &mut [T]) {
+        match (self.mantissa, self.smallest_normal) {
+            (7, 0) => self.run::<EVEN, 7, false, T>(values, codes),
+            (1, _) => self.run::<EVEN, 1, true, T>(values, codes),
+            (2, _) => self.run::<EVEN, 2, true, T>(values, codes),
+            (3, _) => self.run::<EVEN, 3, true, T>(values, codes),
+            (10, _) => self.run::<EVEN, 10, true, T>(values, codes),
+            _ => self.run::<EVEN, ANY, true, T>(values, codes),
         }
     }
 }

@@ -142,7 +142,9 @@ impl FloatLayout {
         conversion: &Conversion,
         index: u64,
     ) -> Encoded {
-        let field = exponent + significand.ilog2() as i32 + self.bias;
+        let field = exponent
+            .saturating_add(significand.ilog2() as i32)
+            .saturating_add(self.bias);
         if field > 1 << self.exponent {
             return self.overflow(negative, conversion, false);
         }
@@ -153,7 +155,8 @@ impl FloatLayout {
             };
         }
         let base = ((field - 1).max(0) as u128) << self.mantissa;
-        let shift = self.quantum() + (field - 1).max(0) - exponent;
+        let unit = self.quantum() + (field - 1).max(0);
+        let shift = unit.saturating_sub(exponent);
         let (magnitude, exact) = if shift <= 0 {
             (base + (significand << -shift), true)
         } else {

@@ -111,6 +111,11 @@ impl FastInt {
         }
     }
 
+    /// The codes of numbers, as many as both slices have.
+    pub fn encode_halves(&self, values: &[f32], codes: &mut [u16]) {
+        self.encode(values, codes);
+    }
+
     /// The codes of numbers.
     pub(crate) fn encode<T: Narrow>(&self, values: &[f32], codes: &mut [T]) {
         match self.rounding {

@@ -18,7 +18,7 @@ use presil_sim::run::Phase;
 use crate::figures::{self, View};
 use crate::plots::PlotError;
 use crate::svg::escape;
-use crate::text;
+use crate::{power, text};
 
 const STYLE: &str = include_str!("../../assets/report.css");
 const SCRIPT: &str = include_str!("../../assets/report.js");
@@ -39,6 +39,7 @@ pub fn page(run: &Run, version: &str) -> Result<String, PlotError> {
     for (i, p) in run.phases.iter().enumerate() {
         page.phase(i, p)?;
     }
+    page.power();
     page.basis();
     page.foot();
     Ok(page.out)
@@ -122,6 +123,19 @@ impl Page<'_> {
         );
         for u in list {
             self.put(format_args!("<li>{}</li>\n", escape(u)));
+        }
+        self.raw("</ul>\n</section>\n");
+    }
+
+    /// Operating points and periods, where they were asked for.
+    fn power(&mut self) {
+        let sentences = power::sentences(&self.view.run.power);
+        if sentences.is_empty() {
+            return;
+        }
+        self.raw("<section id=\"power\" aria-labelledby=\"power-title\">\n<h2 id=\"power-title\">Power</h2>\n<ul>\n");
+        for s in sentences {
+            self.put(format_args!("<li>{}</li>\n", q(&s)));
         }
         self.raw("</ul>\n</section>\n");
     }

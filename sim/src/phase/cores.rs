@@ -58,7 +58,7 @@ fn pipeline(graph: &Graph, chip: &Chip, p: &Pipeline) -> PipelineRun {
         weight_bytes: s.weights.0,
     };
     let by = match p.bound_by {
-        Some(Resource::Memory(m)) => chip.nodes[m].name.clone(),
+        Some(Resource::Memory(n) | Resource::Network(n)) => chip.nodes[n].name.clone(),
         Some(Resource::Vector) => "vector".into(),
         Some(_) => "host".into(),
         None => "stage".into(),

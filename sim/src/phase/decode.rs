@@ -70,6 +70,7 @@ pub fn mean_phase(phases: Vec<(Phase, f64)>) -> Phase {
     mean.lower_bound_s = of(&|p| p.lower_bound_s);
     mean.utilization = of(&|p| p.utilization);
     mean.energy_j = of(&|p| p.energy_j);
+    mean.cold_energy_j = of(&|p| p.cold_energy_j);
     mean.macs = of(&|p| p.macs as f64).round() as u128;
     mean.executed_macs = of(&|p| p.executed_macs as f64).round() as u128;
     mean.cache_bytes = of(&|p| p.cache_bytes as f64).round() as u64;

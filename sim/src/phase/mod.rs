@@ -14,6 +14,7 @@ mod cores;
 mod decode;
 mod groups;
 mod memory;
+mod stalls;
 mod text;
 
 use presil_hwmodels::{Chip, EngineId, NodeId};
@@ -24,7 +25,7 @@ use presil_workloads::count::{count, op_macs};
 use presil_workloads::{Graph, OpId};
 
 use crate::analytic::{self, OpTime};
-use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, Run, TimeParts, Traffic};
+use crate::run::{Energy, Fidelity, OpRun, PassRun, Phase, PowerUse, Run, TimeParts, Traffic};
 use crate::simulated;
 use crate::timing::Stuck;
 
@@ -105,9 +106,13 @@ fn pass(
             add_traffic(&mut traffic, &t.memory, t.read_bytes, t.write_bytes);
         }
     }
-    for (component, power) in chip.static_power() {
+    let powers = chip.static_power();
+    let static_power: f64 = powers.iter().map(|p| p.1.0).sum();
+    for (component, power) in powers {
         add_energy(&mut energy, &component, "static", power.0 * latency);
     }
+    let joules: f64 = energy.iter().map(|e| e.energy_j).sum();
+    let cold_latency = cold.iter().map(|t| t.total).sum::<f64>().max(latency);
     let counts = count(graph);
     let peak = peak_macs_per_second(graph, chip);
     let mapped = |id: &OpId| schedule.ops[*id].execution.array_mode().is_some();
@@ -124,10 +129,13 @@ fn pass(
         steps,
         latency_s: latency,
         interval_s: latency,
-        cold_latency_s: cold.iter().map(|t| t.total).sum::<f64>().max(latency),
+        cold_latency_s: cold_latency,
         lower_bound_s,
         lower_bound_by,
-        energy_j: energy.iter().map(|e| e.energy_j).sum(),
+        energy_j: joules,
+        cold_energy_j: joules
+            + static_power * (cold_latency - latency)
+            + load_energy(graph, chip, schedule, &repeats),
         macs: counts.macs,
         executed_macs: counts.executed_macs,
         utilization: ratio(on_arrays, peak * latency),
@@ -149,6 +157,22 @@ fn pass(
     })
 }
 
+/// Energy of loading the weights that stay on chip: read from the root memory, written to their home.
+fn load_energy(graph: &Graph, chip: &Chip, schedule: &Schedule, repeats: &[u64]) -> f64 {
+    let root = chip.root();
+    let per_bit = |write: NodeId| {
+        let read = chip.nodes[root].memory().map_or(0.0, |m| m.read_energy.0);
+        let written = chip.nodes[write].memory().map_or(0.0, |m| m.write_energy.0);
+        read + written
+    };
+    let of_op = |id: OpId| {
+        let mut inputs = graph.ops[id].inputs.iter().map(|t| schedule.homes[*t]);
+        let home = inputs.find(|h| *h != root).unwrap_or(root);
+        schedule.ops[id].weights.loaded * repeats[id.0 as usize] as f64 * per_bit(home)
+    };
+    graph.ops.ids().map(of_op).sum()
+}
+
 /// What is taken to overlap.
 fn overlap(fidelity: Fidelity) -> &'static str {
     match fidelity {
@@ -156,7 +180,8 @@ fn overlap(fidelity: Fidelity) -> &'static str {
             "ops run in order, one at a time; within an op compute and memories overlap and the busiest decides"
         }
         Fidelity::Simulated => {
-            "ops start in order, one at a time; tiles are loaded, computed, finished and stored as room and shared ports              allow, and weights come ahead as far as there is room and the root memory is idle"
+            "ops start in order, one at a time; tiles are loaded, computed, finished and stored as room and shared ports \
+             allow, and weights come ahead as far as there is room and the root memory is idle"
         }
     }
 }
@@ -259,7 +284,9 @@ fn op_run(
         &scheduled.execution,
         scheduled.tile.as_ref().or(op.contraction()),
     ) {
-        (Execution::Mapped { mapping, .. }, Some(einsum)) => text::loop_nest(chip, einsum, mapping),
+        (Execution::Mapped { mapping, .. }, Some(einsum)) if scheduled.kernel.is_none() => {
+            text::loop_nest(chip, einsum, mapping)
+        }
         _ => Vec::new(),
     };
     OpRun {
@@ -277,11 +304,7 @@ fn op_run(
         time: TimeParts {
             total_s: time.total,
             compute_s: time.compute,
-            memory_s: time
-                .memory
-                .iter()
-                .map(|(m, t)| (chip.nodes[NodeId(*m as u32)].name.clone(), *t))
-                .collect(),
+            memory_s: stalls::by_class(chip, scheduled, &time.memory),
             vector_s: time.vector,
             latency_s: time.latency,
         },
@@ -299,7 +322,11 @@ fn op_run(
             buffer: chip.nodes[p.buffer].name.clone(),
             buffer_bytes: p.array_bits / 8.0 * op.steps as f64 * n,
         }),
-        notes: scheduled.notes.clone(),
+        notes: [
+            scheduled.notes.clone(),
+            stalls::conflict_notes(graph, chip, id, scheduled),
+        ]
+        .concat(),
     }
 }
 
@@ -325,7 +352,7 @@ fn bottleneck(chip: &Chip, time: &OpTime) -> String {
     match busiest {
         Some((resource, t)) if *t >= time.latency => match resource {
             Resource::Compute => "compute".into(),
-            Resource::Memory(m) => chip.nodes[*m].name.clone(),
+            Resource::Memory(n) | Resource::Network(n) => chip.nodes[*n].name.clone(),
             Resource::Vector => "vector".into(),
             Resource::Host => "host".into(),
             Resource::Latency => "latency".into(),
@@ -367,7 +394,7 @@ pub struct RunContext {
 
 /// The Run of some phases; `graphs` are those that the phases were made of, in any number and order.
 pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<Phase>) -> Run {
-    let mut assumptions: Vec<String> = Vec::new();
+    let mut assumptions: Vec<String> = stalls::assumptions(chip);
     let mut unmodelled: Vec<String> = Vec::new();
     let stated = graphs
         .iter()
@@ -404,6 +431,7 @@ pub fn assemble(context: RunContext, chip: &Chip, graphs: &[Graph], phases: Vec<
             .fold(0.0, f64::max),
         dram_peak_bytes_per_s: peak,
         dram_streaming_bytes_per_s: peak * root.map_or(1.0, |m| m.streaming_efficiency),
+        power: PowerUse::default(),
         area: chip
             .area()
             .into_iter()

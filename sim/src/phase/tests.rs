@@ -1,8 +1,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use presil_hwmodels::{Chip, EngineKind, NodeKind};
+use presil_hwmodels::{Chip, EngineKind, NodeKind, Turns};
 use presil_mapper::schedule::{ScheduleOptions, schedule};
-use presil_numerics::{Bytes, BytesPerSecond, Format, Precision, Quantization};
+use presil_numerics::{Bytes, BytesPerSecond, Format, Precision, Quantization, Seconds};
 use presil_workloads::build::{Builder, Conv, Function, NormKind};
 use presil_workloads::{Model, Pass, Request};
 use proptest::prelude::*;
@@ -627,5 +627,47 @@ fn simulated_passes_close_and_never_beat_the_bound() {
                 chip.name
             );
         }
+    }
+}
+
+/// Written bytes pay turns of the DRAM's bus in both times, as a class of their own, and nothing else changes.
+#[test]
+fn turns_are_paid_by_what_is_written() {
+    let graph = formats(small_cnn(), Format::INT8);
+    let mut plain = chip::chip();
+    // A slow DRAM of one port, so that it binds.
+    let dram = chip::dram(&mut plain);
+    (dram.read_rate, dram.write_rate) = (BytesPerSecond(1e8), BytesPerSecond(1e8));
+    dram.shared_port = true;
+    plain.mapspace.keep_activations = false;
+    let mut turning = plain.clone();
+    chip::dram(&mut turning).turns = Some(Turns {
+        time: Seconds(1e-6),
+        group: 64.0,
+    });
+    let timed = |chip: &Chip, fidelity: Fidelity| {
+        let s = schedule(&graph, chip, &options(Objective::Latency)).unwrap();
+        super::phase("forward", 1, &graph, chip, &s, fidelity).unwrap()
+    };
+    for fidelity in [Fidelity::Analytic, Fidelity::Simulated] {
+        let (before, after) = (timed(&plain, fidelity), timed(&turning, fidelity));
+        check(&after, &graph, &turning);
+        assert!(after.latency_s > before.latency_s);
+        let turns = |p: &Phase| -> f64 {
+            let parts = p.ops.iter().flat_map(|o| &o.time.memory_s);
+            parts
+                .filter(|m| m.0 == "dram turnaround")
+                .map(|m| m.1)
+                .sum()
+        };
+        assert_eq!(turns(&before), 0.0);
+        // Time that is hidden is not told; what is told is at most what all written bytes pay.
+        let root = after.traffic.iter().find(|t| t.memory == "dram").unwrap();
+        let all = root.write_bytes / 64.0 * 1e-6;
+        let told = turns(&after);
+        assert!(
+            told > 0.5 * all && told <= all * (1.0 + 1e-9),
+            "{told} of {all}"
+        );
     }
 }

@@ -137,6 +137,68 @@ fn flows_share_a_resource_fairly() {
     assert_eq!(times.queues[0].contended[0], Femtoseconds(0));
 }
 
+/// Shares by raising all rates in small steps, each as long as its flow has room: nothing in common with the filling but the definition.
+fn water(flows: &[Flow], resources: usize, step: f64) -> Vec<f64> {
+    let mut rates = vec![0.0; flows.len()];
+    let mut open = vec![true; flows.len()];
+    while open.iter().any(|o| *o) {
+        for at in 0..flows.len() {
+            if !open[at] {
+                continue;
+            }
+            rates[at] += step;
+            let full = (0..resources).any(|r| {
+                let cost = |f: &Flow| {
+                    let own = f.over.iter().filter(|o| o.0.0 as usize == r);
+                    own.map(|o| o.1).sum::<f64>()
+                };
+                let used: f64 = flows.iter().zip(&rates).map(|(f, x)| x * cost(f)).sum();
+                used > 1.0 && cost(&flows[at]) > 0.0
+            });
+            if full || rates[at] * flows[at].least > 1.0 {
+                rates[at] -= step;
+                open[at] = false;
+            }
+        }
+    }
+    rates
+}
+
+#[test]
+fn shares_are_those_of_rising_water() {
+    let mut r = Random(7);
+    for _ in 0..60 {
+        let resources = 1 + r.below(4) as usize;
+        let flows: Vec<Flow> = (0..2 + r.below(5))
+            .map(|_| {
+                let mut over = Vec::new();
+                for n in 0..resources as u32 {
+                    let cost = 0.5 + r.below(8) as f64 / 4.0;
+                    if r.below(2) == 0 {
+                        over.push((ResourceId(n), cost));
+                    }
+                }
+                if over.is_empty() {
+                    over.push((ResourceId(0), 1.0));
+                }
+                Flow {
+                    amount: 100,
+                    over,
+                    least: r.below(3) as f64 * 2.0,
+                }
+            })
+            .collect();
+        let all: Vec<&Flow> = flows.iter().collect();
+        let mut given = Vec::new();
+        super::share::Filling::new(resources).fill(&all, &mut given);
+        let step = 1e-4;
+        for (own, slow) in given.iter().zip(water(&flows, resources, step)) {
+            let apart = (own.rate - slow).abs();
+            assert!(apart < 40.0 * step, "{} {slow} {flows:?}", own.rate);
+        }
+    }
+}
+
 #[test]
 fn requests_in_flight_limit_a_flow() {
     let mut p = empty(1);

@@ -281,7 +281,7 @@ pub fn selector(s: &DimSelector) -> String {
 fn resource(problem: &Problem, resource: Resource) -> String {
     match resource {
         Resource::Compute => "compute".into(),
-        Resource::Memory(n) => problem.chip.nodes[n].name.clone(),
+        Resource::Memory(n) | Resource::Network(n) => problem.chip.nodes[n].name.clone(),
         Resource::Vector => "vector".into(),
         Resource::Host => "host".into(),
         Resource::Latency => "latency".into(),

@@ -6,11 +6,13 @@
 //! | `timeloop_fixed.json`, `timeloop_exercises.json` | peer: timeloop | every figure printed for a given mapping is equal |
 //! | `*.json` in a folder `zigzag` | peer: zigzag | every figure recorded for a layer is equal to 1e-9 |
 //! | `scalesim.csv` | peer: scalesim | every figure with a closed form is equal to 1e-9 |
+//! | `dram_efficiency_dramsim3.csv` | peer: dramsim3 | the share of the peak that a pattern reaches: HBM2 reads within 3 %, with writes 10 %, DDR4 sequential reads 5 %; others are reported |
 //! | `vela.json` with `.tflite` files | estimate: vela | the total of each network is within 25 % |
 //!
 //! A case of given mappings passes if all of its figures are equal; its error is the largest relative difference.
 //! A file that cannot be read is one case that fails, with the reason; it costs no other.
 
+mod dram;
 mod optima;
 mod scalesim;
 mod timeloop;
@@ -37,6 +39,8 @@ enum Kind {
     ScaleSim,
     /// Networks that Vela estimated.
     Vela,
+    /// Patterns that DRAMsim3 ran.
+    Dram,
 }
 
 /// A file of a peer.
@@ -49,7 +53,7 @@ pub(super) struct File {
     folder: Option<PathBuf>,
 }
 
-const BUILT_IN: [(Kind, &str, &str); 4] = [
+const BUILT_IN: [(Kind, &str, &str); 5] = [
     (
         Kind::AccelForge,
         "optima_accelforge.json",
@@ -69,6 +73,11 @@ const BUILT_IN: [(Kind, &str, &str); 4] = [
         Kind::Vela,
         "vela.json",
         include_str!("../../../tests/data/vela/vela.json"),
+    ),
+    (
+        Kind::Dram,
+        "dram_efficiency_dramsim3.csv",
+        include_str!("../../../tests/data/dram/dram_efficiency_dramsim3.csv"),
     ),
 ];
 
@@ -108,6 +117,7 @@ fn kind_of(path: &Path) -> Option<Kind> {
         "timeloop_fixed.json" | "timeloop_exercises.json" => Some(Kind::Timeloop),
         "scalesim.csv" => Some(Kind::ScaleSim),
         "vela.json" => Some(Kind::Vela),
+        "dram_efficiency_dramsim3.csv" => Some(Kind::Dram),
         _ if json && folder.is_some_and(|f| f == "zigzag") => Some(Kind::ZigZag),
         _ => None,
     }
@@ -121,6 +131,7 @@ pub(super) fn cases(files: &[File]) -> Vec<Case> {
         Kind::ZigZag => zigzag::cases(file),
         Kind::ScaleSim => scalesim::cases(file),
         Kind::Vela => vela::cases(file),
+        Kind::Dram => dram::cases(file),
     });
     cases.collect()
 }

@@ -5,6 +5,7 @@
 //! | alexnet, vgg16, squeezenet1_0, resnet18..152, mobilenet_v2, vit_b_16 | torchvision's |
 //! | bert-base, bert-large | HuggingFace transformers' `BertModel` (with pooler) and `BertForQuestionAnswering` |
 //! | sd15-unet | diffusers' `UNet2DConditionModel` of Stable Diffusion 1.5: one denoising step |
+//! | sdxl-unet | the same of Stable Diffusion XL |
 //!
 //! Parameters and MACs equal those of the named frameworks exactly (the tests hold them to it). Every norm,
 //! activation, residual addition, pooling, look-up, concatenation and transposition is an op; equal consecutive
@@ -101,6 +102,11 @@ const ZOO: &[Entry] = &[
         name: "sd15-unet",
         inputs: unet::INPUTS,
         build: |b, i| unet::build(b, i, unet::SD15),
+    },
+    Entry {
+        name: "sdxl-unet",
+        inputs: unet::INPUTS_WITH_SIZES,
+        build: |b, i| unet::build(b, i, unet::SDXL),
     },
     Entry {
         name: "squeezenet1_0",

@@ -100,6 +100,7 @@ fn parameters_and_macs_equal_the_published_ones() {
         ("squeezenet1_0", 1_248_424, Some(0.819)),
         ("vit_b_16", 86_567_656, Some(17.564)),
         ("sd15-unet", 859_520_964, None),
+        ("sdxl-unet", 2_567_463_684, None),
     ];
     for (name, parameters, giga) in cases {
         let counts = count(&forward(name));
@@ -198,7 +199,7 @@ fn unique_layers_are_called_as_in_the_reference_tables() {
 #[test]
 fn names_are_sorted_and_all_build() {
     let names = names();
-    assert!(names.is_sorted() && names.len() == 13, "{names:?}");
+    assert!(names.is_sorted() && names.len() == 14, "{names:?}");
     for name in names {
         let g = forward(name);
         assert!(

@@ -17,6 +17,7 @@ use crate::op::OpClass;
 use crate::tensor::{Role, TensorId};
 
 pub const SD15: &str = include_str!("../../../configs/models/sd15-unet.json");
+pub const SDXL: &str = include_str!("../../../configs/models/sdxl-unet.json");
 
 /// Latents [batch, channels, height, width] (64 x 64 for 512 px) and text states [batch, tokens, width].
 pub const INPUTS: &[(&str, &[u64])] = &[
@@ -24,11 +25,56 @@ pub const INPUTS: &[(&str, &[u64])] = &[
     ("encoder_hidden_states", &[77, 768]),
 ];
 
+/// The same of a network that takes the pooled text and the sizes of the picture beside the time step (128 x 128 for 1024 px).
+pub const INPUTS_WITH_SIZES: &[(&str, &[u64])] = &[
+    ("sample", &[4, 128, 128]),
+    ("encoder_hidden_states", &[77, 2048]),
+    ("text_embeds", &[1280]),
+    ("time_ids", &[6]),
+];
+
+/// One number for all levels, or one for each.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PerLevel {
+    All(u64),
+    Each(Vec<u64>),
+}
+
+impl PerLevel {
+    fn at(&self, level: usize) -> u64 {
+        match self {
+            Self::All(n) => *n,
+            Self::Each(list) => list.get(level).copied().unwrap_or(0),
+        }
+    }
+    fn is_for(&self, levels: usize) -> bool {
+        match self {
+            Self::All(n) => *n > 0,
+            Self::Each(list) => list.len() == levels && list.iter().all(|n| *n > 0),
+        }
+    }
+}
+
+fn one() -> PerLevel {
+    PerLevel::All(1)
+}
+
+/// What else the network is told beside the time step.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Addition {
+    /// Pooled text states, and numbers in sines and cosines (sizes and crop of the picture).
+    TextTime,
+}
+
 #[derive(Deserialize)]
 struct Config {
     act_fn: String,
+    addition_embed_type: Option<Addition>,
+    addition_time_embed_dim: Option<u64>,
     /// diffusers gives the number of heads under this name.
-    attention_head_dim: u64,
+    attention_head_dim: PerLevel,
     block_out_channels: Vec<u64>,
     cross_attention_dim: u64,
     down_block_types: Vec<String>,
@@ -36,7 +82,13 @@ struct Config {
     layers_per_block: u32,
     norm_num_groups: u64,
     out_channels: u64,
+    projection_class_embeddings_input_dim: Option<u64>,
+    #[serde(default = "one")]
+    transformer_layers_per_block: PerLevel,
     up_block_types: Vec<String>,
+    /// Whether the transformers' first and last layers are linears over tokens (else convolutions over pixels).
+    #[serde(default)]
+    use_linear_projection: bool,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
 }
@@ -91,7 +143,9 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
     else {
         return Err(Fault::Unsupported("its configuration has no levels".into()));
     };
-    if !down_known || !up_known || c.act_fn != "silu" {
+    let layered =
+        c.attention_head_dim.is_for(levels) && c.transformer_layers_per_block.is_for(levels);
+    if !down_known || !up_known || !layered || c.act_fn != "silu" {
         return Err(Fault::Unsupported(
             "its configuration has blocks or activations that presil does not build".into(),
         ));
@@ -115,7 +169,11 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
 
     let x = b.input("sample", &sample);
     let text = b.input("encoder_hidden_states", &states);
-    let time = time_embedding(b, sample[0], first)?;
+    let mut time = time_embedding(b, sample[0], first)?;
+    if c.addition_embed_type.is_some() {
+        let more = sizes_embedding(b, inputs, &c, 4 * first)?;
+        time = b.add("add_embedding.add", time, more)?;
+    }
     let mut net = Unet {
         b,
         c: &c,
@@ -136,7 +194,7 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
         for i in 0..c.layers_per_block {
             x = net.resnet(&format!("{name}.resnets.{i}"), x, channels)?;
             if kind.starts_with("CrossAttn") {
-                x = net.transformer(&format!("{name}.attentions.{i}"), x, channels)?;
+                x = net.transformer(&format!("{name}.attentions.{i}"), x, channels, level)?;
             }
             skips.push(x);
         }
@@ -151,7 +209,7 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
         net.b.end_block(name, 1);
     }
     x = net.resnet("mid_block.resnets.0", x, last)?;
-    x = net.transformer("mid_block.attentions.0", x, last)?;
+    x = net.transformer("mid_block.attentions.0", x, last, levels - 1)?;
     x = net.resnet("mid_block.resnets.1", x, last)?;
     net.b.end_block("mid_block", 1);
     for (level, (&channels, kind)) in c
@@ -171,7 +229,12 @@ pub fn build(b: &mut Builder, inputs: &Inputs, config: &str) -> Built {
                 .concat(&format!("{name}.resnets.{i}.cat"), &[x, skip], 1)?;
             x = net.resnet(&format!("{name}.resnets.{i}"), x, channels)?;
             if kind.starts_with("CrossAttn") {
-                x = net.transformer(&format!("{name}.attentions.{i}"), x, channels)?;
+                x = net.transformer(
+                    &format!("{name}.attentions.{i}"),
+                    x,
+                    channels,
+                    levels - 1 - level,
+                )?;
             }
         }
         if level + 1 < levels {
@@ -205,6 +268,48 @@ fn time_embedding(b: &mut Builder, n: u64, width: u64) -> Result<TensorId, Fault
     let x = b.linear("time_embedding.linear_1", x, 4 * width, true)?;
     let x = b.function("time_embedding.act", x, Function::Silu)?;
     Ok(b.linear("time_embedding.linear_2", x, 4 * width, true)?)
+}
+
+/// The embedding of the pooled text and of the picture's sizes: each size as sines and cosines, all of them beside the text
+/// through two linears.
+fn sizes_embedding(
+    b: &mut Builder,
+    inputs: &Inputs,
+    c: &Config,
+    width: u64,
+) -> Result<TensorId, Fault> {
+    let text = inputs.shape::<2>("text_embeds")?;
+    let ids = inputs.shape::<2>("time_ids")?;
+    let (n, each) = (text[0], c.addition_time_embed_dim.unwrap_or(0));
+    let wide = text[1].saturating_add(ids[1].saturating_mul(each));
+    if each == 0 || c.projection_class_embeddings_input_dim != Some(wide) || ids[0] != n {
+        let reason = format!(
+            "`text_embeds` of {} and {} `time_ids` of {each} are {wide} numbers, not the {} of its configuration",
+            text[1],
+            ids[1],
+            c.projection_class_embeddings_input_dim.unwrap_or(0)
+        );
+        return Err(Fault::Unsupported(reason));
+    }
+    let states = b.input("text_embeds", &text);
+    let sizes = b.input("time_ids", &ids);
+    let sizes = b.reshape("add_time_proj.ids", sizes, &[n.saturating_mul(ids[1]), 1])?;
+    let frequencies = b.tensor("add_time_proj.frequencies", &[1, each], Role::Constant);
+    let waves = b.elementwise(
+        "add_time_proj",
+        OpClass::Position,
+        &[sizes, frequencies],
+        &[L::Mul, L::Lookup],
+    )?;
+    let waves = b.reshape(
+        "add_time_proj.flat",
+        waves,
+        &[n, ids[1].saturating_mul(each)],
+    )?;
+    let x = b.concat("add_embedding.cat", &[states, waves], 1)?;
+    let x = b.linear("add_embedding.linear_1", x, width, true)?;
+    let x = b.function("add_embedding.act", x, Function::Silu)?;
+    Ok(b.linear("add_embedding.linear_2", x, width, true)?)
 }
 
 impl Unet<'_> {
@@ -255,8 +360,14 @@ impl Unet<'_> {
         Ok(self.b.add(&format!("{name}.add"), x, y)?)
     }
 
-    /// A transformer over the pixels: self attention, attention to the text, gated feed-forward.
-    fn transformer(&mut self, name: &str, x: TensorId, channels: u64) -> Result<TensorId, Fault> {
+    /// Transformer layers over the pixels of a level, between two projections.
+    fn transformer(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        channels: u64,
+        level: usize,
+    ) -> Result<TensorId, Fault> {
         let (image, n) = (x, self.n);
         let shape = self.b.shape(x).to_vec();
         let pixels = shape
@@ -264,34 +375,65 @@ impl Unet<'_> {
             .skip(2)
             .fold(1, |p: u64, d| p.saturating_mul(*d));
         let project = Conv::square(channels, 1, 1, 0).with_bias();
-        let x = self
+        let linear = self.c.use_linear_projection;
+        let mut x = self
             .b
             .group_norm(&format!("{name}.norm"), x, self.c.norm_num_groups)?;
-        let x = self.b.conv2d(&format!("{name}.proj_in"), x, &project)?;
-        let x = self
+        if !linear {
+            x = self.b.conv2d(&format!("{name}.proj_in"), x, &project)?;
+        }
+        x = self
             .b
             .reshape(&format!("{name}.pixels"), x, &[n, channels, pixels])?;
-        let x = self
+        x = self
             .b
             .transpose(&format!("{name}.to_tokens"), x, &[0, 2, 1])?;
+        if linear {
+            x = self
+                .b
+                .linear(&format!("{name}.proj_in"), x, channels, true)?;
+        }
+        let heads = self.c.attention_head_dim.at(level);
+        for layer in 0..self.c.transformer_layers_per_block.at(level) {
+            let part = format!("{name}.transformer_blocks.{layer}");
+            x = self.layer(&part, x, (channels, pixels), heads)?;
+        }
+        if linear {
+            x = self
+                .b
+                .linear(&format!("{name}.proj_out"), x, channels, true)?;
+        }
+        x = self
+            .b
+            .transpose(&format!("{name}.to_channels"), x, &[0, 2, 1])?;
+        x = self.b.reshape(&format!("{name}.image"), x, &shape)?;
+        if !linear {
+            x = self.b.conv2d(&format!("{name}.proj_out"), x, &project)?;
+        }
+        Ok(self.b.add(&format!("{name}.add"), x, image)?)
+    }
 
-        let part = format!("{name}.transformer_blocks.0");
+    /// A transformer layer over tokens: self attention, attention to the text, gated feed-forward.
+    fn layer(
+        &mut self,
+        part: &str,
+        x: TensorId,
+        (channels, pixels): (u64, u64),
+        heads: u64,
+    ) -> Result<TensorId, Fault> {
+        let size = (channels, pixels);
         let y = self.layer_norm(&format!("{part}.norm1"), x)?;
-        let y = self.attention(&format!("{part}.attn1"), y, (y, pixels), (channels, pixels))?;
+        let y = self.attention(&format!("{part}.attn1"), y, (y, pixels), size, heads)?;
         let x = self.b.add(&format!("{part}.add1"), x, y)?;
         let y = self.layer_norm(&format!("{part}.norm2"), x)?;
-        let y = self.attention(
-            &format!("{part}.attn2"),
-            y,
-            (self.text, self.text_tokens),
-            (channels, pixels),
-        )?;
+        let text = (self.text, self.text_tokens);
+        let y = self.attention(&format!("{part}.attn2"), y, text, size, heads)?;
         let x = self.b.add(&format!("{part}.add2"), x, y)?;
         let y = self.layer_norm(&format!("{part}.norm3"), x)?;
         let y = self
             .b
             .linear(&format!("{part}.ff.net.0.proj"), y, 8 * channels, true)?;
-        let halves = [n, pixels, 4 * channels];
+        let halves = [self.n, pixels, 4 * channels];
         let value = self.b.view(&format!("{part}.ff.net.0.value"), y, &halves);
         let gate = self.b.view(&format!("{part}.ff.net.0.gate"), y, &halves);
         let gate = self
@@ -301,14 +443,7 @@ impl Unet<'_> {
         let y = self
             .b
             .linear(&format!("{part}.ff.net.2"), y, channels, true)?;
-        let x = self.b.add(&format!("{part}.add3"), x, y)?;
-
-        let x = self
-            .b
-            .transpose(&format!("{name}.to_channels"), x, &[0, 2, 1])?;
-        let x = self.b.reshape(&format!("{name}.image"), x, &shape)?;
-        let x = self.b.conv2d(&format!("{name}.proj_out"), x, &project)?;
-        Ok(self.b.add(&format!("{name}.add"), x, image)?)
+        Ok(self.b.add(&format!("{part}.add3"), x, y)?)
     }
 
     fn layer_norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, Fault> {
@@ -322,8 +457,8 @@ impl Unet<'_> {
         x: TensorId,
         (source, keys): (TensorId, u64),
         (channels, pixels): (u64, u64),
+        heads: u64,
     ) -> Result<TensorId, Fault> {
-        let heads = self.c.attention_head_dim.max(1);
         let attention = Attention {
             batch: self.n,
             heads,

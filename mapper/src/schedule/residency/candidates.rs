@@ -178,8 +178,7 @@ fn unit(chip: &Chip, memory: NodeId, objective: Objective) -> BitCost {
     let Some(m) = chip.nodes[memory].memory() else {
         return BitCost::default();
     };
-    let time = |rate: f64| 1.0 / (8.0 * rate * m.streaming_efficiency);
-    let times = [time(m.read_rate.0), time(m.write_rate.0)];
+    let times = m.streams().map(|rate| 1.0 / (8.0 * rate.0));
     let energies = [m.read_energy.0, m.write_energy.0];
     let both = match objective {
         Objective::Latency => times,
@@ -187,7 +186,7 @@ fn unit(chip: &Chip, memory: NodeId, objective: Objective) -> BitCost {
         Objective::Edp => {
             let root = chip.nodes[chip.root()].memory();
             let (t, e) = root.map_or((1.0, 1.0), |r| {
-                let t = 1.0 / (8.0 * r.read_rate.0 * r.streaming_efficiency);
+                let t = 1.0 / (8.0 * r.streams()[0].0);
                 (t, r.read_energy.0)
             });
             let part = |x: f64, of: f64| if of > 0.0 { x / of } else { 0.0 };

@@ -30,8 +30,12 @@ fn memory(kind: MemoryKind, capacity: u64, rate: f64, energy: f64) -> Memory {
         setup: Seconds(0.0),
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -80,6 +84,7 @@ pub fn chip() -> Chip {
             ),
         ],
         hop_energy: JoulesPerBit(1e-14),
+        network: None,
     };
     let int8 = mode(Format::INT8, Format::INT8, Format::INT32, 1.0);
     let bf16 = mode(Format::BF16, Format::BF16, Format::FP32, 0.5);
@@ -168,7 +173,9 @@ pub fn chip() -> Chip {
         .into_iter()
         .collect(),
         kernels: None,
+        power: PowerStates::default(),
         blocks: None,
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: true,
             keep_activations: true,

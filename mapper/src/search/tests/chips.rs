@@ -35,8 +35,12 @@ pub fn memory(capacity: u64, keeps: &str, bytes_per_cycle: f64, pj_per_byte: f64
         setup: Seconds::ZERO,
         burst: Bytes(1),
         rows: None,
+        turns: None,
+        banks: None,
+        in_flight: presil_hwmodels::InFlight::default(),
         compression: None,
         gating: None,
+        clock: None,
     }
 }
 
@@ -58,6 +62,7 @@ pub fn fanout(axes: &[(u64, &[DimSelector])]) -> NodeKind {
     NodeKind::Fanout(Fanout {
         dims: axes.iter().map(axis).collect(),
         hop_energy: JoulesPerBit(0.01e-12),
+        network: None,
     })
 }
 
@@ -125,6 +130,8 @@ pub fn chip(nodes: Vec<NodeKind>) -> Chip {
         nodes: tree,
         engines,
         kernels: None,
+        power: PowerStates::default(),
+        movement: presil_hwmodels::Movement::DEFAULT,
         mapspace: Mapspace {
             prefetch_weights: false,
             keep_activations: false,

@@ -313,6 +313,7 @@ pub(super) fn some_fanout(numbers: &mut Numbers) -> NodeKind {
     NodeKind::Fanout(presil_hwmodels::Fanout {
         dims: dims.collect(),
         hop_energy: presil_numerics::JoulesPerBit(numbers.below(2) as f64 * 0.05e-12),
+        network: None,
     })
 }
 

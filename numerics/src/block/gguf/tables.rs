@@ -88,7 +88,7 @@ pub(super) fn tq1(block: &[u8], out: &mut [f32]) {
     let d = half(&block[52..]);
     let digit = |byte: u8, k: u32| {
         let shifted = byte.wrapping_mul(3u8.pow(k));
-        f32::from((u16::from(shifted) * 3 >> 8) as u8)
+        f32::from(((u16::from(shifted) * 3) >> 8) as u8)
     };
     let places = PARTS.iter().flat_map(|&(first, bytes, digits)| {
         (0..digits).flat_map(move |k| (first..first + bytes).map(move |b| (b, k)))

@@ -22,7 +22,8 @@ impl Lowering<'_> {
         let engine = match op.execution {
             Execution::Mapped { .. } => false,
             Execution::Blocked { .. } => true,
-            _ => self.chip.blocks.is_some() && matches!(op.execution, Execution::Vector),
+            Execution::Vector => self.chip.blocks.is_some() || self.chip.kernels.is_some(),
+            _ => false,
         };
         engine || op.kernel.is_some() || op.passes.is_some()
     }

@@ -7,8 +7,8 @@
 //!                 partial sums of an earlier visit come back once they have been stored
 //! ```
 //!
-//! A transfer occupies the ports that it crosses at once; the setting up of a descriptor by `setup` of the memory above, its
-//! first word comes after that memory's `latency`. Weights that stream from the root memory are loaded as early as there
+//! A transfer occupies the ports and links that it crosses at once; the setting up of a descriptor takes `setup` of the memory above, its
+//! first word comes after that memory's `latency` and that of the hops of networks. Weights that stream from the root memory are loaded as early as there
 //! is room, if the chip prefetches; everything else waits for the op to be launched.
 
 use presil_hwmodels::{EngineId, NodeId, Operand};
@@ -140,7 +140,7 @@ impl Mapped<'_> {
             .any(|p| p.0 == edge.parent && p.1 == Port::Read);
         Work {
             setup: femto(memory.map_or(0.0, |m| m.setup.0)),
-            tail: femto(memory.filter(|_| reads).map_or(0.0, |m| m.latency.0)),
+            tail: femto(memory.filter(|_| reads).map_or(0.0, |m| m.latency.0) + t.latency.0),
             flow: parts.flow(self.lane, &ports, 0.0),
             told_as,
             ..Work::default()
@@ -298,8 +298,10 @@ impl Mapped<'_> {
             }
             if at.depth == passes.depth && side == Edge::Before {
                 let part = volume(at, &all) / sum * self.share;
-                let first = if at.first { preload } else { 0.0 };
-                steps.push(self.pass(parts, part, first));
+                if at.first && preload > 0.0 {
+                    steps.push(self.preload(parts));
+                }
+                steps.push(self.pass(parts, part));
             }
             if side == Edge::After {
                 let done = match out {
@@ -318,8 +320,25 @@ impl Mapped<'_> {
         })
     }
 
+    /// First tiles into the array and last ones out of it.
+    fn preload(&self, parts: &mut Parts) -> Step {
+        let passes = &self.tiles.passes;
+        let ports: Vec<_> = passes
+            .preload_ports
+            .iter()
+            .map(|(n, p, s)| (*n, *p, s * self.share))
+            .collect();
+        let cycles = passes.preload.0 * self.share;
+        let flow = parts.flow(self.lane, &ports, cycles);
+        parts.work(Work {
+            cycles: femto(cycles),
+            flow,
+            ..Work::default()
+        })
+    }
+
     /// One pass.
-    fn pass(&self, parts: &mut Parts, part: f64, first: f64) -> Step {
+    fn pass(&self, parts: &mut Parts, part: f64) -> Step {
         let passes = &self.tiles.passes;
         let busy = passes.busy.0 * part;
         let ports: Vec<_> = passes
@@ -329,7 +348,7 @@ impl Mapped<'_> {
             .collect();
         let flow = parts.flow(self.lane, &ports, busy);
         parts.work(Work {
-            cycles: femto(busy + first),
+            cycles: femto(busy),
             flow,
             ..Work::default()
         })

@@ -14,7 +14,7 @@
 //!
 //! Assumptions. One command is started at a time; what comes early is only weights, as far as there is room for tiles of the next
 //! op. Instances of a fanout run in lockstep: the busiest one is followed. Of a fused group's iterations all take the
-//! mean. Vector ops stream in `PARTS` parts, or fewer where a part would be less than an element a lane.
+//! mean. Vector ops stream in `movement.strips` strips, or fewer where a strip would be less than an element a lane.
 
 mod closed;
 mod mapped;
@@ -38,9 +38,6 @@ use mapped::{Beside, Mapped};
 use parts::{Lane, Parts, Steps, Tokens, Who, femto};
 
 pub(crate) use parts::{COMPUTE, HOST, LAUNCH, VECTOR};
-
-/// Parts in which a vector op streams through its memory.
-const PARTS: u64 = 16;
 
 /// The program of one pass of a graph by its schedule. `cold`: weights that stay on chip are loaded as well.
 pub fn lower(graph: &Graph, chip: &Chip, schedule: &Schedule, cold: bool) -> Program {
@@ -427,7 +424,7 @@ impl Lowering<'_> {
             .max()
             .unwrap_or(1);
         let elements = (elements as f64 * share / lanes.max(1) as f64).ceil() as u64;
-        let parts = elements.clamp(1, PARTS);
+        let parts = elements.clamp(1, self.chip.movement.strips.max(1));
         let each = share / parts as f64;
         let traffic = self.traffic(op, each);
         let (own, away): (Vec<_>, Vec<_>) = traffic.into_iter().partition(|t| t.0 == memory);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use presil_hwmodels::{Chip, EngineId, NodeId, Operand};
+use presil_hwmodels::{Chip, EngineId, NodeId, NodeKind, Operand};
+use presil_mapper::analysis::crossing::Wires;
 use presil_mapper::analysis::tiles::Port;
 use presil_mapper::partition::Cores;
 use presil_numerics::Femtoseconds;
@@ -242,11 +243,14 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A port that flows share. Private memories of cores are of their lane, others of all.
+    /// A port or wires that flows share. Private nodes of cores are of their lane, others of all.
     pub(super) fn resource(&mut self, lane: Lane, node: NodeId, port: Port) -> ResourceId {
         let memory = self.chip.nodes[node].memory();
         let shared = memory.is_some_and(|m| m.shared_port);
-        let port = if shared { Port::Read } else { port };
+        let port = match port {
+            Port::Write if shared => Port::Read,
+            port => port,
+        };
         let private = self.cores.is_some_and(|c| c.is_private(self.chip, node));
         let lane = if private { lane } else { 0 };
         *self
@@ -258,6 +262,14 @@ impl<'a> Parts<'a> {
                     (true, _) => "",
                     (false, Port::Read) => " read",
                     (false, Port::Write) => " write",
+                    (false, Port::Link(Wires::Down)) => " down",
+                    (false, Port::Link(Wires::Up)) => " up",
+                    (false, Port::Link(Wires::Both)) => "",
+                    (false, Port::Link(Wires::Own(operand))) => match operand {
+                        0 => " input",
+                        1 => " weight",
+                        _ => " output",
+                    },
                 };
                 self.resources.push(format!("{name}{what}"));
                 ResourceId::new(self.resources.len() - 1)
@@ -279,12 +291,7 @@ impl<'a> Parts<'a> {
                 Some(o) => o.1 += seconds * 1e15,
                 None => over.push((resource, seconds * 1e15)),
             }
-            let memory = self.chip.nodes[*node].memory();
-            let rate = memory.map_or(0.0, |m| match port {
-                Port::Read => m.read_rate.0 * 8.0,
-                Port::Write => m.write_rate.0 * 8.0,
-            });
-            amount = amount.max(seconds * rate);
+            amount = amount.max(seconds * self.rate(*node, *port));
         }
         if over.is_empty() {
             return None;
@@ -296,6 +303,17 @@ impl<'a> Parts<'a> {
             over,
             least: pace.max(0.0) * 1e15 / amount as f64,
         })
+    }
+
+    /// Bits per second of a port or link.
+    fn rate(&self, node: NodeId, port: Port) -> f64 {
+        let rate = match (&self.chip.nodes[node].kind, port) {
+            (NodeKind::Memory(m), Port::Read) => Some(m.read_rate),
+            (NodeKind::Memory(m), Port::Write) => Some(m.write_rate),
+            (NodeKind::Fanout(f), Port::Link(_)) => f.network.and_then(|n| n.link_rate),
+            _ => None,
+        };
+        rate.map_or(0.0, |r| r.0 * 8.0)
     }
 
     /// The step that does a work; equal works are one.
@@ -403,11 +421,18 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Works that may be set up or moving at once: a descriptor ahead for everything that moves data.
+    /// Works that may be set up or moving at once.
     fn outstanding(&self, who: Who) -> u32 {
+        let movement = &self.chip.movement;
         match who {
             Who::Array(..) | Who::Vector(_) | Who::Host | Who::Control | Who::Retire => 1,
-            _ => 2,
+            Who::Store(..) | Who::Drain(_) => movement.stores,
+            Who::Load(..)
+            | Who::Restore(..)
+            | Who::Move
+            | Who::Beside(_)
+            | Who::Feed(_)
+            | Who::Fetch => movement.loads,
         }
     }
 }

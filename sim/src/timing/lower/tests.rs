@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod networks;
+mod systolic;
+
 use presil_hwmodels::{Chip, EngineKind, NodeKind};
+use presil_mapper::analysis::evaluate;
+use presil_mapper::mapping::{Mapping, Step as Cut};
 use presil_mapper::schedule::{ScheduleOptions, schedule};
 use presil_mapper::search::Objective;
 use presil_numerics::{Format, Quantization, Seconds};
@@ -53,6 +58,28 @@ fn conv(batch: u64, channels: u64, out: u64, side: u64, kernel: u64, stride: u64
     let y = b.conv2d("conv", x, &settings).unwrap();
     b.output(y);
     int8(b.finish().unwrap())
+}
+
+fn linear(rows: u64, features: u64, out: u64) -> Graph {
+    let mut b = Builder::new("linear");
+    let x = b.input("x", &[rows, features]);
+    let y = b.linear("linear", x, out, false).unwrap();
+    b.output(y);
+    int8(b.finish().unwrap())
+}
+
+/// The schedule of a graph of one op, which runs by a mapping of these steps.
+fn by_hand(graph: &Graph, chip: &Chip, steps: Vec<Cut>) -> Schedule {
+    let mut s = schedule(graph, chip, &OPTIONS).unwrap();
+    let op = &mut s.ops[OpId(0)];
+    let terms = op.terms.as_ref().unwrap();
+    let problem = terms.of(graph.ops[OpId(0)].contraction().unwrap(), chip);
+    let own = Mapping::new(&problem, steps).unwrap();
+    op.cost = evaluate(&problem, &own).unwrap();
+    if let Execution::Mapped { mapping, .. } = &mut op.execution {
+        *mapping = own;
+    }
+    s
 }
 
 /// What one transfer of each kind and one pass take at most, alone.
