@@ -209,7 +209,11 @@ impl Addend {
     /// Truncated toward zero to multiples of `2^unit`.
     fn truncated(self, unit: i32) -> i128 {
         let magnitude = shifted(self.value.abs(), self.unit - unit);
-        if self.value < 0 { -magnitude } else { magnitude }
+        if self.value < 0 {
+            -magnitude
+        } else {
+            magnitude
+        }
     }
 
     /// Floored to multiples of `2^unit`.
@@ -352,7 +356,10 @@ impl FusedDot {
         // A group's exact sum must fit an i128 beside the scales' significands.
         let small = layout_a.exponent <= 4 && layout_b.exponent <= 4;
         if self.exact_group > 1 && !small {
-            return Err(range("exact_group", "1 for inputs of 5 exponent bits and more"));
+            return Err(range(
+                "exact_group",
+                "1 for inputs of 5 exponent bits and more",
+            ));
         }
         Ok(FusedUnit {
             unit: self.clone(),
@@ -415,7 +422,10 @@ impl FusedUnit {
             let group = start..(start + unit.exact_group).min(range.end);
             let mut products: Vec<Addend> = Vec::new();
             for i in group {
-                let product = self.a.read(a[i]).times(self.b.read(b[i]), unit.product_limit);
+                let product = self
+                    .a
+                    .read(a[i])
+                    .times(self.b.read(b[i]), unit.product_limit);
                 specials.see(product);
                 if let Operand::Finite(p) = product {
                     products.push(p);

@@ -92,37 +92,39 @@ impl FusedUnit {
             .into_par_iter()
             .map(|p| Panel::new(self.b, b, size, p * WIDTH))
             .collect();
-        c.par_chunks_mut(PIECE * n).enumerate().for_each(|(piece, c)| {
-            let rows: Vec<Lines> = (0..c.len() / n)
-                .map(|i| {
-                    let row = (piece * PIECE + i) * k;
-                    lines(self.a, &a[row..row + k], plan.before)
-                })
-                .collect();
-            for (p, panel) in panels.iter().enumerate() {
-                for (i, row) in rows.iter().enumerate() {
-                    let at = i * n + p * WIDTH;
-                    let c = &mut c[at..at + WIDTH.min(n - p * WIDTH)];
-                    let mut state = State {
-                        value: [0.0; WIDTH],
-                        again: panel.special.map(|s| s || row.special),
-                    };
-                    for (j, c) in c.iter().enumerate() {
-                        state.value[j] = *c;
-                        state.again[j] |= !c.is_finite();
-                    }
-                    pulp::Arch::new().dispatch(|| chain(&plan, row, panel, &mut state));
-                    for (j, c) in c.iter_mut().enumerate() {
-                        *c = if state.again[j] {
-                            let row = (piece * PIECE + i) * k;
-                            self.dot(&a[row..row + k], &column(p * WIDTH + j), *c)
-                        } else {
-                            state.value[j]
+        c.par_chunks_mut(PIECE * n)
+            .enumerate()
+            .for_each(|(piece, c)| {
+                let rows: Vec<Lines> = (0..c.len() / n)
+                    .map(|i| {
+                        let row = (piece * PIECE + i) * k;
+                        lines(self.a, &a[row..row + k], plan.before)
+                    })
+                    .collect();
+                for (p, panel) in panels.iter().enumerate() {
+                    for (i, row) in rows.iter().enumerate() {
+                        let at = i * n + p * WIDTH;
+                        let c = &mut c[at..at + WIDTH.min(n - p * WIDTH)];
+                        let mut state = State {
+                            value: [0.0; WIDTH],
+                            again: panel.special.map(|s| s || row.special),
                         };
+                        for (j, c) in c.iter().enumerate() {
+                            state.value[j] = *c;
+                            state.again[j] |= !c.is_finite();
+                        }
+                        pulp::Arch::new().dispatch(|| chain(&plan, row, panel, &mut state));
+                        for (j, c) in c.iter_mut().enumerate() {
+                            *c = if state.again[j] {
+                                let row = (piece * PIECE + i) * k;
+                                self.dot(&a[row..row + k], &column(p * WIDTH + j), *c)
+                            } else {
+                                state.value[j]
+                            };
+                        }
                     }
                 }
-            }
-        });
+            });
         Ok(())
     }
 
@@ -194,7 +196,8 @@ fn split(wires: Wires, x: f32) -> (i32, i32, bool) {
     if field == 0xff {
         return (0, NOTHING, true);
     }
-    let (mut significand, mut exponent) = (fraction | i32::from(field > 0) << 23, field.max(1) - 127);
+    let (mut significand, mut exponent) =
+        (fraction | i32::from(field > 0) << 23, field.max(1) - 127);
     if significand != 0 && field == 0 {
         let up = significand.leading_zeros() as i32 - 8;
         significand <<= up;
@@ -424,7 +427,11 @@ fn round(plan: &Plan, x: &Doubles, state: &mut State) {
         let back = if beyond { power(last) } else { 0.0 };
         let y = nearest - back.copysign(x);
         // Adding zero makes -0 positive.
-        let y = if plan.signed_underflow { y.copysign(x) } else { y + 0.0 };
+        let y = if plan.signed_underflow {
+            y.copysign(x)
+        } else {
+            y + 0.0
+        };
         state.again[j] |= !(y.abs() <= plan.largest);
         state.value[j] = y as f32;
     }

@@ -88,7 +88,12 @@ pub fn matmul_i8(a: &[i8], b: &[i8], c: &mut [i32], size: Size) -> Result<(), Si
 /// `c += a x b` of integers whose sums fit 64 bits, exactly.
 pub(crate) fn product_of_ints(a: &[i32], b: &[i32], c: &mut [i64], size: Size) {
     let Size { n, k, .. } = size;
-    let largest = |x: &[i32]| x.iter().map(|x| u64::from(x.unsigned_abs())).max().unwrap_or(0);
+    let largest = |x: &[i32]| {
+        x.iter()
+            .map(|x| u64::from(x.unsigned_abs()))
+            .max()
+            .unwrap_or(0)
+    };
     if largest(a).saturating_mul(largest(b)) <= (1 << 24) / DEPTH as u64 {
         let a = |i, l| a[i * k + l] as f32;
         let b = |l, j| b[l * n + j] as f32;
@@ -128,45 +133,52 @@ fn product<T: Send>(
             .enumerate()
             .for_each(|(panel, packed)| pack(packed, l0, panel * width, width, n, &b));
     }
-    c.par_chunks_mut(PIECE * n).enumerate().for_each(|(piece, c)| {
-        let rows = c.len() / n;
-        let mut packed_a = vec![0.0; rows.div_ceil(ROWS) * ROWS * DEPTH];
-        let mut sums = vec![0.0; ROWS * width];
-        for (l0, l1) in blocks(k) {
-            let depth = l1 - l0;
-            let packed_a = &mut packed_a[..rows.div_ceil(ROWS) * ROWS * depth];
-            let from = |l, i| a(piece * PIECE + i, l);
-            for (group, packed) in packed_a.chunks_exact_mut(depth * ROWS).enumerate() {
-                pack(packed, l0, group * ROWS, ROWS, rows, &from);
-            }
-            for (panel, b) in packed_b[padded * l0..padded * l1].chunks_exact(depth * width).enumerate() {
-                let j0 = panel * width;
-                let columns = width.min(n - j0);
-                for (group, a) in packed_a.chunks_exact(depth * ROWS).enumerate() {
-                    let i0 = group * ROWS;
-                    let rows = ROWS.min(rows - i0);
-                    let at = |i: usize| (i0 + i) * n + j0..(i0 + i) * n + j0 + columns;
-                    for (i, sums) in sums.chunks_exact_mut(width).take(rows).enumerate() {
-                        for (sum, c) in sums.iter_mut().zip(&c[at(i)]) {
-                            *sum = start(c);
+    c.par_chunks_mut(PIECE * n)
+        .enumerate()
+        .for_each(|(piece, c)| {
+            let rows = c.len() / n;
+            let mut packed_a = vec![0.0; rows.div_ceil(ROWS) * ROWS * DEPTH];
+            let mut sums = vec![0.0; ROWS * width];
+            for (l0, l1) in blocks(k) {
+                let depth = l1 - l0;
+                let packed_a = &mut packed_a[..rows.div_ceil(ROWS) * ROWS * depth];
+                let from = |l, i| a(piece * PIECE + i, l);
+                for (group, packed) in packed_a.chunks_exact_mut(depth * ROWS).enumerate() {
+                    pack(packed, l0, group * ROWS, ROWS, rows, &from);
+                }
+                for (panel, b) in packed_b[padded * l0..padded * l1]
+                    .chunks_exact(depth * width)
+                    .enumerate()
+                {
+                    let j0 = panel * width;
+                    let columns = width.min(n - j0);
+                    for (group, a) in packed_a.chunks_exact(depth * ROWS).enumerate() {
+                        let i0 = group * ROWS;
+                        let rows = ROWS.min(rows - i0);
+                        let at = |i: usize| (i0 + i) * n + j0..(i0 + i) * n + j0 + columns;
+                        for (i, sums) in sums.chunks_exact_mut(width).take(rows).enumerate() {
+                            for (sum, c) in sums.iter_mut().zip(&c[at(i)]) {
+                                *sum = start(c);
+                            }
                         }
-                    }
-                    let sums = &mut sums[..];
-                    pulp::Arch::new().dispatch(Tile { a, b, sums });
-                    for (i, sums) in sums.chunks_exact(width).take(rows).enumerate() {
-                        for (sum, c) in sums.iter().zip(&mut c[at(i)]) {
-                            finish(c, *sum);
+                        let sums = &mut sums[..];
+                        pulp::Arch::new().dispatch(Tile { a, b, sums });
+                        for (i, sums) in sums.chunks_exact(width).take(rows).enumerate() {
+                            for (sum, c) in sums.iter().zip(&mut c[at(i)]) {
+                                finish(c, *sum);
+                            }
                         }
                     }
                 }
             }
-        }
-    });
+        });
 }
 
 /// The blocks of `DEPTH` products of a sum of k.
 fn blocks(k: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..k).step_by(DEPTH).map(move |l0| (l0, (l0 + DEPTH).min(k)))
+    (0..k)
+        .step_by(DEPTH)
+        .map(move |l0| (l0, (l0 + DEPTH).min(k)))
 }
 
 /// Lays a panel out as tiles read it: elements `first..first + width` for every l from `l0` on, zeros beyond `end`.

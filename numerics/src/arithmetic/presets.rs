@@ -57,8 +57,8 @@ pub fn ordered_sums() -> Result<Vec<OrderedSum>, TableError> {
 
 /// An operand, zero where it is subnormal in its format.
 pub fn flushed(format: Format, x: f32) -> f32 {
-    let least = format.float_layout().map_or(0.0, |l| {
-        2f64.powi(l.quantum() + l.mantissa as i32)
-    });
+    let least = format
+        .float_layout()
+        .map_or(0.0, |l| 2f64.powi(l.quantum() + l.mantissa as i32));
     if f64::from(x).abs() < least { 0.0 } else { x }
 }

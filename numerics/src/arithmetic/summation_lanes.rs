@@ -280,7 +280,7 @@ impl Register {
         })
     }
 
-    /// A number rounded to the register, and whether it was beyond its range.
+    /// A number rounded to the register, and whether it was beyond its range (an infinity that stays one is not).
     #[inline(always)]
     fn write(&self, x: f64) -> (f64, bool) {
         let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
@@ -300,7 +300,8 @@ impl Register {
             Beyond::Infinite => f64::INFINITY,
             Beyond::Nan => f64::NAN,
         };
-        (if over { to.copysign(x) } else { y }, over)
+        let kept = infinite && self.beyond == Beyond::Infinite;
+        (if over { to.copysign(x) } else { y }, over && !kept)
     }
 }
 
@@ -436,7 +437,12 @@ impl Summer {
         if size.n == 0 {
             return Ok(0);
         }
-        let largest = |x: &[i32]| x.iter().map(|x| i128::from(x.unsigned_abs())).max().unwrap_or(0);
+        let largest = |x: &[i32]| {
+            x.iter()
+                .map(|x| i128::from(x.unsigned_abs()))
+                .max()
+                .unwrap_or(0)
+        };
         let product = largest(a) * largest(b);
         let carry = c.iter().map(|x| i128::from(x.unsigned_abs())).max();
         let carry = carry.unwrap_or(0);
@@ -631,7 +637,11 @@ fn integer(value: Exact) -> i128 {
         } => significand.checked_shl(exponent.max(0) as u32).unwrap_or(0) as i128,
         Magnitude::Infinite | Magnitude::Nan => 0,
     };
-    if value.negative { -magnitude } else { magnitude }
+    if value.negative {
+        -magnitude
+    } else {
+        magnitude
+    }
 }
 
 /// Runs a row of `A` with a panel of `B` for every part of `C`, pieces of rows side by side; adds up what `run` gives.
@@ -648,7 +658,12 @@ fn by_rows<T: Copy + Sync, U: Copy + Sync, C: Send>(
         .enumerate()
         .map(|(piece, c)| {
             let rows: Vec<Vec<U>> = (0..c.len() / n)
-                .map(|i| a[(piece * PIECE + i) * k..][..k].iter().map(|x| of(*x)).collect())
+                .map(|i| {
+                    a[(piece * PIECE + i) * k..][..k]
+                        .iter()
+                        .map(|x| of(*x))
+                        .collect()
+                })
                 .collect();
             let mut overflows = 0;
             for (p, panel) in panels.iter().enumerate() {

@@ -61,7 +61,10 @@ pub fn reach_of_formats(a: IntRange, b: IntRange, k: u64) -> Option<Reach> {
 /// What any order of adding these products can reach.
 pub fn reach_of_any_order(a: &[i64], b: &[i64], c: i64) -> Reach {
     let mut reach = Reach::default();
-    let products = a.iter().zip(b).map(|(a, b)| i128::from(*a) * i128::from(*b));
+    let products = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| i128::from(*a) * i128::from(*b));
     for addend in products.chain([i128::from(c)]) {
         if addend < 0 {
             reach.least += addend;
