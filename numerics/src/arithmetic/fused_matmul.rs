@@ -113,7 +113,12 @@ impl FusedUnit {
                             state.value[j] = *c;
                             state.again[j] |= !c.is_finite();
                         }
-                        pulp::Arch::new().dispatch(|| chain(&plan, row, panel, &mut state));
+                        pulp::Arch::new().dispatch(Chain {
+                            plan: &plan,
+                            row,
+                            panel,
+                            state: &mut state,
+                        });
                         for (j, c) in c.iter_mut().enumerate() {
                             *c = if state.again[j] {
                                 let row = (piece * PIECE + i) * k;
@@ -240,6 +245,23 @@ impl Panel {
     }
 }
 
+/// The call of [`chain`], compiled for the machine's vectors.
+struct Chain<'a> {
+    plan: &'a Plan,
+    row: &'a Lines,
+    panel: &'a Panel,
+    state: &'a mut State,
+}
+
+impl pulp::NullaryFnOnce for Chain<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        chain(self.plan, self.row, self.panel, self.state);
+    }
+}
+
 /// All blocks of a row and a panel.
 #[inline(always)]
 fn chain(plan: &Plan, row: &Lines, panel: &Panel, state: &mut State) {
@@ -300,8 +322,8 @@ fn block(
                 sum[j] += f64::from(aligned(carry[j], shift));
             }
         }
-        for j in 0..WIDTH {
-            state.again[j] |= exponents[j] >= plan.limit;
+        for (again, exponent) in state.again.iter_mut().zip(&exponents) {
+            *again |= *exponent >= plan.limit;
         }
         if set == 0 {
             (total, largest) = (sum, exponents);
@@ -432,7 +454,7 @@ fn round(plan: &Plan, x: &Doubles, state: &mut State) {
         } else {
             y + 0.0
         };
-        state.again[j] |= !(y.abs() <= plan.largest);
+        state.again[j] |= y.is_nan() || y.abs() > plan.largest;
         state.value[j] = y as f32;
     }
 }

@@ -37,6 +37,23 @@ trait Adders {
     fn outer(&mut self, x: Self::Vector, y: Self::Vector) -> Self::Vector;
 }
 
+/// The call of [`dot`], compiled for the machine's vectors.
+struct Dot<'a, A: Adders> {
+    order: &'a Summation,
+    k: usize,
+    adders: &'a mut A,
+    c: A::Vector,
+}
+
+impl<A: Adders> pulp::NullaryFnOnce for Dot<'_, A> {
+    type Output = A::Vector;
+
+    #[inline(always)]
+    fn call(self) -> A::Vector {
+        dot(self.order, self.k, self.adders, self.c)
+    }
+}
+
 /// The order of [`Summer::dot`].
 #[inline(always)]
 fn dot<A: Adders>(order: &Summation, k: usize, adders: &mut A, c: A::Vector) -> A::Vector {
@@ -317,7 +334,7 @@ fn sum_to_odd(x: f64, y: f64) -> f64 {
     let s = x + y;
     let t = s - x;
     let e = (x - (s - t)) + (y - t);
-    let inexact = e < 0.0 || e > 0.0;
+    let inexact = e.abs() > 0.0;
     let outward = (e > 0.0) == (s > 0.0);
     let bits = s.to_bits();
     let step = if outward { 1u64 } else { u64::MAX };
@@ -338,10 +355,10 @@ struct FloatAdders<'a> {
 impl FloatAdders<'_> {
     #[inline(always)]
     fn write(&mut self, mut x: [f64; WIDTH], register: Register) -> [f64; WIDTH] {
-        for j in 0..WIDTH {
-            let (y, over) = register.write(x[j]);
-            x[j] = y;
-            self.overflows[j] += u64::from(over);
+        for (x, overflows) in x.iter_mut().zip(&mut self.overflows) {
+            let (y, over) = register.write(*x);
+            *x = y;
+            *overflows += u64::from(over);
         }
         x
     }
@@ -512,7 +529,12 @@ impl Summer {
                 outer: limit(s.spill.map_or(s.accumulator, |s| s.accumulator)),
                 overflows: [T::default(); WIDTH],
             };
-            let sums = pulp::Arch::new().dispatch(|| dot(s, k, &mut adders, sums));
+            let sums = pulp::Arch::new().dispatch(Dot {
+                order: s,
+                k,
+                adders: &mut adders,
+                c: sums,
+            });
             for (sum, c) in sums.iter().zip(c.iter_mut()) {
                 *c = sum.to_i64();
             }
@@ -586,7 +608,12 @@ impl Summer {
                 outer: outer.unwrap_or(accumulator),
                 overflows: [0; WIDTH],
             };
-            let sums = pulp::Arch::new().dispatch(|| dot(s, k, &mut adders, sums));
+            let sums = pulp::Arch::new().dispatch(Dot {
+                order: s,
+                k,
+                adders: &mut adders,
+                c: sums,
+            });
             for (sum, c) in sums.iter().zip(c.iter_mut()) {
                 *c = *sum as f32;
             }
