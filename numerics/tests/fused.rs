@@ -197,7 +197,7 @@ fn mixed(format: Format, count: usize, seed: u64, wild: bool) -> Vec<f32> {
         let near = (word >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
         let tame = codec.decode(codec.encode(near.into(), 0).code).to_f32();
         let special = !any.is_finite() && word >> 27 != 0;
-        if special || !wild && i % 4 != 0 {
+        if special || !wild && !i.is_multiple_of(4) {
             tame
         } else {
             any

@@ -6,7 +6,7 @@
 //!         the same kernel serves; block sums are added in i32 (wrapping, as hardware's 32-bit accumulator would)
 //! ```
 //!
-//! Both run in tiles of [`ROWS`] rows by two vectors: a tile's sums stay in registers over a block of `k`, and the
+//! Both run in tiles of six rows by two vectors: a tile's sums stay in registers over a block of `k`, and the
 //! tiling changes nothing in any sum's order. Rows are shared out among rayon's current threads in fixed pieces, so
 //! that results depend neither on the number of threads nor on the machine's vector width.
 

@@ -261,14 +261,8 @@ struct Register {
     largest: f64,
     toward_zero: bool,
     flush: bool,
-    beyond: Beyond,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Beyond {
-    Largest,
-    Infinite,
-    Nan,
+    /// What finite sums beyond the range become, and infinite ones.
+    beyond: [f64; 2],
 }
 
 impl Register {
@@ -283,16 +277,18 @@ impl Register {
             && (1..=23).contains(&layout.mantissa)
             && layout.exponent <= 8
             && layout.bias.abs() <= 127;
+        let largest = layout.decode(layout.largest()).to_f64();
         fits.then(|| Self {
             mantissa: layout.mantissa as i32,
             least_exponent: layout.quantum() + layout.mantissa as i32,
-            largest: layout.decode(layout.largest()).to_f64(),
+            largest,
             toward_zero,
             flush: a.subnormals == Subnormals::Flush,
             beyond: match a.overflow {
-                Overflow::Saturate | Overflow::Wrap => Beyond::Largest,
-                Overflow::Infinity => Beyond::Infinite,
-                Overflow::Nan => Beyond::Nan,
+                Overflow::Saturate | Overflow::Wrap => [largest; 2],
+                Overflow::Infinity if toward_zero => [largest, f64::INFINITY],
+                Overflow::Infinity => [f64::INFINITY; 2],
+                Overflow::Nan => [f64::NAN; 2],
             },
         })
     }
@@ -311,13 +307,9 @@ impl Register {
         let y = if flushed { 0f64.copysign(x) } else { y };
         let infinite = x.abs() == f64::INFINITY;
         let over = infinite || y.abs() > self.largest;
-        let to = match self.beyond {
-            Beyond::Largest => self.largest,
-            Beyond::Infinite if self.toward_zero && !infinite => self.largest,
-            Beyond::Infinite => f64::INFINITY,
-            Beyond::Nan => f64::NAN,
-        };
-        let kept = infinite && self.beyond == Beyond::Infinite;
+        let [finite, never] = self.beyond;
+        let to = if infinite { never } else { finite };
+        let kept = infinite && never == f64::INFINITY;
         (if over { to.copysign(x) } else { y }, over && !kept)
     }
 }
