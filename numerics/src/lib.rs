@@ -8,6 +8,7 @@
 //! - [`codec`]: the codes of one element of any format, both ways, by [`rounding`] and [`conversion`] rules;
 //!   [`float`], [`integer`], [`logarithmic`], [`codebook`] hold the formats' definitions, [`exact`] what all decode to;
 //! - [`block`]: elements that share scales: MX, NVFP4, NF4, groups, block floating point, GGUF;
+//! - [`arithmetic`]: how units add products up, and matrix products in their arithmetic;
 //! - [`fidelity`]: how near numbers are to what they should be;
 //! - [`sparse`]: N:M and unstructured encodings;
 //! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;
@@ -17,6 +18,7 @@
 //! - [`diagnostic`]: the one form of every message about a user's input;
 //! - [`ids`]: dense typed ids and the vectors that they index.
 
+pub mod arithmetic;
 pub mod block;
 pub mod cast;
 pub mod codebook;

@@ -11,10 +11,13 @@
 mod blocks;
 mod fast;
 mod formats;
+mod fused;
 mod gguf;
+mod matmul;
 mod oracle;
 mod others;
 mod requantization;
+mod summation;
 
 /// The text of a reference file.
 fn reference(name: &str) -> String {
