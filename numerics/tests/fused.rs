@@ -1,6 +1,6 @@
 //! Fused dot units against the published cases.
 
-use presil_numerics::arithmetic::fused::{FusedDot, FusedUnit};
+use presil_numerics::arithmetic::fused::{FusedDot, FusedUnit, Scales};
 use presil_numerics::arithmetic::matmul::Size;
 use presil_numerics::arithmetic::presets::fused_dots;
 use presil_numerics::{Codec, Conversion, Format, Overflow};
@@ -236,5 +236,34 @@ fn kernels_equal_the_scalar_routine() {
                 }
             }
         }
+    }
+}
+
+/// Scales near enough that nothing is truncated before the output: the sum in f64 is exact, and its first 24 bits are
+/// the result.
+#[test]
+fn scaled_blocks_within_the_fraction_are_exact() {
+    let units = fused_dots().unwrap();
+    let fp4: Format = "fp4_e2m1fn".parse().unwrap();
+    let unit = named(&units, "blackwell_f4_scaled")
+        .with_inputs(fp4, fp4)
+        .unwrap();
+    let of = |i: usize| [1.5f32, 0.25, 40.0, 1.0 / 64.0][i % 4];
+    for seed in 0..50 {
+        let a = mixed(fp4, 64, 2 * seed, true);
+        let b = mixed(fp4, 64, 2 * seed + 1, true);
+        let scale_a: Vec<f32> = (0..4).map(|i| of(i + seed as usize)).collect();
+        let scale_b: Vec<f32> = (0..4).map(|i| of(i * seed as usize)).collect();
+        let scales = Scales {
+            format: Format::FP8_E4M3FN,
+            block: 16,
+            a: &scale_a,
+            b: &scale_b,
+        };
+        let product =
+            |i: usize| f64::from(a[i] * b[i]) * f64::from(scale_a[i / 16] * scale_b[i / 16]);
+        let exact = 0.5 + (0..64).map(product).sum::<f64>();
+        let first = f64::from_bits(exact.to_bits() & !((1 << 29) - 1)) as f32;
+        assert_eq!(unit.dot_scaled(&a, &b, &scales, 0.5), first);
     }
 }
