@@ -135,7 +135,10 @@ impl Page<'_> {
         }
         self.raw("<section id=\"power\" aria-labelledby=\"power-title\">\n<h2 id=\"power-title\">Power</h2>\n<ul>\n");
         for s in sentences {
-            self.put(format_args!("<li>{}</li>\n", escape(&s.replace(" us", "\u{a0}\u{b5}s"))));
+            self.put(format_args!(
+                "<li>{}</li>\n",
+                escape(&s.replace(" us", "\u{a0}\u{b5}s"))
+            ));
         }
         self.raw("</ul>\n</section>\n");
     }
