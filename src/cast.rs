@@ -200,8 +200,36 @@ fn compare(numbers: &[f32], stored: &Stored) -> (Tally, Fidelity) {
     (tally, fidelity)
 }
 
+/// Elements that the header of an .npy file tells of; none if it is not one. The reader makes room for all of them before it reads one.
+fn declared(bytes: &[u8]) -> Option<u128> {
+    let [major, ..] = *bytes.get(6..)? else {
+        return None;
+    };
+    let long = || Some(u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?));
+    let short = || Some(u16::from_le_bytes(bytes.get(8..10)?.try_into().ok()?));
+    let (size, at): (usize, usize) = match major {
+        1 => (usize::from(short()?), 10),
+        _ => (usize::try_from(long()?).ok()?, 12),
+    };
+    let header = bytes.get(at..)?.get(..size)?;
+    let header = std::str::from_utf8(header).ok()?;
+    let (_, shape) = header.split_once("shape")?;
+    let (_, shape) = shape.split_once('(')?;
+    let (shape, _) = shape.split_once(')')?;
+    let sizes = shape.split(',').map(str::trim).filter(|t| !t.is_empty());
+    let sizes: Option<Vec<u128>> = sizes
+        .map(|t| t.trim_end_matches('L').parse().ok())
+        .collect();
+    sizes.map(|s| s.into_iter().fold(1, u128::saturating_mul))
+}
+
 fn read(path: &Path) -> Result<Array, CastError> {
     let bytes = std::fs::read(path).map_err(|e| CastError::File(path.into(), e))?;
+    let held = bytes.len() as u128;
+    if let Some(elements) = declared(&bytes).filter(|n| *n > held) {
+        let reason = format!("its header tells of {elements} elements, and it has {held} bytes");
+        return Err(CastError::NotAnArray(path.into(), reason));
+    }
     /// The array if its elements are of this type.
     fn of<T: ndarray_npy::ReadableElement>(bytes: &[u8]) -> Option<ArrayD<T>> {
         ArrayD::<T>::read_npy(Cursor::new(bytes)).ok()

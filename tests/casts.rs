@@ -146,7 +146,15 @@ fn what_cannot_be_cast_is_refused() {
     let folder = folder();
     let folder = folder.path();
     report(folder, "x.npy codes.npy --to fp8_e4m3fn");
+    // A header of more numbers than the file has bytes.
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }";
+    let liar = [
+        b"\x93NUMPY\x01\x00\x76\x00".as_slice(),
+        format!("{header:117}\n").as_bytes(),
+    ];
+    std::fs::write(folder.join("liar.npy"), liar.concat()).unwrap();
     for (args, why) in [
+        ("liar.npy o.npy --to bf16", "1000000000000 elements"),
         ("x.npy o.npy --to fp8_e4m", "did you mean `fp8_e"),
         ("x.npy o.npy --to bf16 --overflow wrap", "only integers"),
         ("x.npy o.npy --from fp16 --to bf16", "holds f32"),
