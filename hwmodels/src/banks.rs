@@ -6,14 +6,15 @@
 //! ```text
 //! k lanes, s words apart    ceil(k / (b / gcd(s, b)))          at s = 0 all want the same word: 1
 //! boxes of lanes            the largest sum of their loads     loads of an axis: how often i x s mod b, i < k, is each bank
-//! k words anywhere          sum over m >= 1 of P(some bank has m or more)
-//!                           P(none has more than m) = k! / b^k x [x^k] (sum of x^j / j!, j <= m)^b
 //! ```
 //!
 //! Lanes whose elements are narrower than a word and next to each other share words; lanes that want the same word are given
 //! it at once. Assumption: the lanes of one access are served before those of the next.
 
 use presil_numerics::Bytes;
+
+/// Banks whose loads are added one by one, at most; more are not told apart.
+const MOST: u64 = 1 << 12;
 
 /// Banks of a memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +50,6 @@ impl Cycles {
     }
 }
 
-/// Banks whose loads are added one by one, at most; more are not told apart.
-const MOST: u64 = 1 << 12;
-
 impl Banks {
     /// An access of a box of lanes.
     pub fn strided(&self, axes: &[Axis]) -> Cycles {
@@ -69,20 +67,6 @@ impl Banks {
             taken: loads.into_iter().max().unwrap_or(1),
             least: words.div_ceil(banks),
         }
-    }
-
-    /// The cycles that so many words anywhere take, in the mean.
-    pub fn random(&self, words: u64) -> f64 {
-        let (n, banks) = (words.min(MOST) as usize, self.count.max(1));
-        let mut mean = 0.0;
-        for most in 0..n {
-            let within = all_within(n, banks, most);
-            mean += 1.0 - within;
-            if within > 1.0 - 1e-12 {
-                break;
-            }
-        }
-        mean
     }
 }
 
@@ -109,36 +93,6 @@ fn spread(loads: &[u64], lanes: u64, step: u64) -> Vec<u64> {
         }
     }
     sum
-}
-
-/// P(no bank has more than `most` of `n` words).
-fn all_within(n: usize, banks: u64, most: usize) -> f64 {
-    if most >= n {
-        return 1.0;
-    }
-    // Banks one after the other: with `left` banks to come, a word goes into this one with probability 1 / left.
-    let mut given = vec![0.0; n + 1];
-    given[0] = 1.0;
-    for left in (1..=banks).rev() {
-        let p = 1.0 / left as f64;
-        let mut next = vec![0.0; n + 1];
-        for (placed, share) in given.iter().enumerate().filter(|(_, s)| **s > 0.0) {
-            let rest = n - placed;
-            let mut chance = (1.0 - p).powi(rest as i32);
-            if left == 1 {
-                if rest <= most {
-                    next[n] += share;
-                }
-                continue;
-            }
-            for here in 0..=most.min(rest) {
-                next[placed + here] += share * chance;
-                chance *= (rest - here) as f64 / (here + 1) as f64 * p / (1.0 - p);
-            }
-        }
-        given = next;
-    }
-    given[n].clamp(0.0, 1.0)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {
@@ -207,35 +161,6 @@ mod tests {
                 Axis { lanes: rows, stride: 2 * pitch },
             ];
             prop_assert_eq!(banks.strided(&axes), walked(banks, &axes));
-        }
-    }
-
-    /// Mean of the largest load over every way to place words.
-    fn placed(words: u32, count: u64) -> f64 {
-        let all = count.pow(words);
-        let of = |mut way: u64| {
-            let mut loads = vec![0u64; count as usize];
-            for _ in 0..words {
-                loads[(way % count) as usize] += 1;
-                way /= count;
-            }
-            loads.into_iter().max().unwrap_or(0)
-        };
-        (0..all).map(of).sum::<u64>() as f64 / all as f64
-    }
-
-    #[test]
-    fn words_anywhere_are_every_way_to_place_them() {
-        for (words, count) in [(1, 8), (2, 8), (4, 4), (5, 3), (6, 6), (8, 2), (3, 1)] {
-            let banks = Banks {
-                count,
-                width: Bytes(4),
-            };
-            let (ours, all) = (banks.random(u64::from(words)), placed(words, count));
-            assert!(
-                (ours - all).abs() < 1e-9,
-                "{words} in {count}: {ours} {all}"
-            );
         }
     }
 }
