@@ -49,9 +49,11 @@ pub mod passes;
 pub mod problem;
 pub mod schedule;
 pub mod search;
+mod touched;
 pub mod vector;
 
 pub use analysis::{AnalysisError, Analyzer, evaluate};
 pub use cost::{Cost, EnergyEntry, MemoryCount, Resource};
 pub use mapping::{Mapping, MappingError, Step};
 pub use problem::Problem;
+pub use touched::touched;

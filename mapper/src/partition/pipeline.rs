@@ -285,7 +285,7 @@ impl Builder<'_> {
             solution.cost = whole(chip, *cores, einsum, cuts, &cost, fixed);
             let stays = problem.home[1] == self.buffers.memory;
             let weights = if stays {
-                let elements = crate::vector::touched(part, &part.inputs[1]);
+                let elements = crate::touched::touched(part, &part.inputs[1]);
                 (elements as f64 * problem.bits[1] / 8.0).ceil() as u64
             } else {
                 0

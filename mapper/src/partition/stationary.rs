@@ -29,7 +29,7 @@ use super::Cores;
 use crate::cost::{Cost, MemoryCount, Resource};
 use crate::ledger;
 use crate::mapping::selects;
-use crate::vector::touched;
+use crate::touched::touched;
 
 /// A fanout dimension above the buffer of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -553,7 +553,7 @@ fn cuts_make_the_largest_part_small() {
             .product();
         assert_eq!(parts, share);
         // Weights are cut too: fewer of them in each core.
-        assert_eq!(crate::vector::touched(&part, &part.inputs[1]), points / 64);
+        assert_eq!(crate::touched::touched(&part, &part.inputs[1]), points / 64);
     }
 }
 

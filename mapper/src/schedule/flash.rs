@@ -15,7 +15,7 @@ use super::{Execution, ScheduledOp};
 use crate::cost::{Cost, EnergyEntry, Resource};
 use crate::kernels::{Attention, Kernel, attention, machine};
 use crate::ledger::{self, Ledger, longest};
-use crate::vector::touched;
+use crate::touched::touched;
 
 /// The three ops of an attention.
 struct Chain {

@@ -14,6 +14,7 @@ use crate::explain::usage;
 use crate::kernels::Kernel;
 use crate::ledger::{self, Ledger, add_busy, add_energy, add_traffic};
 use crate::passes;
+use crate::touched::touched;
 use crate::vector::{self, Operands};
 
 impl Pricer<'_> {
@@ -91,7 +92,7 @@ impl Pricer<'_> {
         if let (Some(memory), Some(e)) = (over_steps, einsum)
             && let Some(t) = op.inputs.get(1)
         {
-            let (elements, s) = (vector::touched(e, &e.inputs[1]), self.stored(*t, false));
+            let (elements, s) = (touched(e, &e.inputs[1]), self.stored(*t, false));
             extra.transfer(
                 chip.root(),
                 memory,
@@ -291,7 +292,7 @@ impl Pricer<'_> {
             if made_inside(t) {
                 continue;
             }
-            let elements = u128::from(vector::touched(einsum, access)) * u128::from(op.steps);
+            let elements = u128::from(touched(einsum, access)) * u128::from(op.steps);
             extra.transfer(s.home, memory, s.role, elements, s.bits);
             extra.read(memory, s.role, elements, s.bits);
         }

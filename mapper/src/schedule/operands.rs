@@ -5,7 +5,8 @@ use presil_workloads::einsum::Place;
 use presil_workloads::{Einsum, Graph, Op, OpKind, Role, TensorId};
 
 use crate::ledger::Stored;
-use crate::vector::{self, Moved, Operands};
+use crate::touched::touched;
+use crate::vector::{Moved, Operands};
 
 pub(crate) fn stored(graph: &Graph, t: TensorId, home: NodeId, output: bool) -> Stored {
     let tensor = &graph.tensors[t];
@@ -75,12 +76,7 @@ pub(crate) fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 
                 let own = |a: &&presil_workloads::Access| matches!(a.place, Place::Input(p) if p as usize == i);
                 let most = einsums
                     .iter()
-                    .flat_map(|e| {
-                        e.inputs
-                            .iter()
-                            .filter(own)
-                            .map(move |a| vector::touched(e, a))
-                    })
+                    .flat_map(|e| e.inputs.iter().filter(own).map(move |a| touched(e, a)))
                     .max();
                 m.elements = most.unwrap_or(m.elements);
             }
@@ -90,7 +86,7 @@ pub(crate) fn moved(graph: &Graph, op: &Op, operands: Operands) -> [Vec<Moved>; 
                 let most = einsums
                     .iter()
                     .filter(own)
-                    .map(|e| vector::touched(e, &e.output))
+                    .map(|e| touched(e, &e.output))
                     .max();
                 m.elements = most.unwrap_or(m.elements);
             }

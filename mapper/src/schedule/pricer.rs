@@ -21,7 +21,8 @@ use crate::cost::Cost;
 use crate::ledger::{self, Stored};
 use crate::problem::{Lies, Problem};
 use crate::search::Solution;
-use crate::vector::{self, Operands};
+use crate::touched::touched;
+use crate::vector::Operands;
 
 /// For each tensor, the first op that reads it.
 fn first_readers(graph: &Graph, base: &[TensorId], order: &[OpId]) -> Vec<Option<OpId>> {
@@ -260,8 +261,7 @@ impl<'a> Pricer<'a> {
             .map(|n| self.residency.left(chip, *n, self.position(id)))
             .collect();
         let weights = Bytes(
-            (vector::touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil()
-                as u64,
+            (touched(einsum, &einsum.inputs[1]) as f64 * operands[1].bits / 8.0).ceil() as u64,
         );
         let mut over_steps = None;
         if op.steps > 1 && home[1] == chip.root() && operands[1].role == Operand::Weight {
@@ -376,7 +376,7 @@ impl<'a> Pricer<'a> {
             if found.over_steps == Some(memory)
                 && let Some(t) = op.inputs.get(1)
             {
-                let elements = vector::touched(einsum, &einsum.inputs[1]) as f64;
+                let elements = touched(einsum, &einsum.inputs[1]) as f64;
                 let bytes = (elements * self.stored(*t, false).bits / 8.0).ceil() as u64;
                 list.push(Tiles {
                     memory,

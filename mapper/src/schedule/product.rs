@@ -12,7 +12,7 @@ use presil_workloads::Einsum;
 use crate::cost::{Cost, EnergyEntry, Resource};
 use crate::kernels::{Kernel, Matmul, machine, matmul};
 use crate::ledger::{Ledger, Stored, longest};
-use crate::vector::touched;
+use crate::touched::touched;
 
 /// Where the operands of a product are stored: input, weight, output.
 pub(crate) type Where = [Stored; 3];

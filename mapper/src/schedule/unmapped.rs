@@ -126,10 +126,10 @@ fn as_kernel(
     let busy = cost.busy.iter().filter(|b| b.0 == Resource::Vector);
     let lanes: f64 = busy.map(|b| b.1.0).sum();
     let operations = lanes * machine.lanes * machine.multiprocessors * machine.hertz;
-    let reduced = |e: &&Einsum| reduced(e) > 1;
-    let kernel = match (class, einsums.iter().find(reduced)) {
+    let reduces = |e: &&Einsum| reduced(e) > 1;
+    let kernel = match (class, einsums.iter().find(reduces)) {
         (OpClass::Softmax | OpClass::Norm, Some(first)) => {
-            let columns = self::reduced(first);
+            let columns = reduced(first);
             let points = first.executed_points().unwrap_or(u64::MAX);
             let softmax = class == OpClass::Softmax;
             let r = Rows {

@@ -14,7 +14,7 @@
 use presil_hwmodels::{Chip, EngineId, NodeId};
 use presil_mapper::cost::Resource;
 use presil_mapper::schedule::{Execution, Schedule, array_rate};
-use presil_mapper::vector::touched;
+use presil_mapper::touched;
 use presil_workloads::count::op_macs;
 use presil_workloads::einsum::Place;
 use presil_workloads::{Graph, Op, OpKind, Role, TensorId};
