@@ -129,7 +129,7 @@ pub enum RunError {
     #[error("{0}")]
     Schedule(#[from] ScheduleError),
     /// The simulation.
-    #[error("the simulation does not end: {0}; `--fidelity analytic` runs without it")]
+    #[error("the simulation gives no time: {0}; `--fidelity analytic` runs without it")]
     Simulation(#[from] Stuck),
     /// An operating point that the chip has not.
     #[error("chip `{chip}` has no operating point{}; {}", point.as_ref().map(|p| format!(" `{p}`")).unwrap_or_default(), has(points))]
