@@ -148,11 +148,9 @@ fn what_cannot_be_cast_is_refused() {
     report(folder, "x.npy codes.npy --to fp8_e4m3fn");
     // A header of more numbers than the file has bytes.
     let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }";
-    let liar = [
-        b"\x93NUMPY\x01\x00\x76\x00".as_slice(),
-        format!("{header:117}\n").as_bytes(),
-    ];
-    std::fs::write(folder.join("liar.npy"), liar.concat()).unwrap();
+    let mut liar = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    liar.extend(format!("{header:117}\n").bytes());
+    std::fs::write(folder.join("liar.npy"), liar).unwrap();
     for (args, why) in [
         ("liar.npy o.npy --to bf16", "1000000000000 elements"),
         ("x.npy o.npy --to fp8_e4m", "did you mean `fp8_e"),
