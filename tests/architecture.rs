@@ -3,9 +3,10 @@
 use std::path::Path;
 
 /// For each crate, the crates of this project that it may depend on.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("numerics", &[]),
     ("workloads", &["numerics"]),
+    ("execution", &["numerics", "workloads"]),
     ("hwmodels", &["numerics"]),
     ("mapper", &["numerics", "workloads", "hwmodels"]),
     ("sim", &["numerics", "workloads", "hwmodels", "mapper"]),

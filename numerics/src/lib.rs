@@ -30,6 +30,7 @@ pub mod exact;
 pub mod fidelity;
 pub mod float;
 pub mod format;
+pub mod function;
 pub mod ids;
 pub mod integer;
 pub mod lanes;

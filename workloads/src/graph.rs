@@ -54,6 +54,9 @@ pub struct Block {
     pub ops: Range<u32>,
     /// How often it runs.
     pub repeat: u64,
+    /// Where it repeats: what a repetition reads, and what the one before made of it (a residual stream, the state of
+    /// a recurrence).
+    pub carries: Vec<(TensorId, TensorId)>,
 }
 
 /// A workload: plain data, in execution order.
@@ -67,6 +70,8 @@ pub struct Graph {
     pub ops: IdVec<OpId, Op>,
     /// Runs of ops that repeat.
     pub blocks: Vec<Block>,
+    /// Elements of constants that the model states, row-major.
+    pub constants: BTreeMap<TensorId, Vec<f64>>,
     /// Facts about how the graph was made that a report must show ("experts touched: expected under uniform
     /// routing").
     pub assumptions: Vec<String>,

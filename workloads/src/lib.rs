@@ -7,6 +7,7 @@
 //!
 //! - [`tensor`], [`einsum`], [`op`], [`graph`]: the nouns;
 //! - [`expression`]: einsums as text;
+//! - [`meaning`], [`formula`]: what ops compute, where they are executed;
 //! - [`count`]: MACs, parameters and bytes by the counting rules that it states;
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
 //! - [`model`]: from a name or a file to a graph;
@@ -20,8 +21,10 @@ pub mod count;
 pub mod einsum;
 pub mod expression;
 pub mod file;
+pub mod formula;
 pub mod graph;
 pub mod llm;
+pub mod meaning;
 pub mod model;
 pub mod onnx;
 pub mod op;
@@ -30,7 +33,9 @@ pub mod tflite;
 pub mod zoo;
 
 pub use einsum::{Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, ReduceOperator};
+pub use formula::Formula;
 pub use graph::{Block, Graph, GraphError};
+pub use meaning::Meaning;
 pub use model::{Model, ModelError, Pass, Request, Routing};
 pub use op::{Op, OpClass, OpId, OpKind};
 pub use tensor::{Role, Tensor, TensorId};

@@ -3,6 +3,7 @@
 use presil_numerics::define_ids;
 
 use crate::einsum::Einsum;
+use crate::meaning::Meaning;
 use crate::tensor::TensorId;
 
 define_ids! {
@@ -134,6 +135,8 @@ pub struct Op {
     /// How often it runs in sequence with the same weights for each run of its block (time steps of a
     /// recurrent layer, iterations of a loop). Usually 1.
     pub steps: u64,
+    /// What it computes, for execution.
+    pub meaning: Meaning,
 }
 
 impl Op {

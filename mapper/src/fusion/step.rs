@@ -272,6 +272,7 @@ pub(crate) fn step(
         name: "step".into(),
         ops: 0..made.graph.ops.len() as u32,
         repeat: 1,
+        carries: Vec::new(),
     }];
     Some(made)
 }

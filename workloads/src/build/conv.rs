@@ -2,6 +2,7 @@
 
 use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::OpClass;
 use crate::tensor::TensorId;
 
@@ -141,7 +142,9 @@ impl Builder {
             domain: Domain::Dense,
         };
         let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).collect();
-        Ok(self.push(name, OpClass::Conv, single(einsum), &inputs, &[n, k, p, q]))
+        let out = self.push(name, OpClass::Conv, single(einsum), &inputs, &[n, k, p, q]);
+        self.means(Meaning::Contraction { bias_rank: 1 });
+        Ok(out)
     }
 
     /// A transposed convolution of `x` [n, c, h, w] with given weights [c, k/g, r, s]; `output_padding` rows and
@@ -249,12 +252,15 @@ impl Builder {
             domain: Domain::Dense,
         };
         let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).collect();
-        Ok(self.push(
+        let shape = [n, k, p, q];
+        let out = self.push(
             name,
             OpClass::ConvTranspose,
             single(einsum),
             &inputs,
-            &[n, k, p, q],
-        ))
+            &shape,
+        );
+        self.means(Meaning::Contraction { bias_rank: 1 });
+        Ok(out)
     }
 }

@@ -1,7 +1,10 @@
 //! Linears, attention, experts and other matmuls.
 
+use presil_numerics::LanePrimitive as L;
+
 use crate::einsum::{DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::OpClass;
 use crate::tensor::TensorId;
 
@@ -121,7 +124,10 @@ impl Builder {
         };
         let inputs: Vec<TensorId> = [x, weight].into_iter().chain(bias).collect();
         let out_shape: Vec<u64> = outer.iter().copied().chain([n]).collect();
-        Ok(self.push(name, OpClass::Linear, single(einsum), &inputs, &out_shape))
+        let out = self.push(name, OpClass::Linear, single(einsum), &inputs, &out_shape);
+        let bias_rank = outer.len();
+        self.means(Meaning::Contraction { bias_rank });
+        Ok(out)
     }
 
     /// A batched matmul `a` [b, m, k] x `b` [b, k, n] (or [b, n, k] if `transposed`) of two activations; the
@@ -167,7 +173,9 @@ impl Builder {
             reduce: ReduceOperator::Sum,
             domain: Domain::Dense,
         };
-        Ok(self.push(name, class, single(einsum), &[a, b], &[ba, m, n]))
+        let out = self.push(name, class, single(einsum), &[a, b], &[ba, m, n]);
+        self.means(Meaning::Contraction { bias_rank: 2 });
+        Ok(out)
     }
 
     /// Attention scores [batch, heads, query_length, key_length] of queries and keys. Keys may be a cache.
@@ -192,7 +200,9 @@ impl Builder {
             reduce: ReduceOperator::Sum,
         };
         let shape = [a.batch, a.heads, a.query_length, a.key_length];
-        Ok(self.push(name, OpClass::AttentionQk, single(einsum), &[q, k], &shape))
+        let out = self.push(name, OpClass::AttentionQk, single(einsum), &[q, k], &shape);
+        self.means(Meaning::Contraction { bias_rank: 3 });
+        Ok(out)
     }
 
     /// Attention output [batch, query_length, heads x value_width] of probabilities and values.
@@ -221,10 +231,12 @@ impl Builder {
             a.query_length,
             a.heads.saturating_mul(a.value_width),
         ];
-        Ok(self.push(name, OpClass::AttentionPv, single(einsum), &[p, v], &shape))
+        let out = self.push(name, OpClass::AttentionPv, single(einsum), &[p, v], &shape);
+        self.means(Meaning::Contraction { bias_rank: 2 });
+        Ok(out)
     }
 
-    /// Softmax over the keys of attention scores, over the executed pairs only.
+    /// Softmax over the keys of attention scores times 1/sqrt(key width), over the executed pairs only.
     pub fn attention_softmax(
         &mut self,
         name: &str,
@@ -246,6 +258,12 @@ impl Builder {
         {
             super::vector::split_rows(einsums, rows, a.query_length, domain(1, 2));
         }
+        let scale = 1.0 / (a.key_width.max(1) as f64).sqrt();
+        self.means(Meaning::Softmax {
+            axis: 3,
+            scale,
+            log: false,
+        });
         Ok(out)
     }
 
@@ -260,6 +278,42 @@ impl Builder {
         let scores = self.attention_scores(&format!("{name}.scores"), q, k, a)?;
         let p = self.attention_softmax(&format!("{name}.softmax"), scores, a)?;
         self.attention_values(&format!("{name}.values"), p, v, a)
+    }
+
+    /// Rotary position encoding of `x`, seen as [batch, tokens, heads, width], by a `table` [tokens, width] of cosines
+    /// and sines. What base and positions they are of, [`Builder::means`] tells.
+    pub fn rotary(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        table: TensorId,
+        shape: &[u64],
+    ) -> Result<TensorId, GraphError> {
+        let &[batch, tokens, heads, width] = shape else {
+            let reason = format!("{shape:?} is not batch, tokens, heads and width");
+            return Err(Self::shape_error(name, reason));
+        };
+        if super::elements(self.shape(x)) != super::elements(shape) || width % 2 != 0 {
+            let reason = format!(
+                "{:?} is not seen as {shape:?} with heads of an even width",
+                self.shape(x)
+            );
+            return Err(Self::shape_error(name, reason));
+        }
+        let dims = dims(&[("b", batch), ("m", tokens), ("h", heads), ("k", width)]);
+        let every = [0, 1, 2, 3];
+        let einsum = Einsum {
+            inputs: vec![
+                plain(Place::Input(0), &dims, &every),
+                plain(Place::Input(1), &dims, &[1, 3]),
+            ],
+            output: plain(Place::Output(0), &dims, &every),
+            dims,
+            map: MapOperator::Lanes(vec![L::Shuffle, L::Mul, L::Fma]),
+            reduce: ReduceOperator::Sum,
+            domain: Domain::Dense,
+        };
+        Ok(self.push(name, OpClass::Position, single(einsum), &[x, table], shape))
     }
 
     /// An expert linear: `x` holds `rows` rows, `weight` [experts, out, in].
@@ -307,12 +361,13 @@ impl Builder {
             map: MapOperator::MultiplyAccumulate,
             reduce: ReduceOperator::Sum,
         };
+        let shape = [e.rows, e.out_features];
         Ok(self.push(
             name,
             OpClass::MoeExpert,
             single(einsum),
             &[x, weight],
-            &[e.rows, e.out_features],
+            &shape,
         ))
     }
 }

@@ -30,6 +30,7 @@ use presil_numerics::{Format, Quantization};
 
 use crate::einsum::{Access, Affine, Dim, DimId, Einsum, Place};
 use crate::graph::{Block, Graph, GraphError};
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpId, OpKind};
 use crate::tensor::{Role, Tensor, TensorId};
 
@@ -93,6 +94,7 @@ impl Builder {
                 name: name.into(),
                 ops: start..end,
                 repeat,
+                carries: Vec::new(),
             });
         }
     }
@@ -126,8 +128,23 @@ impl Builder {
             inputs: inputs.to_vec(),
             outputs: vec![out],
             steps: 1,
+            meaning: Meaning::Unstated,
         });
         out
+    }
+
+    /// Says what the last op computes.
+    pub fn means(&mut self, meaning: Meaning) {
+        if let Some(op) = self.last_op() {
+            op.meaning = meaning;
+        }
+    }
+
+    /// Says what the repetitions of the block that ended last hand on: what one reads, and what the one before made.
+    pub fn carries(&mut self, reads: TensorId, made: TensorId) {
+        if let Some(block) = self.graph.blocks.last_mut() {
+            block.carries.push((reads, made));
+        }
     }
 
     /// Appends an op as it is.

@@ -1,6 +1,7 @@
 //! Look-ups, views and moves.
 
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
 use crate::tensor::TensorId;
 
@@ -24,7 +25,9 @@ impl Builder {
             rows,
             row_elements: width,
         };
-        Ok(self.push(name, OpClass::Gather, kind, &[table, indices], &shape))
+        let out = self.push(name, OpClass::Gather, kind, &[table, indices], &shape);
+        self.means(Meaning::Gather { axis: 0 });
+        Ok(out)
     }
 
     /// The same elements in another shape; nothing moves.
@@ -46,12 +49,48 @@ impl Builder {
                 format!("{:?} does not reshape to {shape:?}", self.shape(x)),
             ));
         }
-        Ok(self.push(name, OpClass::Move, OpKind::View, &[x], shape))
+        let out = self.push(name, OpClass::Move, OpKind::View, &[x], shape);
+        self.means(Meaning::Reshape);
+        Ok(out)
     }
 
     /// A contiguous or strided part of `x` that is read in place; nothing moves.
     pub fn view(&mut self, name: &str, x: TensorId, shape: &[u64]) -> TensorId {
         self.push(name, OpClass::Move, OpKind::View, &[x], shape)
+    }
+
+    /// The elements `start..start + length` of `x` along an axis, read in place and seen in a shape; nothing moves.
+    pub fn part(
+        &mut self,
+        name: &str,
+        x: TensorId,
+        axis: usize,
+        [start, length]: [u64; 2],
+        shape: &[u64],
+    ) -> Result<TensorId, GraphError> {
+        let mut sizes = self.shape(x).to_vec();
+        let whole = sizes.get(axis).copied().unwrap_or(0);
+        let fits = start.checked_add(length).is_some_and(|end| end <= whole);
+        if let Some(size) = sizes.get_mut(axis) {
+            *size = length;
+        }
+        if !fits || elements(&sizes) != elements(shape) {
+            let reason = format!(
+                "{shape:?} is not {length} elements from {start} on along rank {axis} of {:?}",
+                self.shape(x)
+            );
+            return Err(Self::shape_error(name, reason));
+        }
+        let mut starts = vec![0; sizes.len()];
+        starts[axis] = start;
+        let out = self.view(name, x, shape);
+        let steps = vec![1; sizes.len()];
+        self.means(Meaning::Slice {
+            starts,
+            sizes,
+            steps,
+        });
+        Ok(out)
     }
 
     /// Elements moved without arithmetic into a new tensor (transposition, concatenation, padding).
@@ -98,7 +137,9 @@ impl Builder {
             };
             shape[axis] = sum;
         }
-        Ok(self.copy(name, inputs, &shape))
+        let out = self.copy(name, inputs, &shape);
+        self.means(Meaning::Concat { axis });
+        Ok(out)
     }
 
     /// A transposition, copied: rank `i` of the output is rank `order[i]` of `x`.
@@ -122,7 +163,10 @@ impl Builder {
             ));
         }
         let shape: Vec<u64> = order.iter().map(|axis| own[*axis]).collect();
-        Ok(self.copy(name, &[x], &shape))
+        let order = order.to_vec();
+        let out = self.copy(name, &[x], &shape);
+        self.means(Meaning::Transpose { order });
+        Ok(out)
     }
 
     /// [n, c, h, w] enlarged by whole factors (height, width), each element repeated.
@@ -144,7 +188,11 @@ impl Builder {
             h.saturating_mul(factors[0]),
             w.saturating_mul(factors[1]),
         ];
-        Ok(self.copy(name, &[x], &shape))
+        let out = self.copy(name, &[x], &shape);
+        self.means(Meaning::Enlarge {
+            factors: vec![1, 1, factors[0], factors[1]],
+        });
+        Ok(out)
     }
 
     /// Appends `x` to a cache.
@@ -159,6 +207,7 @@ impl Builder {
             inputs: vec![x],
             outputs: vec![cache],
             steps: 1,
+            meaning: Meaning::Append,
         };
         self.push_op(op);
     }

@@ -4,6 +4,7 @@ use presil_numerics::LanePrimitive as L;
 
 use crate::einsum::{Affine, DimId, Place, ReduceOperator};
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::{OpClass, OpKind};
 use crate::tensor::TensorId;
 
@@ -21,7 +22,7 @@ pub enum PoolKind {
 
 impl Builder {
     /// A 2-D pooling over [n, c, h, w] with padding (top, left, bottom, right); padding elements are not read.
-    /// `ceil` rounds the output size up.
+    /// `ceil` rounds the output size up. Averages divide by the whole window, padding included.
     #[expect(
         clippy::too_many_arguments,
         reason = "the parameters of a pooling, in the order that frameworks have"
@@ -114,7 +115,12 @@ impl Builder {
                 ]
             }
         };
-        Ok(self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &shape))
+        let out = self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &shape);
+        self.means(Meaning::Pool {
+            kind,
+            counts_padding: true,
+        });
+        Ok(out)
     }
 
     /// An average pooling of `x` [n, c, h, w] to a given output size with equal windows that cover the input:
@@ -141,7 +147,11 @@ impl Builder {
         }
         let stride = [h / out[0], w / out[1]];
         let kernel = [h - (out[0] - 1) * stride[0], w - (out[1] - 1) * stride[1]];
-        self.pool2d(name, x, PoolKind::Average, kernel, stride, [0; 4], false)
+        let made = self.pool2d(name, x, PoolKind::Average, kernel, stride, [0; 4], false)?;
+        if h % out[0] != 0 || w % out[1] != 0 {
+            self.means(Meaning::Unstated);
+        }
+        Ok(made)
     }
 
     /// A reduction over a range of ranks, which stay with extent 1 if `keep`. `mean` adds the division.
@@ -190,6 +200,12 @@ impl Builder {
             out.extend(over.clone().map(|_| 1));
         }
         out.extend_from_slice(&shape[over.end..]);
-        Ok(self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &out))
+        let made = self.push(name, OpClass::Pool, OpKind::Cascade(cascade), &[x], &out);
+        self.means(Meaning::Reduce {
+            operator,
+            mean,
+            axes: over.collect(),
+        });
+        Ok(made)
     }
 }

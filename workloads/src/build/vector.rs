@@ -4,7 +4,9 @@
 use presil_numerics::LanePrimitive::{self as L, *};
 
 use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
+use crate::formula::{Binary, Formula, Unary};
 use crate::graph::GraphError;
+use crate::meaning::{Meaning, Parameters};
 use crate::op::{OpClass, OpKind};
 use crate::tensor::TensorId;
 
@@ -80,6 +82,41 @@ impl Function {
         }
     }
 
+    /// What it computes, where its name says all of it.
+    pub fn formula(self) -> Option<Formula> {
+        let f = match self {
+            Self::Relu => Unary::Relu,
+            Self::Sigmoid => Unary::Sigmoid,
+            Self::Tanh => Unary::Tanh,
+            Self::Silu => Unary::Silu,
+            Self::Gelu => Unary::Gelu,
+            Self::GeluTanh => Unary::GeluTanh,
+            Self::QuickGelu => {
+                let gate = Formula::input().with(Binary::Multiply, 1.702);
+                let gate = gate.then(Unary::Sigmoid);
+                return Some(gate.with_input(Binary::Multiply, 0));
+            }
+            Self::HardSigmoid => Unary::HardSigmoid,
+            Self::HardSwish => Unary::HardSwish,
+            Self::Exp => Unary::Exp,
+            Self::Log => Unary::Log,
+            Self::Sqrt => Unary::Sqrt,
+            Self::Rsqrt => Unary::Rsqrt,
+            Self::Reciprocal => Unary::Reciprocal,
+            Self::Erf => Unary::Erf,
+            Self::Softplus => Unary::Softplus,
+            Self::Square => Unary::Square,
+            Self::Clip
+            | Self::LeakyRelu
+            | Self::Sign
+            | Self::Power
+            | Self::Trigonometric
+            | Self::Convert
+            | Self::Compare => return None,
+        };
+        Some(Formula::of(f))
+    }
+
     /// Its lane program for one element.
     pub fn program(self) -> &'static [L] {
         match self {
@@ -117,6 +154,9 @@ pub enum NormKind {
     Rms,
 }
 
+/// What norms add to the variance unless told otherwise.
+const EPSILON: f64 = 1e-5;
+
 /// An einsum of lane primitives.
 pub(crate) fn lanes(
     inputs: Vec<Access>,
@@ -144,7 +184,11 @@ impl Builder {
         x: TensorId,
         f: Function,
     ) -> Result<TensorId, GraphError> {
-        self.elementwise(name, f.class(), &[x], f.program())
+        let out = self.elementwise(name, f.class(), &[x], f.program())?;
+        if let Some(formula) = f.formula() {
+            self.means(Meaning::Elementwise(formula));
+        }
+        Ok(out)
     }
 
     /// A lane program over each element of the inputs, which may broadcast (each rank equal to the output's or
@@ -218,12 +262,16 @@ impl Builder {
 
     /// The sum of two tensors.
     pub fn add(&mut self, name: &str, a: TensorId, b: TensorId) -> Result<TensorId, GraphError> {
-        self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Add])
+        let out = self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Add])?;
+        self.means(Meaning::Elementwise(Formula::of_two(Binary::Add)));
+        Ok(out)
     }
 
     /// The product of two tensors.
     pub fn mul(&mut self, name: &str, a: TensorId, b: TensorId) -> Result<TensorId, GraphError> {
-        self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Mul])
+        let out = self.elementwise(name, OpClass::Elementwise, &[a, b], &[L::Mul])?;
+        self.means(Meaning::Elementwise(Formula::of_two(Binary::Multiply)));
+        Ok(out)
     }
 
     /// Batch norm of `x` [n, c, ..] at inference: one multiply-add for each element, with scale and shift made as
@@ -234,7 +282,10 @@ impl Builder {
         shape[0] = channels;
         let scale = self.weight(format!("{name}.weight"), &shape);
         let shift = self.weight(format!("{name}.bias"), &shape);
-        self.elementwise(name, OpClass::Norm, &[x, scale, shift], &[L::Fma])
+        let out = self.elementwise(name, OpClass::Norm, &[x, scale, shift], &[L::Fma])?;
+        let folded = Formula::of_two(Binary::Multiply).with_input(Binary::Add, 2);
+        self.means(Meaning::Elementwise(folded));
+        Ok(out)
     }
 
     /// Softmax over an axis.
@@ -288,13 +339,19 @@ impl Builder {
                 ReduceOperator::Sum,
             ),
         ];
-        Ok(self.push(
+        let out = self.push(
             name,
             OpClass::Softmax,
             OpKind::Cascade(cascade),
             &[x],
             &shape,
-        ))
+        );
+        self.means(Meaning::Softmax {
+            axis,
+            scale: 1.0,
+            log: false,
+        });
+        Ok(out)
     }
 
     /// A layer or RMS norm over the last rank, with scale (and shift for `bias`) made as weights if `affine`.
@@ -411,13 +468,19 @@ impl Builder {
                 ),
             ],
         };
-        Ok(self.push(
+        let out = self.push(
             name,
             OpClass::Norm,
             OpKind::Cascade(cascade),
             inputs,
             &shape,
-        ))
+        );
+        self.means(Meaning::Norm {
+            kind,
+            epsilon: EPSILON,
+            parameters: Parameters::Row,
+        });
+        Ok(out)
     }
 
     /// A group norm of `x` [n, c, ..] in `groups`, with scale and shift made as weights. Groups normalize
@@ -452,7 +515,19 @@ impl Builder {
         self.graph.tensors[x].shape = seen;
         let out = out?;
         self.graph.tensors[out].shape = shape;
+        self.means(Meaning::Norm {
+            kind: NormKind::Layer,
+            epsilon: EPSILON,
+            parameters: Parameters::Channels,
+        });
         Ok(out)
+    }
+
+    /// The epsilon of the norm that was pushed last.
+    pub fn with_epsilon(&mut self, value: f64) {
+        if let Some(Meaning::Norm { epsilon, .. }) = self.last_op().map(|op| &mut op.meaning) {
+            *epsilon = value;
+        }
     }
 
     /// Products of the extents before, within and after a range of ranks.

@@ -194,6 +194,22 @@ impl<'a> Fields<'a> {
         read.into_iter().collect()
     }
 
+    /// A list of numbers, if given.
+    pub(super) fn reals(&self, key: &'static str) -> Option<Vec<f64>> {
+        let value = self.get(key)?;
+        let number = |v: &Spanned<DeValue<'_>>| match v.get_ref() {
+            DeValue::Float(f) => f.as_str().parse::<f64>().ok(),
+            DeValue::Integer(i) => i.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        let array = value.get_ref().as_array();
+        let read = array.and_then(|a| a.iter().map(number).collect());
+        if read.is_none() {
+            self.wrong(value, key, "a list of numbers");
+        }
+        read
+    }
+
     /// A list of integers that must be given.
     pub(super) fn need_numbers(&self, key: &'static str, min: u64) -> Option<Vec<u64>> {
         if !self.has(key) {
@@ -248,6 +264,19 @@ impl<'a> Fields<'a> {
 
     /// A number from 0 to 1.
     pub(super) fn share(&self, key: &'static str, default: f64) -> f64 {
+        self.real(key, default, "a number from 0 to 1", |n| {
+            (0.0..=1.0).contains(&n)
+        })
+    }
+
+    /// A number that is as `expected`.
+    pub(super) fn real(
+        &self,
+        key: &'static str,
+        default: f64,
+        expected: &str,
+        is: impl Fn(f64) -> bool,
+    ) -> f64 {
         let Some(value) = self.get(key) else {
             return default;
         };
@@ -256,10 +285,10 @@ impl<'a> Fields<'a> {
             DeValue::Integer(i) => i.as_str().parse::<f64>().ok(),
             _ => None,
         };
-        match number.filter(|n| (0.0..=1.0).contains(n)) {
+        match number.filter(|n| is(*n)) {
             Some(n) => n,
             None => {
-                self.wrong(value, key, "a number from 0 to 1");
+                self.wrong(value, key, expected);
                 default
             }
         }
@@ -383,6 +412,18 @@ impl<'a> Fields<'a> {
                 ))
             })
             .collect()
+    }
+
+    /// All keys with names as values, for tables whose keys are names.
+    pub(super) fn names(&self) -> Vec<(Text<'a>, Text<'a>)> {
+        let items = self.table.iter().filter_map(|(k, v)| {
+            let Some(name) = v.get_ref().as_str() else {
+                self.wrong(v, k.get_ref(), "a name");
+                return None;
+            };
+            Some(((k.get_ref().as_ref(), k.span()), (name, v.span())))
+        });
+        items.collect()
     }
 
     /// Takes all keys as known: what they mean cannot be told.

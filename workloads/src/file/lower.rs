@@ -9,6 +9,7 @@ use crate::einsum::{
     Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator,
 };
 use crate::expression::{self, Expression, Index, Join, Operand};
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
 use crate::tensor::{Role, TensorId};
 
@@ -128,6 +129,7 @@ pub(super) fn einsum<'a>(r: &mut Reader<'a>, f: &Fields<'a>) -> Option<Lowered> 
     let Some(shape) = shape.filter(|_| f.problems().count() == before) else {
         return wrong(output);
     };
+    let meaning = stated.meaning(&shape);
     let (class, kind) = stated.kind(r, &read, &shape);
     // The result takes its own name when it is checked against its declaration.
     let op = name.map_or(output, |n| n.0);
@@ -139,6 +141,7 @@ pub(super) fn einsum<'a>(r: &mut Reader<'a>, f: &Fields<'a>) -> Option<Lowered> 
         inputs: read,
         outputs: vec![out],
         steps: 1,
+        meaning,
     });
     Some(Lowered {
         name: output.into(),
@@ -251,6 +254,17 @@ impl<'a> Stated<'a> {
                     .into(),
                 "",
             );
+        }
+    }
+
+    /// What the text alone says: sums of products. Lane programs and movements leave it open.
+    fn meaning(&self, shape: &[u64]) -> Meaning {
+        if self.is_contraction() {
+            Meaning::Contraction {
+                bias_rank: shape.len(),
+            }
+        } else {
+            Meaning::Unstated
         }
     }
 
@@ -458,7 +472,7 @@ fn domain<'a>(
 
 /// Bytes of the source that a part of a string takes: exact if the string is written without escapes, else all
 /// of the string.
-fn within(source: &str, (text, span): &Text<'_>, part: Range<usize>) -> Range<usize> {
+pub(super) fn within(source: &str, (text, span): &Text<'_>, part: Range<usize>) -> Range<usize> {
     let literal = source.get(span.clone()).unwrap_or("");
     let plain = literal.get(1..literal.len().saturating_sub(1)) == Some(*text);
     if !plain {

@@ -13,10 +13,13 @@
 //! format = "int8"                    # any storage that presil knows: "int4_g128", "mxfp4", ...
 //! shared = true                      # a weight that all repetitions of a block use
 //! density = 0.6                      # share of the elements that are not zero; 1 by default
+//! values = [1.0, 0.5]                # the elements of a constant, row-major; needed to execute
 //!
 //! [[block]]                          # consecutive ops that run several times, with weights of their own each time
 //! name = "layers"
 //! repeat = 12
+//! shared = true                      # a recurrence: all repetitions use the same weights
+//! carries = { x = "x_next" }         # for execution: what a repetition reads, and what the one before made of it
 //!
 //! [[op]]                             # in execution order
 //! op = "conv2d"
@@ -43,14 +46,16 @@
 //! | `linear` | `input` [.., k], `weight` [n, k] (made) | `features`, `bias` (false) |
 //! | `matmul` | `inputs` = [a [b, m, k], b [b or 1, k, n]] | `transposed` (false): b is [.., n, k] |
 //! | `attention` | `inputs` = [queries [b, i, heads x d], keys [b, j, kv_heads x d], values] | `heads`, `kv_heads` (heads), `mask` = `full`, `causal`, `sliding` (`full`), `past` (0), `window`. Makes `name.scores`, `name.softmax`, `name` |
-//! | `softmax` | `input` | `axis` (-1) |
-//! | `norm` | `input` | `kind` = `layer`, `rms`, `batch`, `group` (`layer`), `groups`, `affine` (true) |
-//! | `elementwise` | `input` or `inputs` (broadcast) | `function` = `add`, `mul`, `relu`, `gelu`, ..., or `lanes` = primitives for each element |
-//! | `pool` | `input` [n, c, h, w] | `kind` = `max`, `average`; `kernel`, `stride` (kernel), `padding` (0), `ceil` (false); or `size`: average to this output size |
+//! | `softmax` | `input` | `axis` (-1), `scale` of the input (1) |
+//! | `norm` | `input` | `kind` = `layer`, `rms`, `batch`, `group` (`layer`), `groups`, `affine` (true), `epsilon` (1e-5) |
+//! | `elementwise` | `input` or `inputs` (broadcast) | `function` = `add`, `mul`, `relu`, `gelu`, ...; or `formula` = `"x * sigmoid(1.702 * x)"` of inputs x, y, z or x0, x1, ..; or `lanes` = primitives for each element |
+//! | `rotary` | `input` [b, tokens, heads x width] | `heads`, `base` (10000), `first` position (0), `neighbours` (false): pairs (2i, 2i+1). A table is made as `name.table` |
+//! | `pool` | `input` [n, c, h, w] | `kind` = `max`, `average`; `kernel`, `stride` (kernel), `padding` (0), `ceil` (false); or `size`: average to this output size. Averages count padding |
 //! | `reduce` | `input` | `kind` = `sum`, `mean`, `max`, `min`, `product`; `axes` = [first, last]; `keep` (true) |
 //! | `gather` | `table` [entries, width], `indices` | |
 //! | `reshape` | `input` | `shape`: nothing moves |
-//! | `view` | `input` | `shape`: a part that is read in place; nothing moves |
+//! | `view` | `input` | `shape`: a part that is read in place; nothing moves. `axis` and `start` say which: that many elements from there on |
+//! | `step` | `input` | `axis` (1): the part of the repetition's number, read in place |
 //! | `concat` | `inputs` | `axis` |
 //! | `transpose` | `input` | `order` |
 //! | `upsample` | `input` [n, c, h, w] | `factor` |
@@ -196,6 +201,19 @@ struct Declared<'a> {
     made: bool,
 }
 
+/// A `[[block]]`.
+struct FileBlock<'a> {
+    name: &'a str,
+    span: Range<usize>,
+    repeat: u64,
+    /// Whether all repetitions use the same weights.
+    shared: bool,
+    /// What a repetition reads, and what the one before made of it.
+    carries: Vec<(Text<'a>, Text<'a>)>,
+    /// Whether its ops have been read.
+    ended: bool,
+}
+
 /// A graph file that is being read.
 struct Reader<'a> {
     problems: &'a Problems,
@@ -271,6 +289,7 @@ impl<'a> Reader<'a> {
         let quantization = self.format_of(f);
         let shared = f.flag("shared", false);
         let density = f.share("density", 1.0);
+        let values = f.has("values").then(|| f.reals("values")).flatten();
         f.finish();
         let Some((name, span)) = name else { return };
         let named = match (shape, role) {
@@ -292,6 +311,9 @@ impl<'a> Reader<'a> {
                 self.b.graph.tensors[id].shared = shared;
                 self.b.graph.tensors[id].density = density;
                 self.check_size(id, &span);
+                if let Some(values) = values {
+                    self.values(id, values, &span);
+                }
                 Named::Made(id)
             }
             _ => Named::Broken,
@@ -299,6 +321,24 @@ impl<'a> Reader<'a> {
         if self.names.insert(name.into(), named).is_some() {
             self.problems
                 .at(span, format!("two tensors are called `{name}`"));
+        }
+    }
+
+    /// Keeps the elements that the file states for a constant.
+    fn values(&mut self, id: TensorId, values: Vec<f64>, span: &Range<usize>) {
+        let tensor = &self.b.graph.tensors[id];
+        if tensor.role != Role::Constant {
+            self.problems
+                .at(span.clone(), "only a constant has `values`");
+        } else if crate::build::elements(&tensor.shape) != values.len() as u64 {
+            let message = format!(
+                "{} values do not fill the shape {:?}",
+                values.len(),
+                tensor.shape
+            );
+            self.problems.at(span.clone(), message);
+        } else {
+            self.b.graph.constants.insert(id, values);
         }
     }
 
@@ -345,26 +385,38 @@ impl<'a> Reader<'a> {
 
     /// All ops, in the blocks that they name.
     fn all_ops(&mut self, ops: &[Fields<'a>], blocks: &[Fields<'a>]) {
-        // Name, place, repeat, whether it has ended.
-        let mut known: Vec<(&str, Range<usize>, u64, bool)> = Vec::new();
+        let mut known: Vec<FileBlock<'_>> = Vec::new();
         let mut index: FxHashMap<&str, usize> = FxHashMap::default();
         for f in blocks {
             let (name, repeat) = (f.need_text("name"), f.need_number("repeat", 1));
+            let shared = f.flag("shared", false);
+            let carries = f.table("carries").map(|t| t.names()).unwrap_or_default();
             f.finish();
             let Some((name, span)) = name else { continue };
             if index.insert(name, known.len()).is_some() {
                 self.problems
                     .at(span.clone(), format!("two blocks are called `{name}`"));
             }
-            known.push((name, span, repeat.unwrap_or(1), false));
+            known.push(FileBlock {
+                name,
+                span,
+                repeat: repeat.unwrap_or(1),
+                shared,
+                carries,
+                ended: false,
+            });
         }
         let mut current: Option<usize> = None;
         for f in ops {
             let block = f.text("block").and_then(|(name, span)| {
                 let found = index.get(name).copied();
                 if found.is_none() {
-                    self.problems
-                        .unknown("block", name, span.clone(), known.iter().map(|k| k.0));
+                    self.problems.unknown(
+                        "block",
+                        name,
+                        span.clone(),
+                        known.iter().map(|k| k.name),
+                    );
                 }
                 found.map(|i| (i, span))
             });
@@ -373,34 +425,58 @@ impl<'a> Reader<'a> {
                 self.end_block(current.and_then(|c| known.get_mut(c)));
             }
             if let Some((i, span)) = block
-                && known[i].3
+                && known[i].ended
             {
                 self.problems.at(
                     span,
-                    format!("the ops of block `{}` are not consecutive", known[i].0),
+                    format!("the ops of block `{}` are not consecutive", known[i].name),
                 );
             }
             current = next;
-            let repeat = next.map_or(1, |i| known[i].2);
+            let repeat = next.map_or(1, |i| known[i].repeat);
             self.op(f, repeat);
             f.finish();
         }
         self.end_block(current.and_then(|c| known.get_mut(c)));
-        for (name, span, _, used) in known {
-            if !used {
-                self.problems
-                    .at(span, format!("no op is in block `{name}`"));
-            }
+        for block in known.into_iter().filter(|b| !b.ended) {
+            self.problems
+                .at(block.span, format!("no op is in block `{}`", block.name));
         }
     }
 
-    fn end_block(&mut self, block: Option<&mut (&str, Range<usize>, u64, bool)>) {
-        match block {
-            Some((name, _, repeat, ended)) => {
-                self.b.end_block(*name, *repeat);
-                *ended = true;
+    fn end_block(&mut self, block: Option<&mut FileBlock<'a>>) {
+        let Some(block) = block else {
+            self.b.end_block("ops", 1);
+            return;
+        };
+        self.b.end_block(block.name, block.repeat);
+        block.ended = true;
+        if block.shared
+            && let Some(ended) = self.b.graph.blocks.last()
+        {
+            let ops = ended.ops.clone().map(OpId);
+            let inputs: Vec<TensorId> = ops
+                .flat_map(|op| self.b.graph.ops[op].inputs.clone())
+                .collect();
+            for t in inputs {
+                let tensor = &mut self.b.graph.tensors[t];
+                tensor.shared |= tensor.role == Role::Weight;
             }
-            None => self.b.end_block("ops", 1),
+        }
+        for (reads, made) in &block.carries {
+            let (Some(reads), Some(made)) = (self.read(reads.clone()), self.read(made.clone()))
+            else {
+                continue;
+            };
+            let [a, b] = [reads, made].map(|t| &self.b.graph.tensors[t]);
+            if a.shape != b.shape {
+                let message = format!(
+                    "`{}` of shape {:?} can't become `{}` of shape {:?}",
+                    b.name, b.shape, a.name, a.shape
+                );
+                self.problems.at(block.span.clone(), message);
+            }
+            self.b.carries(reads, made);
         }
     }
 

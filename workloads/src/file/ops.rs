@@ -4,7 +4,9 @@ use presil_numerics::LanePrimitive as L;
 
 use crate::build::{Attention, Conv, Function, Mask, NormKind, PoolKind};
 use crate::einsum::ReduceOperator;
+use crate::formula::{Binary, Formula, Unary};
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::OpClass;
 use crate::tensor::TensorId;
 
@@ -32,7 +34,9 @@ const OPS: &[(&str, Lowering)] = &[
     ("pool", pool),
     ("reduce", reduce),
     ("reshape", reshape),
+    ("rotary", rotary),
     ("softmax", softmax),
+    ("step", step),
     ("transpose", transpose),
     ("upsample", upsample),
     ("view", view),
@@ -277,7 +281,15 @@ fn attention<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
 fn softmax<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let x = input(r, f, "input");
     let axis = axis(f, "axis", -1, x.map(|x| r.b.shape(x).len()));
-    Some(r.b.softmax(name, x?, axis?))
+    let scale = f.real("scale", 1.0, "a number", f64::is_finite);
+    let axis = axis?;
+    let out = r.b.softmax(name, x?, axis);
+    r.b.means(Meaning::Softmax {
+        axis,
+        scale,
+        log: false,
+    });
+    Some(out)
 }
 
 fn norm<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
@@ -293,23 +305,31 @@ fn norm<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
         Some(1)
     };
     let affine = f.flag("affine", true);
+    let epsilon = f.real("epsilon", 1e-5, "a number of at least 0", |e| e >= 0.0);
     let (x, kind) = (x?, kind?);
-    Some(match kind {
+    let made = match kind {
         0 => r.b.norm(name, x, NormKind::Layer, affine, affine),
         1 => r.b.norm(name, x, NormKind::Rms, affine, false),
         2 => r.b.batch_norm(name, x),
         _ => r.b.group_norm(name, x, groups?),
-    })
+    };
+    if made.is_ok() {
+        r.b.with_epsilon(epsilon);
+    }
+    Some(made)
 }
 
 /// Lane programs of functions of one and of several elements.
 const FUNCTIONS: &[(&str, Operation)] = &[
-    ("add", Operation::Several(&[L::Add])),
-    ("sub", Operation::Several(&[L::Add])),
-    ("mul", Operation::Several(&[L::Mul])),
-    ("div", Operation::Several(&[L::Reciprocal, L::Mul])),
-    ("max", Operation::Several(&[L::Max])),
-    ("min", Operation::Several(&[L::Max])),
+    ("add", Operation::Several(Binary::Add, &[L::Add])),
+    ("sub", Operation::Several(Binary::Subtract, &[L::Add])),
+    ("mul", Operation::Several(Binary::Multiply, &[L::Mul])),
+    (
+        "div",
+        Operation::Several(Binary::Divide, &[L::Reciprocal, L::Mul]),
+    ),
+    ("max", Operation::Several(Binary::Maximum, &[L::Max])),
+    ("min", Operation::Several(Binary::Minimum, &[L::Max])),
     ("relu", Operation::One(Function::Relu)),
     ("clip", Operation::One(Function::Clip)),
     ("leaky_relu", Operation::One(Function::LeakyRelu)),
@@ -329,10 +349,16 @@ const FUNCTIONS: &[(&str, Operation)] = &[
     ("erf", Operation::One(Function::Erf)),
     ("softplus", Operation::One(Function::Softplus)),
     ("square", Operation::One(Function::Square)),
-    ("abs", Operation::One(Function::Sign)),
+    ("abs", Operation::Exactly(Function::Sign, Unary::Abs)),
     ("power", Operation::One(Function::Power)),
-    ("sin", Operation::One(Function::Trigonometric)),
-    ("cos", Operation::One(Function::Trigonometric)),
+    (
+        "sin",
+        Operation::Exactly(Function::Trigonometric, Unary::Sin),
+    ),
+    (
+        "cos",
+        Operation::Exactly(Function::Trigonometric, Unary::Cos),
+    ),
     ("convert", Operation::One(Function::Convert)),
     ("compare", Operation::One(Function::Compare)),
 ];
@@ -340,8 +366,10 @@ const FUNCTIONS: &[(&str, Operation)] = &[
 #[derive(Debug, Clone, Copy)]
 enum Operation {
     One(Function),
-    /// A program for each input behind the first.
-    Several(&'static [L]),
+    /// One that the lane program alone does not name.
+    Exactly(Function, Unary),
+    /// An operation, and its program for each input behind the first.
+    Several(Binary, &'static [L]),
 }
 
 fn elementwise<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
@@ -350,19 +378,32 @@ fn elementwise<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
         let program = super::lower::lanes(f);
         return Some(r.b.elementwise(name, OpClass::Elementwise, &operands?, &program?));
     }
+    if f.has("formula") {
+        return formula(r, f, name, &operands?);
+    }
     let function = f.choice("function", FUNCTIONS, None);
     let operands = operands?;
     match (function?, operands.as_slice()) {
         (Operation::One(function), &[x]) => Some(r.b.function(name, x, function)),
-        (Operation::Several(program), [_, _, ..]) => {
+        (Operation::Exactly(function, meaning), &[x]) => {
+            let made = r.b.function(name, x, function);
+            r.b.means(Meaning::Elementwise(Formula::of(meaning)));
+            Some(made)
+        }
+        (Operation::Several(operation, program), [_, _, ..]) => {
             let program = program.repeat(operands.len() - 1);
-            Some(r.b.elementwise(name, OpClass::Elementwise, &operands, &program))
+            let made =
+                r.b.elementwise(name, OpClass::Elementwise, &operands, &program);
+            r.b.means(Meaning::Elementwise(Formula::of_all(
+                operation,
+                operands.len(),
+            )));
+            Some(made)
         }
         (operation, _) => {
-            let expected = if matches!(operation, Operation::One(_)) {
-                "one input"
-            } else {
-                "two inputs or more"
+            let expected = match operation {
+                Operation::Several(..) => "two inputs or more",
+                _ => "one input",
             };
             f.problems().at(
                 f.place(),
@@ -371,6 +412,83 @@ fn elementwise<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
             None
         }
     }
+}
+
+/// An elementwise op of a formula, which tells cost and result.
+fn formula<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str, operands: &[TensorId]) -> Result {
+    let (text, span) = f.need_text("formula")?;
+    let formula = match Formula::parse(text) {
+        Ok(formula) => formula,
+        Err((at, message)) => {
+            let place = super::lower::within(r.source, &(text, span), at);
+            f.problems().at(place, message);
+            return None;
+        }
+    };
+    if formula.inputs() != operands.len() {
+        let message = format!(
+            "the formula reads {} inputs, and {} are given",
+            formula.inputs(),
+            operands.len()
+        );
+        f.problems().at(span, message);
+        return None;
+    }
+    let program = formula.program();
+    if program.is_empty() {
+        f.problems().at(span, "this formula computes nothing");
+        return None;
+    }
+    let made =
+        r.b.elementwise(name, OpClass::Elementwise, operands, &program);
+    r.b.means(Meaning::Elementwise(formula));
+    Some(made)
+}
+
+fn rotary<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
+    let x = input(r, f, "input");
+    let heads = f.need_number("heads", 1);
+    let base = f.real("base", 1e4, "a number above 0", |b| {
+        b > 0.0 && b.is_finite()
+    });
+    let first = f.number("first", 0).unwrap_or(0);
+    let neighbours = f.flag("neighbours", false);
+    let (x, heads) = (x?, heads?);
+    let &[batch, tokens, all] = r.b.shape(x) else {
+        let reason = format!(
+            "its input has the ranks batch, tokens and heads x width, not {:?}",
+            r.b.shape(x)
+        );
+        return Some(Err(GraphError::Shape {
+            op: name.into(),
+            reason,
+        }));
+    };
+    let width = all / heads;
+    let shape = [tokens, width];
+    let table =
+        r.b.tensor(format!("{name}.table"), &shape, crate::Role::Constant);
+    let made = r.b.rotary(name, x, table, &[batch, tokens, heads, width]);
+    Some(made.map(|out| {
+        r.b.graph.tensors[out].shape = vec![batch, tokens, all];
+        r.b.means(Meaning::Rotary {
+            base,
+            first,
+            neighbours,
+        });
+        out
+    }))
+}
+
+fn step<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
+    let x = input(r, f, "input");
+    let axis = axis(f, "axis", 1, x.map(|x| r.b.shape(x).len()));
+    let (x, axis) = (x?, axis?);
+    let mut shape = r.b.shape(x).to_vec();
+    shape.remove(axis);
+    let out = r.b.view(name, x, &shape);
+    r.b.means(Meaning::Step { axis });
+    Some(Ok(out))
 }
 
 fn pool<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
@@ -443,7 +561,17 @@ fn reshape<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
 
 fn view<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let (x, shape) = (input(r, f, "input"), f.need_numbers("shape", 1));
+    let placed = f.has("axis") || f.has("start");
+    let axis = axis(f, "axis", -1, x.map(|x| r.b.shape(x).len()));
+    let start = f.number("start", 0).unwrap_or(0);
     let (x, shape) = (x?, shape?);
+    if placed {
+        let axis = axis?;
+        let others = r.b.shape(x).iter().enumerate().filter(|(i, _)| *i != axis);
+        let others = others.fold(1u64, |n, (_, d)| n.saturating_mul(*d));
+        let length = crate::build::elements(&shape) / others.max(1);
+        return Some(r.b.part(name, x, axis, [start, length], &shape));
+    }
     let count = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
     if count(&shape).is_none_or(|n| count(r.b.shape(x)).is_some_and(|all| n > all)) {
         let reason = format!("{shape:?} is no part of {:?}", r.b.shape(x));

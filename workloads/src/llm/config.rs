@@ -6,12 +6,13 @@
 //! ```
 //!
 //! Each family of models is a small reader that fills a [`Config`] from a HuggingFace `config.json`; one builder
-//! makes the graph of a pass from it. What has no effect on operations (dropout, base of the rotary angles,
-//! initial values) is not kept.
+//! makes the graph of a pass from it. What has no effect on operations or results (dropout, initial values)
+//! is not kept.
 
 use presil_numerics::LanePrimitive::{self as L, *};
 
 use crate::build::{Function, NormKind};
+use crate::formula::{Binary, Formula};
 
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +45,20 @@ pub struct Config {
     pub tied: bool,
     /// Whether logits are capped by `c tanh(x / c)`.
     pub logit_softcap: bool,
+    /// What execution needs beyond operations; `None` where presil has not learned it of the family: its models can be
+    /// timed and not executed.
+    pub values: Option<Values>,
     /// The layers, in order.
     pub runs: Vec<Run>,
+}
+
+/// Numbers that change results and no operation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Values {
+    /// What norms add to the mean square.
+    pub norm_epsilon: f64,
+    /// Base of the rotary angles, without any rescaling.
+    pub rotary_base: f64,
 }
 
 /// A pattern of layers that repeats.
@@ -218,6 +231,17 @@ impl Activation {
                 .collect(),
             Self::ClampedSwiglu => vec![Max, Max, Max, Mul, Exp2, Add, Reciprocal, Mul, Fma],
         }
+    }
+
+    /// What it computes of the gate and the other branch.
+    pub fn formula(self, gated: bool) -> Option<Formula> {
+        let Self::Function(f) = self else { return None };
+        let formula = f.formula()?;
+        Some(if gated {
+            formula.with_input(Binary::Multiply, 1)
+        } else {
+            formula
+        })
     }
 }
 

@@ -148,6 +148,7 @@ impl Maker<'_> {
             inputs: vec![state, k, change, gate],
             outputs: vec![state],
             steps: self.tokens,
+            meaning: crate::Meaning::Unstated,
         });
         let out = each(
             self,

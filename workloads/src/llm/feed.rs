@@ -4,9 +4,10 @@ use presil_numerics::LanePrimitive::{Add, Mul, Reciprocal};
 
 use super::config::{Mlp, Moe, Scoring};
 use super::pass::Maker;
-use crate::build::{Experts, Function, dims, plain, single};
+use crate::build::{Builder, Experts, Function, dims, plain, single};
 use crate::einsum::{Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
 use crate::tensor::{Role, TensorId};
 
@@ -19,9 +20,12 @@ impl Maker<'_> {
                 .b
                 .linear(&name("gate_up_proj"), x, 2 * m.intermediate, m.bias)?;
             let shape = self.shape(&[m.intermediate]);
+            let inner = m.intermediate;
+            let part =
+                |b: &mut Builder, part, start| b.part(&name(part), both, 2, [start, inner], &shape);
             vec![
-                self.b.view(&name("gate"), both, &shape),
-                self.b.view(&name("up"), both, &shape),
+                part(&mut self.b, "gate", 0)?,
+                part(&mut self.b, "up", inner)?,
             ]
         } else if m.gated {
             let gate = self
@@ -38,6 +42,9 @@ impl Maker<'_> {
         let inner = self
             .b
             .elementwise(&name("act"), OpClass::Activation, &branches, &program)?;
+        if let Some(formula) = m.activation.formula(m.gated) {
+            self.b.means(Meaning::Elementwise(formula));
+        }
         self.b
             .linear(&name("down_proj"), inner, self.config.hidden, m.bias)
     }
@@ -143,6 +150,7 @@ impl Maker<'_> {
             inputs: scores,
             outputs: vec![weights, indices],
             steps: 1,
+            meaning: Meaning::Unstated,
         });
         if m.scoring == Scoring::SoftmaxChosen {
             weights = self.b.softmax(&name("router_softmax"), weights, 2)?;

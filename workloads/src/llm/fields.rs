@@ -193,6 +193,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A positive number, or a default where it is not given.
+    pub fn real_or(&mut self, key: &'static str, default: f64) -> f64 {
+        let Some((_, value)) = self.get(&[key]) else {
+            return default;
+        };
+        let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+        if number.is_none() {
+            self.problem(key, format!("`{key}` must be a number above 0"), "");
+        }
+        number.unwrap_or(default)
+    }
+
     /// A text that may be absent or null.
     pub fn text(&mut self, keys: &[&'static str]) -> Option<String> {
         let (key, value) = self.get(keys)?;

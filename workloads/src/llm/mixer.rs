@@ -59,14 +59,14 @@ impl Maker<'_> {
             let qkv = self
                 .b
                 .linear(&name("qkv_proj"), x, q_made + 2 * kv_width, a.qkv_bias)?;
-            let part = |m: &mut Self, part: &str, width: u64| {
-                let shape = m.shape(&[width]);
-                m.b.view(&name(part), qkv, &shape)
+            let mut part = |part: &str, start: u64, width: u64| {
+                let shape = self.shape(&[width]);
+                self.b.part(&name(part), qkv, 2, [start, width], &shape)
             };
             (
-                part(self, "q", q_made),
-                part(self, "k", kv_width),
-                part(self, "v", kv_width),
+                part("q", 0, q_made)?,
+                part("k", q_made, kv_width)?,
+                part("v", q_made + kv_width, kv_width)?,
             )
         } else {
             let q = self.b.linear(&name("q_proj"), x, q_made, a.qkv_bias)?;
@@ -93,10 +93,12 @@ impl Maker<'_> {
             q = self
                 .b
                 .norm(&name("q_norm"), heads, NormKind::Rms, true, false)?;
+            self.norm_means();
             let heads = self.seen_as(&name("k_heads"), k, &kv_shape);
             k = self
                 .b
                 .norm(&name("k_norm"), heads, NormKind::Rms, true, false)?;
+            self.norm_means();
         }
         if self.config.position == super::Position::Rotary {
             q = self.rotate(&name("q_rope"), q, a.heads, a.head_dim)?;
@@ -147,7 +149,9 @@ impl Maker<'_> {
         if self.b.shape(x) == shape {
             x
         } else {
-            self.b.view(name, x, shape)
+            let seen = self.b.view(name, x, shape);
+            self.b.means(crate::Meaning::Reshape);
+            seen
         }
     }
 

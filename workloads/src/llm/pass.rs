@@ -1,12 +1,13 @@
 //! The graph of a pass: embedding, layers, head.
 
-use presil_numerics::LanePrimitive::{Fma, Mul, Shuffle};
+use presil_numerics::LanePrimitive::{Fma, Mul};
 
 use super::config::*;
 use super::routing;
-use crate::build::{self, Builder, Function, Mask, dims, plain, single};
-use crate::einsum::{DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
+use crate::build::{self, Builder, Function, Mask};
+use crate::einsum::{DimId, Domain};
 use crate::graph::{Graph, GraphError};
+use crate::meaning::Meaning;
 use crate::model::{ModelError, Pass, Request};
 use crate::op::{OpClass, OpKind};
 use crate::tensor::{Role, TensorId};
@@ -283,6 +284,7 @@ impl Maker<'_> {
         self.b.end_block("embedding", 1);
         let mut first = 0;
         for run in &c.runs {
+            let entered = x;
             for (i, layer) in (first..).zip(&run.period) {
                 x = self.layer(&format!("layers.{i}"), x, layer)?;
             }
@@ -293,6 +295,7 @@ impl Maker<'_> {
                 _ => format!("layers {first}-{}", first + layers - 1),
             };
             self.b.end_block(name, run.repeat);
+            self.b.carries(entered, x);
             first += layers;
         }
         if c.final_norm {
@@ -302,9 +305,10 @@ impl Maker<'_> {
             x = self.b.linear("project_out", x, c.embedding_width, false)?;
         }
         if self.tokens > 1 {
+            let shape = [self.batch, 1, c.embedding_width];
             x = self
                 .b
-                .view("last_token", x, &[self.batch, 1, c.embedding_width]);
+                .part("last_token", x, 1, [self.tokens - 1, 1], &shape)?;
         }
         let head = if c.tied {
             table
@@ -384,7 +388,17 @@ impl Maker<'_> {
 
     fn norm(&mut self, name: &str, x: TensorId) -> Result<TensorId, GraphError> {
         let norm = self.config.norm;
-        self.b.norm(name, x, norm.kind, true, norm.bias)
+        let out = self.b.norm(name, x, norm.kind, true, norm.bias)?;
+        self.norm_means();
+        Ok(out)
+    }
+
+    /// What the norm that was pushed last computes.
+    pub fn norm_means(&mut self) {
+        match self.config.values {
+            Some(values) => self.b.with_epsilon(values.norm_epsilon),
+            None => self.b.means(Meaning::Unstated),
+        }
     }
 
     /// Rotates `x`, seen as [batch, tokens, heads, width].
@@ -408,28 +422,15 @@ impl Maker<'_> {
                 table
             }
         };
-        let dims = dims(&[
-            ("b", self.batch),
-            ("m", self.tokens),
-            ("h", heads),
-            ("k", width),
-        ]);
-        let every = [0, 1, 2, 3];
-        let einsum = Einsum {
-            inputs: vec![
-                plain(Place::Input(0), &dims, &every),
-                plain(Place::Input(1), &dims, &[1, 3]),
-            ],
-            output: plain(Place::Output(0), &dims, &every),
-            dims,
-            map: MapOperator::Lanes(vec![Shuffle, Mul, Fma]),
-            reduce: ReduceOperator::Sum,
-            domain: Domain::Dense,
-        };
         let shape = self.shape(&[heads, width]);
-        Ok(self
-            .b
-            .push(name, OpClass::Position, single(einsum), &[x, table], &shape))
+        let rotary = self.config.values.map(|v| Meaning::Rotary {
+            base: v.rotary_base,
+            first: self.context - self.tokens,
+            neighbours: false,
+        });
+        let out = self.b.rotary(name, x, table, &shape)?;
+        self.b.means(rotary.unwrap_or_default());
+        Ok(out)
     }
 
     /// Limits the last op, elementwise over [batch, heads, queries, keys], to the pairs inside the mask.

@@ -516,6 +516,7 @@ impl<'m> Importer<'m> {
             inputs,
             outputs: outputs.clone(),
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         };
         self.builder.push_op(op);
         self.assume(format!(

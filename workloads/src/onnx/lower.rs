@@ -127,6 +127,7 @@ impl<'m> Importer<'m> {
             inputs,
             outputs: vec![output],
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(Value::made(dtype, shape, output))
     }

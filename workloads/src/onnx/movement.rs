@@ -145,6 +145,7 @@ impl<'m> Importer<'m> {
             inputs: vec![from],
             outputs,
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(values)
     }

@@ -276,6 +276,7 @@ impl<'m> Importer<'m> {
             inputs: vec![t],
             outputs,
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(made)
     }

@@ -155,6 +155,7 @@ impl<'m> Importer<'m> {
                     inputs: vec![from],
                     outputs: vec![t],
                     steps: 1,
+                    meaning: crate::Meaning::Unstated,
                 });
             }
             state.push(t);
@@ -215,6 +216,7 @@ impl<'m> Importer<'m> {
             inputs: operands,
             outputs: state.clone(),
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         self.run_for(steps);
 

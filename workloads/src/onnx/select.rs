@@ -220,6 +220,7 @@ impl<'m> Importer<'m> {
             inputs,
             outputs,
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(values)
     }

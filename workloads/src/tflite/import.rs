@@ -250,6 +250,7 @@ impl<'f, 'a> Importer<'f, 'a> {
             inputs,
             outputs: outputs.clone(),
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(outputs)
     }

@@ -276,6 +276,7 @@ impl<'a> Importer<'_, 'a> {
             inputs: sums.to_vec(),
             outputs: vec![out],
             steps,
+            meaning: crate::Meaning::Unstated,
         });
         out
     }

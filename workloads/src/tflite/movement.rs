@@ -134,6 +134,7 @@ impl<'a> Importer<'_, 'a> {
             inputs: vec![x],
             outputs: outputs.clone(),
             steps: 1,
+            meaning: crate::Meaning::Unstated,
         });
         Ok(outputs)
     }

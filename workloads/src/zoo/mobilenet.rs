@@ -3,7 +3,9 @@
 
 use super::{Built, Inputs};
 use crate::build::{Builder, Conv, Function};
+use crate::formula::Formula;
 use crate::graph::GraphError;
+use crate::meaning::Meaning;
 use crate::tensor::TensorId;
 
 /// Expansion, output channels, blocks, stride of the first block.
@@ -58,7 +60,9 @@ fn conv_norm_clip(
 ) -> Result<TensorId, GraphError> {
     let x = b.conv2d(&format!("{name}.0"), x, conv)?;
     let x = b.batch_norm(&format!("{name}.1"), x)?;
-    b.function(&format!("{name}.2"), x, Function::Clip)
+    let out = b.function(&format!("{name}.2"), x, Function::Clip)?;
+    b.means(Meaning::Elementwise(Formula::input().clipped(0.0, 6.0)));
+    Ok(out)
 }
 
 /// Expands (unless by 1), filters each channel on its own, projects without activation.

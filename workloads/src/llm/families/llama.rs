@@ -12,14 +12,20 @@ pub(super) fn llama(f: &mut Fields<'_>) -> Config {
     let mlp_bias = f.flag("mlp_bias", false);
     let feed = Feed::Dense(gated(f, mlp_bias));
     let windows = windows(f, None, |_| false);
-    decoder(f, false, layers(windows, &attention, &feed))
+    Config {
+        values: llama_values(f),
+        ..decoder(f, false, layers(windows, &attention, &feed))
+    }
 }
 
 pub(super) fn mistral(f: &mut Fields<'_>) -> Config {
     let (attention, feed) = (grouped(f, None), Feed::Dense(gated(f, false)));
     let window = sliding_window(f, Some(4096));
     let windows = windows(f, window, |_| true);
-    decoder(f, false, layers(windows, &attention, &feed))
+    Config {
+        values: llama_values(f),
+        ..decoder(f, false, layers(windows, &attention, &feed))
+    }
 }
 
 pub(super) fn mixtral(f: &mut Fields<'_>) -> Config {

@@ -141,8 +141,19 @@ fn frame(
         final_norm: true,
         tied: f.flag("tie_word_embeddings", tied),
         logit_softcap: false,
+        values: None,
         runs: runs(&layers),
     }
+}
+
+/// What execution needs of a family whose norms and rotary positions are Llama's.
+fn llama_values(f: &mut Fields<'_>) -> Option<Values> {
+    let scaled = f.has("rope_scaling") || f.has("partial_rotary_factor");
+    let values = Values {
+        norm_epsilon: f.real_or("rms_norm_eps", 1e-6),
+        rotary_base: f.real_or("rope_theta", 1e4),
+    };
+    (!scaled).then_some(values)
 }
 
 /// Equal layers but for the window, and for what `change` does to them.

@@ -20,7 +20,10 @@ pub(super) fn qwen2(f: &mut Fields<'_>) -> Config {
     if f.is_family(&["qwen2_moe"]) {
         qwen_experts(f, &mut layers);
     }
-    decoder(f, false, layers)
+    Config {
+        values: llama_values(f),
+        ..decoder(f, false, layers)
+    }
 }
 
 pub(super) fn qwen3(f: &mut Fields<'_>) -> Config {
@@ -37,7 +40,10 @@ pub(super) fn qwen3(f: &mut Fields<'_>) -> Config {
     if moe {
         qwen_experts(f, &mut layers);
     }
-    decoder(f, false, layers)
+    Config {
+        values: llama_values(f),
+        ..decoder(f, false, layers)
+    }
 }
 
 /// Gives layers their experts by `decoder_sparse_step` and `mlp_only_layers`.

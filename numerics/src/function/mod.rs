@@ -1,0 +1,5 @@
+//! Functions and the designs that evaluate them.
+
+pub mod reference;
+
+pub use reference::Function;
