@@ -7,8 +7,9 @@
 //!               y = stored(c)                                        in the format of results
 //! ```
 //!
-//! Where both operands are integers under scales and the adder's registers are integers, the codes are multiplied and
-//! added, and the sum times the product of the scales is the result (the bias is added to it in f32).
+//! Where both operands are stored under scales, elements are multiplied and added without them, and the sum times the
+//! product of the scales is the result. Integer accumulators start from the bias in units of that product; elsewhere the
+//! vector unit adds it. Weights of another format than the activations' meet them in that of the activations.
 
 use presil_numerics::arithmetic::fused::FusedUnit;
 use presil_numerics::arithmetic::matmul::{Size, matmul_f32};
@@ -67,17 +68,29 @@ pub struct Arithmetic {
     pub weights: Storage,
     /// How other operands of contractions are stored.
     pub activations: Storage,
-    /// What contractions add with.
+    /// What contractions with weights add with.
     pub adder: Adder,
+    /// What contractions of two activations add with.
+    pub activation_adder: Adder,
     /// What results of ops are kept in.
     pub results: Storage,
     /// What softmax, norms and formulas are computed in.
     pub vector: VectorUnit,
+    /// Whether the safe width of integer accumulators is measured.
+    pub measures_width: bool,
 }
 
 impl Arithmetic {
     /// f32 products added in f32, vector work in f64 rounded to f32: what everything is compared with.
     pub fn reference() -> Self {
         Self::default()
+    }
+
+    /// Whether elements are multiplied without their scales: both operands are stored under scales.
+    pub fn scales_apart(&self) -> bool {
+        matches!(
+            (&self.weights, &self.activations),
+            (Storage::Scaled { .. }, Storage::Scaled { .. })
+        )
     }
 }

@@ -60,6 +60,21 @@ impl Errors {
         }
     }
 
+    /// Takes in the errors of other inputs.
+    pub fn merge(&mut self, other: &Self) {
+        self.pairs += other.pairs;
+        self.lost += other.lost;
+        self.different += other.different;
+        self.signal += other.signal;
+        self.noise += other.noise;
+        self.product += other.product;
+        self.other += other.other;
+        self.max_abs = self.max_abs.max(other.max_abs);
+        self.max_ulp = self.max_ulp.max(other.max_ulp);
+        self.sum_ulp += other.sum_ulp;
+        self.events = self.events.and(other.events);
+    }
+
     /// Signal to noise in dB; `None` where there is no noise or no signal.
     pub fn sqnr_db(&self) -> Option<f64> {
         (self.noise > 0.0 && self.signal > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
@@ -107,8 +122,7 @@ pub fn side_by_side(
         reference.step(&mut expected, op, repetition)?;
         let events = faithful.step(&mut given, op, repetition)?;
         let own = errors.entry(op).or_default();
-        own.events.overflows += events.overflows;
-        own.events.saturated += events.saturated;
+        own.events = own.events.and(events);
         if let Some(out) = reference.graph.ops[op].outputs.first()
             && let (Some(x), Some(y)) = (expected.tensor(*out), given.tensor(*out))
         {

@@ -41,6 +41,8 @@ pub struct Plan {
 struct Places {
     /// For batch, m, n, k: the offset that each of its points adds.
     offsets: [Vec<i64>; 4],
+    /// The same of those ranks alone that never leave the tensor.
+    inside: [Vec<i64>; 4],
     /// Ranks whose index may be outside: the index that each point adds, the constant, the extent.
     bounded: Vec<Bounded>,
     constant: i64,
@@ -131,6 +133,18 @@ impl Plan {
         }
     }
 
+    /// What lies beside the first element of each row of `A`, where neighbours along the outermost rank share it (a
+    /// scale).
+    pub fn a_scales(&self, of_each: &[f32], batch: usize, scales: &mut Vec<f32>) {
+        let first = self.a.inside[BATCH][batch];
+        scales.clear();
+        scales.extend(
+            self.a.inside[M]
+                .iter()
+                .map(|m| of_each[(first + m) as usize]),
+        );
+    }
+
     /// `B` of a batch, k x n.
     pub fn b(&self, tensor: &[f32], batch: usize, matrix: &mut Vec<f32>) {
         self.b
@@ -188,25 +202,29 @@ impl Places {
         let constant = (0..steps.len())
             .map(|r| access.ranks[r].offset * steps[r] as i64)
             .sum();
-        let bounded = access.ranks.iter().enumerate().filter_map(|(r, rank)| {
-            let extent = access.extents[r] as i64;
+        let leaves = |r: usize| {
+            let rank = &access.ranks[r];
             let reach = |sign: i64| -> i64 {
                 let terms = rank.terms.iter().filter(|t| t.1.signum() == sign);
-                terms
-                    .map(|(d, c)| c * (einsum.dim(*d).size as i64 - 1))
-                    .sum::<i64>()
-                    + rank.offset
+                let furthest = terms.map(|(d, c)| c * (einsum.dim(*d).size as i64 - 1));
+                furthest.sum::<i64>() + rank.offset
             };
-            let inside = reach(-1) >= 0 && reach(1) < extent;
-            (!inside).then(|| Bounded {
-                parts: std::array::from_fn(|g| over(einsum, &groups[g], |d| factor(r, d))),
-                constant: rank.offset,
-                extent,
-            })
-        });
+            reach(-1) < 0 || reach(1) >= access.extents[r] as i64
+        };
+        let bounded: Vec<usize> = (0..steps.len()).filter(|r| leaves(*r)).collect();
+        let inside = |d: DimId| {
+            let kept = (0..steps.len()).filter(|r| !bounded.contains(r));
+            kept.map(|r| factor(r, d) * steps[r] as i64).sum::<i64>()
+        };
+        let parts = |r: usize| Bounded {
+            parts: std::array::from_fn(|g| over(einsum, &groups[g], |d| factor(r, d))),
+            constant: access.ranks[r].offset,
+            extent: access.extents[r] as i64,
+        };
         Some(Self {
-            bounded: bounded.collect(),
             offsets: std::array::from_fn(|g| over(einsum, &groups[g], offset)),
+            inside: std::array::from_fn(|g| over(einsum, &groups[g], inside)),
+            bounded: bounded.iter().map(|r| parts(*r)).collect(),
             constant,
         })
     }

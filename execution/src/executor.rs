@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use presil_numerics::arithmetic::matmul::Size;
 use presil_numerics::arithmetic::summation::SummationError;
-use presil_workloads::formula::Binary;
-use presil_workloads::{Block, Einsum, Formula, Graph, Meaning, Op, OpId, OpKind, Role, TensorId};
+use presil_workloads::{Block, Einsum, Graph, Meaning, Op, OpId, OpKind, Role, TensorId};
 use thiserror::Error;
 
 use crate::arithmetic::{Adder, Arithmetic};
 use crate::array::Array;
 use crate::contraction::{Plan, scatter};
-use crate::storage::{Codes, Storage, StorageError};
-use crate::{movement, rows};
+use crate::storage::{Elements, Storage, StorageError};
+use crate::vector::VectorUnit;
+use crate::{movement, products, rows};
 
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Array>;
@@ -86,6 +85,28 @@ pub struct Events {
     pub overflows: u64,
     /// Numbers beyond the range of the format that they were stored in.
     pub saturated: u64,
+    /// Bits of a signed register that holds every partial sum in any order; 0 where not measured.
+    pub width: u32,
+}
+
+impl Events {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            overflows: self.overflows + other.overflows,
+            saturated: self.saturated + other.saturated,
+            width: self.width.max(other.width),
+        }
+    }
+}
+
+/// An operand of a contraction as its storage holds it.
+#[derive(Debug, Clone)]
+enum Operand {
+    /// Numbers.
+    Numbers(Arc<Array>),
+    /// Elements beside scales, where both operands are stored so.
+    Scaled(Elements),
 }
 
 /// A graph ready to run.
@@ -96,7 +117,7 @@ pub struct Executor<'a> {
     plans: Vec<Option<Plan>>,
     weights: BTreeMap<String, Arc<Array>>,
     /// Weights as contractions read them, by op and repetition.
-    stored: BTreeMap<(OpId, usize), (Arc<Array>, Option<Codes>)>,
+    stored: BTreeMap<(OpId, usize), Arc<Operand>>,
 }
 
 /// Tensors in the course of a run.
@@ -216,22 +237,18 @@ impl<'a> Executor<'a> {
             else {
                 continue;
             };
-            let codes = arithmetic
-                .adder
-                .is_integer()
-                .then(|| arithmetic.weights.codes(&weight))
-                .flatten();
-            let stored = if arithmetic.weights.keeps() || codes.is_some() {
-                weight
-            } else {
-                let stored = arithmetic.weights.store(&weight);
-                let (stored, _) = stored.map_err(|error| ExecutionError::Storage {
-                    op: op.name.clone(),
-                    error,
-                })?;
-                Arc::new(stored)
+            let stored = operand(
+                &weight,
+                &arithmetic.weights,
+                arithmetic,
+                &mut Events::default(),
+            );
+            let wrong = |error| ExecutionError::Storage {
+                op: op.name.clone(),
+                error,
             };
-            self.stored.insert((id, repetition), (stored, codes));
+            self.stored
+                .insert((id, repetition), Arc::new(stored.map_err(wrong)?));
         }
         Ok(())
     }
@@ -409,9 +426,8 @@ impl<'a> Executor<'a> {
         let op = &self.graph.ops[id];
         let arithmetic = self.arithmetics[id.0 as usize];
         let read = |i: usize| {
-            op.inputs
-                .get(i)
-                .and_then(|t| self.operand(state, id, *t, repetition))
+            let tensor = op.inputs.get(i)?;
+            self.operand(state, id, *tensor, repetition)
         };
         let (Some(a), Some(b), Some(out), Some(einsum)) =
             (read(0), read(1), op.outputs.first(), op.contraction())
@@ -419,164 +435,109 @@ impl<'a> Executor<'a> {
             return Ok(None);
         };
         let shape = extents(&self.graph.tensors[*out].shape);
-        let bias = read(2);
+        let bias = read(2).map(|b| Bias::new(&b, bias_rank, &shape));
         let wrong = |error| ExecutionError::Storage {
             op: op.name.clone(),
             error,
         };
-        let stored = self.stored.get(&(id, repetition));
-        if arithmetic.adder.is_integer() {
-            let a = arithmetic.activations.codes(&a);
-            let b = match stored {
-                Some((_, codes)) => codes.clone(),
-                None => arithmetic.activations.codes(&b),
-            };
-            let (Some(a), Some(b), Some(plan)) = (a, b, &self.plans[id.0 as usize]) else {
-                return Err(ExecutionError::NoIntegers(op.name.clone()));
-            };
-            if a.scales.len() > 1 {
-                return Err(ExecutionError::NoIntegers(op.name.clone()));
+        let a = operand(&a, &arithmetic.activations, arithmetic, events).map_err(wrong)?;
+        let (adder, b) = match self.stored.get(&(id, repetition)) {
+            Some(stored) => (&arithmetic.adder, stored.clone()),
+            None => {
+                let b = operand(&b, &arithmetic.activations, arithmetic, events);
+                (&arithmetic.activation_adder, Arc::new(b.map_err(wrong)?))
             }
-            let bias = bias.as_ref().map(|b| Bias::new(b, bias_rank, &shape));
-            return self
-                .integers(id, plan, (&a, &b), bias, &shape, events)
-                .map(Some);
-        }
-        let keep = |storage: &Storage, x: Arc<Array>, events: &mut Events| {
-            if storage.keeps() {
-                return Ok(x);
-            }
-            let (stored, beyond) = storage.store(&x)?;
-            events.saturated += beyond;
-            Ok(Arc::new(stored))
-        };
-        let a = keep(&arithmetic.activations, a, events).map_err(wrong)?;
-        let b = match stored {
-            Some((stored, _)) => stored.clone(),
-            None => keep(&arithmetic.activations, b, events).map_err(wrong)?,
         };
         let mut sums = Array::zeros(&shape);
-        match &self.plans[id.0 as usize] {
-            Some(plan) => self.products(id, plan, (&a, &b), sums.values_mut(), events)?,
-            None => scatter(einsum, a.values(), b.values(), sums.values_mut()),
-        }
-        let Some(bias) = bias else {
-            return Ok(Some(sums));
+        let Some(plan) = &self.plans[id.0 as usize] else {
+            let (Operand::Numbers(a), Operand::Numbers(b)) = (&a, b.as_ref()) else {
+                return Err(ExecutionError::NoIntegers(op.name.clone()));
+            };
+            scatter(einsum, a.values(), b.values(), sums.values_mut());
+            return Ok(Some(with_bias(&arithmetic.vector, sums, bias.as_ref())));
         };
-        // The bias, seen along its ranks, is added as the vector unit adds.
-        let mut along = vec![1; shape.len()];
-        for (extent, all) in along
-            .iter_mut()
-            .zip(&shape)
-            .skip(bias_rank)
-            .take(bias.shape().len().max(1))
+        let adding = |error| ExecutionError::Adder {
+            op: op.name.clone(),
+            error,
+        };
+        if let Adder::Ordered(summer) = adder
+            && adder.is_integer()
         {
-            *extent = *all;
-        }
-        let Ok(bias) = bias.as_ref().clone().reshaped(&along) else {
-            return Ok(None);
-        };
-        let sum = Formula::of_two(Binary::Add);
-        Ok(arithmetic.vector.elementwise(&sum, &[&sums, &bias], &shape))
-    }
-
-    fn products(
-        &self,
-        id: OpId,
-        plan: &Plan,
-        (a, b): (&Array, &Array),
-        out: &mut [f32],
-        events: &mut Events,
-    ) -> Result<(), ExecutionError> {
-        let (op, arithmetic) = (&self.graph.ops[id], self.arithmetics[id.0 as usize]);
-        let size = Size {
-            m: plan.m,
-            n: plan.n,
-            k: plan.k,
-        };
-        let (mut rows, mut columns) = (Vec::new(), Vec::new());
-        let mut c = vec![0f32; plan.m * plan.n];
-        for batch in 0..plan.batches {
-            plan.a(a.values(), batch, &mut rows);
-            plan.b(b.values(), batch, &mut columns);
-            c.fill(0.0);
-            let added = arithmetic.adder.add(&rows, &columns, &mut c, size);
-            events.overflows += added.map_err(|error| ExecutionError::Adder {
-                op: op.name.clone(),
-                error,
-            })?;
-            plan.mask(batch, &mut c);
-            for (place, c) in plan.places(batch).zip(&c) {
-                out[place] = *c;
+            let (Operand::Scaled(a), Operand::Scaled(b)) = (&a, b.as_ref()) else {
+                return Err(ExecutionError::NoIntegers(op.name.clone()));
+            };
+            if a.scales.len() > 1 || !a.format.is_int() || !b.format.is_int() {
+                return Err(ExecutionError::NoIntegers(op.name.clone()));
             }
+            let measure = arithmetic.measures_width;
+            let integers = products::Integers {
+                plan,
+                summer,
+                measure,
+            };
+            integers
+                .add(a, b, bias.as_ref(), sums.values_mut(), events)
+                .map_err(adding)?;
+            return Ok(Some(sums));
         }
-        Ok(())
-    }
-
-    fn integers(
-        &self,
-        id: OpId,
-        plan: &Plan,
-        (a, b): (&Codes, &Codes),
-        bias: Option<Bias>,
-        shape: &[usize],
-        events: &mut Events,
-    ) -> Result<Array, ExecutionError> {
-        let op = &self.graph.ops[id];
-        let Adder::Ordered(summer) = &self.arithmetics[id.0 as usize].adder else {
-            return Err(ExecutionError::NoIntegers(op.name.clone()));
-        };
-        let size = Size {
-            m: plan.m,
-            n: plan.n,
-            k: plan.k,
-        };
-        let last = summer
-            .summation
-            .spill
-            .map_or(summer.summation.accumulator, |s| s.accumulator);
-        let range = last.format.int_range();
-        let (least, largest) = range.map_or((i64::MIN, i64::MAX), |r| {
-            (r.least() as i64, r.largest() as i64)
-        });
-        // The matrices are gathered as f32, which holds codes of up to 24 bits exactly.
-        let as_floats = |codes: &[i32]| codes.iter().map(|c| *c as f32).collect::<Vec<f32>>();
-        let (a_codes, b_codes) = (as_floats(&a.codes), as_floats(&b.codes));
-        let b_scales: Vec<f32> = {
-            let run = (b.codes.len() / b.scales.len().max(1)).max(1);
-            (0..b.codes.len()).map(|i| b.scales[i / run]).collect()
-        };
-        let (mut rows, mut columns, mut scales) = (Vec::new(), Vec::new(), Vec::new());
-        let mut out = Array::zeros(shape);
-        let mut c = vec![0i64; plan.m * plan.n];
-        for batch in 0..plan.batches {
-            plan.a(&a_codes, batch, &mut rows);
-            plan.b(&b_codes, batch, &mut columns);
-            plan.b(&b_scales, batch, &mut scales);
-            let places: Vec<usize> = plan.places(batch).collect();
-            let scale_of = |i: usize| f64::from(a.scales[0]) * f64::from(scales[i % plan.n]);
-            for (i, c) in c.iter_mut().enumerate() {
-                let start = bias
-                    .as_ref()
-                    .map_or(0.0, |b| f64::from(b.at(places[i])) / scale_of(i));
-                *c = (start.round_ties_even() as i64).clamp(least, largest);
+        let numbers = |o: &Operand| match o {
+            Operand::Numbers(x) => x.clone(),
+            Operand::Scaled(e) => {
+                Arc::new(Array::new(vec![e.values.len()], e.values.clone()).unwrap_or_default())
             }
-            let ints = |matrix: &[f32]| matrix.iter().map(|x| *x as i32).collect::<Vec<i32>>();
-            let added = summer.matmul_int(&ints(&rows), &ints(&columns), &mut c, size);
-            events.overflows += added.map_err(|error| ExecutionError::Adder {
-                op: op.name.clone(),
-                error,
-            })?;
-            for (i, place) in places.iter().enumerate() {
-                out.values_mut()[*place] = (c[i] as f64 * scale_of(i)) as f32;
-            }
+        };
+        let (left, right) = (numbers(&a), numbers(&b));
+        products::floats(
+            plan,
+            adder,
+            (left.values(), right.values()),
+            sums.values_mut(),
+            events,
+        )
+        .map_err(adding)?;
+        if let (Operand::Scaled(a), Operand::Scaled(b)) = (&a, b.as_ref()) {
+            products::scale(plan, a, b, sums.values_mut());
         }
-        Ok(out)
+        Ok(Some(with_bias(&arithmetic.vector, sums, bias.as_ref())))
     }
 }
 
+/// A contraction's operand: its elements and scales where both operands are stored under scales, else its numbers.
+fn operand(
+    x: &Arc<Array>,
+    storage: &Storage,
+    arithmetic: &Arithmetic,
+    events: &mut Events,
+) -> Result<Operand, StorageError> {
+    if arithmetic.scales_apart()
+        && let Some(elements) = storage.elements(x)
+    {
+        return Ok(Operand::Scaled(elements));
+    }
+    if storage.keeps() && arithmetic.activations.keeps() {
+        return Ok(Operand::Numbers(x.clone()));
+    }
+    let (mut stored, beyond) = storage.store(x)?;
+    events.saturated += beyond;
+    // Weights of a narrower format meet activations in theirs.
+    if let Storage::Rounded(_) = arithmetic.activations {
+        stored = arithmetic.activations.store(&stored)?.0;
+    }
+    Ok(Operand::Numbers(Arc::new(stored)))
+}
+
+/// Sums and a bias, added as the vector unit adds.
+fn with_bias(unit: &VectorUnit, mut sums: Array, bias: Option<&Bias>) -> Array {
+    if let Some(bias) = bias {
+        for (place, sum) in sums.values_mut().iter_mut().enumerate() {
+            *sum = unit.step(f64::from(*sum) + f64::from(bias.at(place))) as f32;
+        }
+    }
+    sums
+}
+
 /// A bias as seen at each place of an output.
-struct Bias {
+pub(crate) struct Bias {
     values: Vec<f32>,
     inner: usize,
 }
@@ -591,7 +552,7 @@ impl Bias {
         }
     }
 
-    fn at(&self, place: usize) -> f32 {
+    pub(crate) fn at(&self, place: usize) -> f32 {
         self.values[place / self.inner.max(1) % self.values.len().max(1)]
     }
 }

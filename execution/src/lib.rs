@@ -7,15 +7,18 @@
 //!
 //! - [`array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
 //! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
-//! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side.
+//! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side;
+//!   [`evaluate`]: a task's metric over a data set.
 
 pub mod arithmetic;
 pub mod array;
 pub mod compare;
 pub mod contraction;
+pub mod evaluate;
 pub mod executor;
 pub mod functions;
 pub mod movement;
+mod products;
 pub mod rows;
 pub mod storage;
 pub mod vector;

@@ -8,19 +8,23 @@
 //! schemes                    as the scheme says: mxfp4, nvfp4, nf4, int4_g128, q4_0, palette4
 //! ```
 //!
-//! Blocks run along the flattened tensor. Scales that the scheme does not define are f32, and are taken from the numbers
+//! Blocks run along the rows of a tensor's outermost rank (a linear's inputs, a convolution's channels and taps), the last one
+//! of a row may be short; those of nf4 along the flattened tensor, as bitsandbytes has them. Scales that the scheme does not define are f32, and are taken from the numbers
 //! themselves (dynamic quantization); integers are symmetric and leave their least code out.
 
 use presil_numerics::block::mx::ScaleRule;
 use presil_numerics::block::scheme::{Scheme, SchemeError};
 use presil_numerics::codec::CodecError;
 use presil_numerics::quantization::Granularity;
-use presil_numerics::{Codec, Conversion, Exact, Format, Overflow, Quantization};
+use presil_numerics::{Codec, Conversion, Format, Overflow, Quantization};
 use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::array::Array;
 use crate::vector::Register;
+
+/// What rows are filled up to: a multiple of every block but GGUF's super-blocks.
+const BLOCK: usize = 256;
 
 /// How a tensor is stored.
 #[derive(Debug, Clone, Default)]
@@ -54,18 +58,28 @@ pub enum StorageError {
     Scheme(#[from] SchemeError),
 }
 
-/// Integer codes and their scales, where a tensor is stored so.
+/// Elements without their scales, where a tensor is stored under scales of f32.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Codes {
-    /// The codes.
-    pub codes: Vec<i32>,
+pub struct Elements {
+    /// Numbers of the element format: integers, or floats of up to 8 bits.
+    pub values: Vec<f32>,
     /// One scale, or one for each entry of the outermost rank.
     pub scales: Vec<f32>,
+    /// Format of the elements.
+    pub format: Format,
 }
 
 impl Storage {
-    /// The storage of a quantization.
-    pub fn new(quantization: Quantization) -> Result<Self, StorageError> {
+    /// The storage of a name. A name, because two schemes may take the same room and differ in their numbers
+    /// (int4_g32 and q4_0).
+    pub fn named(name: &str) -> Result<Self, StorageError> {
+        if let Some(scheme) = Scheme::named(name, &Conversion::default(), ScaleRule::Floor)
+            .ok()
+            .flatten()
+        {
+            return Ok(Self::Scheme(Box::new(scheme)));
+        }
+        let quantization: Quantization = name.parse().map_err(SchemeError::from)?;
         let format = quantization.format;
         let by_channel = match quantization.scaling {
             None => false,
@@ -75,26 +89,8 @@ impl Storage {
             {
                 true
             }
-            Some(_) => {
-                let scheme = Scheme::named(
-                    &quantization.to_string(),
-                    &Conversion::default(),
-                    ScaleRule::Floor,
-                )?;
-                let none = || SchemeError::NoQuantizer(quantization.to_string());
-                return Ok(Self::Scheme(Box::new(scheme.ok_or_else(none)?)));
-            }
+            Some(_) => return Err(SchemeError::NoQuantizer(name.into()).into()),
         };
-        if let Some(scheme) = Scheme::named(
-            &quantization.to_string(),
-            &Conversion::default(),
-            ScaleRule::Floor,
-        )
-        .ok()
-        .flatten()
-        {
-            return Ok(Self::Scheme(Box::new(scheme)));
-        }
         if format == Format::FP32 {
             return Ok(Self::Kept);
         }
@@ -150,16 +146,40 @@ impl Storage {
                 }
             }
             Self::Scheme(scheme) => {
-                let stored = scheme.quantize(x.values())?;
-                out.values_mut().copy_from_slice(&stored.values);
+                let row = self.run(
+                    x,
+                    !matches!(**scheme, Scheme::Book { .. } | Scheme::Palette { .. }),
+                );
+                let whole = row.next_multiple_of(BLOCK);
+                let rows = x.values().chunks(row);
+                // Zeros behind a row change nothing in its blocks.
+                let padded = rows.flat_map(|r| {
+                    r.iter()
+                        .copied()
+                        .chain(std::iter::repeat_n(0.0, whole - r.len()))
+                });
+                let padded: Vec<f32> = if row == x.values().len() {
+                    x.values().to_vec()
+                } else {
+                    padded.collect()
+                };
+                let stored = scheme.quantize(&padded)?;
+                let width = if row == x.values().len() { row } else { whole };
+                for (out, stored) in out
+                    .values_mut()
+                    .chunks_mut(row)
+                    .zip(stored.values.chunks(width))
+                {
+                    out.copy_from_slice(&stored[..out.len()]);
+                }
                 beyond = stored.saturated;
             }
         }
         Ok((out, beyond))
     }
 
-    /// The codes of a tensor that is stored as integers under scales.
-    pub fn codes(&self, x: &Array) -> Option<Codes> {
+    /// The elements and scales of a tensor, where it is stored under scales of f32.
+    pub fn elements(&self, x: &Array) -> Option<Elements> {
         let Self::Scaled {
             codec,
             largest,
@@ -168,19 +188,31 @@ impl Storage {
         else {
             return None;
         };
-        codec.format.int_range().filter(|r| r.signed)?;
         let run = self.run(x, *by_channel);
-        let mut codes = vec![0; x.values().len()];
+        let mut values = x.values().to_vec();
         let mut scales = Vec::new();
-        for (values, codes) in x.values().chunks(run).zip(codes.chunks_mut(run)) {
+        for values in values.chunks_mut(run) {
             let scale = scale(values, *largest);
-            for (v, c) in values.iter().zip(codes) {
-                let code = codec.encode(Exact::from(*v / scale), 0).code;
-                *c = codec.decode(code).to_f64() as i32;
+            for v in values.iter_mut() {
+                *v = codec.rounded(f64::from(*v / scale), 0).0 as f32;
             }
             scales.push(scale);
         }
-        Some(Codes { codes, scales })
+        Some(Elements {
+            values,
+            scales,
+            format: codec.format,
+        })
+    }
+
+    /// The format of single elements; `None` of schemes.
+    pub fn element_format(&self) -> Option<Format> {
+        match self {
+            Self::Kept => Some(Format::FP32),
+            Self::Rounded(register) => Some(register.format),
+            Self::Scaled { codec, .. } => Some(codec.format),
+            Self::Scheme(_) => None,
+        }
     }
 
     fn run(&self, x: &Array, by_channel: bool) -> usize {

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use presil_numerics::block::group::GroupInt;
+use presil_numerics::block::scheme::Scheme;
+use presil_numerics::{Conversion, Format};
 use presil_workloads::{Graph, file};
 use safetensors::{Dtype, SafeTensors};
 
+use crate::evaluate::{Metric, Task};
 use crate::executor::order;
 use crate::*;
 
@@ -122,6 +126,45 @@ fn a_convolutional_network_gives_its_frameworks_activations() {
 }
 
 #[test]
+fn a_language_model_gives_its_frameworks_activations() {
+    let c = case("char-llama");
+    // Its activations are of 48 tokens; what follows a token changes nothing before it.
+    let reference = Arithmetic::reference();
+    let executor = Executor::new(&c.graph, &c.weights, |_| &reference).unwrap();
+    let mut ids = c.taps["input_ids"].values().to_vec();
+    ids.resize(128, 0.0);
+    let inputs = [("ids".to_string(), Array::new(vec![1, 128], ids).unwrap())];
+    let made = all_tensors(&executor, &inputs.into());
+    let rows = [
+        ("embed", "embed", 0, 128),
+        ("blocks.0.n1", "L0.norm1", 0, 128),
+        ("blocks.0.attn", "L0.attn_ctx", 0, 128),
+        ("blocks.0.resid1", "L0.resid1", 0, 128),
+        ("blocks.0.swiglu", "L0.swiglu", 0, 384),
+        ("blocks.0.resid2", "L0.resid2", 0, 128),
+        ("blocks.0.resid2", "L3.resid2", 3, 128),
+        ("norm", "final_norm", 0, 128),
+        ("logits", "logits", 0, 94),
+    ];
+    for (ours, taps, layer, width) in rows {
+        let given = &made[&(ours.to_string(), layer)].values()[..48 * width];
+        near(taps, c.taps[taps].values(), given);
+    }
+    // The framework has heads before tokens.
+    for (ours, taps, heads) in [
+        ("blocks.0.q_rope", "L0.q_rope", 4),
+        ("blocks.0.k_rope", "L0.k_rope", 2),
+    ] {
+        let given = &made[&(ours.to_string(), 0)];
+        let at = |h: usize, t: usize, d: usize| given.values()[(t * heads + h) * 32 + d];
+        let given: Vec<f32> = (0..heads)
+            .flat_map(|h| (0..48).flat_map(move |t| (0..32).map(move |d| at(h, t, d))))
+            .collect();
+        near(taps, c.taps[taps].values(), &given);
+    }
+}
+
+#[test]
 fn a_recurrent_network_gives_its_frameworks_activations() {
     let c = case("cifg-kws");
     let reference = Arithmetic::reference();
@@ -177,4 +220,131 @@ fn a_diffusion_transformer_gives_its_frameworks_activations() {
             );
         }
     }
+}
+
+/// The arithmetic of f32 with weights in a format.
+fn weight_only(format: &str) -> Arithmetic {
+    Arithmetic {
+        weights: Storage::named(format).unwrap(),
+        ..Arithmetic::reference()
+    }
+}
+
+/// Names of formats in the models' files, and what presil calls them.
+const FORMATS: [(&str, &str); 17] = [
+    ("f32", "fp32"),
+    ("bf16", "bf16"),
+    ("fp16", "fp16"),
+    ("int8_per_channel_sym", "int8_pc"),
+    ("int4_g128_sym", "int4_g128"),
+    ("int4_g128_asym", "uint4_g128"),
+    ("int4_g32_sym", "int4_g32"),
+    ("nf4_b64", "nf4"),
+    ("mxfp4", "mxfp4"),
+    ("mxfp6_e2m3", "mxfp6_e2m3"),
+    ("mxfp8_e4m3", "mxfp8_e4m3"),
+    ("mxfp8_e5m2", "mxfp8_e5m2"),
+    ("mxint8", "mxint8"),
+    ("nvfp4", "nvfp4"),
+    ("q8_0", "q8_0"),
+    ("q4_0", "q4_0"),
+    ("fp8_e4m3_per_tensor", "fp8_e4m3fn"),
+];
+
+/// The metric under weights of each format, against the framework's.
+#[track_caller]
+fn weight_only_metrics(model: &str, task: &Task, loss: &str, formats: impl Fn(&str) -> bool) {
+    let c = case(model);
+    for (theirs, ours) in FORMATS.into_iter().filter(|(name, _)| formats(name)) {
+        let mut arithmetic = weight_only(ours);
+        // The models' groups have f32 scales.
+        if let Storage::Scheme(scheme) = &mut arithmetic.weights
+            && let Scheme::Group { group, size, .. } = scheme.as_mut()
+        {
+            let format = ours.split('_').next().unwrap().parse().unwrap();
+            let asymmetric = ours.starts_with('u');
+            *group = GroupInt::new(
+                format,
+                *size,
+                Format::FP32,
+                asymmetric,
+                Conversion::default(),
+            )
+            .unwrap();
+        }
+        let executor = Executor::new(&c.graph, &c.weights, |_| &arithmetic).unwrap();
+        let score = task.evaluate(&executor).unwrap().unwrap();
+        let expected = &c.meta["metrics_weight_only"][theirs];
+        let expected_loss = expected[loss].as_f64().unwrap();
+        assert!(
+            (score.loss() / expected_loss - 1.0).abs() < 1e-4,
+            "{model} {theirs}: {} {expected_loss}",
+            score.loss()
+        );
+        let share = expected["accuracy"].as_f64().or(expected["top1"].as_f64());
+        if let Some(share) = share {
+            assert_eq!(
+                score.correct,
+                (share * score.count as f64).round() as u64,
+                "{model} {theirs}"
+            );
+        }
+    }
+}
+
+fn task(c: &Case, inputs: &[(&str, &str)], metric: Metric, output: &str, target: &str) -> Task {
+    let inputs = inputs
+        .iter()
+        .map(|(ours, theirs)| (ours.to_string(), c.eval[*theirs].clone()));
+    Task {
+        inputs: inputs.collect(),
+        metric: Some((metric, output.into(), c.eval[target].clone())),
+    }
+}
+
+#[test]
+fn weights_in_any_format_give_the_frameworks_metric() {
+    let c = case("digits-cnn");
+    let classes = task(
+        &c,
+        &[("input", "input")],
+        Metric::Classes,
+        "logits",
+        "label",
+    );
+    weight_only_metrics("digits-cnn", &classes, "mean_ce", |_| true);
+    let c = case("cifg-kws");
+    let classes = task(
+        &c,
+        &[("input", "input")],
+        Metric::Classes,
+        "logits",
+        "label",
+    );
+    let some = ["int4_g32_sym", "mxfp8_e5m2", "q4_0"];
+    weight_only_metrics("cifg-kws", &classes, "mean_ce", |f| some.contains(&f));
+    let c = case("digits-dit");
+    let inputs = [("x", "vel_x"), ("t", "vel_t"), ("y", "vel_y")];
+    let velocity = task(&c, &inputs, Metric::Mse, "velocity", "vel_target");
+    weight_only_metrics("digits-dit", &velocity, "velocity_mse_vs_target", |_| true);
+}
+
+#[test]
+fn a_language_models_perplexity_is_the_frameworks() {
+    let c = case("char-llama");
+    // 129 tokens: 128 are read, and the one behind each is told.
+    let mut tokens = task(&c, &[("ids", "ids")], Metric::NextToken, "logits", "ids");
+    let read = c.eval["ids"]
+        .values()
+        .chunks(129)
+        .flat_map(|s| &s[..128])
+        .copied()
+        .collect();
+    tokens
+        .inputs
+        .insert("ids".into(), Array::new(vec![64, 128], read).unwrap());
+    let some = ["f32", "int4_g128_asym", "mxfp4", "nvfp4"];
+    weight_only_metrics("char-llama", &tokens, "nll_nats_per_char", |f| {
+        some.contains(&f)
+    });
 }
