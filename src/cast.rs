@@ -28,6 +28,8 @@ use presil_numerics::{Codec, Conversion, Exact, Fidelity, Format};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::arrays::declared;
+
 /// What is cast to what.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -198,29 +200,6 @@ fn compare(numbers: &[f32], stored: &Stored) -> (Tally, Fidelity) {
     let pairs = numbers.iter().zip(&stored.values);
     let fidelity = Fidelity::new(pairs.map(|(x, y)| (f64::from(*x), f64::from(*y))));
     (tally, fidelity)
-}
-
-/// Elements that the header of an .npy file tells of; none if it is not one. The reader makes room for all of them before it reads one.
-fn declared(bytes: &[u8]) -> Option<u128> {
-    let [major, ..] = *bytes.get(6..)? else {
-        return None;
-    };
-    let long = || Some(u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?));
-    let short = || Some(u16::from_le_bytes(bytes.get(8..10)?.try_into().ok()?));
-    let (size, at): (usize, usize) = match major {
-        1 => (usize::from(short()?), 10),
-        _ => (usize::try_from(long()?).ok()?, 12),
-    };
-    let header = bytes.get(at..)?.get(..size)?;
-    let header = std::str::from_utf8(header).ok()?;
-    let (_, shape) = header.split_once("shape")?;
-    let (_, shape) = shape.split_once('(')?;
-    let (shape, _) = shape.split_once(')')?;
-    let sizes = shape.split(',').map(str::trim).filter(|t| !t.is_empty());
-    let sizes: Option<Vec<u128>> = sizes
-        .map(|t| t.trim_end_matches('L').parse().ok())
-        .collect();
-    sizes.map(|s| s.into_iter().fold(1, u128::saturating_mul))
 }
 
 fn read(path: &Path) -> Result<Array, CastError> {

@@ -10,16 +10,20 @@
 //!
 //! The five nouns are [`Graph`], [`Chip`], [`Mapping`], [`Schedule`] and [`Run`];
 //! everything else is a function between them. Each command of the `presil` program is a function here first:
-//! [`run::run`], [`eval::evaluate`], [`map::map`], [`inspect::inspect`], [`validate::validate()`], [`cast::cast`].
+//! [`run::run`], [`eval::evaluate`], [`map::map`], [`inspect::inspect`], [`validate::validate()`], [`cast::cast`],
+//! [`execute::execute`].
 
+pub mod arrays;
 pub mod cast;
 pub mod eval;
+pub mod execute;
 pub mod inspect;
 pub mod map;
 pub mod run;
 pub mod silicon;
 pub mod validate;
 
+pub use presil_execution as execution;
 pub use presil_hwmodels as hwmodels;
 pub use presil_mapper as mapper;
 pub use presil_numerics as numerics;

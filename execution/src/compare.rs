@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SQNR     10 log10 (sum x^2 / sum (x - y)^2)       cosine   sum x y / sqrt(sum x^2 sum y^2)
-//! ULP      |x - y| in units of the last place of x in f32, or in the results' format where they are kept in one
+//! ULP      |x - y| in units of the last place, in f32, of the larger of the two: at most 2^24 or so
 //! ```
 //!
 //! Errors are those that reach the op: both runs go on with their own results. An op diverges where its SQNR falls below
@@ -30,7 +30,7 @@ pub struct Errors {
     other: f64,
     /// Largest error.
     pub max_abs: f64,
-    /// Largest error in units of the reference's last place.
+    /// Largest error in units of the last place of the larger of the two.
     pub max_ulp: f64,
     sum_ulp: f64,
     /// Overflows and saturations.
@@ -54,7 +54,7 @@ impl Errors {
             self.product += x * y;
             self.other += y * y;
             self.max_abs = self.max_abs.max(error);
-            let ulp = error / unit(x);
+            let ulp = error / unit(x.abs().max(y.abs()));
             self.max_ulp = self.max_ulp.max(ulp);
             self.sum_ulp += ulp;
         }
@@ -90,7 +90,7 @@ impl Errors {
         }
     }
 
-    /// Mean error in units of the reference's last place.
+    /// Mean error in units of the last place of the larger of the two.
     pub fn mean_ulp(&self) -> f64 {
         self.sum_ulp / self.pairs.max(1) as f64
     }

@@ -6,12 +6,14 @@
 //! carries ([`presil_workloads::Block::carries`]) is handed on.
 //!
 //! - [`array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
+//! - [`choice`]: from names to an arithmetic;
 //! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side;
 //!   [`evaluate`]: a task's metric over a data set.
 
 pub mod arithmetic;
 pub mod array;
+pub mod choice;
 pub mod compare;
 pub mod contraction;
 pub mod evaluate;

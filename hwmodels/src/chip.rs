@@ -486,6 +486,8 @@ pub struct Numerics {
     pub activations: Option<Format>,
     /// Default precision of a run ("int8", "bf16", "w4a16kv8").
     pub precision: Option<presil_numerics::Precision>,
+    /// Units of `configs/numerics` that add its products up; of those that take a format the first.
+    pub units: Vec<String>,
     /// Description of the arithmetic as the chip file states it (rounding, saturation, requantization form,
     /// function tables), key by key.
     pub stated: Vec<(String, String)>,

@@ -642,6 +642,8 @@ spec_tables! {
         pub activations: Option<Format>,
         /// Default precision of a run.
         pub precision: Option<Precision>,
+        /// Units of `configs/numerics` that add its products up, for execution; of those that take a format the first.
+        pub units: Vec<String>,
         /// The arithmetic in words, key by key: rounding, saturation, requantization, function tables.
         pub arithmetic: Entries<String>,
     }

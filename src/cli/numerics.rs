@@ -21,6 +21,8 @@ pub struct Args {
 enum Command {
     /// Casts an array from any format to any other and tells what was lost.
     Cast(Cast),
+    /// Executes a model in a chip's arithmetic beside its reference: errors of each op, the task's metric, the cost.
+    Run(Box<Run>),
 }
 
 #[derive(ClapArgs)]
@@ -83,10 +85,95 @@ enum Scale {
     Rceil,
 }
 
+#[derive(ClapArgs)]
+struct Run {
+    /// Zoo name, model file or presil graph TOML, whose ops say what they compute.
+    model: String,
+    /// Chip that ships, or a chip file.
+    #[arg(long)]
+    chip: String,
+    /// What it is evaluated on: a task file (TOML), or arrays (.npz, .npy, .safetensors) with samples along the outermost rank.
+    #[arg(long)]
+    data: PathBuf,
+    /// An input that has another name in the data: x=vel_x.
+    #[arg(long = "input", value_parser = pair)]
+    inputs: Vec<(String, String)>,
+    /// classes:OUTPUT=LABELS, next_token:OUTPUT=TOKENS or mse:OUTPUT=TARGET.
+    #[arg(long)]
+    metric: Option<presil::execute::task::Measured>,
+    /// Weights; by default weights.safetensors beside the model file.
+    #[arg(long)]
+    parameters: Option<PathBuf>,
+    /// LLMs of the zoo: tokens of a sequence.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+    prompt: u64,
+    /// Format of weights: int8_pc, mxfp4, nf4, bf16, fp32. By default the chip's.
+    #[arg(long)]
+    weights: Option<String>,
+    /// Format of activations that matrix units read: int8, fp8_e4m3fn, bf16, fp32.
+    #[arg(long)]
+    activations: Option<String>,
+    /// Format that ops' results are kept in.
+    #[arg(long)]
+    results: Option<String>,
+    /// A unit (hopper_f8, int24_saturating) or a register (int20, int20:wrap, fp16) that adds products up.
+    #[arg(long)]
+    accumulate: Option<String>,
+    /// Format of vector work: fp32, bf16, fp16.
+    #[arg(long)]
+    vector: Option<String>,
+    /// Samples at most.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    samples: Option<u64>,
+    /// Try each matrix op alone in this arithmetic and rank them.
+    #[arg(long)]
+    sensitivity: bool,
+    /// A field of the chip: dram.bandwidth="68 GB/s".
+    #[arg(long = "set", value_parser = pair)]
+    sets: Vec<(String, String)>,
+    /// One JSON document on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.into(), value.into()))
+}
+
+fn run_model(args: &Run) -> Result<(), Failure> {
+    let request = presil::execute::Request {
+        model: args.model.clone(),
+        chip: args.chip.clone(),
+        sets: args.sets.clone(),
+        data: args.data.clone(),
+        inputs: args.inputs.clone(),
+        metric: args.metric.clone(),
+        parameters: args.parameters.clone(),
+        prompt: args.prompt,
+        weights: args.weights.clone(),
+        activations: args.activations.clone(),
+        results: args.results.clone(),
+        accumulate: args.accumulate.clone(),
+        vector: args.vector.clone(),
+        samples: args
+            .samples
+            .map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX)),
+        sensitivity: args.sensitivity,
+    };
+    let report = presil::execute::execute(&request).map_err(Failure::input)?;
+    if args.json {
+        super::print_json(&serde_json::to_value(&report)?)
+    } else {
+        super::print(&report.text())
+    }
+}
+
 /// Runs the command.
 pub fn main(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Cast(args) => run_cast(args),
+        Command::Run(args) => run_model(args),
     }
 }
 

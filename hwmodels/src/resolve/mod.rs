@@ -142,6 +142,7 @@ pub fn resolve(spec: &ChipSpec, defaults: &[Defaults], problems: &mut Problems) 
         numerics: Numerics {
             activations: numerics.and_then(|n| n.activations),
             precision: numerics.and_then(|n| n.precision),
+            units: numerics.map(|n| n.units.clone()).unwrap_or_default(),
             stated: numerics
                 .map(|n| {
                     n.arithmetic
