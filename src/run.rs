@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use presil_hwmodels::{Chip, ChipError};
 use presil_mapper::case::on_chip;
 use presil_mapper::partition::schedules;
-use presil_mapper::schedule::{Asked, Memo, PlanOptions, ScheduleError, ScheduleOptions};
+use presil_mapper::schedule::{Asked, Memo, PlanOptions, Schedule, ScheduleError, ScheduleOptions};
 use presil_numerics::{Format, Precision, Quantization, Seconds, Watts};
 use presil_sim::run::{Fidelity, PointUse, PowerUse};
 use presil_sim::timing::Stuck;
@@ -356,6 +356,40 @@ pub fn run_on(model: &Model, chip: &Chip, options: &Options) -> Result<Run, RunE
         run.objective = "throughput".into();
     }
     Ok(run)
+}
+
+/// The graph of a pass and its schedule: of several, the one that takes least.
+pub(crate) fn scheduled(
+    model: &Model,
+    chip: &Chip,
+    options: &Options,
+    pass: Pass,
+) -> Result<(Graph, Schedule), RunError> {
+    let mut graph = model.graph(&request(options, pass))?;
+    let precision = precision(model, chip, options);
+    if let Some(p) = precision {
+        graph.set_precision(p.weights, p.activations, p.kv);
+    }
+    let plan = ScheduleOptions {
+        objective: options.objective,
+        accumulate: precision.and_then(|p| p.accumulate).or(options.accumulate),
+    };
+    let memories = PlanOptions {
+        fuse: options.fuse,
+        ..PlanOptions::default()
+    };
+    let mut plans = schedules(&graph, chip, &plan, &memories, &Memo::default())?;
+    let mut least = (0, f64::INFINITY);
+    for (i, plan) in plans.iter().enumerate() {
+        let phase = phase::phase("pass", 1, &graph, chip, plan, options.fidelity)?;
+        if phase.latency_s < least.1 {
+            least = (i, phase.latency_s);
+        }
+    }
+    if plans.is_empty() {
+        return Err(ScheduleError::Empty(graph.name).into());
+    }
+    Ok((graph, plans.swap_remove(least.0)))
 }
 
 pub(crate) fn request(options: &Options, pass: Pass) -> Request {

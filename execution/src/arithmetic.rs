@@ -11,6 +11,8 @@
 //! product of the scales is the result. Integer accumulators start from the bias in units of that product; elsewhere the
 //! vector unit adds it. Weights of another format than the activations' meet them in that of the activations.
 
+use std::sync::Arc;
+
 use presil_numerics::arithmetic::fused::FusedUnit;
 use presil_numerics::arithmetic::matmul::{Size, matmul_f32};
 use presil_numerics::arithmetic::summation::{Summation, SummationError, Summer};
@@ -61,6 +63,9 @@ impl Adder {
     }
 }
 
+/// A place of an order without a product.
+pub const EMPTY: u32 = u32::MAX;
+
 /// All of it.
 #[derive(Debug, Clone, Default)]
 pub struct Arithmetic {
@@ -68,6 +73,9 @@ pub struct Arithmetic {
     pub weights: Storage,
     /// How other operands of contractions are stored.
     pub activations: Storage,
+    /// The order of a contraction's products, where it is not that of its einsum: for each place the product that
+    /// stands there, [`EMPTY`] where none does.
+    pub order: Option<Arc<[u32]>>,
     /// What contractions with weights add with.
     pub adder: Adder,
     /// What contractions of two activations add with.

@@ -15,6 +15,8 @@
 //! Points outside a mask add nothing: where the key is reduced, elements of A outside the mask count as zero; where it is
 //! an output dimension, those outputs are zero.
 
+use std::sync::Arc;
+
 use presil_workloads::{Access, DimId, Domain, Einsum};
 
 use crate::array::strides;
@@ -34,6 +36,8 @@ pub struct Plan {
     b: Places,
     out: Places,
     mask: Option<Mask>,
+    /// Where the order of products is not the einsum's: the product at each place.
+    order: Option<Arc<[u32]>>,
 }
 
 /// Offsets of an operand along the four groups of dimensions, and the ranks that may leave the tensor.
@@ -121,15 +125,34 @@ impl Plan {
             b: Places::new(einsum, b, &groups)?,
             out: Places::new(einsum, &einsum.output, &groups)?,
             mask,
+            order: None,
         })
     }
 
-    /// `A` of a batch, m x k.
+    /// The same with its products in another order.
+    pub fn ordered(mut self, order: Option<Arc<[u32]>>) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Places of a sum: products, and places without one.
+    pub fn places_of_sum(&self) -> usize {
+        self.order.as_ref().map_or(self.k, |o| o.len())
+    }
+
+    /// `A` of a batch: m rows of as many places as a sum has.
     pub fn a(&self, tensor: &[f32], batch: usize, matrix: &mut Vec<f32>) {
         self.a
             .gather(tensor, batch, (M, self.m), (K, self.k), matrix);
         if let Some(mask) = &self.mask {
             mask.apply(batch, (M, self.m), (K, self.k), matrix);
+        }
+        if let Some(order) = &self.order {
+            let place = |row: &[f32], p: u32| row.get(p as usize).copied().unwrap_or(0.0);
+            let rows = matrix.chunks(self.k.max(1));
+            *matrix = rows
+                .flat_map(|row| order.iter().map(move |p| place(row, *p)))
+                .collect();
         }
     }
 
@@ -145,10 +168,20 @@ impl Plan {
         );
     }
 
-    /// `B` of a batch, k x n.
+    /// `B` of a batch: as many rows as a sum has places, of n columns.
     pub fn b(&self, tensor: &[f32], batch: usize, matrix: &mut Vec<f32>) {
         self.b
             .gather(tensor, batch, (K, self.k), (N, self.n), matrix);
+        if let Some(order) = &self.order {
+            let mut ordered = vec![0.0; order.len() * self.n];
+            for (row, place) in ordered.chunks_mut(self.n.max(1)).zip(order.iter()) {
+                let from = *place as usize * self.n;
+                if let Some(own) = matrix.get(from..from + self.n) {
+                    row.copy_from_slice(own);
+                }
+            }
+            *matrix = ordered;
+        }
     }
 
     /// Where the output of a batch, m x n, lies in its tensor.

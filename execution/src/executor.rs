@@ -164,11 +164,15 @@ impl<'a> Executor<'a> {
         {
             return Err(ExecutionError::Carries(block.name.clone()));
         }
-        let plan = |op: &Op| op.contraction().and_then(Plan::new);
+        let arithmetics: Vec<&Arithmetic> = graph.ops.iter().map(of).collect();
+        let plan = |(op, arithmetic): (&Op, &&Arithmetic)| {
+            let plan = op.contraction().and_then(Plan::new)?;
+            Some(plan.ordered(arithmetic.order.clone()))
+        };
         let mut executor = Self {
             graph,
-            arithmetics: graph.ops.iter().map(of).collect(),
-            plans: graph.ops.iter().map(plan).collect(),
+            plans: graph.ops.iter().zip(&arithmetics).map(plan).collect(),
+            arithmetics,
             weights: BTreeMap::new(),
             stored: BTreeMap::new(),
         };

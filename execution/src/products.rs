@@ -25,7 +25,7 @@ pub fn floats(
     let size = Size {
         m: plan.m,
         n: plan.n,
-        k: plan.k,
+        k: plan.places_of_sum(),
     };
     let (mut rows, mut columns) = (Vec::new(), Vec::new());
     let mut c = vec![0f32; plan.m * plan.n];
@@ -94,7 +94,7 @@ impl Integers<'_> {
         let size = Size {
             m: plan.m,
             n: plan.n,
-            k: plan.k,
+            k: plan.places_of_sum(),
         };
         let s = &self.summer.summation;
         let last = s.spill.map_or(s.accumulator, |s| s.accumulator);

@@ -22,6 +22,7 @@
 //! - [`fusion`]: groups of ops that run tile by tile under shared loops;
 //! - [`passes`]: convolutions on row-stationary arrays, pass by pass;
 //! - [`partition`]: ops that run at once, each on cores of its own;
+//! - [`reduction`]: the order in which a mapping adds up products;
 //! - [`schedule`]: whole graphs: engines, residency, prefetch, epilogues, fused groups.
 //!
 //! This crate knows no model file, no chip file and no report.
@@ -47,6 +48,7 @@ mod oracle;
 pub mod partition;
 pub mod passes;
 pub mod problem;
+pub mod reduction;
 pub mod schedule;
 pub mod search;
 mod touched;

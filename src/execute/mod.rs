@@ -1,6 +1,7 @@
 //! A model in a chip's arithmetic, beside its reference: errors of each op, the task's metric, and what the same choice
 //! takes in time, energy and area.
 
+mod order;
 pub mod task;
 mod text;
 
@@ -10,12 +11,12 @@ use presil_execution::choice::{Choice, ChoiceError};
 use presil_execution::compare::Errors;
 use presil_execution::evaluate::{Evaluation, Metric, Score, TaskError};
 use presil_execution::{Arithmetic, Executor, Weights};
-use presil_workloads::{Graph, Model, ModelError, OpId, Pass, Request as GraphRequest};
+use presil_workloads::{Graph, Model, ModelError, Op, OpId, Pass, Request as GraphRequest};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::arrays::{self, ArraysError};
-use crate::run::{Options, RunError, run};
+use crate::run::{Options, PhaseChoice, RunError, run};
 use task::{Data, DataError, Measured};
 
 /// What is asked.
@@ -215,11 +216,13 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
         accumulate: request.accumulate.clone(),
         vector: request.vector.clone(),
     };
-    let chosen = choice.arithmetic(&chip.numerics.units)?;
+    let mut chosen = choice.arithmetic(&chip.numerics.units)?;
+    let options = options(request, &choice);
+    let ordered = order::by_op(&model, &chip, &options, pass, &mut chosen)?;
+    let own = |op: &Op| ordered.get(&op.name).unwrap_or(&chosen.arithmetic);
     let exact = Arithmetic::reference();
     let reference = Executor::new(&graph, &weights, |_| &exact).map_err(TaskError::from)?;
-    let faithful =
-        Executor::new(&graph, &weights, |_| &chosen.arithmetic).map_err(TaskError::from)?;
+    let faithful = Executor::new(&graph, &weights, own).map_err(TaskError::from)?;
     let most = if request.samples == 0 {
         usize::MAX
     } else {
@@ -233,9 +236,9 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
             .iter_ids()
             .filter(|(_, op)| op.contraction().is_some())
         {
-            let alone = |other: &presil_workloads::Op| {
+            let alone = |other: &Op| {
                 if other.name == op.name {
-                    &chosen.arithmetic
+                    own(other)
                 } else {
                     &exact
                 }
@@ -252,7 +255,7 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
         .map(|(id, errors)| op_report(&graph, *id, errors))
         .collect();
     let diverged = |o: &&OpReport| o.sqnr_db.is_some_and(|d| d < DIVERGED_DB);
-    let (cost, uncosted) = cost(request, &choice)?;
+    let (cost, uncosted) = cost(&options, &choice)?;
     Ok(Report {
         model: request.model.clone(),
         chip: chip.name.clone(),
@@ -333,25 +336,27 @@ fn metric(evaluation: &Evaluation, measured: Option<&Measured>) -> Option<Metric
     })
 }
 
-/// Time and energy of one inference in the chosen formats, the chip's area; and what of the choice the cost does not see.
-fn cost(request: &Request, choice: &Choice) -> Result<(Cost, Vec<String>), ExecuteError> {
+/// The run whose cost is told: the same formats on the same chip.
+fn options(request: &Request, choice: &Choice) -> Options {
     let mut options = Options::new(&request.model, &request.chip);
     options.sets.clone_from(&request.sets);
     options.prompt = request.prompt;
-    options.phase = crate::run::PhaseChoice::Prefill;
+    options.phase = PhaseChoice::Prefill;
     options.weights = choice.weights.parse().ok();
     options.activations = choice.activations.parse().ok();
     options.kv = options.activations;
-    let register = choice
-        .accumulate
-        .as_deref()
-        .and_then(|name| name.split(':').next()?.parse().ok());
-    options.accumulate = register;
+    let register = choice.accumulate.as_deref();
+    options.accumulate = register.and_then(|name| name.split(':').next()?.parse().ok());
+    options
+}
+
+/// Time and energy of one inference in the chosen formats, the chip's area; and what of the choice the cost does not see.
+fn cost(options: &Options, choice: &Choice) -> Result<(Cost, Vec<String>), ExecuteError> {
     let mut unseen = Vec::new();
-    if choice.accumulate.is_some() && register.is_none() {
+    if choice.accumulate.is_some() && options.accumulate.is_none() {
         unseen.push("time and energy are those of the chip's own accumulators".to_string());
     }
-    let run = run(&options)?;
+    let run = run(options)?;
     let sum = |of: fn(&presil_sim::run::Phase) -> f64| run.phases.iter().map(of).sum();
     Ok((
         Cost {
