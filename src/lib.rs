@@ -11,7 +11,7 @@
 //! The five nouns are [`Graph`], [`Chip`], [`Mapping`], [`Schedule`] and [`Run`];
 //! everything else is a function between them. Each command of the `presil` program is a function here first:
 //! [`run::run`], [`eval::evaluate`], [`map::map`], [`inspect::inspect`], [`validate::validate()`], [`cast::cast`],
-//! [`execute::execute`].
+//! [`execute::execute`], [`vectors::write`].
 
 pub mod arrays;
 pub mod cast;
@@ -22,6 +22,7 @@ pub mod map;
 pub mod run;
 pub mod silicon;
 pub mod validate;
+pub mod vectors;
 
 pub use presil_execution as execution;
 pub use presil_hwmodels as hwmodels;

@@ -11,6 +11,7 @@ mod cases;
 mod casts;
 mod command_line;
 mod documentation;
+mod execution;
 mod map_chip;
 mod program;
 mod sanity;

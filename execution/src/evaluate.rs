@@ -193,6 +193,15 @@ impl Task {
         Ok(runs)
     }
 
+    /// The inputs of the first run.
+    ///
+    /// # Errors
+    /// Arrays that don't fit the graph's inputs or outputs.
+    pub fn first(&self, graph: &Graph) -> Result<BTreeMap<String, Array>, TaskError> {
+        self.runs(graph)?;
+        Ok(self.inputs(graph, 0))
+    }
+
     /// The inputs of a run.
     fn inputs(&self, graph: &Graph, run: usize) -> BTreeMap<String, Array> {
         let inputs = graph

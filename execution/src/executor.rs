@@ -7,12 +7,12 @@ use presil_numerics::arithmetic::summation::SummationError;
 use presil_workloads::{Block, Einsum, Graph, Meaning, Op, OpId, OpKind, Role, TensorId};
 use thiserror::Error;
 
-use crate::arithmetic::{Adder, Arithmetic};
+use crate::arithmetic::Arithmetic;
 use crate::array::Array;
-use crate::contraction::{Plan, scatter};
-use crate::storage::{Elements, Storage, StorageError};
-use crate::vector::VectorUnit;
-use crate::{movement, products, rows};
+use crate::contract::{Operand, operand};
+use crate::contraction::Plan;
+use crate::storage::StorageError;
+use crate::{movement, rows};
 
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Array>;
@@ -100,24 +100,15 @@ impl Events {
     }
 }
 
-/// An operand of a contraction as its storage holds it.
-#[derive(Debug, Clone)]
-enum Operand {
-    /// Numbers.
-    Numbers(Arc<Array>),
-    /// Elements beside scales, where both operands are stored so.
-    Scaled(Elements),
-}
-
 /// A graph ready to run.
 pub struct Executor<'a> {
     /// The graph.
     pub graph: &'a Graph,
-    arithmetics: Vec<&'a Arithmetic>,
-    plans: Vec<Option<Plan>>,
+    pub(crate) arithmetics: Vec<&'a Arithmetic>,
+    pub(crate) plans: Vec<Option<Plan>>,
     weights: BTreeMap<String, Arc<Array>>,
     /// Weights as contractions read them, by op and repetition.
-    stored: BTreeMap<(OpId, usize), Arc<Operand>>,
+    pub(crate) stored: BTreeMap<(OpId, usize), Arc<Operand>>,
 }
 
 /// Tensors in the course of a run.
@@ -353,7 +344,7 @@ impl<'a> Executor<'a> {
         Ok(events)
     }
 
-    fn operand(
+    pub(crate) fn operand(
         &self,
         state: &State,
         op: OpId,
@@ -419,146 +410,6 @@ impl<'a> Executor<'a> {
             moves => movement::moved(moves, &inputs, &shape, repetition),
         }
     }
-
-    fn contract(
-        &self,
-        state: &State,
-        (id, repetition): (OpId, usize),
-        bias_rank: usize,
-        events: &mut Events,
-    ) -> Result<Option<Array>, ExecutionError> {
-        let op = &self.graph.ops[id];
-        let arithmetic = self.arithmetics[id.0 as usize];
-        let read = |i: usize| {
-            let tensor = op.inputs.get(i)?;
-            self.operand(state, id, *tensor, repetition)
-        };
-        let (Some(a), Some(b), Some(out), Some(einsum)) =
-            (read(0), read(1), op.outputs.first(), op.contraction())
-        else {
-            return Ok(None);
-        };
-        let shape = extents(&self.graph.tensors[*out].shape);
-        let bias = read(2).map(|b| Bias::new(&b, bias_rank, &shape));
-        let wrong = |error| ExecutionError::Storage {
-            op: op.name.clone(),
-            error,
-        };
-        let a = operand(&a, &arithmetic.activations, arithmetic, events).map_err(wrong)?;
-        let (adder, b) = match self.stored.get(&(id, repetition)) {
-            Some(stored) => (&arithmetic.adder, stored.clone()),
-            None => {
-                let b = operand(&b, &arithmetic.activations, arithmetic, events);
-                (&arithmetic.activation_adder, Arc::new(b.map_err(wrong)?))
-            }
-        };
-        let mut sums = Array::zeros(&shape);
-        let Some(plan) = &self.plans[id.0 as usize] else {
-            let (Operand::Numbers(a), Operand::Numbers(b)) = (&a, b.as_ref()) else {
-                return Err(ExecutionError::NoIntegers(op.name.clone()));
-            };
-            scatter(einsum, a.values(), b.values(), sums.values_mut());
-            return Ok(Some(with_bias(&arithmetic.vector, sums, bias.as_ref())));
-        };
-        let adding = |error| ExecutionError::Adder {
-            op: op.name.clone(),
-            error,
-        };
-        if let Adder::Ordered(summer) = adder
-            && adder.is_integer()
-        {
-            let (Operand::Scaled(a), Operand::Scaled(b)) = (&a, b.as_ref()) else {
-                return Err(ExecutionError::NoIntegers(op.name.clone()));
-            };
-            if a.scales.len() > 1 || !a.format.is_int() || !b.format.is_int() {
-                return Err(ExecutionError::NoIntegers(op.name.clone()));
-            }
-            let measure = arithmetic.measures_width;
-            let integers = products::Integers {
-                plan,
-                summer,
-                measure,
-            };
-            integers
-                .add(a, b, bias.as_ref(), sums.values_mut(), events)
-                .map_err(adding)?;
-            return Ok(Some(sums));
-        }
-        let numbers = |o: &Operand| match o {
-            Operand::Numbers(x) => x.clone(),
-            Operand::Scaled(e) => {
-                Arc::new(Array::new(vec![e.values.len()], e.values.clone()).unwrap_or_default())
-            }
-        };
-        let (left, right) = (numbers(&a), numbers(&b));
-        products::floats(
-            plan,
-            adder,
-            (left.values(), right.values()),
-            sums.values_mut(),
-            events,
-        )
-        .map_err(adding)?;
-        if let (Operand::Scaled(a), Operand::Scaled(b)) = (&a, b.as_ref()) {
-            products::scale(plan, a, b, sums.values_mut());
-        }
-        Ok(Some(with_bias(&arithmetic.vector, sums, bias.as_ref())))
-    }
-}
-
-/// A contraction's operand: its elements and scales where both operands are stored under scales, else its numbers.
-fn operand(
-    x: &Arc<Array>,
-    storage: &Storage,
-    arithmetic: &Arithmetic,
-    events: &mut Events,
-) -> Result<Operand, StorageError> {
-    if arithmetic.scales_apart()
-        && let Some(elements) = storage.elements(x)
-    {
-        return Ok(Operand::Scaled(elements));
-    }
-    if storage.keeps() && arithmetic.activations.keeps() {
-        return Ok(Operand::Numbers(x.clone()));
-    }
-    let (mut stored, beyond) = storage.store(x)?;
-    events.saturated += beyond;
-    // Weights of a narrower format meet activations in theirs.
-    if let Storage::Rounded(_) = arithmetic.activations {
-        stored = arithmetic.activations.store(&stored)?.0;
-    }
-    Ok(Operand::Numbers(Arc::new(stored)))
-}
-
-/// Sums and a bias, added as the vector unit adds.
-fn with_bias(unit: &VectorUnit, mut sums: Array, bias: Option<&Bias>) -> Array {
-    if let Some(bias) = bias {
-        for (place, sum) in sums.values_mut().iter_mut().enumerate() {
-            *sum = unit.step(f64::from(*sum) + f64::from(bias.at(place))) as f32;
-        }
-    }
-    sums
-}
-
-/// A bias as seen at each place of an output.
-pub(crate) struct Bias {
-    values: Vec<f32>,
-    inner: usize,
-}
-
-impl Bias {
-    fn new(bias: &Array, rank: usize, shape: &[usize]) -> Self {
-        Self {
-            values: bias.values().to_vec(),
-            inner: shape
-                .get(rank + bias.shape().len().max(1)..)
-                .map_or(1, |s| s.iter().product()),
-        }
-    }
-
-    pub(crate) fn at(&self, place: usize) -> f32 {
-        self.values[place / self.inner.max(1) % self.values.len().max(1)]
-    }
 }
 
 /// The inputs that an op's meaning reads: a rotary encoding's table only stands for its traffic.
@@ -577,7 +428,7 @@ fn first_einsum(op: &Op) -> Option<&Einsum> {
     }
 }
 
-fn extents(shape: &[u64]) -> Vec<usize> {
+pub(crate) fn extents(shape: &[u64]) -> Vec<usize> {
     shape
         .iter()
         .map(|d| usize::try_from(*d).unwrap_or(usize::MAX))

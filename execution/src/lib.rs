@@ -9,12 +9,13 @@
 //! - [`choice`]: from names to an arithmetic;
 //! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side;
-//!   [`evaluate`]: a task's metric over a data set.
+//!   [`evaluate`]: a task's metric over a data set; [`vectors`]: golden vectors of an op.
 
 pub mod arithmetic;
 pub mod array;
 pub mod choice;
 pub mod compare;
+mod contract;
 pub mod contraction;
 pub mod evaluate;
 pub mod executor;
@@ -24,6 +25,7 @@ mod products;
 pub mod rows;
 pub mod storage;
 pub mod vector;
+pub mod vectors;
 
 pub use arithmetic::{Adder, Arithmetic};
 pub use array::Array;

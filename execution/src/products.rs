@@ -10,8 +10,9 @@ use presil_numerics::arithmetic::summation::{Accumulator, Summation, SummationEr
 use presil_numerics::arithmetic::width::Reach;
 
 use crate::arithmetic::Adder;
+use crate::contract::Bias;
 use crate::contraction::Plan;
-use crate::executor::{Bias, Events};
+use crate::executor::Events;
 use crate::storage::Elements;
 
 /// The sums of float products.

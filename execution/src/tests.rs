@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use presil_numerics::arithmetic::summation::{Accumulator, Summation};
 use presil_numerics::block::group::GroupInt;
 use presil_numerics::block::scheme::Scheme;
-use presil_numerics::{Conversion, Format};
+use presil_numerics::{Conversion, Exact, Format, Overflow};
 use presil_workloads::{Graph, file};
 use safetensors::{Dtype, SafeTensors};
 
@@ -347,4 +348,95 @@ fn a_language_models_perplexity_is_the_frameworks() {
     weight_only_metrics("char-llama", &tokens, "nll_nats_per_char", |f| {
         some.contains(&f)
     });
+}
+
+/// A narrow accumulator in some order of products, all of a network's sums against the scalar routine.
+#[test]
+fn sums_in_any_order_are_those_of_the_scalar_routine() {
+    let c = case("digits-cnn");
+    let task = task(
+        &c,
+        &[("input", "input")],
+        Metric::Classes,
+        "logits",
+        "label",
+    );
+    let inputs = [("input".to_string(), one(&task.inputs["input"], 3))].into();
+    let (conv4, _) = c
+        .graph
+        .ops
+        .iter_ids()
+        .find(|(_, op)| op.name == "conv4")
+        .unwrap();
+    // 288 products of conv4: taps outside channels, in trees of four on two accumulators; the last places stand empty.
+    let taps_first = (0..296u32).map(|i| {
+        if i < 288 {
+            i % 32 * 9 + i / 32
+        } else {
+            u32::MAX
+        }
+    });
+    let orders: [(Vec<u32>, usize, usize); 3] = [
+        ((0..288).collect(), 1, 1),
+        ((0..288).rev().collect(), 1, 1),
+        (taps_first.collect(), 4, 2),
+    ];
+    let mut results = Vec::new();
+    for (places, tree, lanes) in orders {
+        let register = Accumulator::int(16, Overflow::Saturate);
+        let summation = Summation {
+            tree,
+            tree_adder: Some(register),
+            lanes,
+            ..Summation::sequential(register)
+        };
+        let narrow = Arithmetic {
+            weights: Storage::named("int8_pc").unwrap(),
+            activations: Storage::named("int8").unwrap(),
+            order: Some(places.clone().into()),
+            adder: Adder::ordered(&summation).unwrap(),
+            ..Arithmetic::reference()
+        };
+        let reference = Arithmetic::reference();
+        let own = |op: &presil_workloads::Op| {
+            if op.name == "conv4" {
+                &narrow
+            } else {
+                &reference
+            }
+        };
+        let executor = Executor::new(&c.graph, &c.weights, own).unwrap();
+        let state = executor.run(&inputs).unwrap();
+        let out = state.tensor(c.graph.ops[conv4].outputs[0]).unwrap();
+        let vectors = executor
+            .vectors(&inputs, conv4, usize::MAX)
+            .unwrap()
+            .unwrap();
+        assert_eq!(vectors.vectors.len(), out.values().len());
+        let summer = summation.summer().unwrap();
+        for v in &vectors.vectors {
+            let exact = |x: &[f32]| x.iter().map(|x| Exact::from(*x)).collect::<Vec<_>>();
+            let sum = summer
+                .dot(&exact(&v.a), &exact(&v.b), Exact::from(v.start))
+                .value
+                .to_f64();
+            assert_eq!(sum, v.sum);
+        }
+        // Within a channel all outputs have one scale: their ratios are those of the sums.
+        let channel: Vec<&vectors::Vector> = vectors
+            .vectors
+            .iter()
+            .filter(|v| v.place / 16 == 5)
+            .collect();
+        let of = |v: &vectors::Vector| (out.values()[v.place] as f64, v.sum);
+        let (unit, sum) = channel.iter().map(|v| of(v)).find(|p| p.1 != 0.0).unwrap();
+        for v in channel {
+            let (x, s) = of(v);
+            assert!((x - s * unit / sum).abs() <= x.abs() * 1e-6, "{x} {s}");
+        }
+        results.push(out.values().to_vec());
+    }
+    // Saturation depends on the order.
+    assert_ne!(results[0], results[1]);
+    assert_ne!(results[0], results[2]);
 }

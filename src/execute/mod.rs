@@ -5,11 +5,13 @@ mod order;
 pub mod task;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use presil_execution::choice::{Choice, ChoiceError};
+use presil_execution::choice::{Choice, ChoiceError, Chosen};
 use presil_execution::compare::Errors;
-use presil_execution::evaluate::{Evaluation, Metric, Score, TaskError};
+use presil_execution::evaluate::{Evaluation, Metric, Score, Task, TaskError};
+use presil_execution::vectors::Vectors;
 use presil_execution::{Arithmetic, Executor, Weights};
 use presil_workloads::{Graph, Model, ModelError, Op, OpId, Pass, Request as GraphRequest};
 use serde::Serialize;
@@ -78,6 +80,14 @@ pub enum ExecuteError {
     /// A model whose weights are nowhere.
     #[error("`{0}` has no weights with it: give them with `--parameters FILE.safetensors`")]
     NoWeights(String),
+    /// An op that is not there, or is no matrix op.
+    #[error("there are no sums of `{op}`; matrix ops are {has}")]
+    NoOp {
+        /// The op.
+        op: String,
+        /// Those that there are.
+        has: String,
+    },
 }
 
 /// How an op's results differ from their reference.
@@ -180,95 +190,192 @@ pub struct Report {
 /// Signal to noise below which an op's results are said to diverge, in dB: noise of a tenth of the signal's amplitude.
 pub const DIVERGED_DB: f64 = 20.0;
 
+/// Everything that a request names, read and resolved.
+struct Scene {
+    chip: String,
+    graph: Graph,
+    weights: Weights,
+    data: Data,
+    task: Task,
+    choice: Choice,
+    chosen: Chosen,
+    /// Arithmetic of the ops whose mapping tells an order.
+    ordered: BTreeMap<String, Arithmetic>,
+    options: Options,
+}
+
+impl Scene {
+    fn new(request: &Request) -> Result<Self, ExecuteError> {
+        let chip = presil_hwmodels::load(&request.chip, &request.sets).map_err(RunError::from)?;
+        let model = Model::find(&request.model)?;
+        let pass = if model.is_llm() {
+            Pass::Prefill {
+                prompt: request.prompt,
+            }
+        } else {
+            Pass::Forward
+        };
+        let graph = model.graph(&GraphRequest {
+            pass,
+            ..GraphRequest::default()
+        })?;
+        let weights = weights(request)?;
+        let mut data = Data::named(&request.data)?;
+        data.inputs.extend(request.inputs.iter().cloned());
+        data.measured = request.metric.clone().or(data.measured);
+        let task = data.task(&graph)?;
+        let default = chip.numerics.precision;
+        let name = |given: &Option<String>, of: fn(&presil_numerics::Precision) -> String| {
+            let default = || default.as_ref().map_or("bf16".into(), of);
+            given.clone().unwrap_or_else(default)
+        };
+        let choice = Choice {
+            weights: name(&request.weights, |p| p.weights.to_string()),
+            activations: name(&request.activations, |p| p.activations.to_string()),
+            results: request.results.clone(),
+            accumulate: request.accumulate.clone(),
+            vector: request.vector.clone(),
+        };
+        let mut chosen = choice.arithmetic(&chip.numerics.units)?;
+        let options = options(request, &choice);
+        let ordered = order::by_op(&model, &chip, &options, pass, &mut chosen)?;
+        Ok(Self {
+            chip: chip.name,
+            graph,
+            weights,
+            data,
+            task,
+            choice,
+            chosen,
+            ordered,
+            options,
+        })
+    }
+
+    /// The chip's arithmetic of an op.
+    fn own(&self, op: &Op) -> &Arithmetic {
+        self.ordered
+            .get(&op.name)
+            .unwrap_or(&self.chosen.arithmetic)
+    }
+
+    fn executor<'a>(
+        &'a self,
+        of: impl Fn(&Op) -> &'a Arithmetic,
+    ) -> Result<Executor<'a>, ExecuteError> {
+        Ok(Executor::new(&self.graph, &self.weights, of).map_err(TaskError::from)?)
+    }
+
+    /// Each contraction alone in the chip's arithmetic, the one that matters most first.
+    fn sensitivity(
+        &self,
+        reference: &Executor<'_>,
+        most: usize,
+    ) -> Result<Vec<Sensitivity>, ExecuteError> {
+        let exact = Arithmetic::reference();
+        let mut ranked = Vec::new();
+        for (id, op) in self.graph.ops.iter_ids() {
+            if op.contraction().is_none() {
+                continue;
+            }
+            let only = |other: &Op| {
+                if other.name == op.name {
+                    self.own(op)
+                } else {
+                    &exact
+                }
+            };
+            let alone = Executor::new(&self.graph, &self.weights, only).map_err(TaskError::from)?;
+            let made = self.task.compare(reference, &alone, most)?;
+            ranked.push(sensitivity_of(&self.graph, id, &made));
+        }
+        ranked.sort_by(worse);
+        Ok(ranked)
+    }
+}
+
+/// Golden vectors of an op on the first sample: at most `count` sums.
+///
+/// # Errors
+/// Those of [`execute`]; an op that is not there, or no matrix op.
+pub fn vectors(request: &Request, op: &str, count: usize) -> Result<Vectors, ExecuteError> {
+    let scene = Scene::new(request)?;
+    let matrix_ops = scene.graph.ops.iter_ids();
+    let matrix_ops: Vec<_> = matrix_ops
+        .filter(|(_, o)| o.contraction().is_some())
+        .collect();
+    let no_op = || ExecuteError::NoOp {
+        op: op.into(),
+        has: matrix_ops
+            .iter()
+            .map(|(_, o)| o.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let (id, _) = *matrix_ops
+        .iter()
+        .find(|(_, o)| o.name == op)
+        .ok_or_else(no_op)?;
+    let executor = scene.executor(|op| scene.own(op))?;
+    let inputs = scene.task.first(&scene.graph)?;
+    let made = executor
+        .vectors(&inputs, id, count)
+        .map_err(TaskError::from)?;
+    made.ok_or_else(no_op)
+}
+
 /// Executes a model in a chip's arithmetic.
 ///
 /// # Errors
 /// Anything of the request that can't be read or does not go together.
 pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
-    let chip = presil_hwmodels::load(&request.chip, &request.sets).map_err(RunError::from)?;
-    let model = Model::find(&request.model)?;
-    let pass = if model.is_llm() {
-        Pass::Prefill {
-            prompt: request.prompt,
-        }
-    } else {
-        Pass::Forward
-    };
-    let graph = model.graph(&GraphRequest {
-        pass,
-        ..GraphRequest::default()
-    })?;
-    let weights = weights(request)?;
-    let mut data = Data::named(&request.data)?;
-    data.inputs.extend(request.inputs.iter().cloned());
-    data.measured = request.metric.clone().or(data.measured);
-    let task = data.task(&graph)?;
-    let default = chip.numerics.precision;
-    let name = |given: &Option<String>, of: fn(&presil_numerics::Precision) -> String| {
-        given
-            .clone()
-            .unwrap_or_else(|| default.as_ref().map_or("bf16".into(), of))
-    };
-    let choice = Choice {
-        weights: name(&request.weights, |p| p.weights.to_string()),
-        activations: name(&request.activations, |p| p.activations.to_string()),
-        results: request.results.clone(),
-        accumulate: request.accumulate.clone(),
-        vector: request.vector.clone(),
-    };
-    let mut chosen = choice.arithmetic(&chip.numerics.units)?;
-    let options = options(request, &choice);
-    let ordered = order::by_op(&model, &chip, &options, pass, &mut chosen)?;
-    let own = |op: &Op| ordered.get(&op.name).unwrap_or(&chosen.arithmetic);
+    let scene = Scene::new(request)?;
+    let Scene {
+        graph,
+        task,
+        choice,
+        ..
+    } = &scene;
     let exact = Arithmetic::reference();
-    let reference = Executor::new(&graph, &weights, |_| &exact).map_err(TaskError::from)?;
-    let faithful = Executor::new(&graph, &weights, own).map_err(TaskError::from)?;
+    let reference = scene.executor(|_| &exact)?;
+    let faithful = scene.executor(|op| scene.own(op))?;
     let most = if request.samples == 0 {
         usize::MAX
     } else {
         request.samples
     };
     let evaluation = task.compare(&reference, &faithful, most)?;
-    let mut sensitivity = Vec::new();
-    if request.sensitivity {
-        for (id, op) in graph
-            .ops
-            .iter_ids()
-            .filter(|(_, op)| op.contraction().is_some())
-        {
-            let alone = |other: &Op| {
-                if other.name == op.name {
-                    own(other)
-                } else {
-                    &exact
-                }
-            };
-            let alone = Executor::new(&graph, &weights, alone).map_err(TaskError::from)?;
-            let made = task.compare(&reference, &alone, most)?;
-            sensitivity.push(sensitivity_of(&graph, id, &made));
-        }
-        sensitivity.sort_by(worse);
-    }
+    let sensitivity = if request.sensitivity {
+        scene.sensitivity(&reference, most)?
+    } else {
+        Vec::new()
+    };
     let ops: Vec<OpReport> = evaluation
         .ops
         .iter()
-        .map(|(id, errors)| op_report(&graph, *id, errors))
+        .map(|(id, errors)| op_report(graph, *id, errors))
         .collect();
     let diverged = |o: &&OpReport| o.sqnr_db.is_some_and(|d| d < DIVERGED_DB);
-    let (cost, uncosted) = cost(&options, &choice)?;
+    let (cost, uncosted) = cost(&scene.options, choice)?;
     Ok(Report {
         model: request.model.clone(),
-        chip: chip.name.clone(),
+        chip: scene.chip.clone(),
         samples: evaluation.samples,
         weights: choice.weights.clone(),
         activations: choice.activations.clone(),
-        accumulate: chosen.adder,
+        accumulate: scene.chosen.adder.clone(),
         first_divergence: ops.iter().find(diverged).map(|o| o.name.clone()),
         ops,
-        metric: metric(&evaluation, data.measured.as_ref()),
+        metric: metric(&evaluation, scene.data.measured.as_ref()),
         cost,
         sensitivity,
-        assumptions: chosen.assumptions.into_iter().chain(uncosted).collect(),
+        assumptions: scene
+            .chosen
+            .assumptions
+            .iter()
+            .cloned()
+            .chain(uncosted)
+            .collect(),
     })
 }
 

@@ -383,7 +383,28 @@ impl FusedUnit {
         self.chain(a, b, Some(scales), c)
     }
 
+    /// What the accumulator holds after each block, and the outer sum after each promotion; the last is the result.
+    pub fn trace(&self, a: &[f32], b: &[f32], c: f32) -> Vec<f32> {
+        let mut trace = Vec::new();
+        let result = self.chain_seen(a, b, None, c, |value| trace.push(value));
+        if trace.last().map(|v| v.to_bits()) != Some(result.to_bits()) {
+            trace.push(result);
+        }
+        trace
+    }
+
     fn chain(&self, a: &[f32], b: &[f32], scales: Option<&Scales>, c: f32) -> f32 {
+        self.chain_seen(a, b, scales, c, |_| {})
+    }
+
+    fn chain_seen(
+        &self,
+        a: &[f32],
+        b: &[f32],
+        scales: Option<&Scales>,
+        c: f32,
+        mut seen: impl FnMut(f32),
+    ) -> f32 {
         let length = a.len().min(b.len());
         let promote = self.unit.promote.unwrap_or(usize::MAX);
         let mut total = c;
@@ -392,10 +413,12 @@ impl FusedUnit {
         while start < length {
             let end = (start + self.unit.block).min(length);
             partial = self.block(a, b, start..end, scales, partial);
+            seen(partial);
             start = end;
             if self.unit.promote.is_some() && (start % promote == 0 || start == length) {
                 total += partial;
                 partial = 0.0;
+                seen(total);
             }
         }
         if self.unit.promote.is_some() {

@@ -205,6 +205,8 @@ pub struct Sum {
 struct Log {
     overflows: u64,
     roundings: u64,
+    /// What the accumulators hold, addition after addition, where that is asked for.
+    trace: Option<Vec<Exact>>,
 }
 
 impl Log {
@@ -218,24 +220,45 @@ impl Log {
     fn add(&mut self, adder: &Codec, x: Exact, y: Exact) -> Exact {
         self.write(adder, x.plus(y, adder.conversion.rounding))
     }
+
+    fn holds(&mut self, value: Exact) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(value);
+        }
+    }
 }
 
 impl Summer {
     /// `c + a . b` in the order and by the adders stated. `a` and `b` are of one length; products' and exact trees'
     /// significands must fit 120 bits.
     pub fn dot(&self, a: &[Exact], b: &[Exact], c: Exact) -> Sum {
-        let mut log = Log::default();
+        self.sum(a, b, c, &mut Log::default())
+    }
+
+    /// The same, and what each accumulator holds after each of its additions: of every group of products in turn, then
+    /// of the outer accumulator where there is one.
+    pub fn trace(&self, a: &[Exact], b: &[Exact], c: Exact) -> (Sum, Vec<Exact>) {
+        let mut log = Log {
+            trace: Some(Vec::new()),
+            ..Log::default()
+        };
+        let sum = self.sum(a, b, c, &mut log);
+        (sum, log.trace.unwrap_or_default())
+    }
+
+    fn sum(&self, a: &[Exact], b: &[Exact], c: Exact, log: &mut Log) -> Sum {
         let pairs: Vec<(Exact, Exact)> = a.iter().copied().zip(b.iter().copied()).collect();
         let value = match (self.summation.spill, &self.outer) {
             (Some(spill), Some(outer)) => {
                 let mut sum = c;
                 for pairs in pairs.chunks(spill.every) {
-                    let partial = self.partial(pairs, Exact::ZERO, &mut log);
+                    let partial = self.partial(pairs, Exact::ZERO, log);
                     sum = log.add(outer, sum, partial);
+                    log.holds(sum);
                 }
                 sum
             }
-            _ => self.partial(&pairs, c, &mut log),
+            _ => self.partial(&pairs, c, log),
         };
         Sum {
             value,
@@ -260,6 +283,7 @@ impl Summer {
             });
             let lane = g % lanes.len();
             lanes[lane] = log.add(&self.accumulator, lanes[lane], sum);
+            log.holds(lanes[lane]);
         }
         let add = |x, y| log.add(&self.accumulator, x, y);
         match self.summation.merge {
