@@ -9,7 +9,8 @@
 //! - [`choice`]: from names to an arithmetic;
 //! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side;
-//!   [`evaluate`]: a task's metric over a data set; [`vectors`]: golden vectors of an op.
+//!   [`evaluate`]: a task's metric over a data set; [`growth`]: errors over the steps of a
+//!   sampler or a decoder; [`vectors`]: golden vectors of an op.
 
 pub mod arithmetic;
 pub mod array;
@@ -20,6 +21,7 @@ pub mod contraction;
 pub mod evaluate;
 pub mod executor;
 pub mod functions;
+pub mod growth;
 pub mod movement;
 mod products;
 pub mod rows;

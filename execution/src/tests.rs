@@ -12,6 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::evaluate::{Metric, Task};
 use crate::executor::order;
+use crate::growth::Process;
 use crate::*;
 
 fn folder(model: &str) -> PathBuf {
@@ -439,4 +440,64 @@ fn sums_in_any_order_are_those_of_the_scalar_routine() {
     // Saturation depends on the order.
     assert_ne!(results[0], results[1]);
     assert_ne!(results[0], results[2]);
+}
+
+#[test]
+fn a_samplers_error_is_the_frameworks() {
+    let c = case("digits-dit");
+    let euler = Process::Euler {
+        steps: 20,
+        state: "x".into(),
+        time: Some("t".into()),
+        update: "velocity".into(),
+    };
+    let inputs: BTreeMap<String, Array> = [("x", "noise"), ("y", "sample_label")]
+        .map(|(ours, theirs)| (ours.to_string(), c.eval[theirs].clone()))
+        .into();
+    let reference = Arithmetic::reference();
+    let exact = Executor::new(&c.graph, &c.weights, |_| &reference).unwrap();
+    for (theirs, ours) in [("mxfp6_e2m3", "mxfp6_e2m3")] {
+        let arithmetic = weight_only(ours);
+        let executor = Executor::new(&c.graph, &c.weights, |_| &arithmetic).unwrap();
+        let grown = euler.run(&exact, &executor, &inputs).unwrap();
+        let expected = c.meta["metrics_weight_only"][theirs]["sample_mse_vs_f32"]
+            .as_f64()
+            .unwrap();
+        let mse = grown.steps[19].errors.mse();
+        assert!(
+            (mse / expected - 1.0).abs() < 2e-3,
+            "{theirs}: {mse} {expected}"
+        );
+        // Errors grow with the steps.
+        assert!(grown.steps[0].errors.mse() < mse);
+        let samples: Vec<f32> = grown
+            .ends
+            .iter()
+            .flat_map(|e| e[0].values().to_vec())
+            .collect();
+        near("samples", c.eval["f32_samples"].values(), &samples);
+    }
+}
+
+#[test]
+fn a_decoder_makes_the_frameworks_tokens() {
+    let c = case("char-llama");
+    let greedy = Process::Greedy {
+        prompt: 32,
+        tokens: 48,
+        state: "ids".into(),
+        logits: "logits".into(),
+    };
+    let ids = &c.eval["greedy_ids"];
+    let inputs = [("ids".to_string(), ids.clone())].into();
+    let reference = Arithmetic::reference();
+    let exact = Executor::new(&c.graph, &c.weights, |_| &reference).unwrap();
+    let coarse = weight_only("q4_0");
+    let coarse = Executor::new(&c.graph, &c.weights, |_| &coarse).unwrap();
+    let grown = greedy.run(&exact, &coarse, &inputs).unwrap();
+    for (sample, ends) in grown.ends.iter().enumerate() {
+        assert_eq!(ends[0].values()[..80], *one(ids, sample).values());
+    }
+    assert!(grown.steps[0].alike >= grown.steps[47].alike);
+    assert!(grown.steps[47].alike < 4, "4-bit weights change no token");
 }

@@ -72,10 +72,8 @@ impl Executor<'_> {
         };
         let (all, width) = (plan.batches * plan.m * plan.n, plan.places_of_sum());
         // One more each time, so that picks go through the columns as well.
-        let count = count.min(all);
-        let mut picks: Vec<usize> = (0..count).map(|i| (i * all / count + i) % all).collect();
-        picks.sort_unstable();
-        picks.dedup();
+        let stride = (all / count.clamp(1, all.max(1))).max(1);
+        let picks = (0..count.min(all)).map(|i| i * stride + i % stride);
         let (mut rows, mut columns, mut last) = (Vec::new(), Vec::new(), None);
         let mut vectors = Vec::with_capacity(picks.len());
         for pick in picks {
