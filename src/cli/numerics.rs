@@ -150,6 +150,9 @@ struct Run {
     /// Try each matrix op alone in this arithmetic and rank them.
     #[arg(long)]
     sensitivity: bool,
+    /// Run the task's sampler or decoder and tell errors step by step.
+    #[arg(long)]
+    growth: bool,
     /// One JSON document on stdout.
     #[arg(long)]
     json: bool,
@@ -213,6 +216,7 @@ fn run_model(args: &Run) -> Result<(), Failure> {
             .samples
             .map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX)),
         sensitivity: args.sensitivity,
+        growth: args.growth,
     };
     let report = execute(&request).map_err(Failure::input)?;
     if args.json {

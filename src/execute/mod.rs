@@ -54,6 +54,8 @@ pub struct Request {
     pub samples: usize,
     /// Whether each op is tried in the chip's arithmetic alone.
     pub sensitivity: bool,
+    /// Whether the task's sampler or decoder is run, step by step.
+    pub growth: bool,
 }
 
 /// Why there is no report.
@@ -80,6 +82,9 @@ pub enum ExecuteError {
     /// A model whose weights are nowhere.
     #[error("`{0}` has no weights with it: give them with `--parameters FILE.safetensors`")]
     NoWeights(String),
+    /// A task without a process.
+    #[error("the task has no [sampler] and no [decoder]: errors do not grow over its steps")]
+    NoProcess,
     /// An op that is not there, or is no matrix op.
     #[error("there are no sums of `{op}`; matrix ops are {has}")]
     NoOp {
@@ -158,6 +163,17 @@ pub struct Sensitivity {
     pub sqnr_db: Option<f64>,
 }
 
+/// A step of a sampler or a decoder.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GrowthStep {
+    /// Signal to noise of the state, or of the logits; `None` where there is no noise.
+    pub sqnr_db: Option<f64>,
+    /// Mean squared error of the same.
+    pub mse: f64,
+    /// Share of samples whose tokens are still the reference's; of a sampler 1.
+    pub alike: f64,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -183,6 +199,8 @@ pub struct Report {
     pub cost: Cost,
     /// Ops by how much they matter, the worst first, where asked for.
     pub sensitivity: Vec<Sensitivity>,
+    /// Errors over the steps of the task's process, where asked for.
+    pub growth: Vec<GrowthStep>,
     /// What was not asked for and had to be decided.
     pub assumptions: Vec<String>,
 }
@@ -264,6 +282,22 @@ impl Scene {
         of: impl Fn(&Op) -> &'a Arithmetic,
     ) -> Result<Executor<'a>, ExecuteError> {
         Ok(Executor::new(&self.graph, &self.weights, of).map_err(TaskError::from)?)
+    }
+
+    /// The task's process in both arithmetics.
+    fn growth(
+        &self,
+        reference: &Executor<'_>,
+        faithful: &Executor<'_>,
+    ) -> Result<Vec<GrowthStep>, ExecuteError> {
+        let (process, inputs) = self.data.process_inputs()?.ok_or(ExecuteError::NoProcess)?;
+        let grown = process.run(reference, faithful, &inputs)?;
+        let step = |s: &presil_execution::growth::Step| GrowthStep {
+            sqnr_db: s.errors.sqnr_db(),
+            mse: s.errors.mse(),
+            alike: s.alike as f64 / grown.samples.max(1) as f64,
+        };
+        Ok(grown.steps.iter().map(step).collect())
     }
 
     /// Each contraction alone in the chip's arithmetic, the one that matters most first.
@@ -369,6 +403,11 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
         metric: metric(&evaluation, scene.data.measured.as_ref()),
         cost,
         sensitivity,
+        growth: if request.growth {
+            scene.growth(&reference, &faithful)?
+        } else {
+            Vec::new()
+        },
         assumptions: scene
             .chosen
             .assumptions

@@ -10,6 +10,24 @@
 //! x = "vel_x"
 //! ```
 //!
+//! Where results are fed back, `--growth` tells errors step by step:
+//!
+//! ```toml
+//! [sampler]                        # x += velocity / steps, at t = 0, 1/steps, ..
+//! steps = 20
+//! state = "x"
+//! time = "t"
+//! update = "velocity"
+//! inputs = { x = "noise", y = "sample_label" }
+//!
+//! [decoder]                        # or: the largest logit becomes the next token
+//! prompt = 32
+//! tokens = 48
+//! state = "ids"
+//! logits = "logits"
+//! inputs = { ids = "greedy_ids" }
+//! ```
+//!
 //! On the command line the same is `--data eval.npz --metric mse:velocity=vel_target --input x=vel_x`.
 
 use std::collections::BTreeMap;
@@ -18,6 +36,7 @@ use std::str::FromStr;
 
 use presil_execution::Array;
 use presil_execution::evaluate::{Metric, Task};
+use presil_execution::growth::Process;
 use presil_workloads::{Graph, Role};
 use serde::Deserialize;
 use thiserror::Error;
@@ -98,6 +117,28 @@ struct Text {
     target: Option<String>,
     #[serde(default)]
     inputs: BTreeMap<String, String>,
+    sampler: Option<Sampler>,
+    decoder: Option<Decoder>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sampler {
+    steps: usize,
+    state: String,
+    time: Option<String>,
+    update: String,
+    inputs: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Decoder {
+    prompt: usize,
+    tokens: usize,
+    state: String,
+    logits: String,
+    inputs: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -117,6 +158,8 @@ pub struct Data {
     pub inputs: BTreeMap<String, String>,
     /// What is measured.
     pub measured: Option<Measured>,
+    /// How results are fed back, and the arrays of its inputs.
+    pub process: Option<(Process, BTreeMap<String, String>)>,
 }
 
 impl Data {
@@ -145,11 +188,53 @@ impl Data {
             }),
             _ => None,
         };
+        let sampler = text.sampler.map(|s| {
+            let process = Process::Euler {
+                steps: s.steps,
+                state: s.state,
+                time: s.time,
+                update: s.update,
+            };
+            (process, s.inputs)
+        });
+        let decoder = text.decoder.map(|d| {
+            let process = Process::Greedy {
+                prompt: d.prompt,
+                tokens: d.tokens,
+                state: d.state,
+                logits: d.logits,
+            };
+            (process, d.inputs)
+        });
         Ok(Self {
+            process: sampler.or(decoder),
             file: path.parent().unwrap_or(Path::new("")).join(text.data),
             inputs: text.inputs,
             measured,
         })
+    }
+
+    /// The arrays of the process, by input; `None` where the task has no process.
+    ///
+    /// # Errors
+    /// Data that can't be read, arrays that it has not.
+    pub fn process_inputs(&self) -> Result<Option<(&Process, BTreeMap<String, Array>)>, DataError> {
+        let Some((process, names)) = &self.process else {
+            return Ok(None);
+        };
+        let mut arrays = arrays::read(&self.file)?;
+        let has = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
+        let mut inputs = BTreeMap::new();
+        for (input, name) in names {
+            let array = arrays.remove(name).ok_or_else(|| DataError::NoArray {
+                file: self.file.clone(),
+                name: name.clone(),
+                needed: format!(" for input `{input}` of the process"),
+                has: has.clone(),
+            })?;
+            inputs.insert(input.clone(), array);
+        }
+        Ok(Some((process, inputs)))
     }
 
     /// The task on a graph.

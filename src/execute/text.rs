@@ -28,6 +28,7 @@ impl Report {
             lines.extend(metric.lines());
         }
         lines.extend(self.sensitivity_lines());
+        lines.extend(self.growth_lines());
         lines.push(String::new());
         lines.push(format!(
             "one inference on {}: {}, {}; area {}",
@@ -63,6 +64,25 @@ impl Report {
                 self.ops.len() - MOST_OPS
             ));
         }
+        lines
+    }
+
+    fn growth_lines(&self) -> Vec<String> {
+        if self.growth.is_empty() {
+            return Vec::new();
+        }
+        let mut lines = vec![String::new(), "step by step:".into()];
+        lines.extend(self.growth.iter().enumerate().map(|(i, s)| {
+            let noise = s
+                .sqnr_db
+                .map_or("no noise".into(), |d| format!("{d:.2} dB"));
+            format!(
+                "  {:>3}  {noise:>10}  mean squared error {:.3e}  alike {:.1} %",
+                i + 1,
+                s.mse,
+                s.alike * 100.0
+            )
+        }));
         lines
     }
 
