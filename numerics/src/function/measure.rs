@@ -10,7 +10,6 @@
 
 use super::lanes::BLOCK;
 use super::unit::Evaluator;
-use crate::exact::Exact;
 
 /// Errors over some arguments.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,15 +72,19 @@ impl Errors {
             let mut x = [1.0; BLOCK];
             let mut filled = 0;
             for (lane, argument) in x.iter_mut().zip(arguments.by_ref()) {
-                *lane = evaluator.input().one(argument);
+                *lane = argument;
                 filled += 1;
             }
+            evaluator.input().settle(&mut x);
             if filled == 0 {
                 break;
             }
             let y = evaluator.evaluate(&x, None);
-            for (x, y) in x.iter().zip(&y).take(filled) {
-                let f = function.value(*x);
+            let values = x.map(|x| function.value(x));
+            let mut nearest = [0.0; BLOCK];
+            evaluator.output().convert(&values, &mut nearest);
+            for lane in 0..filled {
+                let (x, y, f) = (&x[lane], &y[lane], values[lane]);
                 if !f.is_finite() {
                     continue;
                 }
@@ -104,9 +107,7 @@ impl Errors {
                         .ulp
                         .raise(difference.abs() / 2f64.powi(exponent), *x);
                 }
-                // Errors beyond a unit can't be the nearest; only near ones are worth an exact rounding.
-                let nearest = *y == f || evaluator.output().exact.round(Exact::from(f)) == *y;
-                errors.not_nearest += u64::from(!nearest);
+                errors.not_nearest += u64::from(nearest[lane] != *y);
             }
         }
         errors.relative_rms = (squares / errors.count.max(1) as f64).sqrt();

@@ -22,8 +22,8 @@
 //! ```
 //!
 //! [`fit`] makes coefficients and tables (minimax), [`measure`] tells how far a unit is from its function, [`presets`]
-//! holds published designs. [`softmax`], [`norm`] and [`rotary`] are made of units: their order of operations, registers
-//! and passes are values too.
+//! holds published designs. [`softmax`], [`norm`] and [`rotary`] are made of units: their order of operations ([`reduce`]: of
+//! sums), registers and passes are values too.
 
 pub mod composed;
 pub mod cordic;
@@ -31,12 +31,16 @@ pub mod fit;
 pub mod kernel;
 mod lanes;
 pub mod measure;
+pub mod norm;
 pub mod presets;
+pub mod reduce;
 pub mod reduction;
 pub mod reference;
 pub mod register;
 pub mod roots;
+pub mod rotary;
 pub mod segments;
+pub mod softmax;
 pub mod table;
 pub mod unit;
 

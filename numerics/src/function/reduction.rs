@@ -312,6 +312,12 @@ impl Exponential {
 
 impl ExponentialState {
     pub(crate) fn evaluate(&self, x: &Lanes) -> Lanes {
+        let (y, i) = self.halves(x);
+        std::array::from_fn(|lane| scaled(y[lane], i[lane]))
+    }
+
+    /// The kernel's result and the exponent that it is to be scaled by.
+    pub(crate) fn halves(&self, x: &Lanes) -> (Lanes, Lanes) {
         let mut t = *x;
         if self.factor != 1.0 {
             self.register.mul(x, &[self.factor; BLOCK], &mut t);
@@ -332,8 +338,7 @@ impl ExponentialState {
         } else {
             reduced(&self.register, self.fma, x, &i, &self.natural)
         };
-        let y = self.kernel.evaluate(&f);
-        std::array::from_fn(|lane| scaled(y[lane], i[lane]))
+        (self.kernel.evaluate(&f), i)
     }
 }
 

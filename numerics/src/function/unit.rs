@@ -216,6 +216,20 @@ impl Evaluator {
         y
     }
 
+    /// Of an exponential design, the fraction's power and the integer's exponent; of others, their result and 0.
+    pub(crate) fn halves(&self, x: &Lanes) -> (Lanes, Lanes) {
+        let mut x = *x;
+        self.input.settle(&mut x);
+        match &self.state {
+            State::Exponential(s) => {
+                let (mut fraction, exponent) = s.halves(&x);
+                self.output.settle(&mut fraction);
+                (fraction, exponent)
+            }
+            _ => (self.evaluate(&x, None), [0.0; BLOCK]),
+        }
+    }
+
     fn exact(&self, x: &Lanes, dividend: Option<&Lanes>, lane: usize) -> f64 {
         match (self.unit.function, dividend) {
             (Function::Division, a) => a.map_or(1.0, |a| a[lane]) / x[lane],
