@@ -46,7 +46,7 @@ fn piecewise(segments: u32, degree: usize, coefficient: Register) -> Polynomial 
         },
         degree,
         Weight::Relative,
-        Origin::Zero,
+        Origin::Start,
         coefficient,
         Register::f32(),
         true,
@@ -59,23 +59,15 @@ fn numbers(name: &str) -> Vec<u32> {
     digits.filter_map(|d| d.parse().ok()).collect()
 }
 
-/// The range of `x y^2` that a magic constant leaves over two binades.
-pub fn seed_range(magic: i64) -> [f64; 2] {
-    let unit = refined(Seed::Magic(magic), Vec::new()).evaluator().unwrap();
-    let mut range = [f64::INFINITY, 0.0f64];
-    let all: Vec<f32> = (0..1u32 << 12)
-        .flat_map(|i| {
-            let start = 0x3f80_0000 + (i << 12);
-            [start, start + 0xfff].map(f32::from_bits)
-        })
-        .collect();
-    let mut seeds = vec![0.0; all.len()];
-    unit.apply(&all, &mut seeds);
-    for (x, y) in all.iter().zip(&seeds) {
-        let c = f64::from(*x) * f64::from(*y) * f64::from(*y);
-        range = [range[0].min(c), range[1].max(c)];
-    }
-    range
+/// Minimax polynomial of `1 / sqrt c` over the `c = x y^2` that a magic constant leaves, for every f32 `x` of two binades.
+fn minimax_step(magic: i64, degree: usize, fma: bool) -> Option<FunctionUnit> {
+    let range = match magic {
+        0x5f20_0000 => [0.75, 0.843_750_067_055_225_4],
+        _ => [0.932_430_148_124_694_8, 1.069_073_785_464_039_7],
+    };
+    let fit = minimax(|c| 1.0 / c.sqrt(), range, degree, Weight::Relative, 0.0)?;
+    let step = Step::product(&fit.coefficients, fma);
+    Some(refined(Seed::Magic(magic), vec![step]))
 }
 
 /// The unit of a row, where it is one.
@@ -104,9 +96,6 @@ pub fn unit_of(method: &str) -> Option<FunctionUnit> {
         "hal1" => "moroz_1",
         "hal1nr" => "moroz_2_fma",
         "halq" => "quake_halley",
-        "magic_0x5f200000_deg1_fma" => "minimax_1",
-        "magic_0x5f200000_deg2_fma" => "minimax_2",
-        "magic_0x5f200000_deg3_fma" => "minimax_3",
         _ => "",
     };
     if !named.is_empty() {
@@ -121,30 +110,15 @@ pub fn unit_of(method: &str) -> Option<FunctionUnit> {
         };
         return Some(f32_unit(Function::Rsqrt, Design::Composed(composed)));
     }
-    if let Some(rest) = method.strip_prefix("magic_0x5f200000_deg") {
-        let name = ["minimax_1", "minimax_2", "minimax_3"][numbers(rest)[0] as usize - 1];
-        let mut unit = preset(name)?;
-        if let Design::Refined(Refined {
-            refinement: Refinement::Steps(steps),
-            ..
-        }) = &mut unit.design
-        {
-            steps[0].fma = rest.ends_with("fma");
+    if let Some((seed, rest)) = method.split_once("_deg") {
+        let magic = match seed {
+            "quakeseed" => Some(0x5f37_59df),
+            "magic_0x5f200000" => Some(0x5f20_0000),
+            _ => None,
+        };
+        if let Some(magic) = magic {
+            return minimax_step(magic, numbers(rest)[0] as usize, rest.ends_with("fma"));
         }
-        return Some(unit);
-    }
-    if let Some(rest) = method.strip_prefix("quakeseed_deg") {
-        let degree = numbers(rest)[0] as usize;
-        let magic = 0x5f37_59df;
-        let fit = minimax(
-            |c| 1.0 / c.sqrt(),
-            seed_range(magic),
-            degree,
-            Weight::Relative,
-            0.0,
-        )?;
-        let step = Step::product(&fit.coefficients, true);
-        return Some(refined(Seed::Magic(magic), vec![step]));
     }
     if method.starts_with("pw_seg") {
         let n = numbers(method);
@@ -157,7 +131,10 @@ pub fn unit_of(method: &str) -> Option<FunctionUnit> {
         return Some(f32_unit(Function::Rsqrt, Design::Direct(direct)));
     }
     let (entries, fraction, steps) = if let Some(rest) = method.strip_prefix("arm") {
-        let step = Step::product(&[1.5, -0.5], true);
+        let step = Step {
+            fuse_argument: true,
+            ..Step::product(&[1.5, -0.5], true)
+        };
         let steps = numbers(rest)[0] as usize;
         (256, Some(8), vec![step; steps])
     } else {

@@ -5,7 +5,9 @@
 //! ```text
 //! c = x y  (k = 1),   x y^2  (k = 2)              near 1
 //! product    y <- y (s P(c))                      P by Horner, s a scale or absent
+//!            y <- y (s (a_0 + (a_1 u) v))         c = u v left unrounded: `fuse_argument`, of linear P
 //! residual   e = 1 - c;  y <- y + (y e) Q(e)      one rounding for e's difference and for the sum with `fma`
+//!            y <- y + (y q) e                     where Q is a constant q
 //! ```
 //!
 //! | step | coefficients |
@@ -104,6 +106,10 @@ pub struct Step {
     /// Whether `c` is `x (y y)` and not `(x y) y`.
     #[serde(default)]
     pub square_first: bool,
+    /// Product steps of two coefficients with `fma`: whether `c` is not rounded before the sum, but the product of
+    /// its first factor with the second coefficient is.
+    #[serde(default)]
+    pub fuse_argument: bool,
 }
 
 /// How a step corrects.
@@ -125,6 +131,7 @@ impl Step {
             scale: None,
             fma,
             square_first: false,
+            fuse_argument: false,
         }
     }
 
@@ -183,6 +190,13 @@ impl Refined {
                     return Err(DesignError::field(
                         "steps",
                         "are 16 at most, of 1 to 16 coefficients",
+                    ));
+                }
+                let fusable = |s: &Step| s.form == Form::Product && s.fma && s.coefficients.len() == 2;
+                if steps.iter().any(|s| s.fuse_argument && !fusable(s)) {
+                    return Err(DesignError::field(
+                        "fuse_argument",
+                        "are product steps of two coefficients with fma",
                     ));
                 }
                 RefinementState::Steps(
@@ -358,10 +372,15 @@ impl RefinedState {
         let mut p = constant(last);
         match step.form {
             Form::Product => {
-                r.mul(&first, &second, &mut c);
-                for k in (0..last).rev() {
-                    let so_far = p;
-                    r.mul_add(step.fma, &so_far, &c, &constant(k), &mut p);
+                if step.fuse_argument {
+                    r.mul(&first, &constant(1), &mut c);
+                    r.mul_add(true, &c, &second, &constant(0), &mut p);
+                } else {
+                    r.mul(&first, &second, &mut c);
+                    for k in (0..last).rev() {
+                        let so_far = p;
+                        r.mul_add(step.fma, &so_far, &c, &constant(k), &mut p);
+                    }
                 }
                 if let Some(scale) = step.scale {
                     let so_far = p;
@@ -377,9 +396,11 @@ impl RefinedState {
                     let so_far = p;
                     r.mul_add(step.fma, &so_far, &e, &constant(k), &mut p);
                 }
-                let mut ye = [0.0; BLOCK];
-                r.mul(&old, &e, &mut ye);
-                r.mul_add(step.fma, &ye, &p, &old, y);
+                // A constant joins y, where it is mostly exact; a polynomial waits for e.
+                let (early, late) = if last == 0 { (p, e) } else { (e, p) };
+                let mut product = [0.0; BLOCK];
+                r.mul(&old, &early, &mut product);
+                r.mul_add(step.fma, &product, &late, &old, y);
             }
         }
     }
