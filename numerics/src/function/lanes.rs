@@ -226,41 +226,131 @@ impl Rounder {
     pub(crate) fn one(&self, x: f64) -> f64 {
         self.exact.round(Exact::from(x))
     }
-
-    /// `a / b`, rounded once.
-    pub(crate) fn divide(&self, a: &[f64], b: &[f64], out: &mut [f64]) {
-        for ((a, b), y) in a.iter().zip(b).zip(out) {
-            *y = match self.kind {
-                // Both of 24 bits: 53 bits are enough that rounding twice is rounding once.
-                Kind::Single if self.narrow => f64::from((*a / *b) as f32),
-                _ => self.exact.round(Exact::from(*a).quotient(Exact::from(*b))),
-            };
-        }
-    }
-
-    /// The square root, rounded once.
-    pub(crate) fn sqrt(&self, x: &[f64], out: &mut [f64]) {
-        for (x, y) in x.iter().zip(out) {
-            let root = x.sqrt();
-            // To odd: of 53 bits at most one is beyond 24-bit numbers' ties; the remainder's sign decides.
-            *y = self.one(odd_root(*x, root));
-        }
-    }
 }
 
-/// A square root to 53 bits, made odd where it is not exact.
-fn odd_root(x: f64, root: f64) -> f64 {
-    if !(root.is_finite() && root > 0.0) {
-        return root;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversion::{Overflow, Subnormals};
+    use crate::format::Format;
+    use crate::function::register::Register;
+    use proptest::prelude::*;
+
+    fn registers() -> impl Strategy<Value = Register> {
+        let formats = [
+            "fp32", "bf16", "fp16", "tf32", "fp8_e4m3fn", "fp8_e5m2", "fp8_e4m3fnuz", "fp4_e2m1fn",
+            "fp_e6m20", "int8", "uint8", "int16", "int24", "int2",
+        ];
+        let roundings = [
+            Rounding::NearestEven,
+            Rounding::NearestAway,
+            Rounding::TowardZero,
+            Rounding::Down,
+            Rounding::Up,
+            Rounding::HalfUp,
+            Rounding::ToOdd,
+        ];
+        let overflows = [Overflow::Saturate, Overflow::Infinity, Overflow::Nan, Overflow::Wrap];
+        (
+            proptest::sample::select(formats.to_vec()),
+            proptest::sample::select(roundings.to_vec()),
+            proptest::sample::select(overflows.to_vec()),
+            any::<bool>(),
+            -3i16..30,
+        )
+            .prop_map(|(format, rounding, overflow, flush, fraction)| {
+                let format: Format = format.parse().unwrap_or(Format::FP32);
+                let wraps = overflow == Overflow::Wrap && !format.is_int();
+                Register {
+                    format,
+                    fraction: if format.is_int() { fraction } else { 0 },
+                    rounding,
+                    overflow: if wraps { Overflow::Saturate } else { overflow },
+                    subnormals: if flush {
+                        Subnormals::Flush
+                    } else {
+                        Subnormals::Keep
+                    },
+                }
+            })
     }
-    let rest = Exact::from(root)
-        .times(Exact::from(root))
-        .plus(Exact::from(-x), Rounding::NearestEven);
-    if rest.is_zero() || root.to_bits() & 1 == 1 {
-        root
-    } else if rest.negative {
-        f64::from_bits(root.to_bits() + 1)
-    } else {
-        f64::from_bits(root.to_bits() - 1)
+
+    /// A number of a narrow register: 24 significant bits, small and large exponents, specials.
+    fn number(bits: u32) -> f64 {
+        let x = match bits % 7 {
+            // Near each other and near one, so that sums cancel and ties happen.
+            0..=2 => f32::from_bits(0x3f00_0000 | bits & 0x81ff_f000),
+            3 => f32::from_bits(0x3f80_0000 | bits & 0x807f_ffff),
+            4 => (bits as i32 >> 20) as f32,
+            _ => f32::from_bits(bits),
+        };
+        f64::from(x)
+    }
+
+    fn same(x: f64, y: f64) -> bool {
+        x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn fast_operations_round_exact_ones(
+            register in registers(),
+            bits in proptest::collection::vec(any::<[u32; 3]>(), 24),
+        ) {
+            let fast = register.rounder(true).unwrap();
+            let exact = register.rounder(false).unwrap();
+            let column = |i: usize| bits.iter().map(|b| number(b[i])).collect::<Vec<_>>();
+            let (a, b, c) = (column(0), column(1), column(2));
+            let mut y = [vec![0.0; a.len()], vec![0.0; a.len()]];
+            let both: [&dyn Fn(&Rounder, &mut [f64]); 6] = [
+                &|r, out| r.convert(&a, out),
+                &|r, out| r.add(&a, &b, out),
+                &|r, out| r.mul(&a, &b, out),
+                &|r, out| r.mul_add(true, &a, &b, &c, out),
+                &|r, out| r.mul_add(false, &a, &b, &c, out),
+                &|r, out| r.mul_add(true, &a, &b, &b.iter().zip(&a).map(|(b, a)| -a * b).map(|p| f64::from(p as f32)).collect::<Vec<_>>(), out),
+            ];
+            for (number, operation) in both.iter().enumerate() {
+                operation(&fast, &mut y[0]);
+                operation(&exact, &mut y[1]);
+                for lane in 0..a.len() {
+                    prop_assert!(
+                        same(y[0][lane], y[1][lane]),
+                        "operation {number} of {:e}, {:e}, {:e} in {register:?}: {:e}, not {:e}",
+                        a[lane], b[lane], c[lane], y[0][lane], y[1][lane]
+                    );
+                }
+            }
+        }
+
+        #[test]
+        fn f64_is_rounded_to_odd_between(register in registers(), bits: u64) {
+            // Any f64, narrowed as the codec narrows it.
+            let x = f64::from_bits(bits);
+            let mut y = [0.0];
+            register.rounder(true).unwrap().convert(&[x], &mut y);
+            let exact = register.rounder(false).unwrap().one(x);
+            prop_assert!(same(y[0], exact), "{x:e} in {register:?}: {:e}, not {exact:e}", y[0]);
+        }
+    }
+
+    #[test]
+    fn the_machines_f32_agrees() {
+        let r = Register::f32().rounder(true).unwrap();
+        let mut y = [0.0];
+        for i in 0..20_000u32 {
+            let [a, b, c] = [1u64, 2, 3].map(|s| number(crate::random::word(s, u64::from(i))) as f32);
+            let wide = [a, b, c].map(f64::from);
+            let mut check = |result: f64, expected: f32| {
+                assert!(same(result, f64::from(expected)), "{a:e} {b:e} {c:e}");
+            };
+            r.add(&wide[..1], &wide[1..2], &mut y);
+            check(y[0], a + b);
+            r.mul(&wide[..1], &wide[1..2], &mut y);
+            check(y[0], a * b);
+            r.mul_add(true, &wide[..1], &wide[1..2], &wide[2..], &mut y);
+            check(y[0], a.mul_add(b, c));
+        }
     }
 }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::codec::{Codec, CodecError};
-use crate::conversion::{Conversion, Outcome, Overflow, Subnormals};
+use crate::conversion::{Conversion, Overflow, Subnormals};
 use crate::exact::{Exact, Magnitude};
 use crate::float::FloatLayout;
 use crate::format::Format;
@@ -119,8 +119,11 @@ impl Register {
     pub(crate) fn is_narrow(&self) -> bool {
         match self.format {
             Format::Float {
-                exponent, mantissa, ..
-            } => exponent <= 8 && mantissa <= 25,
+                exponent,
+                mantissa,
+                bias,
+                ..
+            } => exponent <= 8 && mantissa <= 25 && (0..=300).contains(&bias),
             Format::Int { bits, .. } => bits <= 26,
             _ => false,
         }
@@ -155,7 +158,11 @@ impl Register {
             codec,
             fraction: i32::from(self.fraction),
         };
-        let simple = self.rounding != Rounding::ToOdd && self.significant_bits() <= 50;
+        let wide_exponent = matches!(self.format, Format::Float { exponent, bias, .. }
+            if exponent > 9 || !(-250..=500).contains(&bias));
+        let simple = self.rounding != Rounding::ToOdd
+            && self.significant_bits() <= 50
+            && !wide_exponent;
         let kind = match (self.format.float_layout(), self.format.int_range()) {
             _ if !simple => Kind::Exact,
             (Some(layout), _) => Kind::Float(FloatRounder::new(layout, &exact)),
@@ -201,17 +208,10 @@ impl ExactRounder {
         self.value(code)
     }
 
-    /// The code of a number, rounded.
+    /// The code of a number, rounded. NaN has no sign.
     pub(crate) fn code(&self, x: Exact) -> u128 {
+        let x = if x.is_nan() { Exact::NAN } else { x };
         self.codec.encode(Self::scaled(x, self.fraction), 0).code
-    }
-
-    /// Whether the register holds the number itself.
-    pub(crate) fn holds(&self, x: f64) -> bool {
-        let encoded = self
-            .codec
-            .encode(Self::scaled(Exact::from(x), self.fraction), 0);
-        matches!(encoded.outcome, Outcome::Exact)
     }
 
     /// What a code stands for.
@@ -309,6 +309,9 @@ fn settle<const R: u8>(a: f64, n: f64, unit: f64, negative: bool) -> f64 {
     }
 }
 
+/// 2^600.
+const FAR: f64 = f64::from_bits((1023 + 600) << 52);
+
 const MAGNITUDE: u64 = u64::MAX >> 1;
 const EXPONENT: u64 = 0x7ff << 52;
 
@@ -365,6 +368,8 @@ impl FloatRounder {
         } else {
             self.smallest_normal
         };
+        // Far beyond every number of the format, where c would overflow.
+        let p = if p > FAR { FAR } else { p };
         let c = p * self.shifter;
         let n = settle::<R>(a, (a + c) - c, p * self.unit, negative);
         let n = if self.flush && a < self.smallest_normal {
