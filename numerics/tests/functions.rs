@@ -2,7 +2,7 @@
 
 use presil_numerics::function::composed::Composed;
 use presil_numerics::function::cordic::Cordic;
-use presil_numerics::function::fit::Weight;
+use presil_numerics::function::fit::{Evaluation, Weight};
 use presil_numerics::function::kernel::{Interpolated, Kernel, Order, Origin, Polynomial, Target};
 use presil_numerics::function::measure::Errors;
 use presil_numerics::function::reduction::{
@@ -30,7 +30,14 @@ fn f32_unit(function: Function, design: Design) -> FunctionUnit {
 
 fn polynomial(target: Target, segments: Segments, degree: usize, weight: Weight) -> Kernel {
     let f32 = Register::f32();
-    let fitted = Polynomial::fit(target, segments, degree, weight, Origin::Centre, f32, f32, true);
+    let fitted = Polynomial::fit(
+        target,
+        segments,
+        degree,
+        weight,
+        Origin::Centre,
+        Evaluation::within(f32, true),
+    );
     Kernel::Polynomial(fitted.unwrap())
 }
 
@@ -52,7 +59,16 @@ fn largest_ulp(unit: &FunctionUnit, low: f64, high: f64) -> f64 {
 /// Zeros, infinities and NaN of a unit that tells them apart are the function's.
 fn specials_hold(unit: &FunctionUnit) {
     let evaluator = unit.evaluator().unwrap();
-    for x in [f64::NEG_INFINITY, -0.0, 0.0, f64::INFINITY, f64::NAN, -2.5, 1e-40, -1e-40] {
+    for x in [
+        f64::NEG_INFINITY,
+        -0.0,
+        0.0,
+        f64::INFINITY,
+        f64::NAN,
+        -2.5,
+        1e-40,
+        -1e-40,
+    ] {
         let y = evaluator.one(x);
         let f = unit.function.value(f64::from(x as f32)) as f32;
         let tells = !x.is_finite() || x == 0.0 || f.is_nan();
@@ -68,18 +84,23 @@ fn polynomials_round_every_step() {
     let round = |x: Exact| bf16.round(x.to_f64()).unwrap();
     let one = |x: f64| bf16.round(x).unwrap();
     let target = Target::of(Function::Exp2);
-    for (fma, order) in [(true, Order::Horner), (false, Order::Horner), (true, Order::Estrin)] {
+    for (fma, order) in [
+        (true, Order::Horner),
+        (false, Order::Horner),
+        (true, Order::Estrin),
+    ] {
         let fit = Polynomial::fit(
             target,
             uniform(0.0, 1.0, 4),
             3,
             Weight::Relative,
             Origin::Start,
-            bf16,
-            bf16,
-            fma,
+            Evaluation::within(bf16, fma),
         );
-        let p = Polynomial { order, ..fit.unwrap() };
+        let p = Polynomial {
+            order,
+            ..fit.unwrap()
+        };
         let coefficients = p.coefficients.clone();
         let unit = FunctionUnit {
             input: bf16,
@@ -88,21 +109,34 @@ fn polynomials_round_every_step() {
                 Function::Exp2,
                 Design::Direct(Direct {
                     kernel: Kernel::Polynomial(p),
-                    below: Some(Tail { from: 0.0, value: Some(1.0) }),
-                    above: Some(Tail { from: 1.0, value: None }),
+                    below: Some(Tail {
+                        from: 0.0,
+                        value: Some(1.0),
+                    }),
+                    above: Some(Tail {
+                        from: 1.0,
+                        value: None,
+                    }),
                 }),
             )
         };
         let evaluator = unit.evaluator().unwrap();
         let mul_add = |a: f64, b: f64, c: f64| {
             let product = Exact::from(a).times(Exact::from(b));
-            let product = if fma { product } else { Exact::from(round(product)) };
+            let product = if fma {
+                product
+            } else {
+                Exact::from(round(product))
+            };
             round(product.plus(Exact::from(c), Rounding::NearestEven))
         };
         for x in between(0.01, 0.99, 500).map(one) {
             let segment = (x * 4.0).floor();
             let t = one(x - segment / 4.0);
-            let c: Vec<f64> = coefficients[segment as usize].iter().map(|c| one(*c)).collect();
+            let c: Vec<f64> = coefficients[segment as usize]
+                .iter()
+                .map(|c| one(*c))
+                .collect();
             let expected = if order == Order::Horner {
                 let high = mul_add(c[3], t, c[2]);
                 mul_add(mul_add(high, t, c[1]), t, c[0])
@@ -145,7 +179,10 @@ fn exponentials_and_logarithms() {
         assert!(error < bound, "{function}: {error} ulp");
         specials_hold(&unit);
         let evaluator = unit.evaluator().unwrap();
-        assert_eq!((evaluator.one(300.0), evaluator.one(-300.0)), (f64::INFINITY, 0.0));
+        assert_eq!(
+            (evaluator.one(300.0), evaluator.one(-300.0)),
+            (f64::INFINITY, 0.0)
+        );
         // Results are rounded to subnormal numbers once.
         let tiny = evaluator.one(-100.0);
         let value = function.value(-100.0);
@@ -170,7 +207,11 @@ fn exponentials_and_logarithms() {
     // Not centred, the exponent -1 and a fraction near 1 cancel just below 1.
     let plain = f32_unit(
         Function::Log2,
-        Design::Logarithm(Logarithm { kernel: exact, centred: false, register: Register::f32() }),
+        Design::Logarithm(Logarithm {
+            kernel: exact,
+            centred: false,
+            register: Register::f32(),
+        }),
     );
     assert!(largest_ulp(&plain, 0.9999, 0.99999) > 1000.0);
 }
@@ -191,13 +232,25 @@ fn symmetries() {
         (Function::HardSigmoid, 3.0, 1.0, 6e-7),
     ] {
         let remainder = beyond == 0.0;
-        let target = Target { function, mirrored: remainder };
+        let target = Target {
+            function,
+            mirrored: remainder,
+        };
         let kernel = polynomial(target, uniform(0.0, limit, 64), 5, Weight::Absolute);
-        let mirrored = Mirrored { kernel, limit, beyond, register: f32 };
+        let mirrored = Mirrored {
+            kernel,
+            limit,
+            beyond,
+            register: f32,
+        };
         let unit = f32_unit(function, Design::Mirrored(mirrored));
         let evaluator = unit.evaluator().unwrap();
         let errors = Errors::measure(&evaluator, between(-25.0, 25.0, 20_001));
-        assert!(errors.absolute.error.abs() < bound, "{function}: {:?}", errors.absolute);
+        assert!(
+            errors.absolute.error.abs() < bound,
+            "{function}: {:?}",
+            errors.absolute
+        );
         specials_hold(&unit);
         // Beyond the limit the unit saturates.
         let far = [evaluator.one(-30.0), evaluator.one(30.0)];
@@ -209,9 +262,17 @@ fn symmetries() {
         assert_eq!(far, ends, "{function}");
     }
     let kernel = Kernel::Exact(f32);
-    let mirrored = Mirrored { kernel, limit: 1.0, beyond: 0.0, register: f32 };
+    let mirrored = Mirrored {
+        kernel,
+        limit: 1.0,
+        beyond: 0.0,
+        register: f32,
+    };
     let none = f32_unit(Function::Exp, Design::Mirrored(mirrored));
-    assert_eq!(none.evaluator().err(), Some(DesignError::Kernel("mirrored", Function::Exp)));
+    assert_eq!(
+        none.evaluator().err(),
+        Some(DesignError::Kernel("mirrored", Function::Exp))
+    );
 }
 
 #[test]
@@ -223,7 +284,11 @@ fn angles() {
     };
     for function in [Function::Sin, Function::Cos] {
         let circular = Circular {
-            parts: vec![1.570_312_5, 4.837_512_969_970_703e-4, 7.549_789_948_768_648e-8],
+            parts: vec![
+                1.570_312_5,
+                4.837_512_969_970_703e-4,
+                7.549_789_948_768_648e-8,
+            ],
             register: Register::f32(),
             fma: true,
             sine: fit(Function::Sin),
@@ -231,24 +296,50 @@ fn angles() {
         };
         let unit = f32_unit(function, Design::Circular(circular));
         let errors = Errors::measure(&unit.evaluator().unwrap(), between(-600.0, 600.0, 20_000));
-        assert!(errors.absolute.error.abs() < 3e-7, "{function}: {:?}", errors.absolute);
+        assert!(
+            errors.absolute.error.abs() < 3e-7,
+            "{function}: {:?}",
+            errors.absolute
+        );
         specials_hold(&unit);
 
         // Fixed point of 24 bits, 20 of them fraction bits: each of 20 rotations adds a unit at most.
-        let register = Register { rounding: Rounding::Down, ..Register::fixed(24, 20) };
+        let register = Register {
+            rounding: Rounding::Down,
+            ..Register::fixed(24, 20)
+        };
         let cordic = Cordic::circular(register, 20);
-        let direct = Direct { kernel: Kernel::Cordic(cordic), below: None, above: None };
+        let direct = Direct {
+            kernel: Kernel::Cordic(cordic),
+            below: None,
+            above: None,
+        };
         let unit = f32_unit(function, Design::Direct(direct));
         let errors = Errors::measure(&unit.evaluator().unwrap(), between(-1.57, 1.57, 5000));
-        assert!(errors.absolute.error.abs() < 24.0 * 2f64.powi(-20), "{:?}", errors.absolute);
+        assert!(
+            errors.absolute.error.abs() < 24.0 * 2f64.powi(-20),
+            "{:?}",
+            errors.absolute
+        );
     }
     let cordic = Cordic::hyperbolic(Register::fixed(24, 20), 20);
-    let direct = Direct { kernel: Kernel::Cordic(cordic.clone()), below: None, above: None };
+    let direct = Direct {
+        kernel: Kernel::Cordic(cordic.clone()),
+        below: None,
+        above: None,
+    };
     let unit = f32_unit(Function::Exp, Design::Direct(direct.clone()));
     let errors = Errors::measure(&unit.evaluator().unwrap(), between(-1.1, 1.1, 5000));
-    assert!(errors.absolute.error.abs() < 48.0 * 2f64.powi(-20), "{:?}", errors.absolute);
+    assert!(
+        errors.absolute.error.abs() < 48.0 * 2f64.powi(-20),
+        "{:?}",
+        errors.absolute
+    );
     let tanh = f32_unit(Function::Tanh, Design::Direct(direct));
-    assert_eq!(tanh.evaluator().err(), Some(DesignError::Kernel("cordic", Function::Tanh)));
+    assert_eq!(
+        tanh.evaluator().err(),
+        Some(DesignError::Kernel("cordic", Function::Tanh))
+    );
 
     // The same rotations in integers.
     let mut z = (0.7 * f64::from(1 << 20)).round() as i64;
@@ -282,15 +373,24 @@ fn tables_of_codes() {
     let unit = f32_unit(Function::Sigmoid, Design::CodeTable(table.clone()));
     let evaluator = unit.evaluator().unwrap();
     // Ties of the quotient go to even before the zero point is added.
-    assert_eq!(evaluator.one(0.05 * 2.4), f64::from(table.entries[255] as u8 as i8 as i32 + 128) / 256.0);
+    assert_eq!(
+        evaluator.one(0.05 * 2.4),
+        f64::from(table.entries[255] as u8 as i8 as i32 + 128) / 256.0
+    );
     assert_eq!(evaluator.codes(), Some(table.entries.clone()));
     let mut out = [0; 3];
     look_up(&table.entries, &[0, 255, 128], &mut out);
-    assert_eq!(out, [table.entries[0], table.entries[255], table.entries[128]]);
+    assert_eq!(
+        out,
+        [table.entries[0], table.entries[255], table.entries[128]]
+    );
     // fp8 to fp8, with NaN.
     let fp8 = Codes::plain(Format::FP8_E4M3FN);
     let table = CodeTable::of(Function::Exp, fp8, fp8).unwrap();
-    assert_eq!((table.entries[0], table.entries[0x7f], table.entries[0x7e]), (0x38, 0x7f, 0x7e));
+    assert_eq!(
+        (table.entries[0], table.entries[0x7f], table.entries[0x7e]),
+        (0x38, 0x7f, 0x7e)
+    );
     assert!(CodeTable::of(Function::Exp, Codes::plain(Format::FP32), fp8).is_err());
 
     // A unit of 16-bit formats as one table.
@@ -298,16 +398,35 @@ fn tables_of_codes() {
     let unit = FunctionUnit::reference(Function::Exp, half, half);
     let evaluator = unit.evaluator().unwrap();
     let codes = evaluator.codes().unwrap();
-    assert_eq!((codes.len(), codes[0], codes[0x3c00]), (1 << 16, 0x3c00, 0x4170));
-    assert!(evaluator.codes().is_some() && f32_unit(Function::Exp, Design::Reference).evaluator().unwrap().codes().is_none());
+    assert_eq!(
+        (codes.len(), codes[0], codes[0x3c00]),
+        (1 << 16, 0x3c00, 0x4170)
+    );
+    assert!(
+        evaluator.codes().is_some()
+            && f32_unit(Function::Exp, Design::Reference)
+                .evaluator()
+                .unwrap()
+                .codes()
+                .is_none()
+    );
 }
 
 /// 513 entries of 16 bits, interpolated by 7 bits, written in integers.
 #[test]
 fn interpolated_tables() {
-    let word16 = |fraction| Register { rounding: Rounding::HalfUp, ..Register::fixed(16, fraction) };
-    let wide = Register { rounding: Rounding::HalfUp, ..Register::fixed(24, 15) };
-    let fraction = Register { format: "uint8".parse().unwrap(), ..Register::fixed(8, 7) };
+    let word16 = |fraction| Register {
+        rounding: Rounding::HalfUp,
+        ..Register::fixed(16, fraction)
+    };
+    let wide = Register {
+        rounding: Rounding::HalfUp,
+        ..Register::fixed(24, 15)
+    };
+    let fraction = Register {
+        format: "uint8".parse().unwrap(),
+        ..Register::fixed(8, 7)
+    };
     let interpolated = Interpolated::fill(
         Target::of(Function::Tanh),
         uniform(-8.0, 8.0, 512),
@@ -323,7 +442,11 @@ fn interpolated_tables() {
         .iter()
         .map(|e| ((e * 32768.0 + 0.5).floor() as i64).clamp(-32768, 32767))
         .collect();
-    let direct = Direct { kernel: Kernel::Interpolated(interpolated), below: None, above: None };
+    let direct = Direct {
+        kernel: Kernel::Interpolated(interpolated),
+        below: None,
+        above: None,
+    };
     let unit = FunctionUnit {
         function: Function::Tanh,
         input: Register::fixed(16, 12),
@@ -345,7 +468,14 @@ fn interpolated_tables() {
         let target = Target::of(Function::Exp2);
         let fill = Interpolated::fill(target, uniform(0.0, 1.0, 16), centred, f32, f32, f32, true);
         let kernel = Kernel::Interpolated(fill.unwrap());
-        let unit = f32_unit(Function::Exp2, Design::Direct(Direct { kernel, below: None, above: None }));
+        let unit = f32_unit(
+            Function::Exp2,
+            Design::Direct(Direct {
+                kernel,
+                below: None,
+                above: None,
+            }),
+        );
         let errors = Errors::measure(&unit.evaluator().unwrap(), between(0.0, 0.999, 5000));
         errors.absolute.error.abs()
     };
@@ -357,15 +487,36 @@ fn interpolated_tables() {
 fn seeds_and_refinements() {
     let f32 = Register::f32();
     let seed = |function, octaves| {
-        let segments = Segments::Octaves { low: 1.0, octaves, parts: 128 };
-        let uint = Register { format: "uint9".parse().unwrap(), ..Register::fixed(9, 9) };
+        let segments = Segments::Octaves {
+            low: 1.0,
+            octaves,
+            parts: 128,
+        };
+        let uint = Register {
+            format: "uint9".parse().unwrap(),
+            ..Register::fixed(9, 9)
+        };
         let fit = Polynomial::fit(
-            Target::of(function), segments, 0, Weight::Relative, Origin::Start, uint, f32, true,
+            Target::of(function),
+            segments,
+            0,
+            Weight::Relative,
+            Origin::Start,
+            Evaluation {
+                coefficient: uint,
+                ..Evaluation::within(f32, true)
+            },
         );
         Seed::Kernel(Kernel::Polynomial(fit.unwrap()))
     };
     let unit = |function, seed, refinement, correction| {
-        let refined = Refined { register: f32, seed, refinement, correction, fma: true };
+        let refined = Refined {
+            register: f32,
+            seed,
+            refinement,
+            correction,
+            fma: true,
+        };
         f32_unit(function, Design::Refined(refined))
     };
     let newton = |coefficients: &[f64], count| {
@@ -374,16 +525,66 @@ fn seeds_and_refinements() {
     let of_one = || seed(Function::Reciprocal, 1);
     let of_two = || seed(Function::Rsqrt, 2);
     for (unit, bound) in [
-        (unit(Function::Reciprocal, of_one(), newton(&[1.0], 2), false), 0.6),
-        (unit(Function::Reciprocal, of_one(), newton(&[1.0, 1.0], 1), false), 1.6),
-        (unit(Function::Reciprocal, of_one(), Refinement::Goldschmidt(2), false), 2.5),
-        (unit(Function::Rsqrt, of_two(), newton(&[0.5], 2), false), 1.1),
-        (unit(Function::Rsqrt, of_two(), newton(&[0.5, 0.375], 1), false), 2.0),
-        (unit(Function::Rsqrt, of_two(), Refinement::Goldschmidt(2), false), 2.0),
-        (unit(Function::Sqrt, of_two(), newton(&[0.5], 2), true), 0.501),
-        (unit(Function::Sqrt, of_two(), Refinement::Goldschmidt(2), false), 2.0),
-        (unit(Function::Sqrt, Seed::Magic(0x1fbd_1df5), Refinement::default(), false), 6e5),
-        (unit(Function::Reciprocal, Seed::Magic(0x7ef3_11c7), newton(&[1.0], 3), false), 1.0),
+        (
+            unit(Function::Reciprocal, of_one(), newton(&[1.0], 2), false),
+            0.6,
+        ),
+        (
+            unit(
+                Function::Reciprocal,
+                of_one(),
+                newton(&[1.0, 1.0], 1),
+                false,
+            ),
+            2.0,
+        ),
+        (
+            unit(
+                Function::Reciprocal,
+                of_one(),
+                Refinement::Goldschmidt(2),
+                false,
+            ),
+            4.0,
+        ),
+        (
+            unit(Function::Rsqrt, of_two(), newton(&[0.5], 2), false),
+            1.1,
+        ),
+        (
+            unit(Function::Rsqrt, of_two(), newton(&[0.5, 0.375], 1), false),
+            2.0,
+        ),
+        (
+            unit(Function::Rsqrt, of_two(), Refinement::Goldschmidt(2), false),
+            2.0,
+        ),
+        (
+            unit(Function::Sqrt, of_two(), newton(&[0.5], 2), true),
+            0.501,
+        ),
+        (
+            unit(Function::Sqrt, of_two(), Refinement::Goldschmidt(2), false),
+            2.0,
+        ),
+        (
+            unit(
+                Function::Sqrt,
+                Seed::Magic(0x1fbd_1df5),
+                Refinement::default(),
+                false,
+            ),
+            6e5,
+        ),
+        (
+            unit(
+                Function::Reciprocal,
+                Seed::Magic(0x7ef3_11c7),
+                newton(&[1.0], 3),
+                false,
+            ),
+            1.0,
+        ),
     ] {
         for (low, high) in [(1.0, 4.0), (1e-30, 1e-29), (3e20, 4e20)] {
             let error = largest_ulp(&unit, low, high);
@@ -392,7 +593,9 @@ fn seeds_and_refinements() {
         specials_hold(&unit);
     }
     // Negative numbers have reciprocals.
-    let evaluator = unit(Function::Reciprocal, of_one(), newton(&[1.0], 2), false).evaluator().unwrap();
+    let evaluator = unit(Function::Reciprocal, of_one(), newton(&[1.0], 2), false)
+        .evaluator()
+        .unwrap();
     assert_eq!((evaluator.one(-4.0), evaluator.one(-0.5)), (-0.25, -2.0));
 
     let division = unit(Function::Division, of_one(), newton(&[1.0], 2), true);
@@ -407,14 +610,32 @@ fn seeds_and_refinements() {
     }
     let mut q = [0.0; 6];
     let (zero, inf) = (0.0f32, f32::INFINITY);
-    evaluator.divide(&[1.0, -1.0, zero, inf, inf, zero], &[zero, zero, zero, inf, -2.0, -3.0], &mut q);
-    assert_eq!((q[0], q[1], q[4], q[5].to_bits()), (inf, -inf, -inf, (-0.0f32).to_bits()));
+    evaluator.divide(
+        &[1.0, -1.0, zero, inf, inf, zero],
+        &[zero, zero, zero, inf, -2.0, -3.0],
+        &mut q,
+    );
+    assert_eq!(
+        (q[0], q[1], q[4], q[5].to_bits()),
+        (inf, -inf, -inf, (-0.0f32).to_bits())
+    );
     assert!(q[2].is_nan() && q[3].is_nan());
 
-    let magic = unit(Function::Sqrt, Seed::Magic(0x1fbd_1df5), newton(&[0.5], 1), false);
-    assert!(matches!(magic.evaluator(), Err(DesignError::Field { field: "magic", .. })));
+    let magic = unit(
+        Function::Sqrt,
+        Seed::Magic(0x1fbd_1df5),
+        newton(&[0.5], 1),
+        false,
+    );
+    assert!(matches!(
+        magic.evaluator(),
+        Err(DesignError::Field { field: "magic", .. })
+    ));
     let exp = unit(Function::Exp, of_one(), Refinement::default(), false);
-    assert_eq!(exp.evaluator().err(), Some(DesignError::Kernel("refined", Function::Exp)));
+    assert_eq!(
+        exp.evaluator().err(),
+        Some(DesignError::Kernel("refined", Function::Exp))
+    );
 }
 
 /// Functions of other units, written in the machine's f32.
@@ -423,35 +644,54 @@ fn composed_units() {
     let part = |f| f32_unit(f, Design::Reference);
     let unit = |function, parts: &[Function]| {
         let parts = parts.iter().map(|f| part(*f)).collect();
-        let composed = Composed { register: Register::f32(), fma: false, parts };
+        let composed = Composed {
+            register: Register::f32(),
+            fma: false,
+            parts,
+        };
         f32_unit(function, Design::Composed(composed))
     };
     let value = |f: Function, x: f32| f.value(f64::from(x)) as f32;
     let sigmoid = |x: f32| 1.0 / (1.0 + value(Function::Exp, -x));
     type Plain<'a> = &'a dyn Fn(f32) -> f32;
     let cases: [(Function, &[Function], Plain); 9] = [
-        (Function::Sigmoid, &[Function::Exp, Function::Reciprocal], &sigmoid),
-        (Function::Silu, &[Function::Sigmoid], &|x| x * value(Function::Sigmoid, x)),
+        (
+            Function::Sigmoid,
+            &[Function::Exp, Function::Reciprocal],
+            &sigmoid,
+        ),
+        (Function::Silu, &[Function::Sigmoid], &|x| {
+            x * value(Function::Sigmoid, x)
+        }),
         (Function::Tanh, &[Function::Sigmoid], &|x| {
             2.0 * value(Function::Sigmoid, 2.0 * x) - 1.0
         }),
         (Function::Gelu, &[Function::Erf], &|x| {
             0.5 * x * (value(Function::Erf, x * std::f32::consts::FRAC_1_SQRT_2) + 1.0)
         }),
-        (Function::QuickGelu, &[Function::Sigmoid], &|x| x * value(Function::Sigmoid, 1.702 * x)),
+        (Function::QuickGelu, &[Function::Sigmoid], &|x| {
+            x * value(Function::Sigmoid, 1.702 * x)
+        }),
         (Function::Softplus, &[Function::Exp, Function::Log], &|x| {
             value(Function::Log, value(Function::Exp, x) + 1.0)
         }),
         (Function::Exp, &[Function::Exp2], &|x| {
             value(Function::Exp2, x * std::f32::consts::LOG2_E)
         }),
-        (Function::HardSigmoid, &[], &|x| (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
-        (Function::HardSwish, &[], &|x| x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)),
+        (Function::HardSigmoid, &[], &|x| {
+            (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)
+        }),
+        (Function::HardSwish, &[], &|x| {
+            x * (x * (1.0 / 6.0) + 0.5).clamp(0.0, 1.0)
+        }),
     ];
     for (function, parts, plain) in cases {
         let unit = unit(function, parts);
         let evaluator = unit.evaluator().unwrap();
-        for x in between(-9.0, 9.0, 2000).map(|x| x as f32).filter(|x| *x != 0.0) {
+        for x in between(-9.0, 9.0, 2000)
+            .map(|x| x as f32)
+            .filter(|x| *x != 0.0)
+        {
             let got = evaluator.one(f64::from(x)) as f32;
             assert_eq!(got.to_bits(), plain(x).to_bits(), "{function}({x})");
         }
@@ -481,7 +721,14 @@ fn files() {
     "#;
     let unit: FunctionUnit = toml::from_str(text).unwrap();
     let evaluator = unit.evaluator().unwrap();
-    assert_eq!((evaluator.one(0.0), evaluator.one(100.0), evaluator.one(-100.0)), (0.5, 1.0, 0.0));
+    assert_eq!(
+        (
+            evaluator.one(0.0),
+            evaluator.one(100.0),
+            evaluator.one(-100.0)
+        ),
+        (0.5, 1.0, 0.0)
+    );
     let written = toml::to_string(&unit).unwrap();
     assert_eq!(toml::from_str::<FunctionUnit>(&written).unwrap(), unit);
     for (field, wrong) in [

@@ -57,6 +57,8 @@ fn precise(function: Function, x: f64, cc: &mut Consts) -> BigFloat {
     let one = big(1.0);
     match function {
         Function::Exp => b.exp(BITS, RM, cc),
+        // Powers that are exact may be ties.
+        Function::Exp2 if x.fract() == 0.0 && x.abs() < 1000.0 => big(2f64.powi(x as i32)),
         Function::Exp2 => mul(&b, &cc.ln_2(BITS, RM)).exp(BITS, RM, cc),
         Function::Log => b.ln(BITS, RM, cc),
         Function::Log2 => b.log2(BITS, RM, cc),
@@ -86,8 +88,7 @@ fn precise(function: Function, x: f64, cc: &mut Consts) -> BigFloat {
                 gate
             }
         }
-        Function::Reciprocal => div(&one, &b),
-        Function::Division => b,
+        Function::Reciprocal | Function::Division => div(&one, &b),
         Function::Sqrt => b.sqrt(BITS, RM),
         Function::Rsqrt => div(&one, &b.sqrt(BITS, RM)),
         Function::Sin => b.sin(BITS, RM, cc),
@@ -118,14 +119,9 @@ fn is_plain(function: Function, x: f64) -> bool {
     let y = function.value(x);
     let tails = matches!(function, Function::Gelu | Function::Erf) && x.abs() > 14.0;
     // e^-x below 2^-400 is lost beside 1.
-    let lost = matches!(function, Function::Softplus) && x < -250.0;
+    let lost = matches!(function, Function::Softplus) && !(-250.0..1e6).contains(&x);
     let far = matches!(function, Function::Tanh | Function::Sin | Function::Cos) && x.abs() > 1e6;
-    x.is_finite()
-        && y.is_finite()
-        && (1e-46..1e39).contains(&y.abs())
-        && !tails
-        && !lost
-        && !far
+    x.is_finite() && y.is_finite() && (1e-46..1e39).contains(&y.abs()) && !tails && !lost && !far
 }
 
 fn codes(format: Format) -> Vec<f64> {
@@ -159,7 +155,9 @@ fn values_are_those_of_many_words() {
     );
     let narrow = [Format::FP16, Format::BF16].map(codes);
     for (number, function) in Function::ALL.into_iter().enumerate() {
-        let some = narrow.iter().flat_map(|c| c.iter().skip(number).step_by(every()));
+        let some = narrow
+            .iter()
+            .flat_map(|c| c.iter().skip(number).step_by(every()));
         let wide = (0..400u64).map(|i| {
             // Magnitudes of 2^-16 to 2^6, where functions bend.
             let bits = word(7 + number as u64, i);
@@ -187,6 +185,13 @@ fn values_are_those_of_many_words() {
                 "{function}({x:e}) = {value:e} is off by {error:e}"
             );
             for codec in [&half, &brain, &single] {
+                // Nearer than that to the middle between two numbers f64 can't tell.
+                let near = 2f64.powi(-45) * value.abs();
+                let [low, high] =
+                    [value - near, value + near].map(|x| codec.encode(Exact::from(x), 0).code);
+                if low != high {
+                    continue;
+                }
                 assert_eq!(
                     codec.encode(Exact::from(value), 0).code,
                     codec.encode(truth, 0).code,
@@ -270,11 +275,19 @@ fn special_values() {
         assert!(function.value(nan).is_nan());
         assert_eq!(function.name().parse(), Ok(function));
     }
-    for f in [Function::Log, Function::Log2, Function::Sqrt, Function::Rsqrt] {
+    for f in [
+        Function::Log,
+        Function::Log2,
+        Function::Sqrt,
+        Function::Rsqrt,
+    ] {
         assert!(f.value(-1.0).is_nan());
     }
     let two = |a, b| Function::Division.value_of_two(a, b);
-    assert_eq!((two(1.0, -0.0), two(-0.0, 2.0), two(3.0, inf)), (-inf, -0.0, 0.0));
+    assert_eq!(
+        (two(1.0, -0.0), two(-0.0, 2.0), two(3.0, inf)),
+        (-inf, -0.0, 0.0)
+    );
     assert!(two(0.0, 0.0).is_nan() && two(inf, inf).is_nan());
     assert!("gelu2".parse::<Function>().is_err());
 }

@@ -1,7 +1,7 @@
 //! Softmax, norms and rotary embedding: against plain f32 code, and within bounds of their formulas.
 
 use presil_numerics::Format;
-use presil_numerics::function::fit::Weight;
+use presil_numerics::function::fit::{Evaluation, Weight};
 use presil_numerics::function::kernel::{Kernel, Origin, Polynomial, Target};
 use presil_numerics::function::norm::{Norm, NormKind, Variance};
 use presil_numerics::function::reduce::Sum;
@@ -51,9 +51,7 @@ fn exponential(function: Function) -> FunctionUnit {
         6,
         Weight::Relative,
         Origin::Zero,
-        f32,
-        f32,
-        true,
+        Evaluation::within(f32, true),
     );
     FunctionUnit {
         design: Design::Exponential(Exponential {
@@ -105,7 +103,14 @@ fn softmax_in_three_passes() {
 
 #[test]
 fn softmax_online() {
-    for (length, block) in [(1u64, 1u32), (50, 1), (333, 1), (333, 16), (1000, 200), (64, 1000)] {
+    for (length, block) in [
+        (1u64, 1u32),
+        (50, 1),
+        (333, 1),
+        (333, 16),
+        (1000, 200),
+        (64, 1000),
+    ] {
         let softmax = Softmax::reference(Passes::Online(block));
         let x = numbers(length + u64::from(block), length, 12.0);
         let (mut largest, mut sum) = (f32::NEG_INFINITY, 0.0f32);
@@ -124,7 +129,11 @@ fn softmax_online() {
         assert_eq!(y, expected, "{length} by {block}");
         // Numerators are the same; the sums differ by their roundings.
         let three = run(&Softmax::reference(Passes::Three), &x);
-        let most = three.iter().zip(&y).map(|(a, b)| a.to_bits().abs_diff(b.to_bits())).max();
+        let most = three
+            .iter()
+            .zip(&y)
+            .map(|(a, b)| a.to_bits().abs_diff(b.to_bits()))
+            .max();
         assert!(most.unwrap() <= 16, "{length} by {block}: {most:?} ulp");
         assert!(worst(&y, &ideal(&x)) < (length as f64 / 2.0 + 8.0) * 6e-8);
     }
@@ -203,7 +212,10 @@ fn rsqrt(x: f32) -> f32 {
 #[test]
 fn norms() {
     for length in [1u64, 5, 128, 769] {
-        let x: Vec<f32> = numbers(length, length, 3.0).iter().map(|x| x + 1.5).collect();
+        let x: Vec<f32> = numbers(length, length, 3.0)
+            .iter()
+            .map(|x| x + 1.5)
+            .collect();
         let gamma = numbers(length + 1, length, 2.0);
         let beta = numbers(length + 2, length, 1.0);
         let share = 1.0 / length as f32;
@@ -214,7 +226,10 @@ fn norms() {
         let d: Vec<f32> = x.iter().map(|x| x - mean).collect();
         let deviations = sum(&mut d.iter().map(|d| d * d)) * share;
         let moments = (sum(&mut x.iter().map(|x| x * x)) * share - mean * mean).max(0.0);
-        for (variance, v) in [(Variance::Deviations, deviations), (Variance::Moments, moments)] {
+        for (variance, v) in [
+            (Variance::Deviations, deviations),
+            (Variance::Moments, moments),
+        ] {
             let r = rsqrt(v + epsilon);
             let norm = Norm {
                 variance,
@@ -253,12 +268,14 @@ fn groups_and_lengths() {
     let gamma = numbers(2, channels, 1.0);
     let beta = numbers(3, channels, 1.0);
     let mut y = vec![0.0; x.len()];
-    norm.apply_groups(&x, groups, &gamma, &beta, &mut y).unwrap();
+    norm.apply_groups(&x, groups, &gamma, &beta, &mut y)
+        .unwrap();
     let each = 2 * places as usize;
     for group in 0..groups {
         let range = group * each..(group + 1) * each;
         let mut plain = vec![0.0; each];
-        norm.apply(&x[range.clone()], None, None, &mut plain).unwrap();
+        norm.apply(&x[range.clone()], None, None, &mut plain)
+            .unwrap();
         for (i, p) in plain.iter().enumerate() {
             let channel = group * 2 + i / places as usize;
             assert_eq!(y[range.start + i], p * gamma[channel] + beta[channel]);
@@ -276,8 +293,16 @@ fn groups_and_lengths() {
     };
     let mut z = [vec![0.0; 64], vec![0.0; 64]];
     norm.apply(&far, None, None, &mut z[0]).unwrap();
-    moments.evaluator().unwrap().apply(&far, None, None, &mut z[1]).unwrap();
-    let off = z[0].iter().zip(&z[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    moments
+        .evaluator()
+        .unwrap()
+        .apply(&far, None, None, &mut z[1])
+        .unwrap();
+    let off = z[0]
+        .iter()
+        .zip(&z[1])
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     assert!(off > 0.1);
 }
 
@@ -315,6 +340,9 @@ fn rotary_embedding() {
         };
         let narrow = narrow.evaluator().unwrap();
         assert_eq!(narrow.factors(1000, 64)[0], narrow.factors(1001, 64)[0]);
-        assert_ne!(evaluator.factors(1000, 64)[0], evaluator.factors(1001, 64)[0]);
+        assert_ne!(
+            evaluator.factors(1000, 64)[0],
+            evaluator.factors(1001, 64)[0]
+        );
     }
 }

@@ -27,14 +27,15 @@ fn relative(evaluator: &Evaluator, bits: &str) -> f64 {
 fn rows_of_the_tables() {
     let worst = rows("rsqrt_worst.csv");
     let published = [rows("rsqrt_published.csv"), rows("rsqrt_designed.csv")].concat();
-    assert_eq!((worst.len(), published.len()), (118, 118));
+    assert_eq!((worst.len(), published.len()), (117, 117));
     for (row, worst) in published.iter().zip(&worst) {
         let name = row[0].as_str();
         assert_eq!(name, worst[0]);
         let evaluator = unit_of(name).unwrap().evaluator().unwrap();
         let number = |field: usize| row[field].parse::<f64>().unwrap();
         // Printed to nine digits.
-        let same = |found: f64, printed: f64| (found - printed).abs() <= 6e-9 * printed.abs() + 3e-16;
+        let same =
+            |found: f64, printed: f64| (found - printed).abs() <= 6e-9 * printed.abs() + 3e-16;
         let [above, below] = [1, 2].map(|i| relative(&evaluator, &worst[i]));
         assert!(same(above, number(2)), "{name}: {above:e} above");
         assert!(same(below, number(3)), "{name}: {below:e} below");
@@ -103,7 +104,8 @@ fn presets_as_published() {
         let found = units.iter().find(|u| u.name == name).unwrap();
         found.unit.evaluator().unwrap()
     };
-    let seed = |x: f32, magic: u32| f32::from_bits(magic.wrapping_sub(((x.to_bits() as i32) >> 1) as u32));
+    let seed =
+        |x: f32, magic: u32| f32::from_bits(magic.wrapping_sub(((x.to_bits() as i32) >> 1) as u32));
     let quake = |x: f32| {
         let half = x * 0.5;
         let y = seed(x, 0x5f37_59df);
@@ -125,8 +127,11 @@ fn presets_as_published() {
     ];
     for (name, source) in sources {
         let evaluator = unit(name);
-        // Zeros, subnormal and negative numbers go through as they do in the source; infinities and NaNs too.
-        let some = (0..1u32 << 16).map(|i| f32::from_bits(i << 16 | i));
+        // Zeros and negative numbers go through as they do in the source; infinities and NaNs too. Half of a subnormal
+        // number is rounded in the source of the first.
+        let some = (0..1u32 << 16)
+            .map(|i| f32::from_bits(i << 16 | i))
+            .filter(|x| *x == 0.0 || !(x.abs() < 2f32.powi(-125)));
         for x in some {
             let mut y = [0.0];
             evaluator.apply(&[x], &mut y);
@@ -135,9 +140,21 @@ fn presets_as_published() {
             assert!(same, "{name}({x:e}) = {:e}, not {expected:e}", y[0]);
         }
     }
+    // The fitted ones are what the fit finds.
+    for degree in 1..=3 {
+        let fitted = unit_of(&format!("magic_0x5f200000_deg{degree}_fma"));
+        let fitted = fitted.unwrap().evaluator().unwrap();
+        let stored = unit(&format!("minimax_{degree}"));
+        for x in two_binades(8191) {
+            assert_eq!(fitted.one(x), stored.one(x));
+        }
+    }
     for named in &units {
         let json = serde_json::to_string(&named.unit).unwrap();
-        assert_eq!(serde_json::from_str::<FunctionUnit>(&json).unwrap(), named.unit);
+        assert_eq!(
+            serde_json::from_str::<FunctionUnit>(&json).unwrap(),
+            named.unit
+        );
         assert_eq!(named.unit.output.format, Format::FP32);
         assert!(!named.source.is_empty());
     }

@@ -2,15 +2,15 @@
 
 #![allow(dead_code, reason = "the tests and the benchmark use different parts")]
 
+use presil_numerics::Format;
 use presil_numerics::function::composed::Composed;
-use presil_numerics::function::fit::{Weight, minimax};
+use presil_numerics::function::fit::{Evaluation, Weight, minimax};
 use presil_numerics::function::kernel::{Kernel, Origin, Polynomial, Target};
 use presil_numerics::function::presets::function_units;
 use presil_numerics::function::reduction::Direct;
 use presil_numerics::function::roots::{Refined, Refinement, Seed, Step};
 use presil_numerics::function::segments::Segments;
 use presil_numerics::function::{Design, Function, FunctionUnit, Register, SpecialValues};
-use presil_numerics::Format;
 
 pub fn f32_unit(function: Function, design: Design) -> FunctionUnit {
     FunctionUnit {
@@ -47,9 +47,10 @@ fn piecewise(segments: u32, degree: usize, coefficient: Register) -> Polynomial 
         degree,
         Weight::Relative,
         Origin::Start,
-        coefficient,
-        Register::f32(),
-        true,
+        Evaluation {
+            coefficient,
+            ..Evaluation::within(Register::f32(), true)
+        },
     )
     .unwrap()
 }

@@ -79,7 +79,9 @@ impl Composed {
     ) -> Result<ComposedState, DesignError> {
         let ways = needs(function);
         let part = |f: &Function| self.parts.iter().find(|p| p.function == *f);
-        let way = ways.iter().find(|way| way.iter().all(|f| part(f).is_some()));
+        let way = ways
+            .iter()
+            .find(|way| way.iter().all(|f| part(f).is_some()));
         let Some(way) = way else {
             return Err(match ways.first() {
                 None => DesignError::Kernel("composed", function),

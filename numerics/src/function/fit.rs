@@ -49,7 +49,8 @@ pub fn minimax(
     weight: Weight,
     origin: f64,
 ) -> Option<Fit> {
-    if !(low < high) || degree > 24 {
+    let ordered = low < high;
+    if !ordered || degree > 24 {
         return None;
     }
     let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
@@ -66,6 +67,11 @@ pub fn minimax(
     let grid: Vec<f64> = (0..=count)
         .map(|i| -(std::f64::consts::PI * i as f64 / count as f64).cos())
         .collect();
+    let on_grid: Vec<f64> = grid.iter().map(|u| f(at(*u))).collect();
+    let one_sign = on_grid.iter().all(|y| *y > 0.0) || on_grid.iter().all(|y| *y < 0.0);
+    if on_grid.iter().any(|y| !y.is_finite()) || weight == Weight::Relative && !one_sign {
+        return None;
+    }
     let mut best: Option<(Vec<f64>, f64)> = None;
     for _ in 0..ROUNDS {
         let (chebyshev, level) = levelled(&nodes, degree, |u| {
@@ -76,7 +82,11 @@ pub fn minimax(
             let y = f(at(u));
             weight_of(y) * (clenshaw(&chebyshev, u) - y)
         };
-        let extrema = extrema(&grid, &error, points)?;
+        let Some(extrema) = extrema(&grid, &error, points) else {
+            // Too few alternations: the polynomial is the function, but for roundings of f64.
+            let largest = grid.iter().map(|u| error(*u).abs()).fold(0.0, f64::max);
+            return finished(best.unwrap_or((chebyshev, largest)), half, middle - origin);
+        };
         let largest = extrema.iter().map(|u| error(*u).abs()).fold(0.0, f64::max);
         if best.as_ref().is_none_or(|(_, e)| largest < *e) {
             best = Some((chebyshev, largest));
@@ -86,8 +96,11 @@ pub fn minimax(
             break;
         }
     }
-    let (chebyshev, error) = best?;
-    let coefficients = powers(&chebyshev, half, middle - origin);
+    finished(best?, half, middle - origin)
+}
+
+fn finished((chebyshev, error): (Vec<f64>, f64), half: f64, shift: f64) -> Option<Fit> {
+    let coefficients = powers(&chebyshev, half, shift);
     let finite = error.is_finite() && coefficients.iter().all(|c| c.is_finite());
     finite.then_some(Fit {
         coefficients,
@@ -248,6 +261,28 @@ fn powers(chebyshev: &[f64], half: f64, shift: f64) -> Vec<f64> {
     result
 }
 
+/// What a polynomial is stored and evaluated in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluation {
+    /// What coefficients are stored in.
+    pub coefficient: Register,
+    /// What intermediate results are rounded to.
+    pub register: Register,
+    /// Whether a product and a sum round once.
+    pub fma: bool,
+}
+
+impl Evaluation {
+    /// All in one register.
+    pub fn within(register: Register, fma: bool) -> Self {
+        Self {
+            coefficient: register,
+            register,
+            fma,
+        }
+    }
+}
+
 impl Polynomial {
     /// Minimax polynomials of a degree on every segment. Coefficients stay in f64: the register rounds them.
     pub fn fit(
@@ -256,9 +291,7 @@ impl Polynomial {
         degree: usize,
         weight: Weight,
         origin: Origin,
-        coefficient: Register,
-        register: Register,
-        fma: bool,
+        evaluation: Evaluation,
     ) -> Result<Self, DesignError> {
         let borders = segments.borders()?;
         let fitted = borders.windows(2).map(|b| {
@@ -275,9 +308,9 @@ impl Polynomial {
             coefficients: fitted.collect::<Result<_, _>>()?,
             segments,
             origin,
-            coefficient,
-            register,
-            fma,
+            coefficient: evaluation.coefficient,
+            register: evaluation.register,
+            fma: evaluation.fma,
             order: Order::Horner,
         })
     }

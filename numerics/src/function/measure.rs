@@ -103,9 +103,7 @@ impl Errors {
                 if let Some(layout) = layout {
                     let least = layout.quantum() + layout.mantissa as i32;
                     let exponent = exponent_of(f).max(least) - layout.mantissa as i32;
-                    errors
-                        .ulp
-                        .raise(difference.abs() / 2f64.powi(exponent), *x);
+                    errors.ulp.raise(difference.abs() / 2f64.powi(exponent), *x);
                 }
                 errors.not_nearest += u64::from(nearest[lane] != *y);
             }

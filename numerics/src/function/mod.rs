@@ -68,7 +68,9 @@ pub enum DesignError {
     #[error("a `{0}` design makes no `{1}`")]
     Kernel(&'static str, Function),
     /// A function that no polynomial was found for: not finite, or zero under a relative weight.
-    #[error("no polynomial fits: the function is not finite on a segment, or zero there under a relative weight")]
+    #[error(
+        "no polynomial fits: the function is not finite on a segment, or zero there under a relative weight"
+    )]
     Fit,
     /// A composed unit lacks a part.
     #[error("`{function}` is composed of {}: give a unit of each", needs.iter().map(|f| format!("`{f}`")).collect::<Vec<_>>().join(" and "))]

@@ -184,9 +184,9 @@ impl NormEvaluator {
         let channels = gamma.len();
         check("beta", beta.len(), channels)?;
         check("results", y.len(), x.len())?;
-        let each = if groups == 0 { 0 } else { channels / groups };
+        let each = channels.checked_div(groups).unwrap_or(0);
         check("channels of groups", each * groups, channels)?;
-        let places = if channels == 0 { 0 } else { x.len() / channels };
+        let places = x.len().checked_div(channels).unwrap_or(0);
         check("numbers of channels", places * channels, x.len())?;
         if x.is_empty() {
             return Ok(());

@@ -197,8 +197,7 @@ impl Mirrored {
         function: Function,
         narrow: bool,
     ) -> Result<MirroredState, DesignError> {
-        let symmetry =
-            symmetry(function).ok_or(DesignError::Kernel("mirrored", function))?;
+        let symmetry = symmetry(function).ok_or(DesignError::Kernel("mirrored", function))?;
         let target = Target {
             function,
             mirrored: symmetry == Symmetry::Remainder,
@@ -223,8 +222,8 @@ impl MirroredState {
         }
         let mut other = [0.0; BLOCK];
         match self.symmetry {
-            Symmetry::Odd => return std::array::from_fn(|lane| h[lane] * 1f64.copysign(x[lane])),
-            Symmetry::Even => return h,
+            Symmetry::Odd => std::array::from_fn(|lane| h[lane] * 1f64.copysign(x[lane])),
+            Symmetry::Even => h,
             Symmetry::Complement => {
                 self.register.sub(&[1.0; BLOCK], &h, &mut other);
                 std::array::from_fn(|lane| if x[lane] < 0.0 { other[lane] } else { h[lane] })
@@ -322,8 +321,8 @@ impl ExponentialState {
         if self.factor != 1.0 {
             self.register.mul(x, &[self.factor; BLOCK], &mut t);
         }
-        // Infinite arguments stay within exponents; NaN becomes the least one.
-        let t = t.map(|t| t.max(-FARTHEST).min(FARTHEST));
+        // Infinite arguments stay within exponents.
+        let t = t.map(|t| t.clamp(-FARTHEST, FARTHEST));
         let i = t.map(|t| {
             if self.floor {
                 t.floor()
@@ -378,7 +377,11 @@ impl LogarithmState {
         for lane in 0..BLOCK {
             let (significand, exponent) = normalized(x[lane], 1);
             let halve = self.centred && significand >= std::f64::consts::SQRT_2;
-            m[lane] = if halve { 0.5 * significand } else { significand };
+            m[lane] = if halve {
+                0.5 * significand
+            } else {
+                significand
+            };
             e[lane] = f64::from(exponent + i32::from(halve));
         }
         let fraction = self.kernel.evaluate(&m);
@@ -437,7 +440,7 @@ impl CircularState {
         std::array::from_fn(|lane| {
             let turns = i[lane].rem_euclid(4.0) as u32;
             let quadrant = turns + u32::from(self.cosine);
-            let y = if quadrant % 2 == 0 {
+            let y = if quadrant.is_multiple_of(2) {
                 sine[lane]
             } else {
                 cosine[lane]

@@ -160,9 +160,8 @@ impl Register {
         };
         let wide_exponent = matches!(self.format, Format::Float { exponent, bias, .. }
             if exponent > 9 || !(-250..=500).contains(&bias));
-        let simple = self.rounding != Rounding::ToOdd
-            && self.significant_bits() <= 50
-            && !wide_exponent;
+        let simple =
+            self.rounding != Rounding::ToOdd && self.significant_bits() <= 50 && !wide_exponent;
         let kind = match (self.format.float_layout(), self.format.int_range()) {
             _ if !simple => Kind::Exact,
             (Some(layout), _) => Kind::Float(FloatRounder::new(layout, &exact)),
@@ -171,7 +170,11 @@ impl Register {
             }
             _ => Kind::Exact,
         };
-        let kind = if *self == Self::f32() { Kind::Single } else { kind };
+        let kind = if *self == Self::f32() {
+            Kind::Single
+        } else {
+            kind
+        };
         Ok(Rounder {
             exact,
             kind,
@@ -302,8 +305,16 @@ fn settle<const R: u8>(a: f64, n: f64, unit: f64, negative: bool) -> f64 {
             }
         }
         HALF_UP => {
-            let tie = if rest == half && !negative { n + unit } else { n };
-            if rest == -half && negative { n - unit } else { tie }
+            let tie = if rest == half && !negative {
+                n + unit
+            } else {
+                n
+            };
+            if rest == -half && negative {
+                n - unit
+            } else {
+                tie
+            }
         }
         _ => n,
     }
@@ -393,11 +404,7 @@ impl FloatRounder {
         } else {
             y
         };
-        if a > f64::MAX && a != f64::INFINITY || x != x {
-            self.nan
-        } else {
-            y
-        }
+        if x.is_nan() { self.nan } else { y }
     }
 }
 
@@ -442,6 +449,10 @@ impl FixedRounder {
         let n = if negative { -n } else { n };
         let n = if n < self.least { self.least } else { n };
         let n = if n > self.largest { self.largest } else { n };
-        if x != x { self.nan } else { n * self.unit + 0.0 }
+        if x.is_nan() {
+            self.nan
+        } else {
+            n * self.unit + 0.0
+        }
     }
 }

@@ -12,10 +12,10 @@
 //!
 //! | step | coefficients |
 //! |---|---|
-//! | Newton-Raphson, k = 2 | product [1.5, -0.5], residual [0.5] |
-//! | Newton-Raphson, k = 1 | product [2, -1], residual [1] |
-//! | Halley (third order), k = 2 | product [1.875, -1.25, 0.375], residual [0.5, 0.375] |
-//! | third order, k = 1 | product [3, -3, 1], residual [1, 1] |
+//! | Newton-Raphson, k = 2 | product `[1.5, -0.5]`, residual `[0.5]` |
+//! | Newton-Raphson, k = 1 | product `[2, -1]`, residual `[1]` |
+//! | Halley (third order), k = 2 | product `[1.875, -1.25, 0.375]`, residual `[0.5, 0.375]` |
+//! | third order, k = 1 | product `[3, -3, 1]`, residual `[1, 1]` |
 //! | any published variant | its constants |
 //!
 //! Goldschmidt's iteration carries the result and how far it is off, so that its multiplications don't wait for one another:
@@ -176,7 +176,9 @@ impl Refined {
                 }
                 SeedState::Magic(*constant)
             }
-            Seed::Kernel(kernel) => SeedState::Kernel(kernel.ready(Target::of(base), narrow)?),
+            Seed::Kernel(kernel) => {
+                SeedState::Kernel(Box::new(kernel.ready(Target::of(base), narrow)?))
+            }
         };
         let rounded = |k: &f64| register.one(*k);
         let refinement = match &self.refinement {
@@ -192,7 +194,8 @@ impl Refined {
                         "are 16 at most, of 1 to 16 coefficients",
                     ));
                 }
-                let fusable = |s: &Step| s.form == Form::Product && s.fma && s.coefficients.len() == 2;
+                let fusable =
+                    |s: &Step| s.form == Form::Product && s.fma && s.coefficients.len() == 2;
                 if steps.iter().any(|s| s.fuse_argument && !fusable(s)) {
                     return Err(DesignError::field(
                         "fuse_argument",
@@ -235,7 +238,7 @@ impl Refined {
 #[derive(Debug, Clone)]
 enum SeedState {
     Magic(i64),
-    Kernel(KernelState),
+    Kernel(Box<KernelState>),
 }
 
 #[derive(Debug, Clone)]
@@ -330,7 +333,9 @@ impl RefinedState {
         {
             return x.map(|x| {
                 let code = (x as f32).to_bits() as i32;
-                f64::from(f32::from_bits(self.shifted(constant, i64::from(code)) as u32))
+                f64::from(f32::from_bits(
+                    self.shifted(constant, i64::from(code)) as u32
+                ))
             });
         }
         let bits = self.register.exact.code_bits();

@@ -127,7 +127,10 @@ impl Softmax {
             ));
         }
         if matches!(self.passes, Passes::Online(block) if !(1..=1 << 20).contains(&block)) {
-            return Err(DesignError::field("online", "blocks have 1 to 2^20 numbers"));
+            return Err(DesignError::field(
+                "online",
+                "blocks have 1 to 2^20 numbers",
+            ));
         }
         let products = [self.exponential.output, self.normalizer.output];
         Ok(SoftmaxEvaluator {

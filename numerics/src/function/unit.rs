@@ -100,7 +100,7 @@ impl FunctionUnit {
             Design::Mirrored(m) => State::Mirrored(m.ready(function, narrow)?),
             Design::Exponential(e) => State::Exponential(e.ready(function, narrow)?),
             Design::Logarithm(l) => State::Logarithm(l.ready(function, narrow)?),
-            Design::Circular(c) => State::Circular(c.ready(function, narrow)?),
+            Design::Circular(c) => State::Circular(Box::new(c.ready(function, narrow)?)),
             Design::Refined(r) => State::Refined(r.ready(function, narrow)?),
             Design::Composed(c) => State::Composed(c.ready(function, narrow, depth)?),
         };
@@ -121,12 +121,9 @@ impl FunctionUnit {
             Design::Mirrored(m) => [m.kernel.registers(), vec![m.register]].concat(),
             Design::Exponential(e) => [e.kernel.registers(), vec![e.register]].concat(),
             Design::Logarithm(l) => [l.kernel.registers(), vec![l.register]].concat(),
-            Design::Circular(c) => [
-                c.sine.registers(),
-                c.cosine.registers(),
-                vec![c.register],
-            ]
-            .concat(),
+            Design::Circular(c) => {
+                [c.sine.registers(), c.cosine.registers(), vec![c.register]].concat()
+            }
             Design::Refined(r) => r.registers(),
             Design::Composed(c) => c.registers(),
         };
@@ -142,7 +139,7 @@ enum State {
     Mirrored(MirroredState),
     Exponential(ExponentialState),
     Logarithm(LogarithmState),
-    Circular(CircularState),
+    Circular(Box<CircularState>),
     Refined(RefinedState),
     Composed(ComposedState),
 }
