@@ -9,6 +9,8 @@
 //!   [`float`], [`integer`], [`logarithmic`], [`codebook`] hold the formats' definitions, [`exact`] what all decode to;
 //! - [`block`]: elements that share scales: MX, NVFP4, NF4, groups, block floating point, GGUF;
 //! - [`arithmetic`]: how units add products up, and matrix products in their arithmetic;
+//! - [`function`]: function units (exp, reciprocals, roots, activations) as tables, polynomials, iterations, and what is made
+//!   of them;
 //! - [`fidelity`]: how near numbers are to what they should be;
 //! - [`sparse`]: N:M and unstructured encodings;
 //! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;

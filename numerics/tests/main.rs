@@ -11,12 +11,17 @@
 mod blocks;
 mod fast;
 mod formats;
+mod functions;
+mod functions_reference;
+mod functions_rows;
+mod functions_rsqrt;
 mod fused;
 mod gguf;
 mod matmul;
 mod oracle;
 mod others;
 mod requantization;
+mod rsqrt_rows;
 mod summation;
 
 /// The text of a reference file.

@@ -139,7 +139,7 @@ impl Function {
         if self == Self::Division { 2 } else { 1 }
     }
 
-    /// The function's number, of division by 1.
+    /// The function's number; of division, 1 over it.
     pub fn value(self, x: f64) -> f64 {
         if x.is_nan() {
             return f64::NAN;
@@ -162,8 +162,7 @@ impl Function {
             Self::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
             Self::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
             Self::HardSwish => scaled(x, (x + 3.0).clamp(0.0, 6.0) / 6.0),
-            Self::Reciprocal => 1.0 / x,
-            Self::Division => x,
+            Self::Reciprocal | Self::Division => 1.0 / x,
             Self::Sqrt => x.sqrt(),
             // 1 / 0 keeps the sign of the zero, as IEEE 754's rSqrt does.
             Self::Rsqrt => 1.0 / x.sqrt(),
