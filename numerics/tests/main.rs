@@ -16,6 +16,8 @@ mod gguf;
 mod matmul;
 mod oracle;
 mod others;
+mod quantized;
+mod quantized_run;
 mod requantization;
 mod summation;
 
