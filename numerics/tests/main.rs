@@ -18,6 +18,7 @@ mod oracle;
 mod others;
 mod quantized;
 mod quantized_run;
+mod quantized_sums;
 mod requantization;
 mod summation;
 

@@ -2,12 +2,8 @@
 
 use presil_numerics::arithmetic::matmul::Size;
 use presil_numerics::quantized::accumulation::Accumulation;
-use presil_numerics::quantized::activation::{
-    HardSwish, Requantize, hard_swish, requantize,
-};
-use presil_numerics::quantized::convolution::{
-    Conv2d, DepthwiseConv2d, conv2d, depthwise_conv2d,
-};
+use presil_numerics::quantized::activation::{HardSwish, Requantize, hard_swish, requantize};
+use presil_numerics::quantized::convolution::{Conv2d, DepthwiseConv2d, conv2d, depthwise_conv2d};
 use presil_numerics::quantized::elementwise::{self, Combination, Combine, Mul, combine};
 use presil_numerics::quantized::linear::{
     BatchMatmul, FullyConnected, batch_matmul, fully_connected,
@@ -103,14 +99,17 @@ pub fn integers(hex: &str, dtype: &str) -> Vec<i64> {
 /// Whose arithmetic.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Runtime {
-    LitertReference,
+    Reference,
+    /// With XNNPACK, the default resolver's.
     Xnnpack,
+    /// LiteRT's optimized kernels, without XNNPACK.
+    Optimized,
 }
 
 impl Runtime {
     fn recipe(self, litert: Recipe) -> Recipe {
         match self {
-            Self::LitertReference => litert,
+            Self::Reference | Self::Optimized => litert,
             Self::Xnnpack => rescale::XNNPACK,
         }
     }
@@ -140,10 +139,17 @@ impl Op<'_> {
         }
     }
 
+    /// An option of rows and columns, or one number for both.
+    fn pair(&self, key: &str) -> [usize; 2] {
+        match &self.options[key] {
+            Value::Array(pair) => [0, 1].map(|i| pair[i].as_u64().unwrap() as usize),
+            number => [number.as_u64().unwrap_or(1) as usize; 2],
+        }
+    }
+
     fn window(&self, kernel: [usize; 2]) -> Window {
-        let number = |key: &str| self.options[key].as_u64().unwrap_or(1) as usize;
         let shape = &self.inputs[0].shape;
-        let (stride, dilation) = ([number("stride"); 2], [number("dilation"); 2]);
+        let (stride, dilation) = (self.pair("stride"), self.pair("dilation"));
         let of = match self.options["padding"].as_str().unwrap() {
             "SAME" => Window::same,
             _ => Window::valid,
@@ -164,17 +170,15 @@ impl Op<'_> {
                 self.convolution::<i8>(rescale::LITERT, Accumulation::Bits32)
             }
             n if n.starts_with("fully_connected") => {
-                let recipe = if self.inputs[1].scales.len() > 1 {
-                    rescale::LITERT
-                } else {
-                    rescale::LITERT_FULLY_CONNECTED
-                };
-                self.fully_connected::<i8>(recipe, Accumulation::Bits32)
+                self.fully_connected::<i8>(rescale::LITERT_FULLY_CONNECTED, Accumulation::Bits32)
             }
             "batch_matmul" => self.batch_matmul(),
             "add" | "sub" | "squared_difference" | "mul" => self.elementwise::<i8>(),
             "requantize_int8" | "relu" | "leaky_relu" => {
-                let recipe = self.runtime.recipe(rescale::LITERT);
+                let recipe = match self.runtime {
+                    Runtime::Xnnpack if self.name != "relu" => rescale::XNNPACK_CONVERT,
+                    _ => rescale::LITERT,
+                };
                 let (from, to) = (x.scaling(), out.scaling());
                 let op = match self.options["alpha"].as_f64() {
                     Some(alpha) => Requantize::leaky::<i8>(recipe, from, to, alpha as f32),
@@ -241,7 +245,8 @@ impl Op<'_> {
                 return self.convolution::<i16>(rescale::LITERT_INT16, Accumulation::Bits64);
             }
             "fully_connected_int16x8" => {
-                return self.fully_connected::<i16>(rescale::LITERT_FULLY_CONNECTED, Accumulation::Bits64);
+                return self
+                    .fully_connected::<i16>(rescale::LITERT_FULLY_CONNECTED, Accumulation::Bits64);
             }
             "add_int16" | "mul_int16" => return self.elementwise::<i16>(),
             "logistic_int16" | "tanh_int16" => {
@@ -251,11 +256,10 @@ impl Op<'_> {
                     Function::Logistic
                 };
                 let op = match self.runtime {
-                    Runtime::LitertReference => {
-                        Sigmoid::interpolated(function, x.scaling().scale)
-                    }
-                    Runtime::Xnnpack => {
-                        Sigmoid::fixed_point(function, x.scaling().scale).unwrap()
+                    Runtime::Reference => Sigmoid::interpolated(function, x.scaling().scale),
+                    Runtime::Xnnpack | Runtime::Optimized => {
+                        Sigmoid::fixed_point(function, x.scaling().scale)
+                            .unwrap_or_else(|| Sigmoid::interpolated(function, x.scaling().scale))
                     }
                 };
                 sigmoid(&op, &x.codes::<i16>(), &mut y).unwrap();
@@ -270,20 +274,34 @@ impl Op<'_> {
         wide(y)
     }
 
+    /// XNNPACK takes convolutions and fully connected layers of int8 whose weights have no zero point; the optimized
+    /// kernels take what is left.
     fn rescale<T: Element>(&self, litert: Recipe) -> Rescale {
+        let weights = self.inputs[1];
+        let taken = T::LARGEST == 127 && self.name != "batch_matmul";
+        let recipe = match self.runtime {
+            Runtime::Xnnpack if taken && weights.zero_point == 0 => rescale::XNNPACK,
+            Runtime::Xnnpack | Runtime::Optimized if taken => {
+                if self.name.starts_with("fully_connected") && weights.scales.len() == 1 {
+                    rescale::LITERT_OPTIMIZED_FULLY_CONNECTED
+                } else {
+                    rescale::LITERT_OPTIMIZED
+                }
+            }
+            _ => litert,
+        };
         Rescale::new::<T>(
-            self.runtime.recipe(litert),
+            recipe,
             self.inputs[0].scaling().scale,
-            &self.inputs[1].scales,
+            &weights.scales,
             self.output.scaling(),
             self.clamp(),
         )
     }
 
     fn convolution<T: Element>(&self, litert: Recipe, accumulation: Accumulation) -> Vec<i64> {
-        let [x, w, bias] = self.inputs[..] else {
-            panic!("{}", self.name)
-        };
+        let (x, w) = (self.inputs[0], self.inputs[1]);
+        let bias = self.inputs.get(2).map(|b| &b.data[..]);
         let window = self.window([w.shape[1], w.shape[2]]);
         let mut y = vec![T::default(); self.output.elements()];
         let (codes, weights) = (x.codes::<T>(), w.codes::<i8>());
@@ -298,7 +316,7 @@ impl Op<'_> {
                 accumulation,
                 rescale: self.rescale::<T>(litert),
             };
-            depthwise_conv2d(&op, &codes, &weights, Some(&bias.data), &mut y).unwrap();
+            depthwise_conv2d(&op, &codes, &weights, bias, &mut y).unwrap();
         } else {
             let op = Conv2d {
                 batches: x.shape[0],
@@ -311,15 +329,14 @@ impl Op<'_> {
                 accumulation,
                 rescale: self.rescale::<T>(litert),
             };
-            conv2d(&op, &codes, &weights, Some(&bias.data), &mut y).unwrap();
+            conv2d(&op, &codes, &weights, bias, &mut y).unwrap();
         }
         wide(y)
     }
 
     fn fully_connected<T: Element>(&self, litert: Recipe, accumulation: Accumulation) -> Vec<i64> {
-        let [x, w, bias] = self.inputs[..] else {
-            panic!("{}", self.name)
-        };
+        let (x, w) = (self.inputs[0], self.inputs[1]);
+        let bias = self.inputs.get(2).map(|b| &b.data[..]);
         let (outputs, inputs) = (w.shape[0], w.shape[1]);
         let op = FullyConnected {
             batches: x.elements() / inputs,
@@ -331,7 +348,7 @@ impl Op<'_> {
             rescale: self.rescale::<T>(litert),
         };
         let mut y = vec![T::default(); self.output.elements()];
-        fully_connected(&op, &x.codes(), &w.codes(), Some(&bias.data), &mut y).unwrap();
+        fully_connected(&op, &x.codes(), &w.codes(), bias, &mut y).unwrap();
         wide(y)
     }
 
@@ -391,10 +408,9 @@ impl Op<'_> {
 
     fn pool(&self) -> Vec<i64> {
         let x = self.inputs[0];
-        let filter = self.options["filter"].as_u64().unwrap() as usize;
         let op = Pool {
             batches: x.shape[0],
-            window: self.window([filter; 2]),
+            window: self.window(self.pair("filter")),
             channels: x.last(),
             range: self.clamp().range::<i8>(self.output.scaling()),
         };
@@ -419,7 +435,8 @@ impl Op<'_> {
             )
         });
         let gate = |i: usize| {
-            let scale = |kind: &str| tensor(&format!("{kind}_to_{}", names[i])).map(|t| t.scales[0]);
+            let scale =
+                |kind: &str| tensor(&format!("{kind}_to_{}", names[i])).map(|t| t.scales[0]);
             Some(GateWeights {
                 input: &data[i].0,
                 input_scale: scale("input")?,

@@ -1,14 +1,16 @@
 //! Requantization: an accumulator times a real multiplier, as integer hardware makes it.
 //!
-//! A multiplier `M > 0` is a significand `q` of `b` bits and a shift `s` (left where positive):
+//! A multiplier `M` is a significand `q` of `b` bits and a shift `s` (left where positive):
 //!
 //! ```text
-//! M = q x 2^(s - b)       q = round(f x 2^b) of M = f x 2^s, 1/2 <= f < 1; q = 2^b is halved and s raised
+//! M = q x 2^(s - b)       q = round(f x 2^b) of |M| = f x 2^s, 1/2 <= f < 1; q = 2^b is halved and s raised;
+//!                         then q has the sign of M
 //! ```
 //!
 //! | form | result for accumulator x | where |
 //! |---|---|---|
 //! | double rounding | `l = max(s, 0)`, `r = max(-s, 0)`; `h = trunc((x 2^l q + n) / 2^31)`, `n = 2^30`, for a negative product `1 - 2^30`; then `h / 2^r`, ties away from zero | gemmlowp, TFLite convolutions |
+//! | double rounding, ties up | the same h; then `floor((h + 2^(r-1)) / 2^r)` | ruy's kernels for x86, TFLite's optimized products |
 //! | single rounding | `floor((x q + 2^(30-s)) / 2^(31-s))`: ties toward +infinity | TFLite fully connected, ruy |
 //! | float | `round(f32(x) x f32(M))`, any rounding, usually nearest even | XNNPACK, ONNX Runtime |
 //! | power of two | `round(x / 2^n)`, any rounding | shift-only hardware |
@@ -25,20 +27,20 @@ use crate::rounding::Rounding;
 /// A fixed-point multiplier: `significand x 2^(shift - 31)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FixedMultiplier {
-    /// 2^30 ..= 2^31 - 1, or 0.
+    /// 2^30 ..= 2^31 - 1, or 0; negative for negative multipliers.
     pub significand: i32,
     /// Left where positive.
     pub shift: i32,
 }
 
 impl FixedMultiplier {
-    /// The multiplier nearest to a real one: zero where it is zero, not finite, negative, or below 2^-32.
+    /// The multiplier nearest to a real one: zero where it is zero, not finite, or of a magnitude below 2^-32.
     pub fn new(real: f64) -> Self {
         let zero = Self {
             significand: 0,
             shift: 0,
         };
-        if !real.is_finite() || real <= 0.0 {
+        if !real.is_finite() || real == 0.0 {
             return zero;
         }
         let exponent = real.to_bits() >> 52 & 0x7ff;
@@ -57,7 +59,7 @@ impl FixedMultiplier {
             return zero;
         }
         Self {
-            significand: q as i32,
+            significand: if real < 0.0 { -(q as i32) } else { q as i32 },
             shift: shift.min(30),
         }
     }
@@ -68,6 +70,8 @@ impl FixedMultiplier {
 pub enum Requantization {
     /// A doubling high product and a rounding shift.
     DoubleRounding(FixedMultiplier),
+    /// The same, ties of the shift toward plus infinity.
+    DoubleRoundingUp(FixedMultiplier),
     /// One rounding shift of the whole product, ties toward plus infinity.
     SingleRounding(FixedMultiplier),
     /// An f32 product.
@@ -92,7 +96,8 @@ impl Requantization {
     /// The accumulator at the output's scale, before zero point and clamp. `index` is for stochastic rounding.
     pub fn apply(&self, accumulator: i64, index: u64) -> i64 {
         match *self {
-            Self::DoubleRounding(m) => double_rounding(accumulator, m),
+            Self::DoubleRounding(m) => double_rounding(accumulator, m, Rounding::NearestAway),
+            Self::DoubleRoundingUp(m) => double_rounding(accumulator, m, Rounding::HalfUp),
             Self::SingleRounding(m) => {
                 let m = FixedMultiplier {
                     shift: m.shift.min(30),
@@ -145,7 +150,7 @@ fn floor_half_up(product: i128, shift: i32) -> i64 {
     ((product + (1 << (shift - 1))) >> shift) as i64
 }
 
-fn double_rounding(accumulator: i64, m: FixedMultiplier) -> i64 {
+fn double_rounding(accumulator: i64, m: FixedMultiplier, rounding: Rounding) -> i64 {
     let (left, right) = (m.shift.clamp(0, 31), (-m.shift).clamp(0, 31));
     let x = (accumulator as i32).wrapping_shl(left as u32);
     let high = if x == i32::MIN && m.significand == i32::MIN {
@@ -155,7 +160,7 @@ fn double_rounding(accumulator: i64, m: FixedMultiplier) -> i64 {
         let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
         ((product + nudge) / (1 << 31)) as i32
     };
-    let rounded = Rounding::NearestAway.shift_right(high.into(), right as u32, 0);
+    let rounded = rounding.shift_right(high.into(), right as u32, 0);
     rounded as i64
 }
 
@@ -182,6 +187,8 @@ mod tests {
         let m = FixedMultiplier::new(1.0 - 1e-12);
         assert_eq!((m.significand, m.shift), (1 << 30, 1));
         assert_eq!(FixedMultiplier::new(0.0).significand, 0);
+        let m = FixedMultiplier::new(-0.75);
+        assert_eq!((m.significand, m.shift), (-3 << 29, 0));
     }
 
     /// A quarter of 1 rounds to 1 when it is rounded twice (ruy, issue 227).
@@ -203,6 +210,7 @@ mod tests {
             let tolerance = 1.0 + exact.abs() * 1e-6;
             for form in [
                 Requantization::DoubleRounding(m),
+                Requantization::DoubleRoundingUp(m),
                 Requantization::SingleRounding(m),
                 Requantization::Float { multiplier: real as f32, rounding: Rounding::NearestEven },
             ] {

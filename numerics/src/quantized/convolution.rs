@@ -152,7 +152,11 @@ impl Grouped<'_> {
         let [rows, columns] = window.output;
         let (inputs, outputs) = (self.groups * self.channels, self.groups * self.columns);
         check("the input", input.len(), &[batches, height, width, inputs])?;
-        check("the output", output.len(), &[batches, rows, columns, outputs])?;
+        check(
+            "the output",
+            output.len(),
+            &[batches, rows, columns, outputs],
+        )?;
         if let Some(bias) = bias {
             check("the bias", bias.len(), &[outputs])?;
         }

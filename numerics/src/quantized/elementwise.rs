@@ -146,12 +146,7 @@ pub fn combine<T: Element>(
 }
 
 /// Multiplies all elements.
-pub fn mul<T: Element>(
-    op: &Mul,
-    a: &[T],
-    b: &[T],
-    output: &mut [T],
-) -> Result<(), QuantizedError> {
+pub fn mul<T: Element>(op: &Mul, a: &[T], b: &[T], output: &mut [T]) -> Result<(), QuantizedError> {
     pairs(a, b, output, |a, b, i| op.code(a, b, i))
 }
 

@@ -120,9 +120,8 @@ impl Word {
         let sum = a + self.largest();
         let half = (sum + if sum >= 0 { 1 } else { -1 }) / 2;
         let one = 1 << (self.bits - 3);
-        let mut x = self.wrap(
-            self.constant(1_515_870_810) + self.product(half, self.constant(-1_010_580_540)),
-        );
+        let mut x = self
+            .wrap(self.constant(1_515_870_810) + self.product(half, self.constant(-1_010_580_540)));
         for _ in 0..3 {
             let rest = self.wrap(one - self.product(half, x));
             x = self.wrap(x + self.scale(self.product(x, rest), 2));

@@ -130,5 +130,8 @@ pub fn batch_matmul<T: Element>(
 }
 
 fn offsets<T: Element>(codes: &[T], offset: i32) -> Vec<i32> {
-    codes.iter().map(|x| (*x).into().wrapping_sub(offset)).collect()
+    codes
+        .iter()
+        .map(|x| (*x).into().wrapping_sub(offset))
+        .collect()
 }

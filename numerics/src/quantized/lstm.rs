@@ -199,13 +199,17 @@ impl Lstm {
         let a = rows(output, zero_points.1);
         let b = (&gate.recurrent[..], 0);
         overflows += accumulation.product((&a, zero_points.1), b, &mut of_state, size(*cells))?;
-        let gates = of_input.iter().zip(&of_state).enumerate().map(|(i, (x, h))| {
-            let (x, h) = (
-                gate.input_multiplier.apply(*x, i as u64),
-                gate.recurrent_multiplier.apply(*h, i as u64),
-            );
-            WORD16.saturate(WORD16.saturate(x).saturating_add(h))
-        });
+        let gates = of_input
+            .iter()
+            .zip(&of_state)
+            .enumerate()
+            .map(|(i, (x, h))| {
+                let (x, h) = (
+                    gate.input_multiplier.apply(*x, i as u64),
+                    gate.recurrent_multiplier.apply(*h, i as u64),
+                );
+                WORD16.saturate(WORD16.saturate(x).saturating_add(h))
+            });
         Ok((gates.collect(), overflows))
     }
 }
@@ -213,7 +217,11 @@ impl Lstm {
 fn gate(spec: &Spec, weights: &GateWeights<'_>) -> Result<Gate, QuantizedError> {
     let Spec { inputs, cells, .. } = *spec;
     check("input weights", weights.input.len(), &[cells, inputs])?;
-    check("recurrent weights", weights.recurrent.len(), &[cells, cells])?;
+    check(
+        "recurrent weights",
+        weights.recurrent.len(),
+        &[cells, cells],
+    )?;
     check("a gate's bias", weights.bias.len(), &[cells])?;
     let columns = |weights: &[i8], k: usize| {
         let mut columns = vec![0; weights.len()];

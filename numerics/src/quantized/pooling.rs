@@ -70,8 +70,16 @@ fn pool<T: Element>(
     } = *op;
     let [height, width] = window.input;
     let [rows, columns] = window.output;
-    check("the input", input.len(), &[batches, height, width, channels])?;
-    check("the output", output.len(), &[batches, rows, columns, channels])?;
+    check(
+        "the input",
+        input.len(),
+        &[batches, height, width, channels],
+    )?;
+    check(
+        "the output",
+        output.len(),
+        &[batches, rows, columns, channels],
+    )?;
     let image = height * width * channels;
     for (i, y) in output.iter_mut().enumerate() {
         let (position, channel) = (i / channels, i % channels);

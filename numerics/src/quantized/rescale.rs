@@ -10,11 +10,14 @@
 //!
 //! | recipe | form | ratio | where |
 //! |---|---|---|---|
-//! | [`LITERT`] | double rounding | f64 | LiteRT's reference convolutions, batch matmul, requantize, activations |
-//! | [`LITERT_FULLY_CONNECTED`] | single rounding | f64 | LiteRT's reference fully connected, int8 |
-//! | [`LITERT_F32_RATIO`] | double rounding | f32 | LiteRT's reference mul, LSTM |
-//! | [`LITERT_INT16`] | 16-bit multiplier | f64 | int16 activations with 64-bit accumulators |
+//! | [`LITERT`] | double rounding | f64 | LiteRT's reference convolutions, batch matmul, requantize, activations, mean |
+//! | [`LITERT_FULLY_CONNECTED`] | single rounding | f64 | its fully connected of int8 and int16 |
+//! | [`LITERT_F32_RATIO`] | double rounding | f32 | its mul, LSTM |
+//! | [`LITERT_INT16`] | 16-bit multiplier | f64 | its convolutions of int16 with 64-bit accumulators |
+//! | [`LITERT_OPTIMIZED`] | double rounding, ties up | f64 | its optimized convolutions of int8 on x86 |
+//! | [`LITERT_OPTIMIZED_FULLY_CONNECTED`] | double rounding, ties up | f32 | its optimized fully connected of int8 on x86 |
 //! | [`XNNPACK`] | f32 product, nearest even | f32 | XNNPACK's qs8 convolutions, fully connected, mul, mean |
+//! | [`XNNPACK_CONVERT`] | 8 fraction bits | f32 | XNNPACK's qs8 requantize, leaky relu |
 
 use super::{Clamp, Element, Scaling};
 use crate::integer::requantize::{FixedMultiplier, Requantization};
@@ -25,10 +28,14 @@ use crate::rounding::Rounding;
 pub enum Form {
     /// gemmlowp's two roundings.
     DoubleRounding,
+    /// The same, ties of the second up.
+    DoubleRoundingUp,
     /// One rounding, ties up.
     SingleRounding,
     /// One rounding of a 16-bit multiplier.
     Reduced,
+    /// One rounding, ties up, of a multiplier of so many fraction bits, itself rounded to nearest even.
+    Fraction(u8),
     /// A product in f32.
     Float(Rounding),
     /// A shift by the power of two nearest to the ratio: hardware without multipliers.
@@ -59,7 +66,7 @@ pub const LITERT: Recipe = Recipe {
     ratio: RatioPrecision::F64,
 };
 
-/// LiteRT's fully connected of int8.
+/// LiteRT's fully connected.
 pub const LITERT_FULLY_CONNECTED: Recipe = Recipe {
     form: Form::SingleRounding,
     ratio: RatioPrecision::F64,
@@ -71,15 +78,33 @@ pub const LITERT_F32_RATIO: Recipe = Recipe {
     ratio: RatioPrecision::F32,
 };
 
-/// LiteRT's products with int16 activations.
+/// LiteRT's convolutions of int16 activations.
 pub const LITERT_INT16: Recipe = Recipe {
     form: Form::Reduced,
     ratio: RatioPrecision::F64,
 };
 
+/// LiteRT's optimized convolutions of int8 on x86.
+pub const LITERT_OPTIMIZED: Recipe = Recipe {
+    form: Form::DoubleRoundingUp,
+    ratio: RatioPrecision::F64,
+};
+
+/// LiteRT's optimized fully connected of int8 on x86.
+pub const LITERT_OPTIMIZED_FULLY_CONNECTED: Recipe = Recipe {
+    form: Form::DoubleRoundingUp,
+    ratio: RatioPrecision::F32,
+};
+
 /// XNNPACK's signed 8-bit products.
 pub const XNNPACK: Recipe = Recipe {
     form: Form::Float(Rounding::NearestEven),
+    ratio: RatioPrecision::F32,
+};
+
+/// XNNPACK's conversions between signed 8-bit scales.
+pub const XNNPACK_CONVERT: Recipe = Recipe {
+    form: Form::Fraction(8),
     ratio: RatioPrecision::F32,
 };
 
@@ -100,8 +125,17 @@ impl Recipe {
         let fixed = FixedMultiplier::new(real);
         match self.form {
             Form::DoubleRounding => Requantization::DoubleRounding(fixed),
+            Form::DoubleRoundingUp => Requantization::DoubleRoundingUp(fixed),
             Form::SingleRounding => Requantization::SingleRounding(fixed),
             Form::Reduced => Requantization::Reduced(fixed),
+            Form::Fraction(bits) => {
+                let bits = bits.min(30);
+                let q = libm::rint(real * f64::from(1u32 << bits));
+                Requantization::SingleRounding(FixedMultiplier {
+                    significand: q as i32,
+                    shift: 31 - i32::from(bits),
+                })
+            }
             Form::Float(rounding) => Requantization::Float {
                 multiplier: real as f32,
                 rounding,

@@ -17,7 +17,7 @@
 //!
 //! A scale of 2^-12 or 2^-11 has `m = 3 x 2^l'`, `l = 0`; any other `m = 3 s_x 2^(12 + l)` truncated, with l the first
 //! that brings it above 2^14. Its optimized kernels take gemmlowp's functions ([`super::fixed_point`]) of Q3 words
-//! instead, for these two scales. Source: TensorFlow Lite, kernels activations and reference/integer_ops.
+//! instead: logistic of steps of 2^-12, tanh of both. Source: TensorFlow Lite, kernels activations and reference/integer_ops.
 
 use super::fixed_point::WORD16;
 use super::{QuantizedError, check};
@@ -93,11 +93,11 @@ impl Sigmoid {
 
     /// As LiteRT's optimized kernel computes it; `None` for scales that it does not take.
     pub fn fixed_point(function: Function, input: f32) -> Option<Self> {
-        Some(Self {
+        let shift = places(input)?;
+        let taken = shift == 0 || function == Function::Tanh;
+        taken.then(|| Self {
             function,
-            method: Method::FixedPoint {
-                shift: places(input)?,
-            },
+            method: Method::FixedPoint { shift },
             table: Vec::new(),
         })
     }
@@ -119,12 +119,20 @@ impl Sigmoid {
                 match function {
                     Function::Logistic => {
                         let r = self.interpolate(v, 9).unwrap_or(0x7fff << 10);
-                        let r = if v >= 0 { r + (1 << 9) } else { (1 << 25) - r + (1 << 9) - 1 };
+                        let r = if v >= 0 {
+                            r + (1 << 9)
+                        } else {
+                            (1 << 25) - r + (1 << 9) - 1
+                        };
                         (r >> 10) as i16
                     }
                     Function::Tanh => {
                         let r = self.interpolate(v, 8).unwrap_or(0xffff << 8);
-                        let r = if v >= 0 { r - (1 << 23) } else { (1 << 23) - 1 - r };
+                        let r = if v >= 0 {
+                            r - (1 << 23)
+                        } else {
+                            (1 << 23) - 1 - r
+                        };
                         ((r + (1 << 7)) >> 8) as i16
                     }
                 }

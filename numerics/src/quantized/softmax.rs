@@ -122,9 +122,7 @@ impl Softmax16 {
     fn row(&self, input: &[i16], output: &mut [i16]) {
         let largest = input.iter().copied().max().unwrap_or(0);
         let exp = |x: i16| {
-            let scaled = self
-                .multiplier
-                .apply(i64::from(x) - i64::from(largest), 0);
+            let scaled = self.multiplier.apply(i64::from(x) - i64::from(largest), 0);
             self.exp.code(i16::saturated(scaled + 32767))
         };
         let exps: Vec<i16> = input.iter().map(|x| exp(*x)).collect();
@@ -162,7 +160,10 @@ pub(super) fn rows<A, B>(
     if depth == 0 || !input.len().is_multiple_of(depth) {
         return Err(QuantizedError::Shape("rows don't divide the elements"));
     }
-    for (input, output) in input.chunks_exact(depth).zip(output.chunks_exact_mut(depth)) {
+    for (input, output) in input
+        .chunks_exact(depth)
+        .zip(output.chunks_exact_mut(depth))
+    {
         row(input, output);
     }
     Ok(())

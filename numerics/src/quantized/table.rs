@@ -10,7 +10,8 @@
 //!          index i = 256 + (x >> 7), offset o = x & 127:  y = L_i + (((L_i+1 - L_i) o + 64) >> 7)
 //! ```
 //!
-//! Functions of real numbers are taken in f64 and rounded to f32, so that tables are the same on every machine.
+//! exp, tanh and erfc are taken in f64 by one implementation and rounded to f32, so that tables are the same on every
+//! machine.
 //! Sources: TensorFlow Lite, `kernels/internal/common.h` (table lookup) and the kernels that fill its tables.
 
 use super::{Element, QuantizedError, Scaling, check};
@@ -57,9 +58,9 @@ impl Table {
     }
 }
 
-/// 1 / (1 + exp(-x)).
+/// 1 / (1 + exp(-x)), each step in f32.
 pub fn logistic(x: f32) -> f32 {
-    (1.0 / (1.0 + libm::exp(-f64::from(x)))) as f32
+    1.0 / (1.0 + exp(-x))
 }
 
 /// tanh.
@@ -97,7 +98,8 @@ impl InterpolatedTable {
     pub fn of_real(input: Scaling, output: Scaling, f: impl Fn(f32) -> f32) -> Self {
         const STEPS: i32 = 512;
         let (least, largest) = (i32::from(i16::MIN), i32::from(i16::MAX));
-        let bound = |scaling: Scaling, code: i32| scaling.scale * (code - scaling.zero_point) as f32;
+        let bound =
+            |scaling: Scaling, code: i32| scaling.scale * (code - scaling.zero_point) as f32;
         let (lo, hi) = (bound(input, least), bound(input, largest));
         let step = (hi - lo) / STEPS as f32;
         let span = bound(output, largest) - bound(output, least);

@@ -1,4 +1,4 @@
-"""Makes quantized.json and quantized_digits.json.
+"""Makes quantized.json, quantized_int16.json and quantized_digits.json.
 
     python3 quantized.py CASES DIGITS.tflite
 
@@ -127,7 +127,10 @@ def network(path):
         if hasattr(o, "fusedActivationFunction"):
             options["activation"] = ACTIVATIONS[o.fusedActivationFunction]
         if hasattr(o, "padding"):
-            options.update(padding=PADDINGS[o.padding], stride=o.strideH, dilation=o.dilationHFactor)
+            options["padding"] = PADDINGS[o.padding]
+            options["stride"] = [o.strideH, o.strideW]
+        if hasattr(o, "dilationHFactor"):
+            options["dilation"] = [o.dilationHFactor, o.dilationWFactor]
         code = model.operatorCodes[op.opcodeIndex].builtinCode
         ops.append(
             {
@@ -159,6 +162,7 @@ def digits(path):
     logits = {
         name: hexed(np.concatenate([o[0] for o in run(path, [[i] for i in images], r)]), "int8")
         for name, r in RESOLVERS.items()
+        if name != "builtin"
     }
     return {
         "tensors": tensors,
@@ -171,14 +175,40 @@ def digits(path):
     }
 
 
+def int16(folder):
+    """FNV-1a of what functions of int16 give for every code, at a scale of 2^-12."""
+    codes = np.arange(-32768, 32768).astype(np.int16).reshape(1, -1)
+    hashes = {}
+    for function in ["logistic", "tanh"]:
+        hashes[function] = {}
+        for name in ["reference", "builtin"]:
+            interpreter = Interpreter(
+                f"{folder}/{function}_int16_01.tflite", experimental_op_resolver_type=RESOLVERS[name]
+            )
+            given = interpreter.get_input_details()[0]["index"]
+            interpreter.resize_tensor_input(given, codes.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(given, codes)
+            interpreter.invoke()
+            result = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+            value = 0xCBF29CE484222325
+            for byte in result.astype("<i2").tobytes():
+                value = (value ^ byte) * 0x100000001B3 % (1 << 64)
+            hashes[function][name] = f"{value:016x}"
+    return hashes
+
+
 def main():
     folder, model = sys.argv[1:]
     dump = lambda x: json.dumps(x, separators=(",", ":"))
     cases = [dump(case(path)) for path in sorted(glob.glob(folder + "/*.json"))]
     with open("quantized.json", "w") as file:
         file.write("[\n" + ",\n".join(cases) + "\n]\n")
+    with open("quantized_int16.json", "w") as file:
+        file.write(dump(int16(folder)) + "\n")
     with open("quantized_digits.json", "w") as file:
         file.write(dump(digits(model)) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
