@@ -96,8 +96,8 @@ impl Requantization {
     /// The accumulator at the output's scale, before zero point and clamp. `index` is for stochastic rounding.
     pub fn apply(&self, accumulator: i64, index: u64) -> i64 {
         match *self {
-            Self::DoubleRounding(m) => double_rounding(accumulator, m, Rounding::NearestAway),
-            Self::DoubleRoundingUp(m) => double_rounding(accumulator, m, Rounding::HalfUp),
+            Self::DoubleRounding(m) => double_rounding(accumulator, m, false),
+            Self::DoubleRoundingUp(m) => double_rounding(accumulator, m, true),
             Self::SingleRounding(m) => {
                 let m = FixedMultiplier {
                     shift: m.shift.min(30),
@@ -106,6 +106,10 @@ impl Requantization {
                 let product = i128::from(accumulator) * i128::from(m.significand);
                 floor_half_up(product, 31 - m.shift)
             }
+            Self::Float {
+                multiplier,
+                rounding: Rounding::NearestEven,
+            } => (accumulator as f32 * multiplier).round_ties_even() as i64,
             Self::Float {
                 multiplier,
                 rounding,
@@ -150,18 +154,21 @@ fn floor_half_up(product: i128, shift: i32) -> i64 {
     ((product + (1 << (shift - 1))) >> shift) as i64
 }
 
-fn double_rounding(accumulator: i64, m: FixedMultiplier, rounding: Rounding) -> i64 {
+fn double_rounding(accumulator: i64, m: FixedMultiplier, ties_up: bool) -> i64 {
     let (left, right) = (m.shift.clamp(0, 31), (-m.shift).clamp(0, 31));
     let x = (accumulator as i32).wrapping_shl(left as u32);
     let high = if x == i32::MIN && m.significand == i32::MIN {
-        i32::MAX
+        i32::MAX.into()
     } else {
-        let product = i64::from(x) * i64::from(m.significand);
-        let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
-        ((product + nudge) / (1 << 31)) as i32
+        // The quotient truncated after the nudge is the floor of the nearest.
+        (i64::from(x) * i64::from(m.significand) + (1 << 30)) >> 31
     };
-    let rounded = rounding.shift_right(high.into(), right as u32, 0);
-    rounded as i64
+    let half = (1i64 << right) >> 1;
+    if ties_up || high >= 0 {
+        (high + half) >> right
+    } else {
+        -((half - high) >> right)
+    }
 }
 
 /// A sum of products of raw integers corrected for zero points:
@@ -220,6 +227,28 @@ mod tests {
             prop_assert!((reduced - exact).abs() <= 1.0 + exact.abs() / 30_000.0);
             let sums = [Requantization::DoubleRounding(m), Requantization::SingleRounding(m)].map(|f| f.apply(x, 0));
             prop_assert!((sums[0] - sums[1]).abs() <= 1);
+        }
+
+        /// The quotients as gemmlowp defines them, and f32 products rounded without a product of integers.
+        #[test]
+        fn fast_forms_are_the_defined_ones(x in any::<i32>(), real in 1e-9f64..1e9, bits in any::<u32>()) {
+            let m = FixedMultiplier::new(real);
+            let (left, right) = (m.shift.max(0) as u32, (-m.shift).max(0) as u32);
+            let product = i64::from(x.wrapping_shl(left)) * i64::from(m.significand);
+            let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
+            let high = i128::from((product + nudge) / (1 << 31));
+            for (form, rounding) in [
+                (Requantization::DoubleRounding(m), Rounding::NearestAway),
+                (Requantization::DoubleRoundingUp(m), Rounding::HalfUp),
+            ] {
+                prop_assert_eq!(i128::from(form.apply(x.into(), 0)), rounding.shift_right(high, right, 0));
+            }
+            let multiplier = f32::from_bits(bits);
+            let float = Requantization::Float { multiplier, rounding: Rounding::NearestEven };
+            let product = x as f32 * multiplier;
+            let wide = IntRange { bits: 64, signed: true };
+            let code = wide.encode(product.into(), &Conversion::default(), 0).code;
+            prop_assert_eq!(i128::from(float.apply(x.into(), 0)), wide.integer(code));
         }
 
         #[test]

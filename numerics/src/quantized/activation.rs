@@ -5,13 +5,13 @@
 //! relu, relu6   the same, clamped to [0, ..], [0, 6]
 //! leaky relu    y = Q(x - zx) where x >= zx, else by the multiplier alpha s_x / s_o
 //!
-//! hard swish    y = x relu6(x + 3) / 6, in 16-bit words (q15 product: see fixed_point)
-//!   h = (x - zx) 2^7                          in steps of s_x / 128
-//!   p = h M1, M1 2^e1 = s_x / 128 / s_o       16-bit M1
-//!   r = h M2 2^e2, M2 2^e2 = s_x / 128 x 32768 / 3, saturated: 2^15 stands for 3; e2 > 0: e2 - 1 places left, the
-//!       product, one place left; e2 < 0: the product, -e2 places right, ties away
-//!   r = (r + 2^15) >> 1                       (x + 3) / 6 in 0..1
-//!   y = clamp(zo + (floor-free trunc(r p / 2^15)) 2^e1)    the product truncated, not rounded; ties of 2^e1 away
+//! hard swish    y = x relu6(x + 3) / 6, in 16-bit words; products as in fixed_point
+//!   h = (x - zx) 2^7                    in steps of s_x / 128
+//!   p = h M1                            M1 2^e1 = s_x / 128 / s_o, M1 of 16 bits
+//!   r = h M2 2^e2, saturated            M2 2^e2 = s_x / 128 x 32768 / 3: 2^15 stands for 3. Where e2 > 0: e2 - 1 places
+//!                                       left, the product, one place left; else the product, -e2 places right, ties away
+//!   r = floor((r + 2^15) / 2)           relu6(x + 3) / 6 in Q0
+//!   y = clamp(zo + trunc(r p / 2^15) 2^e1)    ties of 2^e1 away
 //! ```
 //!
 //! Sources: TensorFlow Lite's kernels activations, quantize; reference/hard_swish.h.

@@ -14,7 +14,7 @@
 use super::accumulation::Accumulation;
 use super::rescale::Rescale;
 use super::window::Window;
-use super::{Element, QuantizedError, check};
+use super::{Element, QuantizedError, check, check_zero_point, elements, starts};
 use crate::arithmetic::matmul::Size;
 
 /// Operands gathered at once.
@@ -79,7 +79,7 @@ pub fn conv2d<T: Element>(
     let (channels, columns) = (op.inputs / groups, op.outputs / groups);
     let taps = op.window.taps();
     check("the weights", weights.len(), &[op.outputs, taps, channels])?;
-    let k = taps * channels;
+    let k = elements(&[taps, channels])?;
     Grouped {
         batches: op.batches,
         window: op.window,
@@ -150,23 +150,25 @@ impl Grouped<'_> {
         } = *self;
         let [height, width] = window.input;
         let [rows, columns] = window.output;
-        let (inputs, outputs) = (self.groups * self.channels, self.groups * self.columns);
+        let inputs = elements(&[self.groups, self.channels])?;
+        let outputs = elements(&[self.groups, self.columns])?;
+        check_zero_point::<T>(self.input_zero_point)?;
+        check_zero_point::<i8>(self.weight_zero_point)?;
         check("the input", input.len(), &[batches, height, width, inputs])?;
         check(
             "the output",
             output.len(),
             &[batches, rows, columns, outputs],
         )?;
-        if let Some(bias) = bias {
-            check("the bias", bias.len(), &[outputs])?;
-        }
+        let bias = starts(bias, outputs)?;
         if !self.rescale.serves(outputs) {
             return Err(QuantizedError::Shape(
                 "the multipliers are not those of the channels",
             ));
         }
         let weight_offset = self.accumulation.offset(self.weight_zero_point);
-        let k = window.taps() * self.channels;
+        let k = elements(&[window.taps(), self.channels])?;
+        let image = elements(&[height, width, inputs])?;
         let mut overflows = 0;
         let mut patches = Vec::new();
         for group in 0..self.groups {
@@ -177,16 +179,12 @@ impl Grouped<'_> {
                 })
                 .collect();
             let start = group * self.columns;
-            let starts = match bias {
-                Some(bias) => bias[start..start + self.columns].to_vec(),
-                None => vec![0; self.columns],
-            };
             let positions = batches * window.positions();
             let block = (GATHERED / k.max(1)).clamp(1, positions.max(1));
             for first in (0..positions).step_by(block) {
                 let count = block.min(positions - first);
-                self.gather(input, group, first..first + count, &mut patches);
-                let mut sums = starts.repeat(count);
+                self.gather((input, image), group, first..first + count, &mut patches);
+                let mut sums = bias[start..start + self.columns].repeat(count);
                 let size = Size {
                     m: count,
                     n: self.columns,
@@ -208,10 +206,10 @@ impl Grouped<'_> {
         Ok(overflows)
     }
 
-    /// The operands of positions of all images, a row each.
+    /// The operands of positions of all images of so many elements, a row each.
     fn gather<T: Element>(
         &self,
-        input: &[T],
+        (input, image): (&[T], usize),
         group: usize,
         positions: std::ops::Range<usize>,
         patches: &mut Vec<i32>,
@@ -220,7 +218,6 @@ impl Grouped<'_> {
         let padding = self.input_zero_point.wrapping_sub(offset);
         let window = &self.window;
         let inputs = self.groups * self.channels;
-        let image = window.input[0] * window.input[1] * inputs;
         patches.clear();
         for position in positions {
             let image = &input[position / window.positions() * image..][..image];

@@ -93,9 +93,12 @@ impl Combine {
         };
         let (a, b) = (aligned(a, &self.operands[0]), aligned(b, &self.operands[1]));
         let combined = match self.combination {
-            Combination::Add => a + b,
-            Combination::Sub => a - b,
-            Combination::SquaredDifference => (a - b) * (a - b),
+            Combination::Add => a.wrapping_add(b),
+            Combination::Sub => a.wrapping_sub(b),
+            Combination::SquaredDifference => {
+                let difference = a.wrapping_sub(b);
+                difference.wrapping_mul(difference)
+            }
         };
         self.rescale.code(combined, 0, index)
     }

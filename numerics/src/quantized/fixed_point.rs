@@ -5,8 +5,8 @@
 //! ```text
 //! a b            floor((a b + 2^(bits-2)) / 2^(bits-1)), least x least = largest        Qj x Qk = Q(j+k)
 //! x 2^n          n > 0: saturated; n < 0: ties away from zero
-//! exp(a), a <= 0    a = -(m / 4) - r, 0 < r <= 1/4 ..: with t = -r + 1/8,
-//!                   exp(-r) = e^-1/8 (1 + t + t^2/2 + ((t^4/4 + t^3) / 3 + ..)/2), times e^-(2^j) for every bit of m
+//! exp(a), a <= 0    a = r - m / 4, -1/4 <= r < 0; t = r + 1/8;
+//!                   exp(r) = e^-1/8 (1 + t + ((t^4/4 + t^3) / 3 + t^2) / 2), times e^-(2^j / 4) for every bit j of m
 //! 1 / (1 + a), 0 <= a <= 1    d = (a + 1) / 2; x = 48/17 - 32/17 d; three times x += x (1 - d x); x / 2
 //! (1 - a) / (1 + a)           x - 1
 //! logistic(a)    1 / (1 + exp(-|a|)), for a < 0 one less it
@@ -28,7 +28,7 @@ pub const WORD16: Word = Word { bits: 16 };
 /// 32-bit words.
 pub const WORD32: Word = Word { bits: 32 };
 
-/// e^-(2^j) in Q0 of 32 bits, for j from -2 on.
+/// e^-(2^j / 4) in Q0 of 32 bits, for j from 0 on.
 const EXPONENTIALS: [i64; 7] = [
     1_672_461_947,
     1_302_514_674,

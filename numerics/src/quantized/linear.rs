@@ -9,7 +9,7 @@
 
 use super::accumulation::Accumulation;
 use super::rescale::Rescale;
-use super::{Element, QuantizedError, check};
+use super::{Element, QuantizedError, check, check_zero_point, starts};
 use crate::arithmetic::matmul::Size;
 
 /// A layer whose every output reads every input.
@@ -65,13 +65,9 @@ pub fn fully_connected<T: Element>(
     check("the input", input.len(), &[m, k])?;
     check("the weights", weights.len(), &[n, k])?;
     check("the output", output.len(), &[m, n])?;
-    let mut sums = match bias {
-        Some(bias) => {
-            check("the bias", bias.len(), &[n])?;
-            bias.repeat(m)
-        }
-        None => vec![0; m * n],
-    };
+    check_zero_point::<T>(op.input_zero_point)?;
+    check_zero_point::<i8>(op.weight_zero_point)?;
+    let mut sums = starts(bias, n)?.repeat(m);
     if !op.rescale.serves(n) {
         return Err(QuantizedError::Shape(
             "the multipliers are not those of the outputs",
@@ -106,6 +102,8 @@ pub fn batch_matmul<T: Element>(
     check("the left operand", left.len(), &[op.batches, m, k])?;
     check("the right operand", right.len(), &[op.batches, k, n])?;
     check("the output", output.len(), &[op.batches, m, n])?;
+    check_zero_point::<T>(op.left_zero_point)?;
+    check_zero_point::<T>(op.right_zero_point)?;
     let mut overflows = 0;
     for batch in 0..op.batches {
         let of = |x: &[T], each: usize, zero_point| {

@@ -15,7 +15,7 @@
 use super::accumulation::Accumulation;
 use super::fixed_point::{WORD16, WORD32};
 use super::rescale::{Recipe, Rescale};
-use super::{Clamp, Element, QuantizedError, Scaling, check};
+use super::{Clamp, Element, QuantizedError, Scaling, check, check_zero_point, starts};
 use crate::arithmetic::matmul::Size;
 use crate::integer::requantize::Requantization;
 
@@ -110,6 +110,8 @@ impl Lstm {
                 "a cell's scale must be 2^-15 to 2^-9",
             ));
         }
+        check_zero_point::<i8>(spec.input.zero_point)?;
+        check_zero_point::<i8>(spec.state.zero_point)?;
         let gate = |w: &GateWeights<'_>| gate(&spec, w);
         let real = spec.recipe.ratio(&[2f32.powi(-30)], spec.state.scale);
         Ok(Self {
@@ -222,7 +224,7 @@ fn gate(spec: &Spec, weights: &GateWeights<'_>) -> Result<Gate, QuantizedError> 
         weights.recurrent.len(),
         &[cells, cells],
     )?;
-    check("a gate's bias", weights.bias.len(), &[cells])?;
+    let bias = starts(Some(weights.bias), cells)?;
     let columns = |weights: &[i8], k: usize| {
         let mut columns = vec![0; weights.len()];
         for (i, w) in weights.iter().enumerate() {
@@ -239,6 +241,6 @@ fn gate(spec: &Spec, weights: &GateWeights<'_>) -> Result<Gate, QuantizedError> 
         input_multiplier: multiplier(weights.input_scale, spec.input.scale),
         recurrent: columns(weights.recurrent, cells),
         recurrent_multiplier: multiplier(weights.recurrent_scale, spec.state.scale),
-        bias: weights.bias.to_vec(),
+        bias,
     })
 }

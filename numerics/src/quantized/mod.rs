@@ -161,6 +161,27 @@ fn elements(shape: &[usize]) -> Result<usize, QuantizedError> {
     ))
 }
 
+/// Checks that a code of zero is a code: sums of products then fit 64 bits.
+fn check_zero_point<T: Element>(zero_point: i32) -> Result<(), QuantizedError> {
+    if (T::LEAST..=T::LARGEST).contains(&zero_point) {
+        Ok(())
+    } else {
+        Err(QuantizedError::Shape("a zero point is not among the codes"))
+    }
+}
+
+/// What the sums of so many outputs start from.
+fn starts(bias: Option<&[i64]>, outputs: usize) -> Result<Vec<i64>, QuantizedError> {
+    let Some(bias) = bias else {
+        return Ok(vec![0; outputs]);
+    };
+    check("the bias", bias.len(), &[outputs])?;
+    if bias.iter().any(|b| b.unsigned_abs() >= 1 << 62) {
+        return Err(QuantizedError::Shape("a bias needs more than 62 bits"));
+    }
+    Ok(bias.to_vec())
+}
+
 /// Checks a slice's length against its shape.
 fn check(what: &'static str, found: usize, shape: &[usize]) -> Result<(), QuantizedError> {
     let expected = elements(shape)?;

@@ -25,8 +25,9 @@ pub fn l2_normalization(
 ) -> Result<(), QuantizedError> {
     let offset = |x: &i8| i64::from(*x) - i64::from(zero_point);
     rows(depth, input, output, |input: &[i8], output: &mut [i8]| {
-        let squares = input.iter().map(|x| offset(x).pow(2));
-        let m = inverse_sqrt(squares.sum::<i64>().min(i32::MAX.into()) as i32);
+        let squares = input.iter().map(|x| offset(x).saturating_mul(offset(x)));
+        let sum = squares.fold(0, i64::saturating_add);
+        let m = inverse_sqrt(sum.min(i32::MAX.into()) as i32);
         let multiplier = Requantization::DoubleRounding(FixedMultiplier {
             shift: m.shift + 7,
             ..m

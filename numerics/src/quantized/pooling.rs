@@ -12,7 +12,7 @@
 
 use super::rescale::{Form, Recipe, Rescale};
 use super::window::Window;
-use super::{Clamp, Element, QuantizedError, Scaling, check};
+use super::{Clamp, Element, QuantizedError, Scaling, check, elements};
 use crate::integer::requantize::{FixedMultiplier, Requantization};
 
 /// A window over images of channels.
@@ -80,7 +80,7 @@ fn pool<T: Element>(
         output.len(),
         &[batches, rows, columns, channels],
     )?;
-    let image = height * width * channels;
+    let image = elements(&[height, width, channels])?;
     for (i, y) in output.iter_mut().enumerate() {
         let (position, channel) = (i / channels, i % channels);
         let input = &input[position / window.positions() * image..][..image];
@@ -132,10 +132,10 @@ impl Mean {
         }
     }
 
-    /// The mean of these elements. `index` numbers the output for stochastic rounding.
-    pub fn code<T: Element>(&self, elements: impl Iterator<Item = T>, index: u64) -> T {
+    /// The mean of these codes. `index` numbers the output for stochastic rounding.
+    pub fn code<T: Element>(&self, codes: impl Iterator<Item = T>, index: u64) -> T {
         let zero_point = i64::from(self.input_zero_point);
-        let sum = elements.map(|x| i64::from(x.into()) - zero_point).sum();
+        let sum = codes.map(|x| i64::from(x.into()) - zero_point).sum();
         self.rescale.code(sum, 0, index)
     }
 }
@@ -152,8 +152,8 @@ pub fn mean<T: Element>(
     check("the input", input.len(), &[outer, op.count, inner])?;
     for (i, y) in output.iter_mut().enumerate() {
         let first = i / inner * op.count * inner + i % inner;
-        let elements = (0..op.count).map(|j| input[first + j * inner]);
-        *y = op.code(elements, i as u64);
+        let codes = (0..op.count).map(|j| input[first + j * inner]);
+        *y = op.code(codes, i as u64);
     }
     Ok(())
 }
