@@ -184,11 +184,12 @@ mod tests {
             if raw < 0 {
                 let x = raw as f64 / f64::from(1 << 26);
                 let exp = WORD32.exp_of_negative(raw, 5) as f64 / f64::from(1u32 << 31);
-                assert!((exp - x.exp()).abs() < 2e-7, "{x}");
+                // The series stops at the fourth power of 1/8.
+                assert!((exp - x.exp()).abs() < 3e-7, "{x}");
             } else {
                 let x = raw as f64 / f64::from(1u32 << 31);
                 let reciprocal = WORD32.reciprocal_of_one_plus(raw) as f64 / f64::from(1u32 << 31);
-                assert!((reciprocal - 1.0 / (1.0 + x)).abs() < 4e-9, "{x}");
+                assert!((reciprocal - 1.0 / (1.0 + x)).abs() < 1e-8, "{x}");
             }
         }
     }

