@@ -8,6 +8,11 @@ use std::time::Instant;
 use presil_numerics::arithmetic::matmul::{Size, matmul_f32, matmul_i8};
 use presil_numerics::arithmetic::presets::fused_dots;
 use presil_numerics::arithmetic::summation::{Accumulator, Spill, Summation};
+use presil_numerics::quantized::accumulation::{Accumulation, Operands};
+use presil_numerics::quantized::convolution::{Conv2d, conv2d};
+use presil_numerics::quantized::rescale::{self, Rescale};
+use presil_numerics::quantized::window::Window;
+use presil_numerics::quantized::{Clamp, Scaling};
 use presil_numerics::random::word;
 use presil_numerics::{Codec, Conversion, Format, Overflow};
 
@@ -51,6 +56,53 @@ fn dense() {
     measure("int8 exact", size, || {
         matmul_i8(&a, &b, &mut c, size).unwrap()
     });
+}
+
+/// Convolutions of 3x3 over 28x28, 128 channels to 128: accumulators, rescaled to int8.
+fn convolutions() {
+    let side = [28, 28];
+    let size = Size {
+        m: 28 * 28,
+        n: 128,
+        k: 9 * 128,
+    };
+    let byte = |seed, i: usize| word(seed, i as u64) as i8;
+    let x: Vec<i8> = (0..size.m * 128).map(|i| byte(1, i)).collect();
+    let w: Vec<i8> = (0..size.n * size.k).map(|i| byte(2, i)).collect();
+    let mut y = vec![0i8; size.m * size.n];
+    let narrow = Summation::sequential(Accumulator::int(20, Overflow::Saturate));
+    let output = Scaling {
+        scale: 2.0,
+        zero_point: 3,
+    };
+    for (name, accumulation, recipe) in [
+        ("conv2d int8, LiteRT", Accumulation::Bits32, rescale::LITERT),
+        (
+            "conv2d int8, XNNPACK",
+            Accumulation::Bits32,
+            rescale::XNNPACK,
+        ),
+        (
+            "conv2d int8, 20 bits saturating",
+            Accumulation::ordered(&narrow, Operands::Offset).unwrap(),
+            rescale::LITERT,
+        ),
+    ] {
+        let op = Conv2d {
+            batches: 1,
+            window: Window::same(side, [3, 3], [1, 1], [1, 1]),
+            inputs: 128,
+            outputs: 128,
+            groups: 1,
+            input_zero_point: -5,
+            weight_zero_point: 0,
+            accumulation,
+            rescale: Rescale::new::<i8>(recipe, 0.01, &[0.01], output, Clamp::None),
+        };
+        measure(name, size, || {
+            conv2d(&op, &x, &w, None, &mut y).unwrap();
+        });
+    }
 }
 
 fn fused() {
@@ -167,6 +219,7 @@ fn main() {
         .unwrap();
     pool.install(|| {
         dense();
+        convolutions();
         ordered();
         fused();
     });

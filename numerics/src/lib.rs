@@ -39,6 +39,7 @@ pub mod lanes;
 pub mod logarithmic;
 pub mod precision;
 pub mod quantization;
+pub mod quantized;
 pub mod random;
 pub mod rounding;
 pub mod sparse;
