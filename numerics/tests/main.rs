@@ -17,6 +17,7 @@ mod matmul;
 mod oracle;
 mod others;
 mod requantization;
+mod silicon;
 mod summation;
 
 /// The text of a reference file.
