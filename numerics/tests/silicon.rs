@@ -175,7 +175,12 @@ fn instructions_on_silicon() {
             values(&case.d, c),
         ];
         let name = format!("{} {}", case.instruction, case.kind);
-        check(&name, &unit, cases.columns, numbers.each_ref().map(|x| &x[..]));
+        check(
+            &name,
+            &unit,
+            cases.columns,
+            numbers.each_ref().map(|x| &x[..]),
+        );
     }
     assert_eq!(cases.cases.len(), 24 * 13);
 }
@@ -188,7 +193,12 @@ fn library_products_on_silicon() {
         let (a, b) = (values(&case.a, &case.format), values(&case.b, &case.format));
         let d = values(&case.d, "f32");
         let name = format!("{} of {}, K = {}", case.unit, case.format, case.k);
-        check(&name, &unit, cases.columns, [&a, &b, &vec![0.0; d.len()], &d]);
+        check(
+            &name,
+            &unit,
+            cases.columns,
+            [&a, &b, &vec![0.0; d.len()], &d],
+        );
     }
     assert_eq!(cases.cases.len(), 16);
 }

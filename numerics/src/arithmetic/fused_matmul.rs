@@ -170,10 +170,7 @@ impl FusedUnit {
             chunk: (1 << (29 - bits)) - 1,
             carry: unit.carry,
             accumulate: self.c,
-            accumulates: self
-                .accumulator
-                .decode(self.accumulator.largest())
-                .to_f64(),
+            accumulates: self.accumulator.decode(self.accumulator.largest()).to_f64(),
             limit: unit.product_limit.map_or(i32::MAX, |limit| limit - 1),
             toward_zero,
             signed_underflow: unit.signed_underflow,
@@ -294,15 +291,14 @@ fn chain(plan: &Plan, order: &Order, row: &Lines, panel: &Panel, state: &mut Sta
 #[inline(always)]
 fn promote(plan: &Plan, total: &mut [f32; WIDTH], state: &mut State) {
     let mantissa = plan.accumulate.mantissa;
-    for j in 0..WIDTH {
-        let sum = total[j] + state.value[j];
-        total[j] = sum;
+    for ((total, partial), again) in total.iter_mut().zip(state.value).zip(&mut state.again) {
+        *total += partial;
         if mantissa < 23 {
             // f32 holds more than twice the narrower format's bits and two more: rounding twice is rounding once.
-            let x = f64::from(sum);
+            let x = f64::from(*total);
             let y = nearest(x, last_bit(x, plan.accumulate.least_exponent, mantissa)) + 0.0;
-            state.again[j] |= y.is_nan() || y.abs() > plan.accumulates;
-            total[j] = y as f32;
+            *again |= y.is_nan() || y.abs() > plan.accumulates;
+            *total = y as f32;
         }
     }
 }
