@@ -185,6 +185,16 @@ fn instructions_on_silicon() {
     assert_eq!(cases.cases.len(), 24 * 13);
 }
 
+/// As an H200 does: NaN whose bits all lie below those of tf32 is infinite.
+#[test]
+fn tf32_reads_nineteen_bits_of_nan() {
+    let unit = named("hopper_tf32", "tf32", "tf32");
+    let low = f32::from_bits(0xff80_0001);
+    assert_eq!(unit.dot(&[low, 1.0], &[2.0, 1.0], 0.0), f32::NEG_INFINITY);
+    let high = f32::from_bits(0xff80_2000);
+    assert!(unit.dot(&[high, 1.0], &[2.0, 1.0], 0.0).is_nan());
+}
+
 #[test]
 fn library_products_on_silicon() {
     let cases: Cases<Product> = serde_json::from_str(&reference("library_products.json")).unwrap();
