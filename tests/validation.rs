@@ -74,3 +74,24 @@ fn a_users_folder_is_read_and_its_mistakes_named() {
         "{wrong}"
     );
 }
+
+/// Kernels that this project measured itself: the mean error of each class is no larger than it was.
+#[test]
+fn measured_kernels_stay_within_their_errors() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/measured");
+    let validation = validate(Some(&folder)).unwrap();
+    for (class, most) in [
+        ("gemm bf16 h200-sxm >=100us", 0.06),
+        ("gemm fp16 h200-sxm >=100us", 0.08),
+        ("gemm fp8 h200-sxm >=100us", 0.06),
+        ("vector elementwise h200-sxm", 0.08),
+        ("vector norm h200-sxm", 0.25),
+        ("vector softmax h200-sxm", 0.27),
+    ] {
+        let name = format!("silicon: gpu {class}");
+        let found = validation.classes.iter().find(|c| c.class == name);
+        let found = found.unwrap_or_else(|| panic!("no {name}"));
+        let error = found.mean_error.unwrap();
+        assert!(error < most, "{name}: {error}");
+    }
+}

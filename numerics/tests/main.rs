@@ -25,6 +25,7 @@ mod quantized_run;
 mod quantized_sums;
 mod requantization;
 mod rsqrt_rows;
+mod silicon;
 mod summation;
 
 /// The text of a reference file.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use presil_hwmodels::{Chip, KernelParameters};
 use presil_mapper::kernels::{
-    Attention, Kernel, Machine, Matmul, Rows, attention, machine, matmul, rows, stream,
+    Attention, Kernel, Machine, Matmul, RowOp, Rows, attention, machine, matmul, rows, stream,
 };
 use presil_mapper::schedule::arrays;
 use presil_numerics::Format;
@@ -359,20 +359,20 @@ fn vector(
     let bytes = elements as f64 * bits / 8.0;
     // What the op before wrote, and what this one writes.
     let cached = |reads: f64| copies > 0.0 && (reads + 1.0) * bytes <= x.cache;
+    let of_rows = |row_op| {
+        let r = Rows {
+            op: row_op,
+            rows: count,
+            columns,
+            bits,
+            cached: cached(1.0),
+        };
+        rows(x, op, &r)
+    };
     let reads = match op {
-        "softmax" | "layernorm" | "rmsnorm" => {
-            let softmax = op == "softmax";
-            let r = Rows {
-                rows: count,
-                columns,
-                bits,
-                again: if softmax { 2 } else { 1 },
-                kept: softmax,
-                operations: 8.0,
-                cached: cached(1.0),
-            };
-            return Some(rows(x, op, &r));
-        }
+        "softmax" => return Some(of_rows(RowOp::Softmax)),
+        "layernorm" => return Some(of_rows(RowOp::LayerNorm)),
+        "rmsnorm" => return Some(of_rows(RowOp::RmsNorm)),
         "add" | "mul" | "div" | "pow" => 2.0,
         "addu" | "mulu" | "divu" | "powu" | "relu" | "tanh" | "gelu" => 1.0,
         _ => return None,

@@ -29,8 +29,17 @@
 //! **Power**: where a board's limit is below `static + energy / time`, the clock falls until it is not; power goes
 //! with the clock to `power exponent`, so `T` grows by `(power / limit)^(1 / exponent)`.
 //!
-//! **Vector kernels** ([`stream`]): launch, one round trip (two where rows are reduced), bytes over the slower of DRAM
-//! and cache. Rows that are read again (norms: mean, then values) come from memory again unless those in flight fit
+//! **Vector kernels** ([`stream`]), without the set-up of matmul kernels that a round trip holds:
+//!
+//! ```text
+//! T = launch + (dependent accesses + 1) load latency + max( bytes / DRAM rate, bytes / cache rate,
+//!       instructions / (lanes of the multiprocessors that have a row x issue efficiency),
+//!       instructions of a row / its threads x dependent cycles )
+//! ```
+//!
+//! One access, two where rows are reduced, and one until the last results are there. Instructions of softmax and norms
+//! are counted by hardware. A row has a warp (softmax of up to 1024 columns) or a block, so few rows use few
+//! multiprocessors. Rows that are read again (norms: mean, then values) come from memory again unless those in flight fit
 //! into shared memory or a quarter of the cache.
 //!
 //! **Attention** ([`attention`]): blocks of query rows over tiles of keys; see there.
@@ -50,9 +59,9 @@ use presil_hwmodels::{Chip, EngineKind, KernelParameters, KernelTile, NodeKind};
 
 pub use attention::{Attention, attention};
 pub use matmul::{Matmul, matmul};
-pub use stream::{Rows, lanes, rows, stream};
+pub use stream::{RowOp, Rows, lanes, rows, stream};
 
-/// Part of a round trip to memory that one to the cache takes.
+/// Part of a round trip, or a load, to memory that one to the cache takes.
 const CACHE_TRIP: f64 = 0.5;
 
 /// What kernels need to know of a chip, in one format. Plain figures, so that a study may change any of them.
@@ -68,6 +77,8 @@ pub struct Machine {
     pub lanes: f64,
     /// Bytes per second that long streams reach from DRAM.
     pub dram_rate: f64,
+    /// Seconds of a load from DRAM.
+    pub memory_latency: f64,
     /// Bytes per second that the cache's ports give in all.
     pub cache_rate: f64,
     /// Bytes of the cache, copies of a line counted once.
@@ -201,6 +212,7 @@ pub fn machine(chip: &Chip, mode: usize) -> Option<Machine> {
         macs_per_cycle: own.macs_per_cycle * node.instances as f64 / n,
         lanes: lanes as f64 / n,
         dram_rate: dram.streams()[0].0,
+        memory_latency: dram.latency.0,
         cache_rate: cache.read_rate.0,
         cache: cache.capacity.0 as f64 / k.cache_copies as f64,
         shared: shared.capacity.0 as f64,
@@ -231,6 +243,7 @@ impl Machine {
     pub fn with_cached_memory(&self) -> Self {
         Self {
             dram_rate: self.cache_reached(),
+            memory_latency: self.memory_latency * CACHE_TRIP,
             parameters: KernelParameters {
                 round_trip: self.parameters.round_trip * CACHE_TRIP,
                 ..self.parameters

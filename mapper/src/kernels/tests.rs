@@ -24,6 +24,7 @@ fn example() -> Machine {
         macs_per_cycle: 1024.0,
         lanes: 64.0,
         dram_rate: 1.75e12,
+        memory_latency: 450e-9,
         cache_rate: 7.2e12,
         cache: 20e6,
         shared: 164.0 * 1024.0,
@@ -96,12 +97,10 @@ fn parts_sum_to_the_time() {
         &x,
         "norm",
         &Rows {
+            op: RowOp::LayerNorm,
             rows: 8192,
             columns: 4096,
             bits: 32.0,
-            again: 1,
-            kept: false,
-            operations: 8.0,
             cached: false,
         },
     );
@@ -287,16 +286,51 @@ fn rows_that_fit_are_read_once() {
     let x = example();
     let norm = |columns| {
         let r = Rows {
+            op: RowOp::RmsNorm,
             rows: 65536,
             columns,
             bits: 32.0,
-            again: 1,
-            kept: false,
-            operations: 8.0,
             cached: false,
         };
         rows(&x, "norm", &r).dram_read / (65536.0 * columns as f64 * 4.0)
     };
     assert!((norm(1024) - 1.0).abs() < 1e-9);
     assert!((norm(8192) - 2.0).abs() < 1e-9);
+}
+
+/// A row has one block, and a block one multiprocessor: its lanes bound few rows, the memory many.
+#[test]
+fn few_rows_use_few_multiprocessors() {
+    let x = example();
+    let softmax = |count, columns| {
+        let r = Rows {
+            op: RowOp::Softmax,
+            rows: count,
+            columns,
+            bits: 16.0,
+            cached: false,
+        };
+        rows(&x, "softmax", &r)
+    };
+    let one = softmax(1, 131_072);
+    let own = 40.0 * 131_072.0 / (x.lanes * x.hertz * x.parameters.issue_efficiency);
+    assert!((one.parts.compute / own - 1.0).abs() < 1e-9, "{one:?}");
+    let all = softmax(108, 131_072);
+    assert!((all.parts.compute / own - 1.0).abs() < 1e-9, "{all:?}");
+    let wave = softmax(1080, 131_072);
+    assert!(
+        wave.parts.compute.max(wave.parts.dram) > 9.0 * own,
+        "{wave:?}"
+    );
+    // Four warps a block: four rows go as fast as one.
+    assert_eq!(softmax(4, 512).time, softmax(1, 512).time);
+}
+
+/// The least that a kernel takes: its launch, a load and a store.
+#[test]
+fn small_streams_take_two_loads() {
+    let x = example();
+    let least = x.parameters.launch.0 + 2.0 * x.memory_latency;
+    let small = stream(&x, "add", 3e3, 1.5e3, 1e3, 1.0);
+    assert!((small.time / least - 1.0).abs() < 0.01, "{small:?}");
 }

@@ -10,7 +10,7 @@ use super::operands::moved;
 use super::pricer::Pricer;
 use super::residency::Scene;
 use crate::cost::{Cost, Resource};
-use crate::kernels::{self, Rows, machine};
+use crate::kernels::{self, RowOp, Rows, machine};
 use crate::ledger;
 use crate::vector::{self, Operands};
 
@@ -131,14 +131,16 @@ fn as_kernel(
         (OpClass::Softmax | OpClass::Norm, Some(first)) => {
             let columns = reduced(first);
             let points = first.executed_points().unwrap_or(u64::MAX);
-            let softmax = class == OpClass::Softmax;
+            let op = match class {
+                OpClass::Softmax => RowOp::Softmax,
+                _ if einsums.iter().filter(reduces).count() > 1 => RowOp::LayerNorm,
+                _ => RowOp::RmsNorm,
+            };
             let r = Rows {
+                op,
                 rows: points / columns,
                 columns,
                 bits,
-                again: if softmax { 2 } else { 1 },
-                kept: softmax,
-                operations: operations / points as f64,
                 cached: far.0 + far.1 == 0.0,
             };
             kernels::rows(&machine, class.name(), &r)

@@ -13,7 +13,8 @@
 //! e(x) = max(floor(log2 |x|), the format's least normal exponent)
 //! ```
 //!
-//! and a longer dot product is a chain of such blocks. Units of AMD's third generation add `C` after the products:
+//! and a longer dot product is a chain of such blocks, of consecutive products or of pairs in turn (`strands`). A chain
+//! may start from zero and be added to the accumulator afterwards (`promote`). Units of AMD's third generation add `C` after the products:
 //! with `E' = max(E, e(C))`, both the sum and `C` are floored (two's complement) to so many bits below `2^E'`, added
 //! and rounded; FP8 aligns even and odd products apart, then floors both to the larger `E - F`. Units for blocks with
 //! scales add scale exponents to `e_i`; four-bit ones sum 16 products exactly and multiply by both scales'
@@ -86,7 +87,11 @@ pub struct FusedDot {
     /// Whether a negative sum that rounds to zero is -0.
     #[serde(default)]
     pub signed_underflow: bool,
-    /// Partial sums of so many products start from zero and are added in f32, to nearest even.
+    /// Blocks that take pairs of products in turn: of each `block x strands` products, pair `p` belongs to block
+    /// `p mod strands`.
+    #[serde(default = "one")]
+    pub strands: usize,
+    /// Partial sums of so many products start from zero and are added in the accumulator's format, to nearest even.
     pub promote: Option<usize>,
     /// Where the values come from.
     pub source: String,
@@ -162,6 +167,7 @@ impl Wires {
         let (negative, field) = (x.is_sign_negative(), (x.to_bits() >> 23 & 0xff) as i32);
         let fraction = i64::from(x.to_bits() & 0x7f_ffff);
         if field == 0xff {
+            let fraction = fraction >> (23 - self.mantissa);
             return if fraction == 0 {
                 Operand::Infinite { negative }
             } else {
@@ -311,7 +317,26 @@ pub struct FusedUnit {
     pub(crate) a: Wires,
     pub(crate) b: Wires,
     pub(crate) c: Wires,
+    pub(crate) accumulator: FloatLayout,
     pub(crate) output: FloatLayout,
+}
+
+/// In which order a chain takes products.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    /// The products, by their place in the operands.
+    pub(crate) places: Vec<usize>,
+    /// The blocks.
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One block of a chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    /// Its products among the places.
+    pub(crate) range: std::ops::Range<usize>,
+    /// Whether the partial sum is added to the accumulator after it.
+    pub(crate) ends: bool,
 }
 
 impl FusedDot {
@@ -340,8 +365,12 @@ impl FusedDot {
         if !(1..=self.block).contains(&self.exact_group) {
             return Err(range("exact_group", "1 to the block"));
         }
-        if self.promote.is_some_and(|n| n == 0 || n % self.block != 0) {
-            return Err(range("promote", "a multiple of the block"));
+        if !(1..=16).contains(&self.strands) || self.strands > 1 && self.exact_group > 1 {
+            return Err(range("strands", "1 to 16, and 1 with exact groups"));
+        }
+        let together = self.block * self.strands;
+        if self.promote.is_some_and(|n| n == 0 || n % together != 0) {
+            return Err(range("promote", "a multiple of the strands' blocks"));
         }
         if let Carry::After {
             carry_bits,
@@ -366,6 +395,7 @@ impl FusedDot {
             a: Wires::of(a)?,
             b: Wires::of(b)?,
             c: Wires::of(self.accumulate)?,
+            accumulator: layout_of(self.accumulate)?,
             output: layout_of(self.output)?,
         })
     }
@@ -405,34 +435,70 @@ impl FusedUnit {
         c: f32,
         mut seen: impl FnMut(f32),
     ) -> f32 {
-        let length = a.len().min(b.len());
-        let promote = self.unit.promote.unwrap_or(usize::MAX);
+        let order = self.order(a.len().min(b.len()));
+        let promoted = self.unit.promote.is_some();
         let mut total = c;
-        let mut partial = if self.unit.promote.is_some() { 0.0 } else { c };
-        let mut start = 0;
-        while start < length {
-            let end = (start + self.unit.block).min(length);
-            partial = self.block(a, b, start..end, scales, partial);
+        let mut partial = if promoted { 0.0 } else { c };
+        for step in order.steps {
+            partial = self.block(a, b, &order.places[step.range], scales, partial);
             seen(partial);
-            start = end;
-            if self.unit.promote.is_some() && (start % promote == 0 || start == length) {
-                total += partial;
+            if step.ends {
+                total = self.promoted(total, partial);
                 partial = 0.0;
                 seen(total);
             }
         }
-        if self.unit.promote.is_some() {
-            total
-        } else {
-            partial
+        if promoted { total } else { partial }
+    }
+
+    /// Which products each block of a chain adds.
+    pub(crate) fn order(&self, length: usize) -> Order {
+        let FusedDot {
+            block,
+            strands,
+            promote,
+            ..
+        } = self.unit;
+        let together = block * strands;
+        let mut order = Order {
+            places: Vec::with_capacity(length),
+            steps: Vec::with_capacity(length.div_ceil(block)),
+        };
+        let mut start = 0;
+        while start < length {
+            let end = (start + together).min(length);
+            for strand in 0..strands {
+                let first = order.places.len();
+                let own = |i: &usize| strands == 1 || (i - start) / 2 % strands == strand;
+                order.places.extend((start..end).filter(own));
+                order.steps.push(Step {
+                    range: first..order.places.len(),
+                    ends: false,
+                });
+            }
+            if let (Some(promote), Some(last)) = (promote, order.steps.last_mut()) {
+                last.ends = end % promote == 0 || end == length;
+            }
+            start = end;
         }
+        order
+    }
+
+    /// A partial sum added to the accumulator.
+    fn promoted(&self, total: f32, partial: f32) -> f32 {
+        // f32 holds more than twice the bits of the narrower formats and two more: rounding twice is rounding once.
+        let sum = total + partial;
+        if self.accumulator.mantissa == 23 || !sum.is_finite() {
+            return sum;
+        }
+        round_to(&self.accumulator, Rounding::NearestEven, Exact::from(sum))
     }
 
     fn block(
         &self,
         a: &[f32],
         b: &[f32],
-        range: std::ops::Range<usize>,
+        places: &[usize],
         scales: Option<&Scales>,
         c: f32,
     ) -> f32 {
@@ -441,10 +507,9 @@ impl FusedUnit {
         let mut specials = Specials::default();
         specials.see(c);
         let mut sets: Vec<Vec<Addend>> = vec![Vec::new(); unit.interleave];
-        for start in range.clone().step_by(unit.exact_group) {
-            let group = start..(start + unit.exact_group).min(range.end);
+        for (number, group) in places.chunks(unit.exact_group).enumerate() {
             let mut products: Vec<Addend> = Vec::new();
-            for i in group {
+            for &i in group {
                 let product = self
                     .a
                     .read(a[i])
@@ -459,8 +524,8 @@ impl FusedUnit {
             } else {
                 exact_sum(&products)
             };
-            let set = (start - range.start) / unit.exact_group % unit.interleave;
-            match (sum, scale_of(scales, start)) {
+            let set = number % unit.interleave;
+            match (sum, scale_of(scales, group[0])) {
                 (Some(sum), None) => sets[set].push(sum),
                 (sum, Some(scale)) => {
                     specials.see(scale);
@@ -525,28 +590,32 @@ impl FusedUnit {
         let Some(sum) = sum.filter(|s| s.value != 0) else {
             return 0.0;
         };
-        let negative = sum.value < 0;
-        let conversion = Conversion {
-            rounding: self.unit.rounding,
-            overflow: Overflow::Infinity,
-            ..Conversion::default()
-        };
-        let exact = Exact::finite(negative, sum.value.unsigned_abs(), sum.unit);
-        let encoded = self.output.encode(exact, &conversion, 0);
-        if encoded.outcome == Outcome::Overflowed {
-            return if negative {
-                f32::NEG_INFINITY
-            } else {
-                f32::INFINITY
-            };
-        }
-        let value = self.output.decode(encoded.code).to_f32();
+        let exact = Exact::finite(sum.value < 0, sum.value.unsigned_abs(), sum.unit);
+        let value = round_to(&self.output, self.unit.rounding, exact);
         if value == 0.0 && !self.unit.signed_underflow {
             0.0
         } else {
             value
         }
     }
+}
+
+/// A number rounded to a format; beyond its range infinite under every rounding.
+fn round_to(layout: &FloatLayout, rounding: Rounding, exact: Exact) -> f32 {
+    let conversion = Conversion {
+        rounding,
+        overflow: Overflow::Infinity,
+        ..Conversion::default()
+    };
+    let encoded = layout.encode(exact, &conversion, 0);
+    if encoded.outcome == Outcome::Overflowed {
+        return if exact.negative {
+            f32::NEG_INFINITY
+        } else {
+            f32::INFINITY
+        };
+    }
+    layout.decode(encoded.code).to_f32()
 }
 
 /// The sum of products in the smallest of their units; aligned by exponent 0.

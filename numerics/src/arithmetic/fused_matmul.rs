@@ -17,7 +17,7 @@
 
 use rayon::prelude::*;
 
-use super::fused::{Carry, FusedUnit, Wires};
+use super::fused::{Carry, FusedUnit, Order, Wires};
 use super::matmul::{Size, SizeError};
 use crate::rounding::Rounding;
 
@@ -36,8 +36,7 @@ type Doubles = [f64; WIDTH];
 /// What the lanes need to know of a unit.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    block: usize,
-    promote: Option<usize>,
+    promotes: bool,
     interleave: usize,
     fraction_bits: i32,
     /// Left shift of `a`'s significands, so that products have at least F fraction bits.
@@ -48,6 +47,8 @@ struct Plan {
     chunk: usize,
     carry: Carry,
     accumulate: Wires,
+    /// Largest number of the accumulator's format.
+    accumulates: f64,
     /// Exponents from which a product may be infinite.
     limit: i32,
     toward_zero: bool,
@@ -88,9 +89,10 @@ impl FusedUnit {
             });
             return Ok(());
         };
+        let order = self.order(k);
         let panels: Vec<Panel> = (0..n.div_ceil(WIDTH))
             .into_par_iter()
-            .map(|p| Panel::new(self.b, b, size, p * WIDTH))
+            .map(|p| Panel::new(self.b, b, size, &order, p * WIDTH))
             .collect();
         c.par_chunks_mut(PIECE * n)
             .enumerate()
@@ -98,7 +100,7 @@ impl FusedUnit {
                 let rows: Vec<Lines> = (0..c.len() / n)
                     .map(|i| {
                         let row = (piece * PIECE + i) * k;
-                        lines(self.a, &a[row..row + k], plan.before)
+                        lines(self.a, &a[row..row + k], &order, plan.before)
                     })
                     .collect();
                 for (p, panel) in panels.iter().enumerate() {
@@ -115,6 +117,7 @@ impl FusedUnit {
                         }
                         pulp::Arch::new().dispatch(Chain {
                             plan: &plan,
+                            order: &order,
                             row,
                             panel,
                             state: &mut state,
@@ -159,8 +162,7 @@ impl FusedUnit {
             && self.b.least_exponent >= -150
             && unit.block <= 1 << 12;
         fits.then(|| Plan {
-            block: unit.block,
-            promote: unit.promote,
+            promotes: unit.promote.is_some(),
             interleave: unit.interleave,
             fraction_bits: bits,
             before: (bits - both).max(0) as u32,
@@ -168,6 +170,7 @@ impl FusedUnit {
             chunk: (1 << (29 - bits)) - 1,
             carry: unit.carry,
             accumulate: self.c,
+            accumulates: self.accumulator.decode(self.accumulator.largest()).to_f64(),
             limit: unit.product_limit.map_or(i32::MAX, |limit| limit - 1),
             toward_zero,
             signed_underflow: unit.signed_underflow,
@@ -178,15 +181,15 @@ impl FusedUnit {
     }
 }
 
-/// Reads a line of an operand.
-fn lines(wires: Wires, values: &[f32], before: u32) -> Lines {
+/// Reads a line of an operand, in the order of the chain.
+fn lines(wires: Wires, values: &[f32], order: &Order, before: u32) -> Lines {
     let mut lines = Lines {
         significands: Vec::with_capacity(values.len()),
         exponents: Vec::with_capacity(values.len()),
         special: false,
     };
-    for x in values {
-        let (significand, exponent, special) = split(wires, *x);
+    for place in &order.places {
+        let (significand, exponent, special) = split(wires, values[*place]);
         lines.significands.push(significand << before);
         lines.exponents.push(exponent);
         lines.special |= special;
@@ -218,7 +221,7 @@ fn split(wires: Wires, x: f32) -> (i32, i32, bool) {
     (signed, exponent, false)
 }
 
-/// Sixteen columns of `B`, line by line of k.
+/// Sixteen columns of `B`, line by line of k in the order of the chain.
 struct Panel {
     significands: Vec<Ints>,
     exponents: Vec<Ints>,
@@ -226,16 +229,16 @@ struct Panel {
 }
 
 impl Panel {
-    fn new(wires: Wires, b: &[f32], size: Size, first: usize) -> Self {
+    fn new(wires: Wires, b: &[f32], size: Size, order: &Order, first: usize) -> Self {
         let width = WIDTH.min(size.n - first);
         let mut panel = Self {
             significands: vec![[0; WIDTH]; size.k],
             exponents: vec![[NOTHING; WIDTH]; size.k],
             special: [false; WIDTH],
         };
-        for l in 0..size.k {
+        for (l, place) in order.places.iter().enumerate() {
             for j in 0..width {
-                let (significand, exponent, special) = split(wires, b[l * size.n + first + j]);
+                let (significand, exponent, special) = split(wires, b[place * size.n + first + j]);
                 panel.significands[l][j] = significand;
                 panel.exponents[l][j] = exponent;
                 panel.special[j] |= special;
@@ -248,6 +251,7 @@ impl Panel {
 /// The call of [`chain`], compiled for the machine's vectors.
 struct Chain<'a> {
     plan: &'a Plan,
+    order: &'a Order,
     row: &'a Lines,
     panel: &'a Panel,
     state: &'a mut State,
@@ -258,38 +262,45 @@ impl pulp::NullaryFnOnce for Chain<'_> {
 
     #[inline(always)]
     fn call(self) {
-        chain(self.plan, self.row, self.panel, self.state);
+        chain(self.plan, self.order, self.row, self.panel, self.state);
     }
 }
 
 /// All blocks of a row and a panel.
 #[inline(always)]
-fn chain(plan: &Plan, row: &Lines, panel: &Panel, state: &mut State) {
-    let k = row.significands.len();
-    let Some(promote) = plan.promote else {
-        let mut start = 0;
-        while start < k {
-            let end = (start + plan.block).min(k);
-            block(plan, row, panel, start..end, state);
-            start = end;
+fn chain(plan: &Plan, order: &Order, row: &Lines, panel: &Panel, state: &mut State) {
+    if !plan.promotes {
+        for step in &order.steps {
+            block(plan, row, panel, step.range.clone(), state);
         }
         return;
-    };
+    }
     let mut total = state.value;
-    let mut start = 0;
-    while start < k {
-        let last = (start + promote).min(k);
-        state.value = [0.0; WIDTH];
-        while start < last {
-            let end = (start + plan.block).min(last);
-            block(plan, row, panel, start..end, state);
-            start = end;
-        }
-        for (total, partial) in total.iter_mut().zip(state.value) {
-            *total += partial;
+    state.value = [0.0; WIDTH];
+    for step in &order.steps {
+        block(plan, row, panel, step.range.clone(), state);
+        if step.ends {
+            promote(plan, &mut total, state);
+            state.value = [0.0; WIDTH];
         }
     }
     state.value = total;
+}
+
+/// Partial sums added to the accumulators, to nearest even.
+#[inline(always)]
+fn promote(plan: &Plan, total: &mut [f32; WIDTH], state: &mut State) {
+    let mantissa = plan.accumulate.mantissa;
+    for ((total, partial), again) in total.iter_mut().zip(state.value).zip(&mut state.again) {
+        *total += partial;
+        if mantissa < 23 {
+            // f32 holds more than twice the narrower format's bits and two more: rounding twice is rounding once.
+            let x = f64::from(*total);
+            let y = nearest(x, last_bit(x, plan.accumulate.least_exponent, mantissa)) + 0.0;
+            *again |= y.is_nan() || y.abs() > plan.accumulates;
+            *total = y as f32;
+        }
+    }
 }
 
 /// Products of one block, summed and rounded into the accumulators.
@@ -436,15 +447,27 @@ fn power(exponent: i32) -> f64 {
     f64::from_bits(((exponent.clamp(-1022, 1023) + 1023) as u64) << 52)
 }
 
+/// Exponent of the last bit that a float of so many bits keeps of a number.
+#[inline(always)]
+fn last_bit(x: f64, least_exponent: i32, mantissa: i32) -> i32 {
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    exponent.max(least_exponent) - mantissa
+}
+
+/// The nearest multiple of `2^last`, even of two.
+#[inline(always)]
+fn nearest(x: f64, last: i32) -> f64 {
+    let integers = power(last + 52) * 1.5;
+    (x + integers) - integers
+}
+
 /// Rounds exact sums to the output's format.
 #[inline(always)]
 fn round(plan: &Plan, x: &Doubles, state: &mut State) {
     for j in 0..WIDTH {
         let x = x[j];
-        let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
-        let last = exponent.max(plan.least_exponent) - plan.mantissa;
-        let integers = power(last + 52) * 1.5;
-        let nearest = (x + integers) - integers;
+        let last = last_bit(x, plan.least_exponent, plan.mantissa);
+        let nearest = nearest(x, last);
         let beyond = plan.toward_zero && nearest.abs() > x.abs();
         let back = if beyond { power(last) } else { 0.0 };
         let y = nearest - back.copysign(x);

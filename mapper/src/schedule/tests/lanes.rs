@@ -4,7 +4,7 @@ use presil_numerics::{Format, Quantization};
 use presil_workloads::build::Builder;
 
 use super::{OPTIONS, op};
-use crate::kernels::{Rows, machine, rows, stream};
+use crate::kernels::{RowOp, Rows, machine, rows, stream};
 use crate::schedule::schedule;
 
 #[test]
@@ -31,12 +31,10 @@ fn vector_ops_of_a_gpu_are_kernels() {
         time("add")
     );
     let row = Rows {
+        op: RowOp::Softmax,
         rows: m,
         columns: n,
         bits: 16.0,
-        again: 2,
-        kept: true,
-        operations: 8.0,
         cached: false,
     };
     let soft = rows(&x, "softmax", &row).time;
