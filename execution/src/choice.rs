@@ -5,6 +5,7 @@
 //! | `weights`, `activations`, `results` | what [`Storage::named`] reads: `int8_pc`, `bf16`, `mxfp4`, `fp32` |
 //! | `accumulate` | a unit of `configs/numerics` (`hopper_f8`, `int24_saturating`), or a register (`int20`, `int20:wrap`, `fp16`) that takes product after product |
 //! | `vector` | a float format; every step of vector work is rounded to it |
+//! | `functions` | units of single functions; the others are correctly rounded |
 //!
 //! What is not asked for follows from the rest and from the chip: its first unit that takes the operands' formats, else
 //! 32-bit integers that wrap, or f32. Each such choice is told as an assumption.
@@ -15,6 +16,9 @@ use presil_numerics::arithmetic::summation::{Accumulator, Summation, SummationEr
 use presil_numerics::arithmetic::unit::Unit;
 use presil_numerics::codec::CodecError;
 use presil_numerics::format::UnknownFormat;
+use presil_numerics::function::presets::{NamedUnit, function_units};
+use presil_numerics::function::reference::UnknownFunction;
+use presil_numerics::function::{self, DesignError, Evaluator, Function, FunctionUnit};
 use presil_numerics::{Format, Overflow};
 use thiserror::Error;
 
@@ -35,6 +39,8 @@ pub struct Choice {
     pub accumulate: Option<String>,
     /// Format of vector work.
     pub vector: Option<String>,
+    /// Units of functions: `rsqrt=quake_1` of `configs/numerics/functions.toml`, `exp2=poly4x2`, `silu=table256`.
+    pub functions: Vec<(String, String)>,
 }
 
 /// Why there is no such arithmetic.
@@ -80,6 +86,31 @@ pub enum ChoiceError {
     /// Adders whose description is wrong.
     #[error(transparent)]
     Summation(#[from] SummationError),
+    /// A function that there is not.
+    #[error(transparent)]
+    Function(#[from] UnknownFunction),
+    /// A function unit that can't be made.
+    #[error("{function}={unit}: {error}")]
+    Design {
+        /// The function.
+        function: String,
+        /// The unit.
+        unit: String,
+        /// Why.
+        error: DesignError,
+    },
+    /// A name that is no unit of the function.
+    #[error(
+        "`{unit}` is no unit of {function}: write poly8x2 (8 segments of degree 2), table64{named}"
+    )]
+    NoUnit {
+        /// The function.
+        function: String,
+        /// The name.
+        unit: String,
+        /// Named ones.
+        named: String,
+    },
     /// A table of units that can't be read.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -121,7 +152,7 @@ impl Choice {
         let vector = match &self.vector {
             Some(name) => name.parse::<Format>()?,
             None => {
-                assumptions.push("vector work is done in fp32, functions correctly rounded".into());
+                assumptions.push("vector work is done in fp32".into());
                 Format::FP32
             }
         };
@@ -131,6 +162,7 @@ impl Choice {
             results,
             vector: VectorUnit {
                 register: Some(Register::new(vector)?),
+                functions: self.function_units(vector)?,
             },
             ..Arithmetic::reference()
         };
@@ -155,6 +187,37 @@ impl Choice {
             adder,
             assumptions,
         })
+    }
+
+    /// The units of functions, in the vector unit's format.
+    fn function_units(&self, vector: Format) -> Result<Vec<Evaluator>, ChoiceError> {
+        let published = function_units()?;
+        let each = self.functions.iter().map(|(name, word)| {
+            let function: Function = name.parse()?;
+            let own = |u: &&NamedUnit| u.unit.function == function;
+            let wrong = |error| ChoiceError::Design {
+                function: name.clone(),
+                unit: word.clone(),
+                error,
+            };
+            let named = published.iter().filter(own).find(|u| u.name == *word);
+            let unit = match named {
+                Some(named) => Some(named.unit.clone()),
+                None => FunctionUnit::of_word(function, word, function::Register::float(vector))
+                    .map_err(wrong)?,
+            };
+            let none = || ChoiceError::NoUnit {
+                function: name.clone(),
+                unit: word.clone(),
+                named: published
+                    .iter()
+                    .filter(own)
+                    .map(|u| format!(", {}", u.name))
+                    .collect(),
+            };
+            unit.ok_or_else(none)?.evaluator().map_err(wrong)
+        });
+        each.collect()
     }
 
     /// What adds products of two formats.

@@ -3,19 +3,14 @@
 use presil_numerics::function::Function;
 use presil_workloads::formula::Unary;
 
-/// What a function gives.
+/// What a function gives, exactly as far as f64 goes.
 pub fn value(f: Unary, x: f64) -> f64 {
-    let named = match f {
-        Unary::Negate => return -x,
-        Unary::Abs => return x.abs(),
-        Unary::Sign if x == 0.0 || x.is_nan() => return x,
-        Unary::Sign => return x.signum(),
-        Unary::Floor => return x.floor(),
-        Unary::Ceil => return x.ceil(),
-        Unary::Round => return x.round_ties_even(),
-        Unary::Square => return x * x,
-        Unary::Relu if x.is_nan() => return x,
-        Unary::Relu => return x.max(0.0),
+    named(f).map_or_else(|| plain(f, x), |function| function.value(x))
+}
+
+/// A function that hardware evaluates by a unit of its own.
+pub fn named(f: Unary) -> Option<Function> {
+    Some(match f {
         Unary::Sqrt => Function::Sqrt,
         Unary::Rsqrt => Function::Rsqrt,
         Unary::Reciprocal => Function::Reciprocal,
@@ -34,8 +29,25 @@ pub fn value(f: Unary, x: f64) -> f64 {
         Unary::HardSwish => Function::HardSwish,
         Unary::Sin => Function::Sin,
         Unary::Cos => Function::Cos,
-    };
-    named.value(x)
+        _ => return None,
+    })
+}
+
+/// The others: one step of a lane each.
+fn plain(f: Unary, x: f64) -> f64 {
+    match f {
+        Unary::Negate => -x,
+        Unary::Abs => x.abs(),
+        Unary::Sign if x == 0.0 || x.is_nan() => x,
+        Unary::Sign => x.signum(),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        Unary::Square => x * x,
+        Unary::Relu if x.is_nan() => x,
+        Unary::Relu => x.max(0.0),
+        _ => x,
+    }
 }
 
 /// `x^y`, by exponentials of logarithms but for whole and half powers, which are exact.

@@ -125,7 +125,15 @@ pub fn softmax(
         }
         let shift = unit.step(most * factor);
         let power = |x: f64| unit.function(Unary::Exp2, unit.step(x.mul_add(factor, -shift)));
-        let powers: Vec<f64> = seen.iter().map(|x| x.map_or(0.0, power)).collect();
+        let arguments = seen
+            .iter()
+            .map(|x| x.map_or(0.0, |x| unit.step(x.mul_add(factor, -shift))));
+        let arguments: Vec<f64> = arguments.collect();
+        let mut powers = vec![0.0; arguments.len()];
+        unit.function_of_all(Unary::Exp2, &arguments, &mut powers);
+        for (power, _) in powers.iter_mut().zip(&seen).filter(|(_, x)| x.is_none()) {
+            *power = 0.0;
+        }
         let sum = powers.iter().fold(0.0, |sum, e| unit.step(sum + e));
         let sum = sink.map_or(sum, |s| unit.step(sum + power(s / scale)));
         if log {

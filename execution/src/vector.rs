@@ -10,6 +10,7 @@
 //! is one f64 step of an exact product.
 
 use presil_numerics::codec::CodecError;
+use presil_numerics::function::Evaluator;
 use presil_numerics::{Codec, Conversion, Format, Overflow, Rounding};
 use presil_workloads::Formula;
 use presil_workloads::formula::{Binary, Term, Unary};
@@ -74,6 +75,8 @@ impl Register {
 pub struct VectorUnit {
     /// What each step's result is rounded to; `None` for the reference.
     pub register: Option<Register>,
+    /// Units of functions that are not correctly rounded ones.
+    pub functions: Vec<Evaluator>,
 }
 
 impl VectorUnit {
@@ -84,7 +87,29 @@ impl VectorUnit {
 
     /// A function of a register's number.
     pub fn function(&self, f: Unary, x: f64) -> f64 {
-        self.step(functions::value(f, x))
+        match self.unit_of(f) {
+            Some(unit) => self.step(unit.one(x)),
+            None => self.step(functions::value(f, x)),
+        }
+    }
+
+    /// A function of each number.
+    pub fn function_of_all(&self, f: Unary, x: &[f64], y: &mut [f64]) {
+        match self.unit_of(f) {
+            Some(unit) => unit.apply_f64(x, y),
+            None => y
+                .iter_mut()
+                .zip(x)
+                .for_each(|(y, x)| *y = functions::value(f, *x)),
+        }
+        for y in y {
+            *y = self.step(*y);
+        }
+    }
+
+    fn unit_of(&self, f: Unary) -> Option<&Evaluator> {
+        let named = functions::named(f)?;
+        self.functions.iter().find(|u| u.unit().function == named)
     }
 
     /// A formula at each place of inputs that broadcast to a shape; `None` where they don't.
@@ -133,9 +158,8 @@ impl VectorUnit {
                 Term::Input(n) => views[n].read(first, out),
                 Term::Constant(c) => out.fill(self.step(c)),
                 Term::Unary(f, a) => {
-                    for (o, a) in out.iter_mut().zip(&earlier[a]) {
-                        *o = self.function(f, *a);
-                    }
+                    let count = out.len();
+                    self.function_of_all(f, &earlier[a][..count], out);
                 }
                 Term::Binary(op, a, b) => {
                     for ((o, a), b) in out.iter_mut().zip(&earlier[a]).zip(&earlier[b]) {

@@ -759,3 +759,40 @@ fn files() {
 fn schemars_of() -> schemars::Schema {
     schemars::schema_for!(FunctionUnit)
 }
+
+/// Largest errors of units of a word: those of the ideal polynomials, and f32's own rounding.
+#[test]
+fn units_of_a_word_are_as_good_as_their_polynomials() {
+    let f32 = Register::f32();
+    let cases = [
+        // 2^f on one segment: the relative errors of the ideal polynomials of degrees 2 and 4.
+        (Function::Exp2, "poly1x2", -20.0, 20.0, 1.72e-3, 1.75e-3),
+        (Function::Exp2, "poly1x4", -20.0, 20.0, 2.5e-6, 3.2e-6),
+        // 1/m in segments of degree 0: half the ratio of a segment's ends.
+        (Function::Reciprocal, "table64", 1e-3, 1e3, 7.2e-3, 7.9e-3),
+        // Tables and degree 1 over two binades, as published.
+        (Function::Rsqrt, "poly16x1", 1.0, 4.0, 9e-4, 1.8e-3),
+    ];
+    for (function, word, low, high, least, most) in cases {
+        let unit = FunctionUnit::of_word(function, word, f32).unwrap().unwrap();
+        let evaluator = unit.evaluator().unwrap();
+        let errors = Errors::measure(&evaluator, between(low, high, 200_001));
+        let error = errors.largest_relative();
+        assert!((least..most).contains(&error), "{function} {word}: {error}");
+    }
+    for (function, word, bound) in [
+        (Function::Sigmoid, "poly32x2", 1e-4),
+        (Function::Silu, "poly32x2", 1e-3),
+        (Function::Gelu, "poly64x2", 1e-3),
+        (Function::Tanh, "poly64x2", 2e-4),
+    ] {
+        let unit = FunctionUnit::of_word(function, word, f32).unwrap().unwrap();
+        let errors = Errors::measure(&unit.evaluator().unwrap(), between(-12.0, 12.0, 20_001));
+        let error = errors.absolute.error.abs();
+        assert!(error < bound && error > 0.0, "{function} {word}: {error}");
+    }
+    for word in ["poly", "poly0x2", "table", "tablex", "64"] {
+        let made = FunctionUnit::of_word(Function::Exp2, word, f32);
+        assert!(!matches!(made, Ok(Some(_))), "{word}");
+    }
+}

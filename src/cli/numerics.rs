@@ -114,6 +114,9 @@ struct Scene {
     /// Format of vector work: fp32, bf16, fp16.
     #[arg(long)]
     vector: Option<String>,
+    /// The unit of a function: rsqrt=quake_1, exp2=poly4x2 (4 segments of degree 2), silu=table256; others are correctly rounded.
+    #[arg(long = "function", value_parser = pair)]
+    functions: Vec<(String, String)>,
     /// A field of the chip: dram.bandwidth="68 GB/s".
     #[arg(long = "set", value_parser = super::parse_set)]
     sets: Vec<(String, String)>,
@@ -212,6 +215,7 @@ fn run_model(args: &Run) -> Result<(), Failure> {
         results: scene.results.clone(),
         accumulate: formats.accumulate.clone(),
         vector: scene.vector.clone(),
+        functions: scene.functions.clone(),
         samples: args
             .samples
             .map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX)),

@@ -50,6 +50,8 @@ pub struct Request {
     pub accumulate: Option<String>,
     /// Format of vector work.
     pub vector: Option<String>,
+    /// Units of functions: function and unit.
+    pub functions: Vec<(String, String)>,
     /// Samples taken at most; 0 for all.
     pub samples: usize,
     /// Whether each op is tried in the chip's arithmetic alone.
@@ -253,6 +255,7 @@ impl Scene {
             results: request.results.clone(),
             accumulate: request.accumulate.clone(),
             vector: request.vector.clone(),
+            functions: request.functions.clone(),
         };
         let mut chosen = choice.arithmetic(&chip.numerics.units)?;
         let options = options(request, &choice);

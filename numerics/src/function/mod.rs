@@ -21,7 +21,7 @@
 //! kernels: exact, polynomial, interpolated table, CORDIC                 [`kernel`], [`cordic`]
 //! ```
 //!
-//! [`fit`] makes coefficients and tables (minimax), [`measure`] tells how far a unit is from its function, [`presets`]
+//! [`piecewise`] makes units from a number of segments and a degree, [`fit`] makes coefficients and tables (minimax), [`measure`] tells how far a unit is from its function, [`presets`]
 //! holds published designs. [`softmax`], [`norm`] and [`rotary`] are made of units: their order of operations ([`reduce`]: of
 //! sums), registers and passes are values too.
 
@@ -32,6 +32,7 @@ pub mod kernel;
 mod lanes;
 pub mod measure;
 pub mod norm;
+pub mod piecewise;
 pub mod presets;
 pub mod reduce;
 pub mod reduction;
