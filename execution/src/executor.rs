@@ -13,7 +13,7 @@ use crate::arithmetic::{Adder, Arithmetic};
 use crate::array::Array;
 use crate::contraction::{Plan, scatter};
 use crate::storage::{Codes, Storage, StorageError};
-use crate::{movement, rows};
+use crate::rows;
 
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Array>;
@@ -304,35 +304,55 @@ impl<'a> Executor<'a> {
         }
         let arithmetic = self.arithmetics[id.0 as usize];
         let mut events = Events::default();
-        let result = match &op.meaning {
-            Meaning::Contraction { bias_rank } => {
-                self.contract(state, (id, repetition), *bias_rank, &mut events)?
+        let misfit = || ExecutionError::Operands(op.name.clone());
+        let made = match &op.meaning {
+            Meaning::Elsewhere => Vec::new(),
+            Meaning::Program(program) => self
+                .program(state, (id, repetition), program, &mut events)?
+                .ok_or_else(misfit)?,
+            meaning => {
+                let made = match meaning {
+                    Meaning::Contraction { bias_rank } => {
+                        self.plain_contraction(state, (id, repetition), *bias_rank, &mut events)?
+                    }
+                    _ => self.other(state, (id, repetition)),
+                };
+                let made = Arc::new(made.ok_or_else(misfit)?);
+                op.outputs.first().map(|t| (*t, made)).into_iter().collect()
             }
-            _ => self.other(state, (id, repetition)),
         };
-        let result = result.ok_or_else(|| ExecutionError::Operands(op.name.clone()))?;
         let moves = matches!(
             op.kind,
             OpKind::View | OpKind::Move { .. } | OpKind::Gather { .. }
         );
-        let result = if arithmetic.results.keeps() || moves {
-            result
-        } else {
-            let stored = arithmetic.results.store(&result);
-            let (stored, beyond) = stored.map_err(|error| ExecutionError::Storage {
-                op: op.name.clone(),
-                error,
-            })?;
-            events.saturated += beyond;
-            stored
-        };
-        if let Some(out) = op.outputs.first() {
-            state.tensors[out.0 as usize] = Some(Arc::new(result));
+        for (tensor, made) in made {
+            let kept = if arithmetic.results.keeps() || moves {
+                made
+            } else {
+                let stored = arithmetic.results.store(&made);
+                let (stored, beyond) = stored.map_err(|error| ExecutionError::Storage {
+                    op: op.name.clone(),
+                    error,
+                })?;
+                events.saturated += beyond;
+                Arc::new(stored)
+            };
+            state.tensors[tensor.0 as usize] = Some(kept);
         }
         Ok(events)
     }
 
-    fn operand(
+    /// The arithmetic of an op.
+    pub(crate) fn arithmetic(&self, id: OpId) -> &Arithmetic {
+        self.arithmetics[id.0 as usize]
+    }
+
+    /// The matrices of an op's contraction.
+    pub(crate) fn plan(&self, id: OpId) -> Option<&Plan> {
+        self.plans.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn operand(
         &self,
         state: &State,
         op: OpId,
@@ -350,19 +370,38 @@ impl<'a> Executor<'a> {
 
     fn other(&self, state: &State, (id, repetition): (OpId, usize)) -> Option<Array> {
         let op = &self.graph.ops[id];
-        let unit = &self.arithmetics[id.0 as usize].vector;
         let inputs: Option<Vec<Arc<Array>>> = needed(op)
             .map(|t| self.operand(state, id, t, repetition))
             .collect();
         let inputs = inputs?;
         let inputs: Vec<&Array> = inputs.iter().map(Arc::as_ref).collect();
-        let shape = extents(&self.graph.tensors[*op.outputs.first()?].shape);
-        let x = *inputs.first()?;
+        let out = *op.outputs.first()?;
+        let shape = extents(&self.graph.tensors[out].shape);
         match &op.meaning {
-            Meaning::Elementwise(formula) => unit.elementwise(formula, &inputs, &shape),
+            Meaning::Append => append(state.tensor(out)?, inputs.first()?),
+            Meaning::IntegerContraction => {
+                self.integer_sums(id, inputs.first()?, inputs.get(1)?, &shape)
+            }
+            meaning => self.simple(meaning, &inputs, (id, repetition), &shape),
+        }
+    }
+
+    /// What a meaning that is no contraction makes of inputs.
+    pub(crate) fn simple(
+        &self,
+        meaning: &Meaning,
+        inputs: &[&Array],
+        (id, repetition): (OpId, usize),
+        shape: &[usize],
+    ) -> Option<Array> {
+        let op = &self.graph.ops[id];
+        let unit = &self.arithmetics[id.0 as usize].vector;
+        let x = inputs.first().copied();
+        match meaning {
+            Meaning::Elementwise(formula) => unit.elementwise(formula, inputs, shape),
             Meaning::Softmax { axis, scale, log } => {
                 let of = (*axis, *scale, *log);
-                rows::softmax(unit, x, first_einsum(op)?, of, inputs.get(1).copied())
+                rows::softmax(unit, x?, first_einsum(op)?, of, inputs.get(1).copied())
             }
             Meaning::Norm {
                 kind,
@@ -370,36 +409,36 @@ impl<'a> Executor<'a> {
                 parameters,
             } => rows::norm(
                 unit,
-                &inputs,
+                inputs,
                 first_einsum(op)?,
                 (*kind, *epsilon, *parameters),
             ),
             Meaning::Pool {
                 kind,
                 counts_padding,
-            } => rows::pool(unit, x, first_einsum(op)?, (*kind, *counts_padding), &shape),
+            } => rows::pool(unit, x?, first_einsum(op)?, (*kind, *counts_padding), shape),
             Meaning::Reduce {
                 operator,
                 mean,
                 axes,
-            } => rows::reduce(unit, x, *operator, *mean, axes, &shape),
+            } => rows::reduce(unit, x?, *operator, *mean, axes, shape),
             Meaning::Rotary {
                 base,
                 first,
                 neighbours,
             } => rows::rotary(
                 unit,
-                x,
+                x?,
                 first_einsum(op)?,
                 (*base, *first, *neighbours),
-                &shape,
+                shape,
             ),
-            Meaning::Append => append(state.tensor(*op.outputs.first()?)?, x),
-            moves => movement::moved(moves, &inputs, &shape, repetition),
+            other => self.indexed(other, inputs, (id, repetition), shape),
         }
     }
 
-    fn contract(
+    /// The contraction of an op's own inputs.
+    fn plain_contraction(
         &self,
         state: &State,
         (id, repetition): (OpId, usize),
@@ -407,24 +446,37 @@ impl<'a> Executor<'a> {
         events: &mut Events,
     ) -> Result<Option<Array>, ExecutionError> {
         let op = &self.graph.ops[id];
-        let arithmetic = self.arithmetics[id.0 as usize];
         let read = |i: usize| {
             op.inputs
                 .get(i)
                 .and_then(|t| self.operand(state, id, *t, repetition))
         };
-        let (Some(a), Some(b), Some(out), Some(einsum)) =
-            (read(0), read(1), op.outputs.first(), op.contraction())
-        else {
+        let (Some(a), Some(b), Some(out)) = (read(0), read(1), op.outputs.first()) else {
             return Ok(None);
         };
         let shape = extents(&self.graph.tensors[*out].shape);
-        let bias = read(2);
+        let stored = self.stored.get(&(id, repetition));
+        self.contract((id, repetition), (a, b, read(2)), stored, (bias_rank, &shape), events)
+    }
+
+    /// An op's contraction of operands and a bias; `stored` is the second one as the arithmetic stores it.
+    pub(crate) fn contract(
+        &self,
+        (id, _): (OpId, usize),
+        (a, b, bias): (Arc<Array>, Arc<Array>, Option<Arc<Array>>),
+        stored: Option<&(Arc<Array>, Option<Codes>)>,
+        (bias_rank, shape): (usize, &[usize]),
+        events: &mut Events,
+    ) -> Result<Option<Array>, ExecutionError> {
+        let op = &self.graph.ops[id];
+        let arithmetic = self.arithmetics[id.0 as usize];
+        let Some(einsum) = op.contraction() else {
+            return Ok(None);
+        };
         let wrong = |error| ExecutionError::Storage {
             op: op.name.clone(),
             error,
         };
-        let stored = self.stored.get(&(id, repetition));
         if arithmetic.adder.is_integer() {
             let a = arithmetic.activations.codes(&a);
             let b = match stored {
@@ -437,9 +489,9 @@ impl<'a> Executor<'a> {
             if a.scales.len() > 1 {
                 return Err(ExecutionError::NoIntegers(op.name.clone()));
             }
-            let bias = bias.as_ref().map(|b| Bias::new(b, bias_rank, &shape));
+            let bias = bias.as_ref().map(|b| Bias::new(b, bias_rank, shape));
             return self
-                .integers(id, plan, (&a, &b), bias, &shape, events)
+                .integers(id, plan, (&a, &b), bias, shape, events)
                 .map(Some);
         }
         let keep = |storage: &Storage, x: Arc<Array>, events: &mut Events| {
@@ -455,7 +507,7 @@ impl<'a> Executor<'a> {
             Some((stored, _)) => stored.clone(),
             None => keep(&arithmetic.activations, b, events).map_err(wrong)?,
         };
-        let mut sums = Array::zeros(&shape);
+        let mut sums = Array::zeros(shape);
         match &self.plans[id.0 as usize] {
             Some(plan) => self.products(id, plan, (&a, &b), sums.values_mut(), events)?,
             None => scatter(einsum, a.values(), b.values(), sums.values_mut()),
@@ -467,7 +519,7 @@ impl<'a> Executor<'a> {
         let mut along = vec![1; shape.len()];
         for (extent, all) in along
             .iter_mut()
-            .zip(&shape)
+            .zip(shape)
             .skip(bias_rank)
             .take(bias.shape().len().max(1))
         {
@@ -477,7 +529,7 @@ impl<'a> Executor<'a> {
             return Ok(None);
         };
         let sum = Formula::of_two(Binary::Add);
-        Ok(arithmetic.vector.elementwise(&sum, &[&sums, &bias], &shape))
+        Ok(arithmetic.vector.elementwise(&sum, &[&sums, &bias], shape))
     }
 
     fn products(
@@ -598,11 +650,13 @@ impl Bias {
 
 /// The inputs that an op's meaning reads: a rotary encoding's table only stands for its traffic.
 fn needed(op: &Op) -> impl Iterator<Item = TensorId> + '_ {
-    let count = match op.meaning {
-        Meaning::Rotary { .. } => 1,
-        _ => op.inputs.len(),
+    let tensors: &[TensorId] = match &op.meaning {
+        Meaning::Rotary { .. } => op.inputs.get(..1).unwrap_or(&[]),
+        Meaning::Program(program) => &program.reads,
+        Meaning::Elsewhere => &[],
+        _ => &op.inputs,
     };
-    op.inputs.iter().copied().take(count)
+    tensors.iter().copied()
 }
 
 fn first_einsum(op: &Op) -> Option<&Einsum> {
@@ -612,7 +666,7 @@ fn first_einsum(op: &Op) -> Option<&Einsum> {
     }
 }
 
-fn extents(shape: &[u64]) -> Vec<usize> {
+pub(crate) fn extents(shape: &[u64]) -> Vec<usize> {
     shape
         .iter()
         .map(|d| usize::try_from(*d).unwrap_or(usize::MAX))

@@ -34,6 +34,7 @@ pub fn value(f: Unary, x: f64) -> f64 {
         Unary::HardSwish => Function::HardSwish,
         Unary::Sin => Function::Sin,
         Unary::Cos => Function::Cos,
+        Unary::Atan => return x.atan(),
     };
     named.value(x)
 }

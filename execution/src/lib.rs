@@ -6,16 +6,21 @@
 //! carries ([`presil_workloads::Block::carries`]) is handed on.
 //!
 //! - [`array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
-//! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
+//! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`along`], [`movement`], [`indexing`],
+//!   [`recurrence`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side.
 
+pub mod along;
 pub mod arithmetic;
 pub mod array;
 pub mod compare;
 pub mod contraction;
 pub mod executor;
 pub mod functions;
+pub mod indexing;
 pub mod movement;
+mod program;
+pub mod recurrence;
 pub mod rows;
 pub mod storage;
 pub mod vector;

@@ -7,6 +7,8 @@ use crate::build::single;
 use crate::einsum::{
     Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator,
 };
+use crate::expr::Expr;
+use crate::formula::Binary;
 use crate::op::OpClass;
 
 use super::error::Fault;
@@ -267,7 +269,9 @@ impl<'m> Importer<'m> {
                 dtype,
             },
         )?;
-        let sum = if node.op == "FusedConv" && node.optional(3).is_some() {
+        let fused = node.op == "FusedConv" && node.optional(3).is_some();
+        let added = fused.then(|| self.what(&out).binary(Binary::Add, &self.expr(node, 3)));
+        let sum = if fused {
             let operands = [
                 (out.tensor.ok_or("it has no output")?, out.shape.clone()),
                 (self.operand(node, 3)?, node.input(3)?.shape.clone()),
@@ -283,12 +287,15 @@ impl<'m> Importer<'m> {
         } else {
             out
         };
+        if let Some(added) = added {
+            self.says(&sum, added);
+        }
         self.fused_activation(node, sum)
     }
 
     /// ConvInteger: 32-bit sums of 8-bit products.
     pub fn conv_integer(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        Ok(vec![self.convolve(
+        let out = self.convolve(
             node,
             Operands {
                 x: 0,
@@ -296,14 +303,34 @@ impl<'m> Importer<'m> {
                 bias: None,
                 dtype: DType::I32,
             },
-        )?])
+        )?;
+        let sums = self.integer_convolution(node, &out, [0, 2], [1, 3]);
+        self.says(&out, sums);
+        Ok(vec![out])
+    }
+
+    /// The exact sums of a convolution of codes less their zero points; those of weights may be one for each output
+    /// channel.
+    fn integer_convolution(
+        &self,
+        node: &Node<'m>,
+        out: &Value<'m>,
+        x: [usize; 2],
+        w: [usize; 2],
+    ) -> Expr {
+        let weights = self.expr(node, w[0]);
+        let zero_x = self.given(node, x[1]).map(|z| z.reshape(&[]));
+        let zero_w = self
+            .given(node, w[1])
+            .map(|z| along_first(&z, weights.shape().len()));
+        self.integer_sums(out, [(self.expr(node, x[0]), zero_x), (weights, zero_w)])
     }
 
     /// QLinearConv: x, its scale and zero point, w, its scale and zero point, those of the output, bias.
     pub fn q_linear_conv(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         self.merge_scales(node, 3, 4, 5, 0)?;
-        Ok(vec![self.convolve(
+        let out = self.convolve(
             node,
             Operands {
                 x: 0,
@@ -311,7 +338,19 @@ impl<'m> Importer<'m> {
                 bias: Some(8),
                 dtype,
             },
-        )?])
+        )?;
+        let mut sums = self.integer_convolution(node, &out, [0, 2], [3, 5]);
+        let channels = |p: &Expr| along_first(p, out.shape.len() - 1);
+        if let Some(bias) = self.given(node, 8) {
+            sums = sums.binary(Binary::Add, &channels(&bias));
+        }
+        let scales = [1, 4, 6].map(|i| channels(&self.expr(node, i)));
+        let scale = Expr::formula("x * y / z", &scales.each_ref());
+        let quotient = sums.binary(Binary::Multiply, &scale);
+        let zero = self.given(node, 7).map(|z| z.reshape(&[]));
+        let codes = super::quantize::rounded(&quotient, zero.as_ref(), dtype, true);
+        self.says(&out, codes);
+        Ok(vec![out])
     }
 
     /// The activation that a fused operator applies to its result.
@@ -328,14 +367,45 @@ impl<'m> Importer<'m> {
             other => return Err(format!("its fused activation `{other}` is not supported").into()),
         };
         let operands = [(out.tensor.ok_or("it has no output")?, out.shape.clone())];
-        Ok(vec![self.lanes(
+        let result = self.lanes(
             node,
             ".activation",
             OpClass::Activation,
             &operands,
             f.program(),
             out.dtype,
-        )?])
+        )?;
+        // FusedGemm names the parameters, FusedConv lists them.
+        let parameter = |name: &str, at: usize, default: f64| {
+            let listed = node
+                .floats("activation_params")
+                .and_then(|p| p.get(at))
+                .map(|p| f64::from(*p));
+            let named = node.attribute(name).map(|a| f64::from(a.f));
+            named.or(listed).unwrap_or(default)
+        };
+        let x = self.what(&out);
+        let value = match f {
+            F::Clip => x.clipped(
+                parameter("activation_min", 0, f64::NEG_INFINITY),
+                parameter("activation_max", 1, f64::INFINITY),
+            ),
+            F::LeakyRelu => {
+                let alpha = parameter("activation_alpha", 0, f64::from(0.01f32));
+                Expr::formula(&format!("max(x, 0) + {alpha} * min(x, 0)"), &[&x])
+            }
+            F::HardSigmoid => {
+                let alpha = parameter("activation_alpha", 0, f64::from(0.2f32));
+                let beta = parameter("activation_beta", 1, 0.5);
+                Expr::formula(&format!("max(0, min(1, {alpha} * x + {beta}))"), &[&x])
+            }
+            other => match other.formula() {
+                Some(formula) => Expr::elementwise(formula, &[&x]),
+                None => Expr::unknown(&out.shape),
+            },
+        };
+        self.says(&result, value);
+        Ok(vec![result])
     }
 
     fn kernel(node: &Node<'m>, w: &Value<'m>) -> Result<Vec<i64>, Fault> {
@@ -395,7 +465,7 @@ impl<'m> Importer<'m> {
             .into_iter()
             .chain(self.bias(node, o.bias, ch.groups * ch.k)?)
             .collect();
-        self.emit(
+        let out = self.emit(
             node,
             "",
             OpClass::Conv,
@@ -403,7 +473,12 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             o.dtype,
-        )
+        )?;
+        let operands = [self.expr(node, o.x), self.expr(node, o.w)];
+        let bias = o.bias.and_then(|i| self.given(node, i));
+        let value = self.contracted(&out, operands, bias, 1);
+        self.says(&out, value);
+        Ok(out)
     }
 
     /// ConvTranspose: the index of the output is affine, each input scatters a filter.
@@ -483,7 +558,7 @@ impl<'m> Importer<'m> {
             .into_iter()
             .chain(self.bias(node, Some(2), ch.groups * ch.k)?)
             .collect();
-        Ok(vec![self.emit(
+        let out = self.emit(
             node,
             "",
             OpClass::ConvTranspose,
@@ -491,8 +566,24 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             x.dtype,
-        )?])
+        )?;
+        let operands = [self.expr(node, 0), self.expr(node, 1)];
+        let bias = self.given(node, 2);
+        let value = self.contracted(&out, operands, bias, 1);
+        self.says(&out, value);
+        Ok(vec![out])
     }
+}
+
+/// A parameter of one number, or of one for each entry of the first of so many ranks.
+fn along_first(parameter: &Expr, ranks: usize) -> Expr {
+    let count: u64 = parameter.shape().iter().product();
+    if count == 1 {
+        return parameter.reshape(&[]);
+    }
+    let mut shape = vec![1; ranks.max(1)];
+    shape[0] = count;
+    parameter.reshape(&shape)
 }
 
 /// Dimensions n, g, k, c, the output's (o, p, q) and the filter's (t, r, s), and where the latter two start.

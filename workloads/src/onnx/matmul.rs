@@ -9,6 +9,8 @@ use presil_numerics::{Format, LanePrimitive as L, Quantization};
 
 use crate::build::single;
 use crate::einsum::{Access, Affine, Dim, DimId, Place};
+use crate::expr::Expr;
+use crate::formula::Binary;
 use crate::op::OpClass;
 
 use super::conv::contraction;
@@ -20,6 +22,7 @@ use super::shapes;
 use super::value::{DType, Value};
 
 /// Which inputs a matmul multiplies, and how.
+#[derive(Clone, Copy)]
 pub(super) struct Product {
     /// Left operand [.., m, k], or [.., k, m] transposed.
     pub a: usize,
@@ -55,7 +58,12 @@ impl<'m> Importer<'m> {
             dtype,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        if let Some(alpha) = node.attribute("alpha").filter(|_| fused) {
+            let value = self.product_value(node, &out, &product);
+            self.says(&out, value.with(Binary::Multiply, f64::from(alpha.f)));
+        }
+        Ok(vec![out])
     }
 
     /// MatMulInteger: 32-bit sums of 8-bit products.
@@ -69,7 +77,68 @@ impl<'m> Importer<'m> {
             dtype: DType::I32,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let sums = self.integer_product(node, &out, &product, [2, 3]);
+        self.says(&out, sums);
+        Ok(vec![out])
+    }
+
+    /// The exact sums of a product of codes less their zero points: one for all, for each row of the left one or for
+    /// each column of the right one.
+    fn integer_product(
+        &self,
+        node: &Node<'m>,
+        out: &Value<'m>,
+        p: &Product,
+        zeros: [usize; 2],
+    ) -> Expr {
+        let zero = |i: usize, of: usize, row: bool| {
+            let zero = self.given(node, zeros[i])?;
+            let own = self.expr(node, of);
+            Some(beside(&zero, row && own.shape().len() > 1))
+        };
+        let a = (self.expr(node, p.a), zero(0, p.a, !p.transpose_a));
+        let b = (self.expr(node, p.b), zero(1, p.b, p.transpose_b));
+        if self.swaps(node, p) {
+            self.integer_sums(out, [b, a])
+        } else {
+            self.integer_sums(out, [a, b])
+        }
+    }
+
+    /// Codes of a result: the sums times `a scale x b scale / result's scale`, about its zero point.
+    fn requantized(
+        &self,
+        node: &Node<'m>,
+        sums: &Expr,
+        scales: [(usize, bool); 3],
+        zero: usize,
+        to: DType,
+    ) -> Expr {
+        let scales = scales.map(|(i, row)| beside(&self.expr(node, i), row));
+        let scale = Expr::formula("x * y / z", &scales.each_ref());
+        let quotient = sums.binary(Binary::Multiply, &scale);
+        let zero = self.given(node, zero).map(|z| beside(&z, true));
+        super::quantize::rounded(&quotient, zero.as_ref(), to, true)
+    }
+
+    /// Whether the right operand is fixed only in the sense that the left one is: it comes second.
+    fn swaps(&self, node: &Node<'m>, p: &Product) -> bool {
+        let fixed = |i: usize| node.optional(i).is_some_and(Value::is_fixed);
+        fixed(p.a) && !fixed(p.b)
+    }
+
+    /// The value of a product, with its bias.
+    fn product_value(&mut self, node: &Node<'m>, out: &Value<'m>, p: &Product) -> Expr {
+        let (a, b) = (self.expr(node, p.a), self.expr(node, p.b));
+        let operands = if self.swaps(node, p) { [b, a] } else { [a, b] };
+        let bias = p.bias.and_then(|i| self.given(node, i));
+        let bias = bias.map(|b| {
+            let count = b.shape().iter().product();
+            b.reshape(&[count])
+        });
+        let rank = out.shape.len().saturating_sub(1);
+        self.contracted(out, operands, bias, rank)
     }
 
     /// QLinearMatMul: a, its scale and zero point, b, its scale and zero point, those of the output.
@@ -85,7 +154,13 @@ impl<'m> Importer<'m> {
             dtype,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let sums = self.integer_product(node, &out, &product, [2, 5]);
+        let row = node.input(0)?.rank() > 1;
+        let scales = [(1, row), (4, false), (6, row)];
+        let codes = self.requantized(node, &sums, scales, 7, dtype);
+        self.says(&out, codes);
+        Ok(vec![out])
     }
 
     /// Integer matmuls that give floats: DynamicQuantizeMatMul (a float, b, scale, zero point, bias) and
@@ -106,7 +181,29 @@ impl<'m> Importer<'m> {
             dtype: DType::F32,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let product = Product {
+            bias: None,
+            ..product
+        };
+        let mut value = if node.op == "MatMulIntegerToFloat" {
+            let sums = self.integer_product(node, &out, &product, [4, 5]);
+            let row = node.input(0)?.rank() > 1;
+            let scales = [(2, row), (3, false)].map(|(i, row)| beside(&self.expr(node, i), row));
+            Expr::formula("x * (y * z)", &[&sums, &scales[0], &scales[1]])
+        } else {
+            let [codes, scale, zero] = super::quantize::dynamic(&self.expr(node, 0));
+            let own = (codes, Some(zero));
+            let zero = self.given(node, 3).map(|z| beside(&z, false));
+            let sums = self.integer_sums(&out, [own, (self.expr(node, 1), zero)]);
+            let scale_b = beside(&self.expr(node, 2), false);
+            Expr::formula("x * (y * z)", &[&sums, &scale, &scale_b])
+        };
+        if let Some(bias) = bias {
+            value = value.binary(Binary::Add, &self.expr(node, bias));
+        }
+        self.says(&out, value);
+        Ok(vec![out])
     }
 
     /// Gemm: alpha A B + beta C.
@@ -158,6 +255,8 @@ impl<'m> Importer<'m> {
                 .into());
             }
         }
+        let number = |name: &str| node.attribute(name).map_or(1.0, |a| f64::from(a.f));
+        let (alpha, beta) = (number("alpha"), number("beta"));
         let (transpose_a, transpose_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
         // A vector over the columns is a bias of the op; anything else is an addition of its own.
         let n = node.input(b)?.shape[usize::from(!transpose_b)];
@@ -166,18 +265,69 @@ impl<'m> Importer<'m> {
                 .is_some_and(|v| v.is_fixed() && (v.shape == [n] || v.shape == [1, n]))
         };
         let bias = c.filter(vector);
-        let out = self.product(
-            node,
-            Product {
-                a: 0,
-                b,
-                transpose_a,
-                transpose_b,
-                bias,
-                dtype,
-                part: "",
-            },
-        )?;
+        let product = Product {
+            a: 0,
+            b,
+            transpose_a,
+            transpose_b,
+            bias,
+            dtype,
+            part: "",
+        };
+        let out = self.product(node, product)?;
+        let scaled = |x: Expr, by: f64| {
+            if by == 1.0 {
+                x
+            } else {
+                x.with(Binary::Multiply, by)
+            }
+        };
+        let added = match node.op {
+            // a, its scale and zero point, b, its scale and zero point, c, scale and zero point of the result.
+            "QGemm" => {
+                let mut sums = self.integer_product(node, &out, &product, [2, 5]);
+                if let Some(c) = c.filter(|_| bias.is_some()) {
+                    sums = sums.binary(Binary::Add, &self.expr(node, c));
+                }
+                let codes = match node.optional(7) {
+                    Some(_) => {
+                        let scales = [(1, false), (4, false), (7, false)];
+                        self.requantized(node, &scaled(sums, alpha), scales, 8, dtype)
+                    }
+                    None => {
+                        let scales = [1, 4].map(|i| beside(&self.expr(node, i), false));
+                        Expr::formula("x * y * z", &[&sums, &scales[0], &scales[1]])
+                    }
+                };
+                // Another C would have to be added before the result becomes codes.
+                let whole = c.is_none() || bias.is_some();
+                let value = if whole { codes } else { Expr::unknown(&out.shape) };
+                self.says(&out, value);
+                Expr::unknown(&out.shape)
+            }
+            _ => {
+                let plain = alpha == 1.0 && (beta == 1.0 || bias.is_none());
+                if !plain {
+                    let products = Product {
+                        bias: None,
+                        ..product
+                    };
+                    let mut value = scaled(self.product_value(node, &out, &products), alpha);
+                    if let Some(i) = bias {
+                        let added = scaled(self.expr(node, i), beta);
+                        value = value.binary(Binary::Add, &added);
+                    }
+                    self.says(&out, value);
+                }
+                match c {
+                    Some(i) => {
+                        let added = scaled(self.expr(node, i), beta);
+                        self.what(&out).binary(Binary::Add, &added)
+                    }
+                    None => Expr::unknown(&out.shape),
+                }
+            }
+        };
         let Some(i) = c.filter(|_| bias.is_none()) else {
             return self.fused_activation(node, out);
         };
@@ -197,6 +347,7 @@ impl<'m> Importer<'m> {
             &[L::Add],
             dtype,
         )?;
+        self.says(&sum, added);
         self.fused_activation(node, sum)
     }
 
@@ -395,7 +546,7 @@ impl<'m> Importer<'m> {
         } else {
             OpClass::Matmul
         };
-        self.emit(
+        let out = self.emit(
             node,
             p.part,
             class,
@@ -403,7 +554,10 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             p.dtype,
-        )
+        )?;
+        let value = self.product_value(node, &out, &p);
+        self.says(&out, value);
+        Ok(out)
     }
 
     /// Einsum of one or two operands.
@@ -459,7 +613,11 @@ impl<'m> Importer<'m> {
                 let class = if fixed.contains(&true) { OpClass::Linear } else { OpClass::Matmul };
                 let second = accesses.pop().ok_or("it has no operands")?;
                 let first = accesses.pop().ok_or("it has no operands")?;
-                Ok(vec![self.emit(node, "", class, single(contraction(dims, first, second, output)), tensors, &shape, dtype)?])
+                let out = self.emit(node, "", class, single(contraction(dims, first, second, output)), tensors, &shape, dtype)?;
+                let operands = [0, 1].map(|i| self.expr(node, inputs[i]));
+                let value = self.contracted(&out, operands, None, 0);
+                self.says(&out, value);
+                Ok(vec![out])
             }
             1 => {
                 let reduces = (0..dims.len()).any(|d| !e.output.contains(&d));
@@ -469,10 +627,43 @@ impl<'m> Importer<'m> {
                 } else {
                     crate::op::OpKind::Move { elements }
                 };
-                Ok(vec![self.emit(node, "", if reduces { OpClass::Pool } else { OpClass::Move }, kind, tensors, &shape, dtype)?])
+                let out = self.emit(node, "", if reduces { OpClass::Pool } else { OpClass::Move }, kind, tensors, &shape, dtype)?;
+                let value = alone(&self.expr(node, 0), &e);
+                self.says(&out, value.unwrap_or_else(|| Expr::unknown(&shape)));
+                Ok(vec![out])
             }
             n => Err(format!("an Einsum of {n} operands; one or two are supported, so split it into products of two").into()),
         }
+    }
+}
+
+/// The einsum of one operand: sums over the ranks that the result lacks, then the result's order. A diagonal has no
+/// such form.
+fn alone(x: &Expr, e: &Equation) -> Option<Expr> {
+    let ranks = e.inputs.first()?;
+    let at = |d: &usize| ranks.iter().position(|r| r == d);
+    let distinct = ranks.iter().enumerate().all(|(i, d)| at(d) == Some(i));
+    let axes: Vec<usize> = (0..ranks.len())
+        .filter(|i| !e.output.contains(&ranks[*i]))
+        .collect();
+    let order: Option<Vec<usize>> = e.output.iter().map(at).collect();
+    let order: Vec<usize> = order.filter(|_| distinct)?.into_iter().chain(axes.iter().copied()).collect();
+    let sums = if axes.is_empty() {
+        x.clone()
+    } else {
+        x.reduce(crate::einsum::ReduceOperator::Sum, false, &axes)
+    };
+    let shape: Vec<u64> = e.output.iter().map(|d| e.sizes[*d].1).collect();
+    Some(sums.transpose(&order).reshape(&shape))
+}
+
+/// A scale or a zero point of a product's operand: one for all, or one for each column, or each row.
+fn beside(parameter: &Expr, row: bool) -> Expr {
+    let count: u64 = parameter.shape().iter().product();
+    match (count, parameter.shape().len()) {
+        (1, _) => parameter.reshape(&[]),
+        (_, 0 | 1) if row => parameter.reshape(&[count, 1]),
+        _ => parameter.clone(),
     }
 }
 
