@@ -208,7 +208,6 @@ impl<'a> Executor<'a> {
             let (Meaning::Contraction { .. }, Some(t)) = (&op.meaning, weight) else {
                 continue;
             };
-            let arithmetic = self.arithmetics[id.0 as usize];
             let Some(weight) = self
                 .weights
                 .get(&self.weight_name(id, *t, repetition))
@@ -216,24 +215,33 @@ impl<'a> Executor<'a> {
             else {
                 continue;
             };
-            let codes = arithmetic
-                .adder
-                .is_integer()
-                .then(|| arithmetic.weights.codes(&weight))
-                .flatten();
-            let stored = if arithmetic.weights.keeps() || codes.is_some() {
-                weight
-            } else {
-                let stored = arithmetic.weights.store(&weight);
-                let (stored, _) = stored.map_err(|error| ExecutionError::Storage {
-                    op: op.name.clone(),
-                    error,
-                })?;
-                Arc::new(stored)
-            };
-            self.stored.insert((id, repetition), (stored, codes));
+            let stored = self.as_weight(id, weight)?;
+            self.stored.insert((id, repetition), stored);
         }
         Ok(())
+    }
+
+    /// A weight as an op's contraction reads it.
+    pub(crate) fn as_weight(
+        &self,
+        id: OpId,
+        weight: Arc<Array>,
+    ) -> Result<(Arc<Array>, Option<Codes>), ExecutionError> {
+        let arithmetic = self.arithmetics[id.0 as usize];
+        let codes = arithmetic
+            .adder
+            .is_integer()
+            .then(|| arithmetic.weights.codes(&weight))
+            .flatten();
+        if arithmetic.weights.keeps() || codes.is_some() {
+            return Ok((weight, codes));
+        }
+        let stored = arithmetic.weights.store(&weight);
+        let (stored, _) = stored.map_err(|error| ExecutionError::Storage {
+            op: self.graph.ops[id].name.clone(),
+            error,
+        })?;
+        Ok((Arc::new(stored), None))
     }
 
     /// The name under which a repetition's weight is looked up.
@@ -456,13 +464,13 @@ impl<'a> Executor<'a> {
         };
         let shape = extents(&self.graph.tensors[*out].shape);
         let stored = self.stored.get(&(id, repetition));
-        self.contract((id, repetition), (a, b, read(2)), stored, (bias_rank, &shape), events)
+        self.contract(id, (a, b, read(2)), stored, (bias_rank, &shape), events)
     }
 
     /// An op's contraction of operands and a bias; `stored` is the second one as the arithmetic stores it.
     pub(crate) fn contract(
         &self,
-        (id, _): (OpId, usize),
+        id: OpId,
         (a, b, bias): (Arc<Array>, Arc<Array>, Option<Arc<Array>>),
         stored: Option<&(Arc<Array>, Option<Codes>)>,
         (bias_rank, shape): (usize, &[usize]),

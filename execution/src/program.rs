@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use presil_numerics::{Codec, Conversion, Format};
-use presil_workloads::{Meaning, OpId, Program, TensorId};
+use presil_workloads::{Meaning, OpId, Program, Role, TensorId};
 use rayon::prelude::*;
 
 use crate::array::Array;
@@ -23,11 +23,15 @@ impl Executor<'_> {
         events: &mut Events,
     ) -> Result<Option<Vec<(TensorId, Arc<Array>)>>, ExecutionError> {
         let mut values: Vec<Arc<Array>> = Vec::new();
+        // Whether a value is the same for each inference.
+        let mut fixed: Vec<bool> = Vec::new();
         for t in &program.reads {
             let Some(read) = self.operand(state, id, *t, repetition) else {
                 return Ok(None);
             };
             values.push(read);
+            let role = self.graph.tensors[*t].role;
+            fixed.push(matches!(role, Role::Weight | Role::Constant));
         }
         for step in &program.steps {
             let operands: Option<Vec<Arc<Array>>> = step
@@ -44,8 +48,13 @@ impl Executor<'_> {
                     let [a, b, rest @ ..] = operands.as_slice() else {
                         return Ok(None);
                     };
+                    let stored = match step.operands.get(1).and_then(|o| fixed.get(*o)) {
+                        Some(true) => Some(self.as_weight(id, b.clone())?),
+                        _ => None,
+                    };
                     let operands = (a.clone(), b.clone(), rest.first().cloned());
-                    self.contract((id, repetition), operands, None, (*bias_rank, &shape), events)?
+                    let at = (*bias_rank, shape.as_slice());
+                    self.contract(id, operands, stored.as_ref(), at, events)?
                 }
                 Meaning::IntegerContraction => {
                     let [a, b] = operands.as_slice() else {
@@ -62,6 +71,8 @@ impl Executor<'_> {
                 return Ok(None);
             };
             values.push(Arc::new(made));
+            let all_fixed = step.operands.iter().all(|o| fixed.get(*o) == Some(&true));
+            fixed.push(all_fixed);
         }
         let gives = program
             .gives

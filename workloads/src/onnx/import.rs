@@ -462,6 +462,10 @@ impl<'m> Importer<'m> {
                 .steps
                 .checked_mul(steps)
                 .ok_or("its loops run more than 2^64 times")?;
+            // The body of a loop stands for all its iterations: it is counted, and not executed.
+            if steps > 1 {
+                op.meaning = crate::Meaning::Unstated;
+            }
         }
         Ok(outputs)
     }

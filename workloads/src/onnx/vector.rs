@@ -109,6 +109,7 @@ impl<'m> Importer<'m> {
             return Ok(vec![Value {
                 dtype: to,
                 known: super::value::Known::Nothing,
+                expr: self.elementwise_value(node),
                 ..x.clone()
             }]);
         }
