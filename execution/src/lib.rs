@@ -19,6 +19,7 @@ pub mod executor;
 pub mod functions;
 pub mod indexing;
 pub mod movement;
+mod products;
 mod program;
 pub mod recurrence;
 pub mod rows;

@@ -219,9 +219,8 @@ fn run(
     let reference = Arithmetic::reference();
     let executor = Executor::new(graph, weights, |_| &reference).map_err(|e| e.to_string())?;
     let state = executor.run(inputs).map_err(|e| e.to_string())?;
-    let tensor = |(id, t): (_, &presil_workloads::Tensor)| {
-        Some((t.name.clone(), state.tensor(id)?.clone()))
-    };
+    let tensor =
+        |(id, t): (_, &presil_workloads::Tensor)| Some((t.name.clone(), state.tensor(id)?.clone()));
     Ok(graph.tensors.iter_ids().filter_map(tensor).collect())
 }
 
@@ -233,7 +232,11 @@ fn difference(expected: &Tensor, given: &Array, case: &Value) -> Option<String> 
         case["atol"].as_f64().unwrap() as f32,
     );
     if given.shape() != expected.shape {
-        return Some(format!("shape {:?}, not {:?}", given.shape(), expected.shape));
+        return Some(format!(
+            "shape {:?}, not {:?}",
+            given.shape(),
+            expected.shape
+        ));
     }
     let codec = element(&expected.dtype)
         .1
@@ -248,9 +251,8 @@ fn difference(expected: &Tensor, given: &Array, case: &Value) -> Option<String> 
             true => c.rounded(f64::from(*y), 0).0 as f32,
             false => *y,
         });
-        let near = x == &y
-            || x.is_nan() && y.is_nan()
-            || !exact && (x - y).abs() <= atol + rtol * x.abs();
+        let near =
+            x == &y || x.is_nan() && y.is_nan() || !exact && (x - y).abs() <= atol + rtol * x.abs();
         if !near {
             return Some(format!("element {i} is {y}, not {x}"));
         }
@@ -258,8 +260,14 @@ fn difference(expected: &Tensor, given: &Array, case: &Value) -> Option<String> 
     None
 }
 
-/// Cases that the executor does not reproduce, and why.
-const LISTED: &[(&str, &str)] = &[];
+/// Cases that are reproduced within wider bounds than their own only. Their results are of arithmetic that rounds every
+/// product and sum to bf16, in an order that is not stated; of f32 they are one or two units of bf16's last place away.
+const LISTED: [&str; 4] = [
+    "test_attention_3d_causal_bf16",
+    "test_attention_4d_attn_mask_causal_bf16",
+    "test_attention_4d_causal_bf16",
+    "test_attention_4d_causal_padded_kv_bf16",
+];
 
 #[test]
 fn nodes_compute_what_the_specification_says() {
@@ -269,19 +277,24 @@ fn nodes_compute_what_the_specification_says() {
     for case in cases["cases"].as_array().unwrap() {
         let name = case["name"].as_str().unwrap();
         let outcome = check(case);
-        match (
-            LISTED.iter().find(|(n, _)| *n == name),
-            outcome,
-        ) {
-            (None, Ok(())) => passed += 1,
-            (None, Err(reason)) => failed.push(format!("{name}: {reason}")),
-            (Some(_), Err(_)) => listed += 1,
-            (Some(_), Ok(())) => failed.push(format!("{name}: it is listed, and passes")),
+        if !LISTED.contains(&name) {
+            match outcome {
+                Ok(()) => passed += 1,
+                Err(reason) => failed.push(format!("{name}: {reason}")),
+            }
+            continue;
+        }
+        let mut wider = case.clone();
+        wider["rtol"] = 2f64.powi(-7).into();
+        match (outcome, check(&wider)) {
+            (Err(_), Ok(())) => listed += 1,
+            (Ok(()), _) => failed.push(format!("{name}: it is listed, and passes")),
+            (_, Err(reason)) => failed.push(format!("{name}: {reason}")),
         }
     }
-    println!("{passed} node cases reproduced, {listed} listed");
+    println!("{passed} node cases reproduced, {listed} in bf16 within 2^-7");
     assert!(failed.is_empty(), "{}\n{}", failed.len(), failed.join("\n"));
-    assert_eq!((passed, listed), (256 - LISTED.len(), LISTED.len()));
+    assert_eq!((passed, listed), (252, 4));
 }
 
 fn check(case: &Value) -> Result<(), String> {
@@ -313,7 +326,16 @@ fn check(case: &Value) -> Result<(), String> {
 }
 
 /// Files that can't be executed, and why.
-const NOT_EXECUTED: &[(&str, &str)] = &[];
+const NOT_EXECUTED: &[(&str, &str)] = &[
+    (
+        "ctrl_if",
+        "only the heavier of two branches is in the graph, whatever the condition is",
+    ),
+    (
+        "ctrl_loop_const5",
+        "a loop's body is in the graph once, and what an iteration hands on is not",
+    ),
+];
 
 #[test]
 fn files_give_the_outputs_of_a_runtime() {
@@ -339,6 +361,7 @@ fn files_give_the_outputs_of_a_runtime() {
         NOT_EXECUTED.len()
     );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert_eq!(reproduced, 23);
 }
 
 fn reproduce(name: &str, file: &Path) -> Result<(), String> {

@@ -73,7 +73,9 @@ pub fn layer(
             layer,
             weights,
             bias: [0, 1].map(|i| part(operands.bias, rows, (2 * d + i) * rows)),
-            peepholes: operands.peepholes.map(|p| &p[d * 3 * width..(d + 1) * 3 * width]),
+            peepholes: operands
+                .peepholes
+                .map(|p| &p[d * 3 * width..(d + 1) * 3 * width]),
             functions: layer.functions.get(d)?.each_ref().map(|g| &g.formula),
             hidden: part(operands.hidden, one, d * one),
             cells: part(operands.cells, one, d * one),
@@ -212,7 +214,9 @@ impl Direction<'_> {
             }
             Cell::Lstm => {
                 let peep = |gate: usize, cells: &[f32], i: usize, c: usize| {
-                    let weight = self.peepholes.map_or(0.0, |p| f64::from(p[gate * width + c]));
+                    let weight = self
+                        .peepholes
+                        .map_or(0.0, |p| f64::from(p[gate * width + c]));
                     weight * f64::from(cells[i])
                 };
                 let with = |gate: usize, part: usize, cells: &[f32]| {

@@ -273,8 +273,11 @@ pub(crate) fn meaning(inputs: &[TensorId], gives: &[(TensorId, Expr)]) -> Meanin
     if let [(_, only)] = gives {
         match &only.0.kind {
             Kind::Tensor(t) if inputs == [*t] => return Meaning::Reshape,
-            Kind::Step(meaning, operands) if operands.len() == inputs.len() && !inputs.is_empty() => {
-                let own = |(o, t): (&Expr, &TensorId)| matches!(o.0.kind, Kind::Tensor(own) if own == *t);
+            Kind::Step(meaning, operands)
+                if operands.len() == inputs.len() && !inputs.is_empty() =>
+            {
+                let own =
+                    |(o, t): (&Expr, &TensorId)| matches!(o.0.kind, Kind::Tensor(own) if own == *t);
                 if operands.iter().zip(inputs).all(own) {
                     return meaning.clone();
                 }

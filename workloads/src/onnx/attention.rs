@@ -356,7 +356,10 @@ impl<'m> Importer<'m> {
             op.inputs.extend(tables);
         }
         let turned = self.rotated(node);
-        self.says(&value, turned.unwrap_or_else(|| Expr::unknown(&value.shape)));
+        self.says(
+            &value,
+            turned.unwrap_or_else(|| Expr::unknown(&value.shape)),
+        );
         Ok(vec![value])
     }
 }

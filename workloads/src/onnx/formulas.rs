@@ -16,9 +16,8 @@ use super::value::DType;
 impl<'m> Importer<'m> {
     /// The value of an elementwise node, where it can be said.
     pub fn elementwise_value(&self, node: &Node<'m>) -> Option<Expr> {
-        let number = |name: &str, default: f64| {
-            node.attribute(name).map_or(default, |a| f64::from(a.f))
-        };
+        let number =
+            |name: &str, default: f64| node.attribute(name).map_or(default, |a| f64::from(a.f));
         let x = self.expr(node, 0);
         let of = |text: &str| Some(Expr::formula(text, &[&x]));
         let all: Vec<Expr> = (0..node.inputs.len()).map(|i| self.expr(node, i)).collect();
@@ -55,10 +54,7 @@ impl<'m> Importer<'m> {
                     Unary::Gelu
                 };
                 match parts.get(..2) {
-                    Some(two) => Some(Expr::elementwise(
-                        Formula::of_two(Binary::Add).then(f),
-                        two,
-                    )),
+                    Some(two) => Some(Expr::elementwise(Formula::of_two(Binary::Add).then(f), two)),
                     None => of_unary(f),
                 }
             }
@@ -116,7 +112,13 @@ impl<'m> Importer<'m> {
             "Not" => of("equal(x, 0)"),
             "IsNaN" => of("equal(equal(x, x), 0)"),
             "IsInf" => {
-                let side = |on: i64, text: &str| if on != 0 { text.to_string() } else { "0".into() };
+                let side = |on: i64, text: &str| {
+                    if on != 0 {
+                        text.to_string()
+                    } else {
+                        "0".into()
+                    }
+                };
                 let above = side(node.int("detect_positive", 1), "less(1e308, x)");
                 let below = side(node.int("detect_negative", 1), "less(x, -1e308)");
                 of(&format!("max({above}, {below})"))
@@ -164,13 +166,9 @@ impl<'m> Importer<'m> {
 
     fn clip(&self, node: &Node<'m>, x: &Expr) -> Option<Expr> {
         if let (None, None) = (node.optional(1), node.optional(2)) {
-            let bound = |name: &str, none: f64| {
-                node.attribute(name).map_or(none, |a| f64::from(a.f))
-            };
-            return Some(x.clipped(
-                bound("min", f64::NEG_INFINITY),
-                bound("max", f64::INFINITY),
-            ));
+            let bound =
+                |name: &str, none: f64| node.attribute(name).map_or(none, |a| f64::from(a.f));
+            return Some(x.clipped(bound("min", f64::NEG_INFINITY), bound("max", f64::INFINITY)));
         }
         let raised = match self.given(node, 1) {
             Some(low) => x.binary(Binary::Maximum, &low),
@@ -218,7 +216,7 @@ fn shift(node: &Node, parts: &[&Expr]) -> Option<Expr> {
 
 /// A conversion between types.
 fn cast(node: &Node, x: &Expr, from: DType, to: DType) -> Option<Expr> {
-    let convert = |format: Format, rounding, overflow| {
+    let convert_of = |x: &Expr, format: Format, rounding, overflow| {
         let conversion = Conversion {
             rounding,
             overflow,
@@ -227,6 +225,7 @@ fn cast(node: &Node, x: &Expr, from: DType, to: DType) -> Option<Expr> {
         let meaning = Meaning::Convert { format, conversion };
         Some(Expr::step(meaning, &[x], x.shape().to_vec()))
     };
+    let convert = |format, rounding, overflow| convert_of(x, format, rounding, overflow);
     match to {
         DType::Bool => Some(Expr::formula("select(x, 1, 0)", &[x])),
         DType::Int { .. } => {
@@ -242,12 +241,13 @@ fn cast(node: &Node, x: &Expr, from: DType, to: DType) -> Option<Expr> {
                 "nearest" => Rounding::NearestEven,
                 _ => Rounding::Up,
             };
-            let overflow = if node.int("saturate", 1) != 0 {
-                Overflow::Saturate
-            } else {
-                Overflow::Nan
-            };
-            convert(to.format(), rounding, overflow)
+            if node.int("saturate", 1) == 0 {
+                return convert(to.format(), rounding, Overflow::Nan);
+            }
+            // Zero, below every power of two, is the least one.
+            let text = format!("select(equal(x, 0), {}, x)", 2f64.powi(-127));
+            let raised = Expr::formula(&text, &[x]);
+            convert_of(&raised, to.format(), rounding, Overflow::Saturate)
         }
         DType::Float(f) if f.bits() >= 32 => Some(x.clone()),
         DType::Float(f) => {

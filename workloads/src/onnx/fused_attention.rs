@@ -274,8 +274,10 @@ impl<'m> Importer<'m> {
         let mut first = false;
         if node.optional(3).is_some() {
             let shape = [batch, kv_heads, keys, width];
-            let present_k = self.appended(node, ".present_key", 3, (tk, &exprs[1]), shape, q.dtype)?;
-            let present_v = self.appended(node, ".present_value", 4, (tv, &exprs[2]), shape, q.dtype)?;
+            let present_k =
+                self.appended(node, ".present_key", 3, (tk, &exprs[1]), shape, q.dtype)?;
+            let present_v =
+                self.appended(node, ".present_value", 4, (tv, &exprs[2]), shape, q.dtype)?;
             exprs[1] = self.what(&present_k);
             exprs[2] = self.what(&present_v);
             (tk, tv, first) = (

@@ -22,6 +22,7 @@ mod arithmetic;
 mod attention;
 mod control;
 mod conv;
+mod einsum;
 mod error;
 mod finish;
 mod fold;
@@ -48,6 +49,7 @@ mod tests;
 mod value;
 mod vector;
 mod weights;
+mod window;
 
 use std::path::Path;
 
@@ -70,10 +72,7 @@ pub fn import(path: &Path, request: &Request) -> Result<Graph, ModelError> {
 
 /// Imports a file, and reads the elements of all tensors that it stores, by the names that the graph calls them. They
 /// are numbers in f32; external data are read from files inside the model's folder only.
-pub fn import_with_weights(
-    path: &Path,
-    request: &Request,
-) -> Result<(Graph, Weights), ModelError> {
+pub fn import_with_weights(path: &Path, request: &Request) -> Result<(Graph, Weights), ModelError> {
     read(path, |name, model, folder| {
         let (graph, stored) = import::model(name, model, request)?;
         let weights = weights::all(&graph, &stored, Some(folder))?;

@@ -61,9 +61,7 @@ impl<'m> Importer<'m> {
         let out = self.lanes(node, "", OpClass::Norm, &operands, &[L::Fma], x.dtype)?;
         let mut along = vec![1u64; x.rank() - 1];
         along[0] = channels;
-        let parameters: Vec<Expr> = (1..5)
-            .map(|i| self.expr(node, i).reshape(&along))
-            .collect();
+        let parameters: Vec<Expr> = (1..5).map(|i| self.expr(node, i).reshape(&along)).collect();
         let input = self.expr(node, 0);
         let all: Vec<&Expr> = std::iter::once(&input).chain(&parameters).collect();
         let epsilon = epsilon(node, 1e-5);
@@ -283,7 +281,10 @@ impl<'m> Importer<'m> {
         let sum = |x: &Expr, mean| x.reduce(ReduceOperator::Sum, mean, &axes);
         let value = if node.op == "LpNormalization" {
             let p = node.int("p", 2);
-            let powers = sum(&Expr::formula(&format!("pow(abs(x), {p})"), &[&input]), false);
+            let powers = sum(
+                &Expr::formula(&format!("pow(abs(x), {p})"), &[&input]),
+                false,
+            );
             // Rows of zeros stay so.
             let text = format!("select(equal(y, 0), 0, x / pow(y, 1 / {p}))");
             Expr::formula(&text, &[&input, &powers])
@@ -351,9 +352,8 @@ impl<'m> Importer<'m> {
             &x.shape,
             x.dtype,
         )?;
-        let number = |name: &str, default: f64| {
-            node.attribute(name).map_or(default, |a| f64::from(a.f))
-        };
+        let number =
+            |name: &str, default: f64| node.attribute(name).map_or(default, |a| f64::from(a.f));
         let (alpha, beta) = (number("alpha", f64::from(1e-4f32)), number("beta", 0.75));
         let bias = number("bias", 1.0);
         let input = self.expr(node, 0);
@@ -406,9 +406,7 @@ impl<'m> Importer<'m> {
             &program,
             x.dtype,
         )?;
-        let mut total = self
-            .expr(node, 0)
-            .binary(Binary::Add, &self.expr(node, 1));
+        let mut total = self.expr(node, 0).binary(Binary::Add, &self.expr(node, 1));
         if let Some(b) = self.given(node, bias) {
             total = total.binary(Binary::Add, &b);
         }

@@ -430,10 +430,9 @@ pub(super) fn rounded(quotient: &Expr, zero: Option<&Expr>, to: DType, saturate:
         return Expr::step(meaning, &[&sum], sum.shape().to_vec());
     };
     let whole = match zero {
-        Some(_) => Formula::of(Unary::Round).with_input(Binary::Add, 1).clipped(
-            range.least() as f64,
-            range.largest() as f64,
-        ),
+        Some(_) => Formula::of(Unary::Round)
+            .with_input(Binary::Add, 1)
+            .clipped(range.least() as f64, range.largest() as f64),
         None => Formula::of(Unary::Round).clipped(range.least() as f64, range.largest() as f64),
     };
     let operands: Vec<&Expr> = std::iter::once(quotient).chain(zero).collect();

@@ -286,15 +286,14 @@ impl<'m> Importer<'m> {
                     &last,
                     x.dtype,
                 )
-                .map(|value| {
+                .inspect(|value| {
                     let state = Expr::tensor(t, &[directions, batch, width]);
                     let state = if batch_first {
                         state.transpose(&[1, 0, 2])
                     } else {
                         state
                     };
-                    self.says(&value, state);
-                    value
+                    self.says(value, state);
                 })?
             } else {
                 Value::made(x.dtype, vec![directions, batch, width], t)
@@ -353,7 +352,13 @@ impl<'m> Importer<'m> {
         };
         let mut operands = vec![self.what(from_inputs), self.expr(node, 2)];
         for (i, value) in given.iter().enumerate() {
-            operands.extend(value.as_ref().map(|v| if i == 2 || i == 3 { in_order(v) } else { v.clone() }));
+            operands.extend(value.as_ref().map(|v| {
+                if i == 2 || i == 3 {
+                    in_order(v)
+                } else {
+                    v.clone()
+                }
+            }));
         }
         let operands: Vec<&Expr> = operands.iter().collect();
         Expr::step(

@@ -170,7 +170,11 @@ impl<'m> Importer<'m> {
     fn resized_value(&self, node: &Node<'m>, shape: &[u64]) -> Expr {
         let mut value = self.expr(node, 0);
         let own = value.shape().to_vec();
-        if own.len() != shape.len() || shape.iter().chain(&own).any(|d| *d > LONGEST_AXIS) {
+        let stretched = matches!(node.text("keep_aspect_ratio_policy"), "" | "stretch");
+        if !stretched
+            || own.len() != shape.len()
+            || shape.iter().chain(&own).any(|d| *d > LONGEST_AXIS)
+        {
             return Expr::unknown(shape);
         }
         let scales = self.scales(node, &own, shape);

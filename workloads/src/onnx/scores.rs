@@ -167,7 +167,9 @@ impl<'m> Importer<'m> {
         if let Some(ids) = self.given(node, ids) {
             let ids = if ids.shape().iter().product::<u64>() == 1 && !standard {
                 let counted = Expr::constant(&[1, s], (0..s).map(|i| i as f64).collect());
-                counted.binary(Binary::Add, &ids.reshape(&[])).expand(&[b, s])
+                counted
+                    .binary(Binary::Add, &ids.reshape(&[]))
+                    .expand(&[b, s])
             } else {
                 ids
             };

@@ -199,7 +199,7 @@ impl<'m> Importer<'m> {
                 .map(|d| u64::try_from(*d).map_err(|_| format!("extent {d} is negative")))
                 .collect::<Result<_, _>>()?
         } else {
-            let window = super::conv::Window::of(node, &x.shape, kernel, false)?;
+            let window = super::window::Window::of(node, &x.shape, kernel, false)?;
             x.shape[..2]
                 .iter()
                 .copied()
@@ -239,15 +239,7 @@ impl<'m> Importer<'m> {
             elements: transposed_elements(&shape),
         };
         let t = self.operand(node, 0)?;
-        let out = self.emit(
-            node,
-            "",
-            OpClass::Gather,
-            kind,
-            vec![t],
-            &shape,
-            values,
-        )?;
+        let out = self.emit(node, "", OpClass::Gather, kind, vec![t], &shape, values)?;
         if depth <= super::value::FOLDED_ELEMENTS {
             let (index, values) = (self.expr(node, 0), self.expr(node, 2));
             let mut own = index.shape().to_vec();

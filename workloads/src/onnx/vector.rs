@@ -8,12 +8,12 @@ use crate::expr::Expr;
 use crate::meaning::Meaning;
 use crate::op::{OpClass, OpKind};
 
-use super::conv::Window;
 use super::error::Fault;
 use super::import::Importer;
 use super::lower::{Lowered, dtype, lanes, numbered};
 use super::node::Node;
 use super::value::{DType, Value};
+use super::window::Window;
 use super::{results, shapes};
 
 impl<'m> Importer<'m> {
@@ -310,6 +310,10 @@ impl<'m> Importer<'m> {
         };
         let counts = node.int("count_include_pad", 0) != 0;
         let x = self.expr(node, 0);
+        if counts && window.ceil {
+            // A last window that hangs over the padding has a divisor of its own.
+            return Expr::unknown(shape);
+        }
         match node.op {
             "MaxPool" => pool(&x, PoolKind::Max, false),
             "AveragePool" => pool(&x, PoolKind::Average, counts),
@@ -346,7 +350,18 @@ impl<'m> Importer<'m> {
             results::reduced(node)?
         };
         if axes.is_empty() && !x.shape.is_empty() {
-            return self.same(node);
+            let out = self.same(node)?;
+            let plain = [
+                "ReduceSum",
+                "ReduceMean",
+                "ReduceMax",
+                "ReduceMin",
+                "ReduceProd",
+            ];
+            if !plain.contains(&node.op) && !x.is_fixed() {
+                self.builder.means(Meaning::Unstated);
+            }
+            return Ok(out);
         }
         let keep = node.int("keepdims", 1) != 0;
         let extents = x

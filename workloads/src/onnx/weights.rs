@@ -184,3 +184,85 @@ fn decoder(dtype: DType) -> Option<Box<dyn Fn(u64) -> f32>> {
         DType::Text | DType::Complex(_) => return None,
     })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::proto::StringStringEntryProto;
+    use super::*;
+
+    fn stored(number: i32, dims: &[i64], raw: &[u8]) -> TensorProto {
+        TensorProto {
+            name: "w".into(),
+            data_type: number,
+            dims: dims.to_vec(),
+            raw_data: raw.to_vec().into(),
+            ..TensorProto::default()
+        }
+    }
+
+    fn read(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<f32>, OnnxError> {
+        let (dtype, shape) = check_tensor(t)?;
+        numbers(t, dtype, &shape, folder)
+    }
+
+    #[test]
+    fn elements_of_every_width_become_numbers() {
+        let cases: [(i32, &[u8], &[f32]); 10] = [
+            (1, &[0, 0, 0x20, 0xc0], &[-2.5]),
+            (2, &[255, 1], &[255.0, 1.0]),
+            (3, &[255, 1], &[-1.0, 1.0]),
+            (5, &[0xfe, 0xff], &[-2.0]),
+            (7, &[0xff; 8], &[-1.0]),
+            (9, &[1, 0], &[1.0, 0.0]),
+            (10, &[0, 0x3c, 0, 0xbe], &[1.0, -1.5]),
+            (16, &[0x40, 0x40], &[3.0]),
+            (17, &[0x38, 0xc0], &[1.0, -2.0]),
+            (22, &[0x8f, 0x07], &[-1.0, -8.0, 7.0]),
+        ];
+        for (number, raw, expected) in cases {
+            let t = stored(number, &[expected.len() as i64], raw);
+            assert_eq!(read(&t, None).unwrap(), expected, "{number}");
+        }
+        let words = TensorProto {
+            name: "w".into(),
+            data_type: 16,
+            dims: vec![2],
+            int32_data: vec![0x4040, 0xbf80],
+            ..TensorProto::default()
+        };
+        assert_eq!(read(&words, None).unwrap(), [3.0, -1.0]);
+    }
+
+    #[test]
+    fn external_data_are_read_inside_the_folder_only() {
+        let root = std::env::temp_dir().join(format!("presil-external-{}", std::process::id()));
+        let folder = root.join("model");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("data"), [0, 0, 0, 0, 0, 0, 0x20, 0xc0]).unwrap();
+        std::fs::write(root.join("secret"), [0; 8]).unwrap();
+        let external = |location: &str, offset: &str| TensorProto {
+            data_location: 1,
+            external_data: [("location", location), ("offset", offset)]
+                .map(|(key, value)| StringStringEntryProto {
+                    key: key.into(),
+                    value: value.into(),
+                })
+                .to_vec(),
+            ..stored(1, &[1], &[])
+        };
+        let of = |location: &str, offset: &str| read(&external(location, offset), Some(&folder));
+        assert_eq!(of("data", "4").unwrap(), [-2.5]);
+        assert!(of("data", "5").is_err());
+        assert!(of("data", "18446744073709551615").is_err());
+        assert!(of("../secret", "0").is_err());
+        assert!(of("absent", "0").is_err());
+        assert!(read(&external("data", "0"), None).is_err());
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.join("secret"), folder.join("link")).unwrap();
+            assert!(of("link", "0").is_err());
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}
