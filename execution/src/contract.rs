@@ -7,7 +7,7 @@ use presil_workloads::OpId;
 use crate::arithmetic::{Adder, Arithmetic};
 use crate::array::Array;
 use crate::contraction::scatter;
-use crate::executor::{Events, ExecutionError, Executor, State, extents};
+use crate::executor::{Events, ExecutionError, Executor};
 use crate::products;
 use crate::storage::{Elements, Storage, StorageError};
 use crate::vector::VectorUnit;
@@ -30,32 +30,26 @@ pub(crate) struct Factors<'a> {
 }
 
 impl<'a> Executor<'a> {
-    /// The operands of a contraction; `None` where the op's do not fit.
+    /// The operands of a contraction as the op's arithmetic stores them; `stored` is the second one where it was stored
+    /// before.
     pub(crate) fn factors(
         &self,
-        state: &State,
-        (id, repetition): (OpId, usize),
-        bias_rank: usize,
+        id: OpId,
+        (a, b, bias): (Arc<Array>, Arc<Array>, Option<Arc<Array>>),
+        stored: Option<Arc<Operand>>,
+        (bias_rank, shape): (usize, &[usize]),
         events: &mut Events,
-    ) -> Result<Option<Factors<'a>>, ExecutionError> {
+    ) -> Result<Factors<'a>, ExecutionError> {
         let op = &self.graph.ops[id];
         let arithmetic = self.arithmetics[id.0 as usize];
-        let read = |i: usize| {
-            let tensor = op.inputs.get(i)?;
-            self.operand(state, id, *tensor, repetition)
-        };
-        let (Some(a), Some(b), Some(out)) = (read(0), read(1), op.outputs.first()) else {
-            return Ok(None);
-        };
-        let shape = extents(&self.graph.tensors[*out].shape);
-        let bias = read(2).map(|b| Bias::new(&b, bias_rank, &shape));
+        let bias = bias.map(|b| Bias::new(&b, bias_rank, shape));
         let wrong = |error| ExecutionError::Storage {
             op: op.name.clone(),
             error,
         };
         let a = operand(&a, &arithmetic.activations, arithmetic, events).map_err(wrong)?;
-        let (adder, b) = match self.stored.get(&(id, repetition)) {
-            Some(stored) => (&arithmetic.adder, stored.clone()),
+        let (adder, b) = match stored {
+            Some(stored) => (&arithmetic.adder, stored),
             None => {
                 let b = operand(&b, &arithmetic.activations, arithmetic, events);
                 (&arithmetic.activation_adder, Arc::new(b.map_err(wrong)?))
@@ -68,26 +62,26 @@ impl<'a> Executor<'a> {
                 return Err(ExecutionError::NoIntegers(op.name.clone()));
             }
         }
-        Ok(Some(Factors { a, b, adder, bias }))
+        Ok(Factors { a, b, adder, bias })
     }
 
-    /// Runs a contraction.
+    /// The contraction of operands and a bias.
     pub(crate) fn contract(
         &self,
-        state: &State,
-        (id, repetition): (OpId, usize),
-        bias_rank: usize,
+        id: OpId,
+        operands: (Arc<Array>, Arc<Array>, Option<Arc<Array>>),
+        stored: Option<Arc<Operand>>,
+        (bias_rank, shape): (usize, &[usize]),
         events: &mut Events,
     ) -> Result<Option<Array>, ExecutionError> {
         let op = &self.graph.ops[id];
         let arithmetic = self.arithmetics[id.0 as usize];
-        let factors = self.factors(state, (id, repetition), bias_rank, events)?;
-        let (Some(Factors { a, b, adder, bias }), Some(out), Some(einsum)) =
-            (factors, op.outputs.first(), op.contraction())
-        else {
+        let Some(einsum) = op.contraction() else {
             return Ok(None);
         };
-        let mut sums = Array::zeros(&extents(&self.graph.tensors[*out].shape));
+        let factors = self.factors(id, operands, stored, (bias_rank, shape), events)?;
+        let Factors { a, b, adder, bias } = factors;
+        let mut sums = Array::zeros(shape);
         let (left, right) = (a.numbers(), b.numbers());
         let Some(plan) = &self.plans[id.0 as usize] else {
             if matches!(a, Operand::Scaled(_)) {

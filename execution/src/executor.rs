@@ -11,8 +11,8 @@ use crate::arithmetic::Arithmetic;
 use crate::array::Array;
 use crate::contract::{Operand, operand};
 use crate::contraction::Plan;
+use crate::rows;
 use crate::storage::StorageError;
-use crate::{movement, rows};
 
 /// Tensors by name.
 pub type Weights = BTreeMap<String, Array>;
@@ -224,7 +224,6 @@ impl<'a> Executor<'a> {
             let (Meaning::Contraction { .. }, Some(t)) = (&op.meaning, weight) else {
                 continue;
             };
-            let arithmetic = self.arithmetics[id.0 as usize];
             let Some(weight) = self
                 .weights
                 .get(&self.weight_name(id, *t, repetition))
@@ -232,20 +231,26 @@ impl<'a> Executor<'a> {
             else {
                 continue;
             };
-            let stored = operand(
-                &weight,
-                &arithmetic.weights,
-                arithmetic,
-                &mut Events::default(),
-            );
-            let wrong = |error| ExecutionError::Storage {
-                op: op.name.clone(),
-                error,
-            };
-            self.stored
-                .insert((id, repetition), Arc::new(stored.map_err(wrong)?));
+            let stored = self.as_weight(id, weight)?;
+            self.stored.insert((id, repetition), stored);
         }
         Ok(())
+    }
+
+    /// A weight as an op's contraction reads it.
+    pub(crate) fn as_weight(
+        &self,
+        id: OpId,
+        weight: Arc<Array>,
+    ) -> Result<Arc<Operand>, ExecutionError> {
+        let arithmetic = self.arithmetics[id.0 as usize];
+        let mut events = Events::default();
+        let stored = operand(&weight, &arithmetic.weights, arithmetic, &mut events);
+        let stored = stored.map_err(|error| ExecutionError::Storage {
+            op: self.graph.ops[id].name.clone(),
+            error,
+        })?;
+        Ok(Arc::new(stored))
     }
 
     /// The name under which a repetition's weight is looked up.
@@ -316,32 +321,52 @@ impl<'a> Executor<'a> {
         }
         let arithmetic = self.arithmetics[id.0 as usize];
         let mut events = Events::default();
-        let result = match &op.meaning {
-            Meaning::Contraction { bias_rank } => {
-                self.contract(state, (id, repetition), *bias_rank, &mut events)?
+        let misfit = || ExecutionError::Operands(op.name.clone());
+        let made = match &op.meaning {
+            Meaning::Elsewhere => Vec::new(),
+            Meaning::Program(program) => self
+                .program(state, (id, repetition), program, &mut events)?
+                .ok_or_else(misfit)?,
+            meaning => {
+                let made = match meaning {
+                    Meaning::Contraction { bias_rank } => {
+                        self.plain_contraction(state, (id, repetition), *bias_rank, &mut events)?
+                    }
+                    _ => self.other(state, (id, repetition)),
+                };
+                let made = Arc::new(made.ok_or_else(misfit)?);
+                op.outputs.first().map(|t| (*t, made)).into_iter().collect()
             }
-            _ => self.other(state, (id, repetition)),
         };
-        let result = result.ok_or_else(|| ExecutionError::Operands(op.name.clone()))?;
         let moves = matches!(
             op.kind,
             OpKind::View | OpKind::Move { .. } | OpKind::Gather { .. }
         );
-        let result = if arithmetic.results.keeps() || moves {
-            result
-        } else {
-            let stored = arithmetic.results.store(&result);
-            let (stored, beyond) = stored.map_err(|error| ExecutionError::Storage {
-                op: op.name.clone(),
-                error,
-            })?;
-            events.saturated += beyond;
-            stored
-        };
-        if let Some(out) = op.outputs.first() {
-            state.tensors[out.0 as usize] = Some(Arc::new(result));
+        for (tensor, made) in made {
+            let kept = if arithmetic.results.keeps() || moves {
+                made
+            } else {
+                let stored = arithmetic.results.store(&made);
+                let (stored, beyond) = stored.map_err(|error| ExecutionError::Storage {
+                    op: op.name.clone(),
+                    error,
+                })?;
+                events.saturated += beyond;
+                Arc::new(stored)
+            };
+            state.tensors[tensor.0 as usize] = Some(kept);
         }
         Ok(events)
+    }
+
+    /// The arithmetic of an op.
+    pub(crate) fn arithmetic(&self, id: OpId) -> &Arithmetic {
+        self.arithmetics[id.0 as usize]
+    }
+
+    /// The matrices of an op's contraction.
+    pub(crate) fn plan(&self, id: OpId) -> Option<&Plan> {
+        self.plans.get(id.0 as usize)?.as_ref()
     }
 
     pub(crate) fn operand(
@@ -362,19 +387,38 @@ impl<'a> Executor<'a> {
 
     fn other(&self, state: &State, (id, repetition): (OpId, usize)) -> Option<Array> {
         let op = &self.graph.ops[id];
-        let unit = &self.arithmetics[id.0 as usize].vector;
         let inputs: Option<Vec<Arc<Array>>> = needed(op)
             .map(|t| self.operand(state, id, t, repetition))
             .collect();
         let inputs = inputs?;
         let inputs: Vec<&Array> = inputs.iter().map(Arc::as_ref).collect();
-        let shape = extents(&self.graph.tensors[*op.outputs.first()?].shape);
-        let x = *inputs.first()?;
+        let out = *op.outputs.first()?;
+        let shape = extents(&self.graph.tensors[out].shape);
         match &op.meaning {
-            Meaning::Elementwise(formula) => unit.elementwise(formula, &inputs, &shape),
+            Meaning::Append => append(state.tensor(out)?, inputs.first()?),
+            Meaning::IntegerContraction => {
+                self.integer_sums(id, inputs.first()?, inputs.get(1)?, &shape)
+            }
+            meaning => self.simple(meaning, &inputs, (id, repetition), &shape),
+        }
+    }
+
+    /// What a meaning that is no contraction makes of inputs.
+    pub(crate) fn simple(
+        &self,
+        meaning: &Meaning,
+        inputs: &[&Array],
+        (id, repetition): (OpId, usize),
+        shape: &[usize],
+    ) -> Option<Array> {
+        let op = &self.graph.ops[id];
+        let unit = &self.arithmetics[id.0 as usize].vector;
+        let x = inputs.first().copied();
+        match meaning {
+            Meaning::Elementwise(formula) => unit.elementwise(formula, inputs, shape),
             Meaning::Softmax { axis, scale, log } => {
                 let of = (*axis, *scale, *log);
-                rows::softmax(unit, x, first_einsum(op)?, of, inputs.get(1).copied())
+                rows::softmax(unit, x?, first_einsum(op)?, of, inputs.get(1).copied())
             }
             Meaning::Norm {
                 kind,
@@ -382,43 +426,66 @@ impl<'a> Executor<'a> {
                 parameters,
             } => rows::norm(
                 unit,
-                &inputs,
+                inputs,
                 first_einsum(op)?,
                 (*kind, *epsilon, *parameters),
             ),
             Meaning::Pool {
                 kind,
                 counts_padding,
-            } => rows::pool(unit, x, first_einsum(op)?, (*kind, *counts_padding), &shape),
+            } => rows::pool(unit, x?, first_einsum(op)?, (*kind, *counts_padding), shape),
             Meaning::Reduce {
                 operator,
                 mean,
                 axes,
-            } => rows::reduce(unit, x, *operator, *mean, axes, &shape),
+            } => rows::reduce(unit, x?, *operator, *mean, axes, shape),
             Meaning::Rotary {
                 base,
                 first,
                 neighbours,
             } => rows::rotary(
                 unit,
-                x,
+                x?,
                 first_einsum(op)?,
                 (*base, *first, *neighbours),
-                &shape,
+                shape,
             ),
-            Meaning::Append => append(state.tensor(*op.outputs.first()?)?, x),
-            moves => movement::moved(moves, &inputs, &shape, repetition),
+            other => self.indexed(other, inputs, (id, repetition), shape),
         }
+    }
+
+    /// The contraction of an op's own inputs.
+    fn plain_contraction(
+        &self,
+        state: &State,
+        (id, repetition): (OpId, usize),
+        bias_rank: usize,
+        events: &mut Events,
+    ) -> Result<Option<Array>, ExecutionError> {
+        let op = &self.graph.ops[id];
+        let read = |i: usize| {
+            op.inputs
+                .get(i)
+                .and_then(|t| self.operand(state, id, *t, repetition))
+        };
+        let (Some(a), Some(b), Some(out)) = (read(0), read(1), op.outputs.first()) else {
+            return Ok(None);
+        };
+        let shape = extents(&self.graph.tensors[*out].shape);
+        let stored = self.stored.get(&(id, repetition)).cloned();
+        self.contract(id, (a, b, read(2)), stored, (bias_rank, &shape), events)
     }
 }
 
 /// The inputs that an op's meaning reads: a rotary encoding's table only stands for its traffic.
 fn needed(op: &Op) -> impl Iterator<Item = TensorId> + '_ {
-    let count = match op.meaning {
-        Meaning::Rotary { .. } => 1,
-        _ => op.inputs.len(),
+    let tensors: &[TensorId] = match &op.meaning {
+        Meaning::Rotary { .. } => op.inputs.get(..1).unwrap_or(&[]),
+        Meaning::Program(program) => &program.reads,
+        Meaning::Elsewhere => &[],
+        _ => &op.inputs,
     };
-    op.inputs.iter().copied().take(count)
+    tensors.iter().copied()
 }
 
 fn first_einsum(op: &Op) -> Option<&Einsum> {

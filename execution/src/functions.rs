@@ -46,6 +46,7 @@ fn plain(f: Unary, x: f64) -> f64 {
         Unary::Square => x * x,
         Unary::Relu if x.is_nan() => x,
         Unary::Relu => x.max(0.0),
+        Unary::Atan => libm::atan(x),
         _ => x,
     }
 }

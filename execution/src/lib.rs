@@ -7,11 +7,13 @@
 //!
 //! - [`array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
 //! - [`choice`]: from names to an arithmetic;
-//! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`movement`]: the other ops;
+//! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`along`], [`movement`], [`indexing`],
+//!   [`recurrence`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side;
-//!   [`evaluate`]: a task's metric over a data set; [`growth`]: errors over the steps of a
-//!   sampler or a decoder; [`vectors`]: golden vectors of an op.
+//!   [`evaluate`]: a task's metric over a data set; [`growth`]: errors over the steps of a sampler or a decoder;
+//!   [`vectors`]: golden vectors of an op.
 
+pub mod along;
 pub mod arithmetic;
 pub mod array;
 pub mod choice;
@@ -22,8 +24,11 @@ pub mod evaluate;
 pub mod executor;
 pub mod functions;
 pub mod growth;
+pub mod indexing;
 pub mod movement;
 mod products;
+mod program;
+pub mod recurrence;
 pub mod rows;
 pub mod storage;
 pub mod vector;
@@ -34,6 +39,9 @@ pub use array::Array;
 pub use executor::{ExecutionError, Executor, Weights};
 pub use storage::Storage;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod onnx_tests;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;

@@ -21,7 +21,7 @@ fn folder(model: &str) -> PathBuf {
         .join(model)
 }
 
-fn arrays(path: &Path) -> BTreeMap<String, Array> {
+pub(crate) fn arrays(path: &Path) -> BTreeMap<String, Array> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let read = file.tensors().into_iter().map(|(name, view)| {

@@ -8,7 +8,7 @@ use presil_workloads::{Meaning, OpId};
 use crate::arithmetic::Adder;
 use crate::array::Array;
 use crate::contract::{Factors, Operand};
-use crate::executor::{Events, ExecutionError, Executor, order};
+use crate::executor::{Events, ExecutionError, Executor, extents, order};
 
 /// One sum.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +58,17 @@ impl Executor<'_> {
         else {
             return Ok(None);
         };
-        let factors = self.factors(&state, (op, 0), *bias_rank, &mut Events::default())?;
-        let Some(Factors { a, b, adder, bias }) = factors else {
+        let o = &self.graph.ops[op];
+        let read = |i: usize| self.operand(&state, op, *o.inputs.get(i)?, 0);
+        let (Some(a), Some(b), Some(out)) = (read(0), read(1), o.outputs.first()) else {
             return Ok(None);
         };
+        let shape = extents(&self.graph.tensors[*out].shape);
+        let stored = self.stored.get(&(op, 0)).cloned();
+        let at = (*bias_rank, shape.as_slice());
+        let events = &mut Events::default();
+        let Factors { a, b, adder, bias } =
+            self.factors(op, (a, b, read(2)), stored, at, events)?;
         let arithmetic = self.arithmetics[op.0 as usize];
         let format = |o: &Operand| match o {
             Operand::Scaled(e) => e.format,

@@ -49,11 +49,12 @@ pub enum Unary {
     HardSwish,
     Sin,
     Cos,
+    Atan,
 }
 
 impl Unary {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Negate,
         Self::Abs,
         Self::Sign,
@@ -80,6 +81,7 @@ impl Unary {
         Self::HardSwish,
         Self::Sin,
         Self::Cos,
+        Self::Atan,
     ];
 
     /// Its name in formulas.
@@ -111,6 +113,7 @@ impl Unary {
             Self::HardSwish => "hard_swish",
             Self::Sin => "sin",
             Self::Cos => "cos",
+            Self::Atan => "atan",
         }
     }
 
@@ -138,7 +141,7 @@ impl Unary {
             Self::GeluTanh => F::GeluTanh.program(),
             Self::HardSigmoid => F::HardSigmoid.program(),
             Self::HardSwish => F::HardSwish.program(),
-            Self::Sin | Self::Cos => F::Trigonometric.program(),
+            Self::Sin | Self::Cos | Self::Atan => F::Trigonometric.program(),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! - [`tensor`], [`einsum`], [`op`], [`graph`]: the nouns;
 //! - [`expression`]: einsums as text;
-//! - [`meaning`], [`formula`]: what ops compute, where they are executed;
+//! - [`meaning`], [`formula`], [`program`]: what ops compute, where they are executed;
 //! - [`count`]: MACs, parameters and bytes by the counting rules that it states;
 //! - [`build`]: functions that make ops (convolution, linear, attention, norm ...) while checking shapes;
 //! - [`model`]: from a name or a file to a graph;
@@ -19,6 +19,7 @@
 pub mod build;
 pub mod count;
 pub mod einsum;
+mod expr;
 pub mod expression;
 pub mod file;
 pub mod formula;
@@ -28,6 +29,7 @@ pub mod meaning;
 pub mod model;
 pub mod onnx;
 pub mod op;
+pub mod program;
 pub mod tensor;
 pub mod tflite;
 pub mod zoo;
@@ -38,4 +40,5 @@ pub use graph::{Block, Graph, GraphError};
 pub use meaning::Meaning;
 pub use model::{Model, ModelError, Pass, Request, Routing};
 pub use op::{Op, OpClass, OpId, OpKind};
+pub use program::{Program, Step};
 pub use tensor::{Role, Tensor, TensorId};

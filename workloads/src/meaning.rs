@@ -5,9 +5,14 @@
 //! cosine), so its formula stands here. Where nothing is stated an op can be timed and not executed, and execution
 //! names it.
 
+use std::sync::Arc;
+
+use presil_numerics::{Conversion, Format};
+
 use crate::build::{NormKind, PoolKind};
 use crate::einsum::ReduceOperator;
 use crate::formula::Formula;
+use crate::program::{Program, Recurrence};
 
 /// What an op computes. Ranks and places are those of its tensors' shapes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -114,6 +119,92 @@ pub enum Meaning {
     },
     /// The input, appended to a cache.
     Append,
+    /// Several steps, each of a meaning of its own.
+    Program(Box<Program>),
+    /// Nothing by itself: the steps of another op of the same node give what its outputs hold.
+    Elsewhere,
+    /// Numbers, row-major.
+    Constant(Arc<Vec<f64>>),
+    /// As a contraction, of integers and exactly.
+    IntegerContraction,
+    /// Elements at places along an axis; `fill` where there is no place.
+    Take {
+        /// The axis.
+        axis: usize,
+        /// The place of each element of the result.
+        places: Vec<Option<usize>>,
+        /// What stands where there is no place.
+        fill: f64,
+    },
+    /// The input with `outside` where a place of the last two ranks, column less row, is not in a range.
+    Band {
+        /// The least that is inside.
+        least: Option<i64>,
+        /// The largest that is inside.
+        most: Option<i64>,
+        /// What stands outside.
+        outside: f64,
+    },
+    /// Weighted sums of elements along an axis.
+    Blend {
+        /// The axis.
+        axis: usize,
+        /// Places and weights of each element of the result.
+        taps: Vec<Vec<(usize, f64)>>,
+    },
+    /// The nearest number of a format, under a conversion.
+    Convert {
+        /// The format.
+        format: Format,
+        /// How numbers become those of the format.
+        conversion: Conversion,
+    },
+    /// Elements of the first input at the places along an axis that the second gives, one for each.
+    GatherElements {
+        /// The axis.
+        axis: usize,
+    },
+    /// Parts of the first input at the index vectors that lie along the last rank of the second.
+    GatherVectors {
+        /// Leading ranks that both share.
+        batch: usize,
+    },
+    /// The first input with elements (the third input) at the places along an axis that the second gives.
+    ScatterElements {
+        /// The axis.
+        axis: usize,
+        /// How an element meets the one that is there; `None` replaces it.
+        reduction: Option<ReduceOperator>,
+    },
+    /// The first input with parts (the third input) at the index vectors that lie along the last rank of the second.
+    ScatterVectors {
+        /// How an element meets the one that is there; `None` replaces it.
+        reduction: Option<ReduceOperator>,
+    },
+    /// The places of the largest (or smallest) elements along an axis, in their order; of equals the first one first.
+    Order {
+        /// The axis.
+        axis: usize,
+        /// How many.
+        count: usize,
+        /// Whether the largest come first.
+        largest: bool,
+        /// Whether of equals the last one comes first.
+        last: bool,
+    },
+    /// Sums (or products) of the elements up to each along an axis.
+    Cumulative {
+        /// The axis.
+        axis: usize,
+        /// Whether it multiplies.
+        product: bool,
+        /// Whether an element's own value is left out.
+        exclusive: bool,
+        /// Whether it runs from the last element on.
+        reverse: bool,
+    },
+    /// A recurrent layer over all its time steps.
+    Recurrence(Box<Recurrence>),
 }
 
 /// Where the scale and the shift of a norm lie.

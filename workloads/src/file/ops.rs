@@ -469,14 +469,13 @@ fn rotary<'a>(r: &mut Reader<'a>, f: &Fields<'a>, name: &str) -> Result {
     let table =
         r.b.tensor(format!("{name}.table"), &shape, crate::Role::Constant);
     let made = r.b.rotary(name, x, table, &[batch, tokens, heads, width]);
-    Some(made.map(|out| {
-        r.b.graph.tensors[out].shape = vec![batch, tokens, all];
+    Some(made.inspect(|out| {
+        r.b.graph.tensors[*out].shape = vec![batch, tokens, all];
         r.b.means(Meaning::Rotary {
             base,
             first,
             neighbours,
         });
-        out
     }))
 }
 

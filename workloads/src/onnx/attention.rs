@@ -3,7 +3,10 @@
 use presil_numerics::LanePrimitive as L;
 
 use crate::build::{dims, plain, single};
-use crate::einsum::{Access, DimId, Domain, Place};
+use crate::einsum::{Access, DimId, Domain, Place, ReduceOperator};
+use crate::expr::Expr;
+use crate::formula::Binary;
+use crate::meaning::Meaning;
 use crate::op::{OpClass, OpKind};
 use crate::tensor::TensorId;
 
@@ -11,38 +14,22 @@ use super::conv::contraction;
 use super::error::Fault;
 use super::import::Importer;
 use super::lower::Lowered;
-use super::matmul::Product;
 use super::node::Node;
+use super::scores::{Heads, Values, heads_apart};
 use super::shapes;
 use super::value::{DType, Value};
 
-/// A scaled-dot-product attention.
-struct Heads {
-    batch: u64,
-    heads: u64,
-    kv_heads: u64,
-    queries: u64,
-    keys: u64,
-    key_width: u64,
-    value_width: u64,
-    /// Whether queries, and keys and values, are [batch, heads, length, width] or [batch, length, heads x width].
-    heads_first: [bool; 2],
-    /// Whether a query sees only keys up to itself; the offset is `keys - queries`.
-    causal: bool,
-    /// Keys that a query sees at most, itself included.
-    window: Option<u64>,
-    dtype: DType,
-}
-
 impl<'m> Importer<'m> {
-    /// Scores, softmax, values; returns the result, laid out as the queries are, and the scores.
-    fn attend(
+    /// Scores, softmax, values; returns the result, laid out as the queries are, and the scores: with `all_scores` those
+    /// that no query sees, too.
+    pub fn attend(
         &mut self,
         node: &Node<'m>,
         q: TensorId,
         k: TensorId,
         v: TensorId,
         a: &Heads,
+        all_scores: bool,
     ) -> Result<[Value<'m>; 2], Fault> {
         if a.kv_heads == 0 || a.heads == 0 || !a.heads.is_multiple_of(a.kv_heads) {
             return Err(format!(
@@ -62,7 +49,7 @@ impl<'m> Importer<'m> {
             ])
         };
         let domain = || {
-            let (query, key, offset) = (DimId(3), DimId(4), a.keys as i64 - a.queries as i64);
+            let (query, key, offset) = (DimId(3), DimId(4), a.offset);
             match a.window {
                 Some(window) => Domain::Banded {
                     query,
@@ -103,7 +90,9 @@ impl<'m> Importer<'m> {
             of_keys(Place::Input(1), &all),
             plain(Place::Output(0), &all, &[0, 1, 2, 3, 4]),
         );
-        einsum.domain = domain();
+        if !all_scores {
+            einsum.domain = domain();
+        }
         let shape = [a.batch, a.heads, a.queries, a.keys];
         let product = self.emit(
             node,
@@ -115,10 +104,32 @@ impl<'m> Importer<'m> {
             a.dtype,
         )?;
         let scores = product.tensor.ok_or("it has no scores")?;
+        let values = &a.values;
+        let scale = values
+            .scale
+            .unwrap_or(1.0 / (a.key_width.max(1) as f64).sqrt());
+        let products = self.contracted(&product, [values.q.clone(), values.k.clone()], None, 0);
+        self.says(&product, products.with(Binary::Multiply, scale));
         let weights = self
             .builder
             .softmax(&format!("{}.softmax", node.name), scores, 3)?;
         self.builder.graph.tensors[weights].quantization = a.dtype.format().into();
+        let [_, _, seen] = a.stages(&self.what(&product));
+        let shares = Meaning::Softmax {
+            axis: 3,
+            scale: 1.0,
+            log: false,
+        };
+        let shares = Expr::step(shares, &[&seen], shape.to_vec());
+        // A query that sees no key takes nothing.
+        let most = seen.reduce(ReduceOperator::Max, false, &[3]);
+        let shares = Expr::formula("select(equal(y, -1e999), 0, x)", &[&shares, &most]);
+        let shares = if values.incomplete {
+            Expr::unknown(&shape)
+        } else {
+            shares
+        };
+        self.says_all(vec![(weights, shares)]);
         let all = frame(a.value_width);
         let mut einsum = contraction(
             all.clone(),
@@ -132,33 +143,45 @@ impl<'m> Importer<'m> {
         } else {
             vec![a.batch, a.queries, a.heads.saturating_mul(a.value_width)]
         };
-        Ok([
-            self.emit(
-                node,
-                "",
-                OpClass::AttentionPv,
-                single(einsum),
-                vec![weights, v],
-                &shape,
-                a.dtype,
-            )?,
-            product,
-        ])
+        let out = self.emit(
+            node,
+            "",
+            OpClass::AttentionPv,
+            single(einsum),
+            vec![weights, v],
+            &shape,
+            a.dtype,
+        )?;
+        let shares = Expr::tensor(weights, &[a.batch, a.heads, a.queries, a.keys]);
+        let value = self.contracted(&out, [shares.clone(), values.v.clone()], None, 0);
+        self.says(&out, value);
+        // What the scores are called may be any stage on the way.
+        let scored = match node.int("qk_matmul_output_mode", 0) {
+            1 => Some(a.stages(&self.what(&product))[1].clone()),
+            2 => Some(seen),
+            3 => Some(shares),
+            _ => None,
+        };
+        let product = Value {
+            expr: scored,
+            ..product
+        };
+        Ok([out, product])
     }
 
     /// A cache and what is new, in one tensor [batch, heads, length, width].
-    fn appended(
+    pub fn appended(
         &mut self,
         node: &Node<'m>,
         part: &str,
         past: usize,
-        new: TensorId,
+        (new, added): (TensorId, &Expr),
         shape: [u64; 4],
         dtype: DType,
     ) -> Result<Value<'m>, Fault> {
         let inputs = vec![self.operand(node, past)?, new];
         let elements = shapes::checked(shape.to_vec())?.iter().product();
-        self.emit(
+        let out = self.emit(
             node,
             part,
             OpClass::CacheWrite,
@@ -166,7 +189,16 @@ impl<'m> Importer<'m> {
             inputs,
             &shape,
             dtype,
-        )
+        )?;
+        let added = heads_apart(added, shape[1]);
+        let old = self.expr(node, past);
+        let value = if added.shape() == shape {
+            added
+        } else {
+            Expr::concat(2, &[&old, &added])
+        };
+        self.says(&out, value);
+        Ok(out)
     }
 
     /// Attention of the default operator set (23): Q, K, V, mask, past key, past value.
@@ -236,7 +268,7 @@ impl<'m> Importer<'m> {
                 node,
                 ".present_key",
                 source(4, 1),
-                tk,
+                (tk, &self.expr(node, 1)),
                 [batch, kv_heads, keys, key_width],
                 k.dtype,
             )?;
@@ -244,7 +276,7 @@ impl<'m> Importer<'m> {
                 node,
                 ".present_value",
                 source(5, 2),
-                tv,
+                (tv, &self.expr(node, 2)),
                 [batch, kv_heads, keys, value_width],
                 v.dtype,
             )?;
@@ -256,6 +288,14 @@ impl<'m> Importer<'m> {
             outputs = vec![present_k, present_v];
         }
         let causal = node.int("is_causal", 0) != 0;
+        let side = |name: &str| u64::try_from(node.int(name, -1)).ok();
+        let band = [side("left_window_size"), side("right_window_size")];
+        let number = |name: &str| node.attribute(name).map(|a| f64::from(a.f));
+        let of = |made: Option<&Value<'m>>, own: usize, importer: &Self| match made {
+            Some(value) => importer.what(value),
+            None => importer.expr(node, own),
+        };
+        let lengths = self.given(node, 6);
         let heads = Heads {
             batch,
             heads,
@@ -266,280 +306,34 @@ impl<'m> Importer<'m> {
             value_width,
             heads_first: [q_first, kv_first],
             causal,
-            window: None,
+            window: band[0]
+                .filter(|_| causal && lengths.is_none())
+                .and_then(|left| left.checked_add(1)),
             dtype: q.dtype,
+            // The lengths of sequences are known when it runs; at most all keys are theirs.
+            offset: match lengths {
+                Some(_) => keys as i64 - queries as i64,
+                None => past as i64,
+            },
+            values: Values {
+                q: self.expr(node, 0),
+                k: of(outputs.first(), 1, self),
+                v: of(outputs.get(1), 2, self),
+                scale: number("scale"),
+                softcap: number("softcap").unwrap_or(0.0),
+                mask: self.additive(node, 3, keys),
+                band,
+                lengths,
+                incomplete: false,
+            },
         };
-        let [out, scores] = self.attend(node, tq, tk, tv, &heads)?;
+        let [out, scores] = self.attend(node, tq, tk, tv, &heads, node.wants(3))?;
         outputs.insert(0, out);
         if node.wants(3) {
             // Not asked for: the names of the second and third outputs are empty.
             outputs.resize(3, scores.clone());
             outputs.push(scores);
         }
-        Ok(outputs)
-    }
-
-    /// com.microsoft Attention: the projections of one input by one packed weight, then attention.
-    pub fn packed_attention(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let x = node.input(0)?.clone();
-        if node.optional(4).is_some() || node.wants(1) {
-            return Err("its past and present states are not supported".into());
-        }
-        let bias = node.optional(2).map(|_| 2);
-        let packed = self.product(
-            node,
-            Product {
-                a: 0,
-                b: 1,
-                transpose_a: false,
-                transpose_b: false,
-                bias,
-                dtype: x.dtype,
-                part: ".qkv",
-            },
-        )?;
-        let &[batch, length, width] = packed.shape.as_slice() else {
-            return Err(format!("it needs an input of three ranks, not {:?}", x.shape).into());
-        };
-        let heads = u64::try_from(node.int("num_heads", 0))
-            .ok()
-            .filter(|h| *h > 0)
-            .ok_or("num_heads must be 1 or more")?;
-        let sizes: Vec<u64> = match node.ints("qkv_hidden_sizes").filter(|s| !s.is_empty()) {
-            Some(s) => s.iter().map(|v| u64::try_from(*v).unwrap_or(0)).collect(),
-            None => vec![width / 3; 3],
-        };
-        let &[wq, wk, wv] = sizes.as_slice() else {
-            return Err("qkv_hidden_sizes must have three numbers".into());
-        };
-        if wq != wk
-            || wq % heads != 0
-            || wv % heads != 0
-            || wq.saturating_add(wk).saturating_add(wv) != width
-        {
-            return Err(
-                format!("a packed projection of width {width} does not fit {heads} heads").into(),
-            );
-        }
-        let from = packed.tensor.ok_or("it has no projection")?;
-        let mut parts = Vec::new();
-        for (part, w) in [(".q", wq), (".k", wk), (".v", wv)] {
-            let value = self.emit(
-                node,
-                part,
-                OpClass::Move,
-                OpKind::View,
-                vec![from],
-                &[batch, length, w],
-                x.dtype,
-            )?;
-            parts.extend(value.tensor);
-        }
-        let &[q, k, v] = parts.as_slice() else {
-            return Err("it has no projection".into());
-        };
-        let causal = node.int("unidirectional", 0) != 0;
-        let heads = Heads {
-            batch,
-            heads,
-            kv_heads: heads,
-            queries: length,
-            keys: length,
-            key_width: wq / heads,
-            value_width: wv / heads,
-            heads_first: [false; 2],
-            causal,
-            window: None,
-            dtype: x.dtype,
-        };
-        let [out, _] = self.attend(node, q, k, v, &heads)?;
-        Ok(vec![out])
-    }
-
-    /// com.microsoft MultiHeadAttention: query, key, value [batch, length, width].
-    pub fn multi_head_attention(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let heads = u64::try_from(node.int("num_heads", 0))
-            .ok()
-            .filter(|h| *h > 0)
-            .ok_or("num_heads must be 1 or more")?;
-        if (6..8).any(|i| node.optional(i).is_some()) || node.wants(1) {
-            return Err("its past and present states are not supported".into());
-        }
-        let (q, k, v) = (
-            node.input(0)?.clone(),
-            node.input(1)?.clone(),
-            node.input(2)?.clone(),
-        );
-        let fits = || {
-            format!(
-                "queries {:?}, keys {:?} and values {:?} do not fit {heads} heads",
-                q.shape, k.shape, v.shape
-            )
-        };
-        let &[batch, queries, width] = q.shape.as_slice() else {
-            return Err(fits().into());
-        };
-        // Keys and values of a cross attention may come with their heads apart.
-        let flat = |x: &Value<'m>| match *x.shape.as_slice() {
-            [b, l, w] => Some((b, l, w, false)),
-            [b, h, l, d] if h == heads => Some((b, l, h.checked_mul(d)?, true)),
-            _ => None,
-        };
-        let ((bk, keys, kw, first), (bv, lv, vw, first_v)) =
-            flat(&k).zip(flat(&v)).ok_or_else(fits)?;
-        if [bk, bv] != [batch; 2]
-            || keys != lv
-            || kw != width
-            || width % heads != 0
-            || vw % heads != 0
-            || first != first_v
-        {
-            return Err(fits().into());
-        }
-        let (tq, tk, tv) = (
-            self.operand(node, 0)?,
-            self.operand(node, 1)?,
-            self.operand(node, 2)?,
-        );
-        let causal = node.int("unidirectional", 0) != 0;
-        let heads = Heads {
-            batch,
-            heads,
-            kv_heads: heads,
-            queries,
-            keys,
-            key_width: width / heads,
-            value_width: vw / heads,
-            heads_first: [false, first],
-            causal,
-            window: None,
-            dtype: q.dtype,
-        };
-        let [out, _] = self.attend(node, tq, tk, tv, &heads)?;
-        Ok(vec![out])
-    }
-
-    /// com.microsoft GroupQueryAttention: query, key, value, past key, past value; packed where key is left out.
-    pub fn group_query_attention(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let count = |name: &str| {
-            u64::try_from(node.int(name, 0))
-                .ok()
-                .filter(|h| *h > 0)
-                .ok_or_else(|| format!("{name} must be 1 or more"))
-        };
-        let (heads, kv_heads) = (count("num_heads")?, count("kv_num_heads")?);
-        let q = node.input(0)?.clone();
-        let &[batch, queries, packed] = q.shape.as_slice() else {
-            return Err(format!("it needs queries of three ranks, not {:?}", q.shape).into());
-        };
-        let all = heads
-            .checked_add(kv_heads.saturating_mul(2))
-            .ok_or("it has too many heads")?;
-        let from = self.operand(node, 0)?;
-        let (width, tensors) = if node.optional(1).is_some() {
-            let width = packed / heads;
-            for i in [1, 2] {
-                if node.input(i)?.shape != [batch, queries, kv_heads.saturating_mul(width)] {
-                    return Err(format!(
-                        "input {i} of shape {:?} does not fit {kv_heads} heads of width {width}",
-                        node.input(i)?.shape
-                    )
-                    .into());
-                }
-            }
-            (
-                width,
-                vec![from, self.operand(node, 1)?, self.operand(node, 2)?],
-            )
-        } else {
-            let width = packed / all;
-            let mut parts = Vec::new();
-            for (part, h) in [(".q", heads), (".k", kv_heads), (".v", kv_heads)] {
-                let value = self.emit(
-                    node,
-                    part,
-                    OpClass::Move,
-                    OpKind::View,
-                    vec![from],
-                    &[batch, queries, h * width],
-                    q.dtype,
-                )?;
-                parts.extend(value.tensor);
-            }
-            (width, parts)
-        };
-        let total = if node.optional(1).is_some() {
-            heads
-        } else {
-            all
-        };
-        if width == 0 || width.saturating_mul(total) != packed {
-            return Err(format!("queries of width {packed} do not fit {total} heads").into());
-        }
-        let &[mut tq, mut tk, mut tv] = tensors.as_slice() else {
-            return Err("it has no queries".into());
-        };
-        if node.int("do_rotary", 0) != 0 {
-            let rotate =
-                |t, part: &str, h: u64| (t, part.to_string(), vec![batch, queries, h * width]);
-            for (slot, (t, part, shape)) in [
-                (0, rotate(tq, ".q_rotary", heads)),
-                (1, rotate(tk, ".k_rotary", kv_heads)),
-            ] {
-                let value = self.lanes(
-                    node,
-                    &part,
-                    OpClass::Position,
-                    &[(t, shape)],
-                    &[L::Shuffle, L::Mul, L::Fma],
-                    q.dtype,
-                )?;
-                let rotated = value.tensor.unwrap_or(t);
-                if slot == 0 {
-                    tq = rotated
-                } else {
-                    tk = rotated
-                }
-            }
-        }
-        let past = node
-            .optional(3)
-            .and_then(|p| p.shape.get(2).copied())
-            .unwrap_or(0);
-        let keys = past
-            .checked_add(queries)
-            .ok_or("its sequence is too long")?;
-        let mut outputs = Vec::new();
-        let mut first = false;
-        if node.optional(3).is_some() {
-            let shape = [batch, kv_heads, keys, width];
-            let present_k = self.appended(node, ".present_key", 3, tk, shape, q.dtype)?;
-            let present_v = self.appended(node, ".present_value", 4, tv, shape, q.dtype)?;
-            (tk, tv, first) = (
-                present_k.tensor.unwrap_or(tk),
-                present_v.tensor.unwrap_or(tv),
-                true,
-            );
-            outputs = vec![present_k, present_v];
-        }
-        let window = u64::try_from(node.int("local_window_size", -1))
-            .ok()
-            .filter(|w| *w > 0);
-        let a = Heads {
-            batch,
-            heads,
-            kv_heads,
-            queries,
-            keys,
-            key_width: width,
-            value_width: width,
-            heads_first: [false, first],
-            causal: true,
-            window,
-            dtype: q.dtype,
-        };
-        let [out, _] = self.attend(node, tq, tk, tv, &a)?;
-        outputs.insert(0, out);
         Ok(outputs)
     }
 
@@ -561,6 +355,11 @@ impl<'m> Importer<'m> {
         if let Some(op) = self.builder.last_op() {
             op.inputs.extend(tables);
         }
+        let turned = self.rotated(node);
+        self.says(
+            &value,
+            turned.unwrap_or_else(|| Expr::unknown(&value.shape)),
+        );
         Ok(vec![value])
     }
 }

@@ -132,6 +132,7 @@ impl<'m> Importer<'m> {
             "{}: its condition depends on the data; the {name} branch, the heavier one, is counted",
             node.place
         ));
+        self.unsaid(start..end);
         if left.len() != right.len() {
             return Err(format!(
                 "its branches give {} and {} outputs",
@@ -210,6 +211,8 @@ impl<'m> Importer<'m> {
                 .all(|(a, b)| a.shape == b.shape)
         });
         if stable && let Ok(mut outputs) = once {
+            let end = self.builder.graph.ops.len();
+            self.unsaid(start..end);
             let condition = outputs.remove(0);
             if condition.scalar() != Some(1) {
                 self.assume(format!(
@@ -364,6 +367,7 @@ impl<'m> Importer<'m> {
                 .builder
                 .tensor("value", &value.shape, crate::tensor::Role::Constant);
             self.builder.graph.tensors[t].quantization = value.storage();
+            self.states(t, &value);
             t
         });
         Value {
@@ -380,6 +384,14 @@ impl<'m> Importer<'m> {
         ids.fold((0, 0), |(macs, n), i| {
             (crate::count::op_macs(graph, OpId(i)).0 + macs, n + 1)
         })
+    }
+
+    /// Says nothing of a run of ops that are counted and not executed.
+    fn unsaid(&mut self, range: std::ops::Range<usize>) {
+        let ops = self.builder.graph.ops.iter_mut();
+        for op in ops.take(range.end).skip(range.start) {
+            op.meaning = crate::Meaning::Unstated;
+        }
     }
 
     /// Drops a run of ops when the graph is finished.

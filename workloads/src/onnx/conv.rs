@@ -7,6 +7,8 @@ use crate::build::single;
 use crate::einsum::{
     Access, Affine, Dim, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator,
 };
+use crate::expr::Expr;
+use crate::formula::Binary;
 use crate::op::OpClass;
 
 use super::error::Fault;
@@ -14,174 +16,7 @@ use super::import::Importer;
 use super::lower::Lowered;
 use super::node::Node;
 use super::value::{DType, Value};
-
-/// Strides, dilations and paddings up to this are taken; it keeps index arithmetic in range.
-const LARGEST_STEP: u64 = 1 << 31;
-
-/// A sliding window over spatial ranks.
-#[derive(Debug, Clone)]
-pub(super) struct Window {
-    /// Input extents.
-    pub extents: Vec<u64>,
-    /// Filter taps.
-    pub kernel: Vec<u64>,
-    /// Steps between outputs.
-    pub stride: Vec<u64>,
-    /// Steps between taps.
-    pub dilation: Vec<u64>,
-    /// Padding in front.
-    pub before: Vec<u64>,
-    /// Padding behind.
-    pub after: Vec<u64>,
-    /// Whether output extents are rounded up.
-    pub ceil: bool,
-    /// How the padding follows from the sizes: SAME_UPPER, SAME_LOWER, or as given.
-    auto: Option<bool>,
-}
-
-impl Window {
-    /// The window that a node's attributes describe over an input [n, c, spatial..].
-    pub fn of(node: &Node, input: &[u64], kernel: &[i64], ceil: bool) -> Result<Self, Fault> {
-        let rank = kernel.len();
-        if input.len() != rank + 2 || !(1..=3).contains(&rank) {
-            return Err(format!("a filter of {rank} ranks over an input of shape {input:?}; one to three ranks behind batch and channels are supported").into());
-        }
-        let list =
-            |name: &str, default: u64, least: u64, count: usize| -> Result<Vec<u64>, Fault> {
-                let Some(given) = node.ints(name).filter(|g| !g.is_empty()) else {
-                    return Ok(vec![default; count]);
-                };
-                if given.len() != count {
-                    return Err(format!("{name} {given:?} must have {count} numbers").into());
-                }
-                let one = |v: &i64| {
-                    u64::try_from(*v)
-                        .ok()
-                        .filter(|v| (least..LARGEST_STEP).contains(v))
-                };
-                let all: Option<Vec<u64>> = given.iter().map(one).collect();
-                all.ok_or_else(|| format!("{name} {given:?} must be {least} or more").into())
-            };
-        let kernel: Option<Vec<u64>> = kernel
-            .iter()
-            .map(|k| {
-                u64::try_from(*k)
-                    .ok()
-                    .filter(|k| (1..LARGEST_STEP).contains(k))
-            })
-            .collect();
-        let pads = list("pads", 0, 0, 2 * rank)?;
-        let mut window = Self {
-            extents: input[2..].to_vec(),
-            kernel: kernel.ok_or("its filter extents must be 1 or more")?,
-            stride: list("strides", 1, 1, rank)?,
-            dilation: list("dilations", 1, 1, rank)?,
-            before: pads[..rank].to_vec(),
-            after: pads[rank..].to_vec(),
-            ceil,
-            auto: None,
-        };
-        match node.text("auto_pad") {
-            "" | "NOTSET" => {}
-            "VALID" => {
-                window.before.fill(0);
-                window.after.fill(0);
-            }
-            side @ ("SAME_UPPER" | "SAME_LOWER") => window.auto = Some(side == "SAME_UPPER"),
-            other => {
-                return Err(format!(
-                    "auto_pad `{other}` is none of NOTSET, VALID, SAME_UPPER and SAME_LOWER"
-                )
-                .into());
-            }
-        }
-        if let Some(upper) = window.auto {
-            for i in 0..rank {
-                // The output has ceil(input / stride) positions; what the last window lacks is padded.
-                let positions = window.extents[i].div_ceil(window.stride[i]).max(1);
-                let reach = (positions - 1) * window.stride[i] + window.span(i);
-                let total = reach.saturating_sub(window.extents[i]);
-                let (small, large) = (total / 2, total - total / 2);
-                (window.before[i], window.after[i]) = if upper {
-                    (small, large)
-                } else {
-                    (large, small)
-                };
-            }
-        }
-        Ok(window)
-    }
-
-    /// Extent of the dilated filter.
-    fn span(&self, i: usize) -> u64 {
-        (self.kernel[i] - 1) * self.dilation[i] + 1
-    }
-
-    /// Output extents.
-    pub fn outputs(&self) -> Result<Vec<u64>, Fault> {
-        let one = |i: usize| {
-            let padded = self.extents[i]
-                .checked_add(self.before[i])?
-                .checked_add(self.after[i])?;
-            let room = padded.checked_sub(self.span(i))?;
-            let steps = if self.ceil {
-                room.div_ceil(self.stride[i])
-            } else {
-                room / self.stride[i]
-            };
-            // A window that would start in the padding behind is dropped.
-            let beyond =
-                self.ceil && steps.checked_mul(self.stride[i])? >= self.extents[i] + self.before[i];
-            Some(if beyond { steps } else { steps + 1 })
-        };
-        let all: Option<Vec<u64>> = (0..self.kernel.len()).map(one).collect();
-        all.ok_or_else(|| {
-            format!(
-                "the filter {:?} is larger than the padded input {:?}",
-                self.kernel, self.extents
-            )
-            .into()
-        })
-    }
-
-    /// The extents of the input that a pooling with this window made its output, `extents`, from.
-    pub fn inverse(&self) -> Result<Vec<u64>, Fault> {
-        let one = |i: usize| {
-            let reach = self.extents[i]
-                .checked_sub(1)?
-                .checked_mul(self.stride[i])?
-                .checked_add(self.kernel[i])?;
-            reach.checked_sub(self.before[i] + self.after[i])
-        };
-        let all: Option<Vec<u64>> = (0..self.kernel.len()).map(one).collect();
-        all.ok_or_else(|| "its padding leaves no output".into())
-    }
-
-    /// The index of an input (of the output, for transposed convolutions): `stride x out + dilation x tap - before`.
-    pub fn affine(&self, i: usize, out: DimId, tap: DimId) -> Affine {
-        Affine {
-            terms: vec![(out, self.stride[i] as i64), (tap, self.dilation[i] as i64)],
-            offset: -(self.before[i] as i64),
-        }
-    }
-
-    /// As one of at least two ranks: a 1-D window has height 1.
-    fn at_least_2d(mut self) -> Self {
-        if self.kernel.len() == 1 {
-            for list in [
-                &mut self.extents,
-                &mut self.kernel,
-                &mut self.stride,
-                &mut self.dilation,
-            ] {
-                list.insert(0, 1);
-            }
-            self.before.insert(0, 0);
-            self.after.insert(0, 0);
-        }
-        self
-    }
-}
+use super::window::{LARGEST_STEP, Window};
 
 /// Which inputs of a node are what.
 pub(super) struct Operands {
@@ -267,7 +102,9 @@ impl<'m> Importer<'m> {
                 dtype,
             },
         )?;
-        let sum = if node.op == "FusedConv" && node.optional(3).is_some() {
+        let fused = node.op == "FusedConv" && node.optional(3).is_some();
+        let added = fused.then(|| self.what(&out).binary(Binary::Add, &self.expr(node, 3)));
+        let sum = if fused {
             let operands = [
                 (out.tensor.ok_or("it has no output")?, out.shape.clone()),
                 (self.operand(node, 3)?, node.input(3)?.shape.clone()),
@@ -283,12 +120,15 @@ impl<'m> Importer<'m> {
         } else {
             out
         };
+        if let Some(added) = added {
+            self.says(&sum, added);
+        }
         self.fused_activation(node, sum)
     }
 
     /// ConvInteger: 32-bit sums of 8-bit products.
     pub fn conv_integer(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        Ok(vec![self.convolve(
+        let out = self.convolve(
             node,
             Operands {
                 x: 0,
@@ -296,14 +136,34 @@ impl<'m> Importer<'m> {
                 bias: None,
                 dtype: DType::I32,
             },
-        )?])
+        )?;
+        let sums = self.integer_convolution(node, &out, [0, 2], [1, 3]);
+        self.says(&out, sums);
+        Ok(vec![out])
+    }
+
+    /// The exact sums of a convolution of codes less their zero points; those of weights may be one for each output
+    /// channel.
+    fn integer_convolution(
+        &self,
+        node: &Node<'m>,
+        out: &Value<'m>,
+        x: [usize; 2],
+        w: [usize; 2],
+    ) -> Expr {
+        let weights = self.expr(node, w[0]);
+        let zero_x = self.given(node, x[1]).map(|z| z.reshape(&[]));
+        let zero_w = self
+            .given(node, w[1])
+            .map(|z| along_first(&z, weights.shape().len()));
+        self.integer_sums(out, [(self.expr(node, x[0]), zero_x), (weights, zero_w)])
     }
 
     /// QLinearConv: x, its scale and zero point, w, its scale and zero point, those of the output, bias.
     pub fn q_linear_conv(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         self.merge_scales(node, 3, 4, 5, 0)?;
-        Ok(vec![self.convolve(
+        let out = self.convolve(
             node,
             Operands {
                 x: 0,
@@ -311,7 +171,19 @@ impl<'m> Importer<'m> {
                 bias: Some(8),
                 dtype,
             },
-        )?])
+        )?;
+        let mut sums = self.integer_convolution(node, &out, [0, 2], [3, 5]);
+        let channels = |p: &Expr| along_first(p, out.shape.len() - 1);
+        if let Some(bias) = self.given(node, 8) {
+            sums = sums.binary(Binary::Add, &channels(&bias));
+        }
+        let scales = [1, 4, 6].map(|i| channels(&self.expr(node, i)));
+        let scale = Expr::formula("x * y / z", &scales.each_ref());
+        let quotient = sums.binary(Binary::Multiply, &scale);
+        let zero = self.given(node, 7).map(|z| z.reshape(&[]));
+        let codes = super::quantize::rounded(&quotient, zero.as_ref(), dtype, true);
+        self.says(&out, codes);
+        Ok(vec![out])
     }
 
     /// The activation that a fused operator applies to its result.
@@ -328,14 +200,45 @@ impl<'m> Importer<'m> {
             other => return Err(format!("its fused activation `{other}` is not supported").into()),
         };
         let operands = [(out.tensor.ok_or("it has no output")?, out.shape.clone())];
-        Ok(vec![self.lanes(
+        let result = self.lanes(
             node,
             ".activation",
             OpClass::Activation,
             &operands,
             f.program(),
             out.dtype,
-        )?])
+        )?;
+        // FusedGemm names the parameters, FusedConv lists them.
+        let parameter = |name: &str, at: usize, default: f64| {
+            let listed = node
+                .floats("activation_params")
+                .and_then(|p| p.get(at))
+                .map(|p| f64::from(*p));
+            let named = node.attribute(name).map(|a| f64::from(a.f));
+            named.or(listed).unwrap_or(default)
+        };
+        let x = self.what(&out);
+        let value = match f {
+            F::Clip => x.clipped(
+                parameter("activation_min", 0, f64::NEG_INFINITY),
+                parameter("activation_max", 1, f64::INFINITY),
+            ),
+            F::LeakyRelu => {
+                let alpha = parameter("activation_alpha", 0, f64::from(0.01f32));
+                Expr::formula(&format!("max(x, 0) + {alpha} * min(x, 0)"), &[&x])
+            }
+            F::HardSigmoid => {
+                let alpha = parameter("activation_alpha", 0, f64::from(0.2f32));
+                let beta = parameter("activation_beta", 1, 0.5);
+                Expr::formula(&format!("max(0, min(1, {alpha} * x + {beta}))"), &[&x])
+            }
+            other => match other.formula() {
+                Some(formula) => Expr::elementwise(formula, &[&x]),
+                None => Expr::unknown(&out.shape),
+            },
+        };
+        self.says(&result, value);
+        Ok(vec![result])
     }
 
     fn kernel(node: &Node<'m>, w: &Value<'m>) -> Result<Vec<i64>, Fault> {
@@ -395,7 +298,7 @@ impl<'m> Importer<'m> {
             .into_iter()
             .chain(self.bias(node, o.bias, ch.groups * ch.k)?)
             .collect();
-        self.emit(
+        let out = self.emit(
             node,
             "",
             OpClass::Conv,
@@ -403,7 +306,12 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             o.dtype,
-        )
+        )?;
+        let operands = [self.expr(node, o.x), self.expr(node, o.w)];
+        let bias = o.bias.and_then(|i| self.given(node, i));
+        let value = self.contracted(&out, operands, bias, 1);
+        self.says(&out, value);
+        Ok(out)
     }
 
     /// ConvTranspose: the index of the output is affine, each input scatters a filter.
@@ -483,7 +391,7 @@ impl<'m> Importer<'m> {
             .into_iter()
             .chain(self.bias(node, Some(2), ch.groups * ch.k)?)
             .collect();
-        Ok(vec![self.emit(
+        let out = self.emit(
             node,
             "",
             OpClass::ConvTranspose,
@@ -491,8 +399,24 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             x.dtype,
-        )?])
+        )?;
+        let operands = [self.expr(node, 0), self.expr(node, 1)];
+        let bias = self.given(node, 2);
+        let value = self.contracted(&out, operands, bias, 1);
+        self.says(&out, value);
+        Ok(vec![out])
     }
+}
+
+/// A parameter of one number, or of one for each entry of the first of so many ranks.
+fn along_first(parameter: &Expr, ranks: usize) -> Expr {
+    let count: u64 = parameter.shape().iter().product();
+    if count == 1 {
+        return parameter.reshape(&[]);
+    }
+    let mut shape = vec![1; ranks.max(1)];
+    shape[0] = count;
+    parameter.reshape(&shape)
 }
 
 /// Dimensions n, g, k, c, the output's (o, p, q) and the filter's (t, r, s), and where the latter two start.
@@ -531,38 +455,5 @@ pub(super) fn contraction(dims: Vec<Dim>, a: Access, b: Access, output: Access) 
         map: MapOperator::MultiplyAccumulate,
         reduce: ReduceOperator::Sum,
         domain: Domain::Dense,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Output extents against a walk over window positions.
-        #[test]
-        fn windows_have_as_many_positions_as_fit(
-            extent in 1u64..30, kernel in 1u64..6, stride in 1u64..5, dilation in 1u64..4, before in 0u64..4, after in 0u64..4, ceil: bool,
-        ) {
-            let window = Window {
-                extents: vec![extent], kernel: vec![kernel], stride: vec![stride], dilation: vec![dilation],
-                before: vec![before], after: vec![after], ceil, auto: None,
-            };
-            let padded = extent + before + after;
-            let span = (kernel - 1) * dilation + 1;
-            // Frameworks refuse paddings that a window could lie in.
-            prop_assume!(before < span && after < span);
-            let starts = (0..padded).step_by(stride as usize);
-            let whole = starts.clone().filter(|s| s + span <= padded).count() as u64;
-            // Rounded up, one more window may hang over, if it starts before the padding behind.
-            let next = whole * stride;
-            let hangs = ceil && whole > 0 && (whole - 1) * stride + span < padded && next < extent + before;
-            match window.outputs() {
-                Ok(out) => prop_assert_eq!(out, vec![whole + u64::from(hangs)]),
-                Err(_) => prop_assert_eq!(whole, 0),
-            }
-        }
     }
 }

@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::Builder;
 use crate::graph::{Graph, GraphError};
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpId, OpKind};
 use crate::tensor::{Role, Tensor, TensorId};
 
@@ -16,8 +17,11 @@ const REACH: usize = 12;
 /// How many readers of a softmax are looked at.
 const READERS: usize = 64;
 
-/// Finishes a graph.
-pub(crate) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<Graph, GraphError> {
+/// Finishes a graph; what each tensor is called afterwards, where it is kept.
+pub(crate) fn finish(
+    mut builder: Builder,
+    dropped: &FxHashSet<u32>,
+) -> Result<(Graph, Vec<Option<TensorId>>), GraphError> {
     let graph = &mut builder.graph;
     let ops = std::mem::take(&mut graph.ops);
     graph.ops = ops
@@ -27,11 +31,11 @@ pub(crate) fn finish(mut builder: Builder, dropped: &FxHashSet<u32>) -> Result<G
         .map(|(_, op)| op.clone())
         .collect::<IdVec<OpId, Op>>();
     attention(graph);
-    drop_unused(graph);
+    let kept = drop_unused(graph);
     let tensors = graph.tensors.iter_mut().map(|t| &mut t.name);
     unique(tensors);
     unique(graph.ops.iter_mut().map(|o| &mut o.name));
-    builder.finish()
+    Ok((builder.finish()?, kept))
 }
 
 /// Names that occur again get a number behind.
@@ -52,24 +56,28 @@ fn unique<'a>(names: impl Iterator<Item = &'a mut String>) {
 }
 
 /// Drops tensors that no op touches, but those that the file gives (inputs, outputs, weights).
-fn drop_unused(graph: &mut Graph) {
+fn drop_unused(graph: &mut Graph) -> Vec<Option<TensorId>> {
     let mut used: Vec<bool> = graph
         .tensors
         .iter()
         .map(|t| matches!(t.role, Role::Input | Role::Output | Role::Weight))
         .collect();
     for op in graph.ops.iter() {
-        for t in op.inputs.iter().chain(&op.outputs) {
+        let reads: &[TensorId] = match &op.meaning {
+            Meaning::Program(program) => &program.reads,
+            _ => &[],
+        };
+        for t in op.inputs.iter().chain(&op.outputs).chain(reads) {
             used[t.0 as usize] = true;
         }
     }
     let mut next = 0;
-    let new: Vec<TensorId> = used
+    let new: Vec<Option<TensorId>> = used
         .iter()
         .map(|u| {
             let id = TensorId(next);
             next += u32::from(*u);
-            id
+            u.then_some(id)
         })
         .collect();
     let tensors = std::mem::take(&mut graph.tensors);
@@ -79,11 +87,27 @@ fn drop_unused(graph: &mut Graph) {
         .filter(|(_, u)| **u)
         .map(|(t, _)| t.clone())
         .collect::<IdVec<TensorId, Tensor>>();
+    let renumber = |t: &mut TensorId| {
+        if let Some(Some(id)) = new.get(t.0 as usize) {
+            *t = *id;
+        }
+    };
     for op in graph.ops.iter_mut() {
-        for t in op.inputs.iter_mut().chain(&mut op.outputs) {
-            *t = new[t.0 as usize];
+        op.inputs
+            .iter_mut()
+            .chain(&mut op.outputs)
+            .for_each(renumber);
+        if let Meaning::Program(program) = &mut op.meaning {
+            program.reads.iter_mut().for_each(renumber);
+            program.gives.retain(|(t, _)| used[t.0 as usize]);
+            program.gives.iter_mut().for_each(|(t, _)| renumber(t));
         }
     }
+    let constants = std::mem::take(&mut graph.constants).into_iter();
+    graph.constants = constants
+        .filter_map(|(t, values)| Some((new.get(t.0 as usize).copied()??, values)))
+        .collect();
+    new
 }
 
 /// Whether data pass through an op unchanged in meaning: scaled, masked, seen in another shape.

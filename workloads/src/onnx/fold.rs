@@ -184,6 +184,7 @@ fn evaluate<'m>(node: &Node<'m>) -> Option<Vec<Value<'m>>> {
                 known: super::value::Known::All(x.data()?),
                 tensor: None,
                 weight: false,
+                expr: None,
                 dtype: x.dtype,
             }])
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::Builder;
+use crate::expr::{self, Expr};
 use crate::graph::Graph;
 use crate::model::Request;
 use crate::op::{OpClass, OpKind};
@@ -13,7 +14,8 @@ use crate::tensor::{Role, TensorId};
 use super::error::{Fault, OnnxError, Place};
 use super::node::{Attributes, Node};
 use super::proto::{
-    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
+    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    ValueInfoProto,
 };
 use super::value::{DType, Known, Value, check_tensor};
 use super::{finish, fold, inputs};
@@ -66,14 +68,19 @@ pub(super) struct Importer<'m> {
     pub dropped: FxHashSet<u32>,
     /// Tensors that views make.
     pub views: FxHashSet<TensorId>,
+    /// Tensors whose elements the file stores.
+    pub stored: Vec<Stored<'m>>,
 }
+
+/// A tensor and where its elements stand.
+pub(super) type Stored<'m> = (TensorId, &'m TensorProto);
 
 /// Imports a decoded model.
 pub(super) fn model<'m>(
     name: &str,
     model: &'m ModelProto,
     request: &'m Request,
-) -> Result<Graph, OnnxError> {
+) -> Result<(Graph, Vec<Stored<'m>>), OnnxError> {
     let graph = model
         .graph
         .as_ref()
@@ -107,6 +114,7 @@ pub(super) fn model<'m>(
         assumed: FxHashSet::default(),
         dropped: FxHashSet::default(),
         views: FxHashSet::default(),
+        stored: Vec::new(),
     };
     importer.scopes.push(Scope::of_graph(graph, opset));
     importer.initializers(graph)?;
@@ -118,7 +126,10 @@ pub(super) fn model<'m>(
     }
     importer.nodes(&graph.node)?;
     importer.outputs(&graph.output)?;
-    Ok(finish::finish(importer.builder, &importer.dropped)?)
+    let (graph, kept) = finish::finish(importer.builder, &importer.dropped)?;
+    let kept = |(t, proto): Stored<'m>| Some((kept.get(t.0 as usize).copied()??, proto));
+    let stored = importer.stored.into_iter().filter_map(kept).collect();
+    Ok((graph, stored))
 }
 
 /// The version of the default operator set among imports.
@@ -319,6 +330,9 @@ impl<'m> Importer<'m> {
         let prefix = self.scopes.last().map_or("", |s| s.prefix.as_str());
         let tensor = self.builder.weight(format!("{prefix}{name}"), &shape);
         self.builder.graph.tensors[tensor].quantization = dtype.format().into();
+        if let Known::Stored(proto) = known {
+            self.stored.push((tensor, proto));
+        }
         self.define(
             name,
             Value {
@@ -327,6 +341,7 @@ impl<'m> Importer<'m> {
                 known,
                 tensor: Some(tensor),
                 weight: true,
+                expr: None,
             },
         );
         Ok(())
@@ -447,6 +462,10 @@ impl<'m> Importer<'m> {
                 .steps
                 .checked_mul(steps)
                 .ok_or("its loops run more than 2^64 times")?;
+            // The body of a loop stands for all its iterations: it is counted, and not executed.
+            if steps > 1 {
+                op.meaning = crate::Meaning::Unstated;
+            }
         }
         Ok(outputs)
     }
@@ -546,6 +565,7 @@ impl<'m> Importer<'m> {
             .builder
             .tensor(format!("{prefix}{name}"), &value.shape, Role::Constant);
         self.builder.graph.tensors[tensor].quantization = value.storage();
+        self.states(tensor, &value);
         for scope in self.scopes.iter_mut().rev() {
             if let Some(v) = scope.values.get_mut(name) {
                 v.tensor = Some(tensor);
@@ -592,7 +612,10 @@ impl<'m> Importer<'m> {
             }
             let given = value.tensor.map(|t| &self.builder.graph.tensors[t]);
             let as_is = given.is_some_and(|t| {
-                t.role == Role::Activation && t.shape == *shape && t.quantization == value.storage()
+                t.role == Role::Activation
+                    && t.shape == *shape
+                    && t.quantization == value.storage()
+                    && value.expr.is_none()
             });
             let tensor = match value.tensor {
                 Some(t) if as_is => t,
@@ -605,6 +628,7 @@ impl<'m> Importer<'m> {
                             Role::Constant,
                         );
                         self.builder.graph.tensors[t].quantization = value.storage();
+                        self.states(t, &value);
                         t
                     });
                     let stored = self.builder.graph.tensors[from].quantization;
@@ -619,7 +643,13 @@ impl<'m> Importer<'m> {
                             ),
                         )
                     };
+                    let seen = match &value.expr {
+                        Some(expr) => expr.clone(),
+                        None => Expr::tensor(from, &self.builder.graph.tensors[from].shape)
+                            .reshape(shape),
+                    };
                     let t = self.builder.push(&name, class, kind, &[from], shape);
+                    self.builder.means(expr::meaning(&[from], &[(t, seen)]));
                     let tensors = &mut self.builder.graph.tensors;
                     tensors[t].quantization = value.storage();
                     // The name belongs to what leaves the graph; what it is made from keeps it only if the file

@@ -152,6 +152,10 @@ impl<'m> Importer<'m> {
             dtype,
         )?;
         self.store_as(&value, from);
+        let seen = self.expr(node, i);
+        if seen.shape().iter().product::<u64>() == value.elements() {
+            self.says(&value, seen.reshape(shape));
+        }
         Ok(value)
     }
 
@@ -209,9 +213,11 @@ impl<'m> Importer<'m> {
         for &i in inputs {
             operands.push((self.operand(node, i)?, node.input(i)?.shape.clone()));
         }
-        Ok(vec![
-            self.lanes(node, "", class, &operands, program, dtype)?,
-        ])
+        let out = self.lanes(node, "", class, &operands, program, dtype)?;
+        if let Some(expr) = self.elementwise_value(node) {
+            self.says(&out, expr);
+        }
+        Ok(vec![out])
     }
 
     /// Ops for a node.
@@ -346,7 +352,7 @@ impl<'m> Importer<'m> {
             "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"
             | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceSumSquare" | "ArgMax"
             | "ArgMin" => self.reduce(node),
-            "CumSum" | "CumProd" => self.program(node, OpClass::Elementwise, &[L::Add]),
+            "CumSum" | "CumProd" => self.cumulative(node),
             "Resize" | "Upsample" => self.resize(node),
 
             "Identity" | "Dropout" => self.same(node),
@@ -359,7 +365,8 @@ impl<'m> Importer<'m> {
             "Tile" => self.tile(node),
             "Pad" => self.pad(node),
             "DepthToSpace" | "SpaceToDepth" => self.depth_space(node),
-            "ReverseSequence" | "Trilu" => self.moved(node),
+            "Trilu" => self.triangle(node),
+            "ReverseSequence" => self.moved(node),
             "ConstantOfShape" | "EyeLike" | "Range" | "HannWindow" | "HammingWindow"
             | "BlackmanWindow" | "RandomNormal" | "RandomUniform" | "RandomNormalLike"
             | "RandomUniformLike" | "Bernoulli" => self.fill(node),
@@ -424,6 +431,7 @@ impl<'m> Importer<'m> {
                 known: Known::Stored(t),
                 tensor: None,
                 weight: false,
+                expr: None,
             }]);
         }
         let list = |dtype, data: Data| vec![Value::constant(dtype, vec![data.len() as u64], data)];
@@ -466,6 +474,7 @@ impl<'m> Importer<'m> {
                 known: Known::Nothing,
                 tensor: None,
                 weight: false,
+                expr: None,
             }]);
         }
         Err("its value is missing, or is text".into())

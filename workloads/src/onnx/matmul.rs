@@ -1,4 +1,4 @@
-//! Matmuls: MatMul, Gemm, their quantized forms, and Einsum.
+//! Matmuls: MatMul, Gemm, and their quantized forms.
 //!
 //! A matmul with a fixed operand (a parameter or a constant) is a linear: its activations come first, the fixed
 //! operand second, whichever side of the product it stands on. Leading ranks that all operands share, or that
@@ -8,7 +8,9 @@ use presil_numerics::quantization::{Granularity, Scaling, Sparsity};
 use presil_numerics::{Format, LanePrimitive as L, Quantization};
 
 use crate::build::single;
-use crate::einsum::{Access, Affine, Dim, DimId, Place};
+use crate::einsum::{Dim, Place};
+use crate::expr::Expr;
+use crate::formula::Binary;
 use crate::op::OpClass;
 
 use super::conv::contraction;
@@ -20,6 +22,7 @@ use super::shapes;
 use super::value::{DType, Value};
 
 /// Which inputs a matmul multiplies, and how.
+#[derive(Clone, Copy)]
 pub(super) struct Product {
     /// Left operand [.., m, k], or [.., k, m] transposed.
     pub a: usize,
@@ -55,7 +58,12 @@ impl<'m> Importer<'m> {
             dtype,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        if let Some(alpha) = node.attribute("alpha").filter(|_| fused) {
+            let value = self.product_value(node, &out, &product);
+            self.says(&out, value.with(Binary::Multiply, f64::from(alpha.f)));
+        }
+        Ok(vec![out])
     }
 
     /// MatMulInteger: 32-bit sums of 8-bit products.
@@ -69,7 +77,68 @@ impl<'m> Importer<'m> {
             dtype: DType::I32,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let sums = self.integer_product(node, &out, &product, [2, 3]);
+        self.says(&out, sums);
+        Ok(vec![out])
+    }
+
+    /// The exact sums of a product of codes less their zero points: one for all, for each row of the left one or for
+    /// each column of the right one.
+    fn integer_product(
+        &self,
+        node: &Node<'m>,
+        out: &Value<'m>,
+        p: &Product,
+        zeros: [usize; 2],
+    ) -> Expr {
+        let zero = |i: usize, of: usize, row: bool| {
+            let zero = self.given(node, zeros[i])?;
+            let own = self.expr(node, of);
+            Some(beside(&zero, row && own.shape().len() > 1))
+        };
+        let a = (self.expr(node, p.a), zero(0, p.a, !p.transpose_a));
+        let b = (self.expr(node, p.b), zero(1, p.b, p.transpose_b));
+        if self.swaps(node, p) {
+            self.integer_sums(out, [b, a])
+        } else {
+            self.integer_sums(out, [a, b])
+        }
+    }
+
+    /// Codes of a result: the sums times `a scale x b scale / result's scale`, about its zero point.
+    fn requantized(
+        &self,
+        node: &Node<'m>,
+        sums: &Expr,
+        scales: [(usize, bool); 3],
+        zero: usize,
+        to: DType,
+    ) -> Expr {
+        let scales = scales.map(|(i, row)| beside(&self.expr(node, i), row));
+        let scale = Expr::formula("x * y / z", &scales.each_ref());
+        let quotient = sums.binary(Binary::Multiply, &scale);
+        let zero = self.given(node, zero).map(|z| beside(&z, true));
+        super::quantize::rounded(&quotient, zero.as_ref(), to, true)
+    }
+
+    /// Whether the right operand is fixed only in the sense that the left one is: it comes second.
+    fn swaps(&self, node: &Node<'m>, p: &Product) -> bool {
+        let fixed = |i: usize| node.optional(i).is_some_and(Value::is_fixed);
+        fixed(p.a) && !fixed(p.b)
+    }
+
+    /// The value of a product, with its bias.
+    fn product_value(&mut self, node: &Node<'m>, out: &Value<'m>, p: &Product) -> Expr {
+        let (a, b) = (self.expr(node, p.a), self.expr(node, p.b));
+        let operands = if self.swaps(node, p) { [b, a] } else { [a, b] };
+        let bias = p.bias.and_then(|i| self.given(node, i));
+        let bias = bias.map(|b| {
+            let count = b.shape().iter().product();
+            b.reshape(&[count])
+        });
+        let rank = out.shape.len().saturating_sub(1);
+        self.contracted(out, operands, bias, rank)
     }
 
     /// QLinearMatMul: a, its scale and zero point, b, its scale and zero point, those of the output.
@@ -85,7 +154,13 @@ impl<'m> Importer<'m> {
             dtype,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let sums = self.integer_product(node, &out, &product, [2, 5]);
+        let row = node.input(0)?.rank() > 1;
+        let scales = [(1, row), (4, false), (6, row)];
+        let codes = self.requantized(node, &sums, scales, 7, dtype);
+        self.says(&out, codes);
+        Ok(vec![out])
     }
 
     /// Integer matmuls that give floats: DynamicQuantizeMatMul (a float, b, scale, zero point, bias) and
@@ -106,7 +181,29 @@ impl<'m> Importer<'m> {
             dtype: DType::F32,
             part: "",
         };
-        Ok(vec![self.product(node, product)?])
+        let out = self.product(node, product)?;
+        let product = Product {
+            bias: None,
+            ..product
+        };
+        let mut value = if node.op == "MatMulIntegerToFloat" {
+            let sums = self.integer_product(node, &out, &product, [4, 5]);
+            let row = node.input(0)?.rank() > 1;
+            let scales = [(2, row), (3, false)].map(|(i, row)| beside(&self.expr(node, i), row));
+            Expr::formula("x * (y * z)", &[&sums, &scales[0], &scales[1]])
+        } else {
+            let [codes, scale, zero] = super::quantize::dynamic(&self.expr(node, 0));
+            let own = (codes, Some(zero));
+            let zero = self.given(node, 3).map(|z| beside(&z, false));
+            let sums = self.integer_sums(&out, [own, (self.expr(node, 1), zero)]);
+            let scale_b = beside(&self.expr(node, 2), false);
+            Expr::formula("x * (y * z)", &[&sums, &scale, &scale_b])
+        };
+        if let Some(bias) = bias {
+            value = value.binary(Binary::Add, &self.expr(node, bias));
+        }
+        self.says(&out, value);
+        Ok(vec![out])
     }
 
     /// Gemm: alpha A B + beta C.
@@ -158,6 +255,8 @@ impl<'m> Importer<'m> {
                 .into());
             }
         }
+        let number = |name: &str| node.attribute(name).map_or(1.0, |a| f64::from(a.f));
+        let (alpha, beta) = (number("alpha"), number("beta"));
         let (transpose_a, transpose_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
         // A vector over the columns is a bias of the op; anything else is an addition of its own.
         let n = node.input(b)?.shape[usize::from(!transpose_b)];
@@ -166,18 +265,73 @@ impl<'m> Importer<'m> {
                 .is_some_and(|v| v.is_fixed() && (v.shape == [n] || v.shape == [1, n]))
         };
         let bias = c.filter(vector);
-        let out = self.product(
-            node,
-            Product {
-                a: 0,
-                b,
-                transpose_a,
-                transpose_b,
-                bias,
-                dtype,
-                part: "",
-            },
-        )?;
+        let product = Product {
+            a: 0,
+            b,
+            transpose_a,
+            transpose_b,
+            bias,
+            dtype,
+            part: "",
+        };
+        let out = self.product(node, product)?;
+        let scaled = |x: Expr, by: f64| {
+            if by == 1.0 {
+                x
+            } else {
+                x.with(Binary::Multiply, by)
+            }
+        };
+        let added = match node.op {
+            // a, its scale and zero point, b, its scale and zero point, c, scale and zero point of the result.
+            "QGemm" => {
+                let mut sums = self.integer_product(node, &out, &product, [2, 5]);
+                if let Some(c) = c.filter(|_| bias.is_some()) {
+                    sums = sums.binary(Binary::Add, &self.expr(node, c));
+                }
+                let codes = match node.optional(7) {
+                    Some(_) => {
+                        let scales = [(1, false), (4, false), (7, false)];
+                        self.requantized(node, &scaled(sums, alpha), scales, 8, dtype)
+                    }
+                    None => {
+                        let scales = [1, 4].map(|i| beside(&self.expr(node, i), false));
+                        Expr::formula("x * y * z", &[&sums, &scales[0], &scales[1]])
+                    }
+                };
+                // Another C would have to be added before the result becomes codes.
+                let whole = c.is_none() || bias.is_some();
+                let value = if whole {
+                    codes
+                } else {
+                    Expr::unknown(&out.shape)
+                };
+                self.says(&out, value);
+                Expr::unknown(&out.shape)
+            }
+            _ => {
+                let plain = alpha == 1.0 && (beta == 1.0 || bias.is_none());
+                if !plain {
+                    let products = Product {
+                        bias: None,
+                        ..product
+                    };
+                    let mut value = scaled(self.product_value(node, &out, &products), alpha);
+                    if let Some(i) = bias {
+                        let added = scaled(self.expr(node, i), beta);
+                        value = value.binary(Binary::Add, &added);
+                    }
+                    self.says(&out, value);
+                }
+                match c {
+                    Some(i) => {
+                        let added = scaled(self.expr(node, i), beta);
+                        self.what(&out).binary(Binary::Add, &added)
+                    }
+                    None => Expr::unknown(&out.shape),
+                }
+            }
+        };
         let Some(i) = c.filter(|_| bias.is_none()) else {
             return self.fused_activation(node, out);
         };
@@ -197,6 +351,7 @@ impl<'m> Importer<'m> {
             &[L::Add],
             dtype,
         )?;
+        self.says(&sum, added);
         self.fused_activation(node, sum)
     }
 
@@ -395,7 +550,7 @@ impl<'m> Importer<'m> {
         } else {
             OpClass::Matmul
         };
-        self.emit(
+        let out = self.emit(
             node,
             p.part,
             class,
@@ -403,220 +558,19 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             p.dtype,
-        )
-    }
-
-    /// Einsum of one or two operands.
-    pub fn einsum(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let operands: Vec<Value<'m>> = node.inputs.iter().flatten().cloned().collect();
-        let shapes: Vec<&[u64]> = operands.iter().map(|v| &v.shape[..]).collect();
-        let e = Equation::parse(node.text("equation"), &shapes)?;
-        let dims: Vec<Dim> = e
-            .sizes
-            .iter()
-            .map(|(name, size)| Dim {
-                name: name.clone(),
-                size: *size,
-            })
-            .collect();
-        let access = |place, ranks: &[usize], own: Option<&[u64]>| Access {
-            place,
-            ranks: ranks
-                .iter()
-                .enumerate()
-                .map(|(r, d)| match own {
-                    // A broadcast rank of extent 1.
-                    Some(own) if own[r] == 1 && e.sizes[*d].1 != 1 => Affine::zero(),
-                    _ => Affine::dim(DimId(*d as u32)),
-                })
-                .collect(),
-            extents: ranks
-                .iter()
-                .enumerate()
-                .map(|(r, d)| own.map_or(e.sizes[*d].1, |o| o[r]))
-                .collect(),
-        };
-        let shape: Vec<u64> = e.output.iter().map(|d| e.sizes[*d].1).collect();
-        let dtype = node.input(0)?.dtype;
-        let mut inputs: Vec<usize> = (0..operands.len()).collect();
-        let fixed = operands.iter().map(Value::is_fixed).collect::<Vec<_>>();
-        if fixed.first() == Some(&true) && fixed.get(1) == Some(&false) {
-            inputs.reverse();
-        }
-        let mut tensors = Vec::new();
-        let mut accesses = Vec::new();
-        for (place, &i) in inputs.iter().enumerate() {
-            tensors.push(self.operand(node, i)?);
-            accesses.push(access(
-                Place::Input(place as u8),
-                &e.inputs[i],
-                Some(shapes[i]),
-            ));
-        }
-        let output = access(Place::Output(0), &e.output, None);
-        match accesses.len() {
-            2 => {
-                let class = if fixed.contains(&true) { OpClass::Linear } else { OpClass::Matmul };
-                let second = accesses.pop().ok_or("it has no operands")?;
-                let first = accesses.pop().ok_or("it has no operands")?;
-                Ok(vec![self.emit(node, "", class, single(contraction(dims, first, second, output)), tensors, &shape, dtype)?])
-            }
-            1 => {
-                let reduces = (0..dims.len()).any(|d| !e.output.contains(&d));
-                let elements = shape.iter().product();
-                let kind = if reduces {
-                    single(super::lower::lanes(accesses, output, &dims, &[], crate::einsum::ReduceOperator::Sum))
-                } else {
-                    crate::op::OpKind::Move { elements }
-                };
-                Ok(vec![self.emit(node, "", if reduces { OpClass::Pool } else { OpClass::Move }, kind, tensors, &shape, dtype)?])
-            }
-            n => Err(format!("an Einsum of {n} operands; one or two are supported, so split it into products of two").into()),
-        }
+        )?;
+        let value = self.product_value(node, &out, &p);
+        self.says(&out, value);
+        Ok(out)
     }
 }
 
-/// A parsed einsum equation: dimensions by name, and which of them each operand has.
-#[derive(Debug, PartialEq)]
-struct Equation {
-    sizes: Vec<(String, u64)>,
-    inputs: Vec<Vec<usize>>,
-    output: Vec<usize>,
-}
-
-impl Equation {
-    fn parse(text: &str, shapes: &[&[u64]]) -> Result<Self, String> {
-        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let (left, right) = match text.split_once("->") {
-            Some((l, r)) => (l, Some(r)),
-            None => (text.as_str(), None),
-        };
-        let terms: Vec<&str> = left.split(',').collect();
-        if terms.len() != shapes.len() {
-            return Err(format!(
-                "equation `{text}` has {} operands, the node {}",
-                terms.len(),
-                shapes.len()
-            ));
-        }
-        let mut sizes: Vec<(String, u64)> = Vec::new();
-        let mut inputs = Vec::new();
-        let mut counts: Vec<u32> = Vec::new();
-        for (term, shape) in terms.iter().zip(shapes) {
-            let labels = labels(term, Some(shape.len()))
-                .ok_or_else(|| format!("`{term}` does not describe shape {shape:?}"))?;
-            let mut ranks = Vec::new();
-            for (label, &size) in labels.into_iter().zip(*shape) {
-                let at = match sizes.iter().position(|(n, _)| *n == label) {
-                    Some(at) => at,
-                    None => {
-                        sizes.push((label.clone(), size));
-                        counts.push(0);
-                        sizes.len() - 1
-                    }
-                };
-                let known = &mut sizes[at].1;
-                if *known != size && *known != 1 && size != 1 {
-                    return Err(format!(
-                        "`{label}` of `{text}` would be {known} and {size} at once"
-                    ));
-                }
-                *known = (*known).max(size);
-                counts[at] += 1;
-                ranks.push(at);
-            }
-            inputs.push(ranks);
-        }
-        // `..` ranks count from the last one; the widest operand's go to the output.
-        let spread = sizes.iter().filter(|(n, _)| n.starts_with('.')).count();
-        let output = match right {
-            Some(right) => {
-                let named = right.replace("...", "").chars().count();
-                let rank = named + if right.contains("...") { spread } else { 0 };
-                let labels = labels(right, Some(rank))
-                    .ok_or_else(|| format!("the result `{right}` is not understood"))?;
-                let find = |l: &String| {
-                    sizes
-                        .iter()
-                        .position(|(n, _)| n == l)
-                        .ok_or_else(|| format!("`{l}` stands only in the result of `{text}`"))
-                };
-                labels.iter().map(find).collect::<Result<Vec<_>, _>>()?
-            }
-            None => {
-                let mut once: Vec<usize> = (0..sizes.len())
-                    .filter(|i| counts[*i] == 1 || sizes[*i].0.starts_with('.'))
-                    .collect();
-                once.sort_by(|a, b| {
-                    let key = |i: usize| (!sizes[i].0.starts_with('.'), sizes[i].0.clone());
-                    key(*a).cmp(&key(*b))
-                });
-                once
-            }
-        };
-        let mut seen = output.clone();
-        seen.sort_unstable();
-        if seen.windows(2).any(|w| w[0] == w[1]) {
-            return Err(format!("the result of `{text}` names a dimension twice"));
-        }
-        Ok(Self {
-            sizes,
-            inputs,
-            output,
-        })
-    }
-}
-
-/// The labels of a term of some rank: letters, and `.k` for the k-th rank from the last that `...` stands for
-/// (numbered so that they sort outermost first).
-fn labels(term: &str, rank: Option<usize>) -> Option<Vec<String>> {
-    let letter = |c: char| c.is_ascii_alphabetic().then(|| c.to_string());
-    let Some((before, after)) = term.split_once("...") else {
-        let all: Option<Vec<String>> = term.chars().map(letter).collect();
-        return all.filter(|l| rank.is_none_or(|r| r == l.len()));
-    };
-    let (before, after): (Vec<char>, Vec<char>) =
-        (before.chars().collect(), after.chars().collect());
-    let spread = rank?.checked_sub(before.len() + after.len())?;
-    let dots = (0..spread).map(|i| Some(format!(".{:02}", 99usize.checked_sub(spread - 1 - i)?)));
-    before
-        .iter()
-        .map(|c| letter(*c))
-        .chain(dots)
-        .chain(after.iter().map(|c| letter(*c)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equations_are_read_with_and_without_a_result() {
-        let e = Equation::parse("bhqd,bhkd->bhqk", &[&[2, 3, 4, 5], &[2, 3, 6, 5]]);
-        let e = e.unwrap_or_else(|m| unreachable!("{m}"));
-        let out: Vec<u64> = e.output.iter().map(|d| e.sizes[*d].1).collect();
-        assert_eq!(out, [2, 3, 4, 6]);
-        let e =
-            Equation::parse("ij,jk", &[&[2, 3], &[3, 4]]).unwrap_or_else(|m| unreachable!("{m}"));
-        assert_eq!(
-            e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(),
-            [2, 4]
-        );
-        let e = Equation::parse("...ij,...jk->...ik", &[&[7, 5, 2, 3], &[5, 3, 4]])
-            .unwrap_or_else(|m| unreachable!("{m}"));
-        assert_eq!(
-            e.output.iter().map(|d| e.sizes[*d].1).collect::<Vec<_>>(),
-            [7, 5, 2, 4]
-        );
-        for (bad, shapes) in [
-            ("ij,jk->iz", vec![&[2u64, 3][..], &[3, 4]]),
-            ("ij", vec![&[2, 3, 4]]),
-            ("ij,jk->ik", vec![&[2, 3], &[4, 5]]),
-            ("i?->i", vec![&[2, 3]]),
-            ("ij,jk->ii", vec![&[2, 3], &[3, 4]]),
-        ] {
-            assert!(Equation::parse(bad, &shapes).is_err(), "{bad}");
-        }
+/// A scale or a zero point of a product's operand: one for all, or one for each column, or each row.
+fn beside(parameter: &Expr, row: bool) -> Expr {
+    let count: u64 = parameter.shape().iter().product();
+    match (count, parameter.shape().len()) {
+        (1, _) => parameter.reshape(&[]),
+        (_, 0 | 1) if row => parameter.reshape(&[count, 1]),
+        _ => parameter.clone(),
     }
 }

@@ -22,26 +22,34 @@ mod arithmetic;
 mod attention;
 mod control;
 mod conv;
+mod einsum;
 mod error;
 mod finish;
 mod fold;
+mod formulas;
+mod fused_attention;
 mod import;
 mod inputs;
 mod lower;
 mod matmul;
+mod means;
 mod movement;
 mod node;
 mod norm;
 mod proto;
 mod quantize;
 mod recurrent;
+mod resize;
 mod results;
+mod scores;
 mod select;
 mod shapes;
 #[cfg(test)]
 mod tests;
 mod value;
 mod vector;
+mod weights;
+mod window;
 
 use std::path::Path;
 
@@ -50,18 +58,40 @@ use prost::bytes::Bytes;
 
 pub use error::{OnnxError, Place};
 pub(crate) use finish::finish as finish_graph;
+pub use weights::Weights;
 
 use crate::graph::Graph;
 use crate::model::{ModelError, Request};
 
 /// Imports a file. The graph is called like the file, without folder and extension.
 pub fn import(path: &Path, request: &Request) -> Result<Graph, ModelError> {
+    read(path, |name, model, _| {
+        import::model(name, model, request).map(|(graph, _)| graph)
+    })
+}
+
+/// Imports a file, and reads the elements of all tensors that it stores, by the names that the graph calls them. They
+/// are numbers in f32; external data are read from files inside the model's folder only.
+pub fn import_with_weights(path: &Path, request: &Request) -> Result<(Graph, Weights), ModelError> {
+    read(path, |name, model, folder| {
+        let (graph, stored) = import::model(name, model, request)?;
+        let weights = weights::all(&graph, &stored, Some(folder))?;
+        Ok((graph, weights))
+    })
+}
+
+fn read<T>(
+    path: &Path,
+    of: impl FnOnce(&str, &proto::ModelProto, &Path) -> Result<T, OnnxError>,
+) -> Result<T, ModelError> {
     let bytes = std::fs::read(path).map_err(|error| ModelError::Io {
         path: path.into(),
         error,
     })?;
     let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or("model");
-    from_bytes(name, bytes.into(), request).map_err(|error| ModelError::Onnx {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let made = decode(bytes.into()).and_then(|model| of(name, &model, folder));
+    made.map_err(|error| ModelError::Onnx {
         model: path.display().to_string(),
         error,
     })
@@ -69,14 +99,25 @@ pub fn import(path: &Path, request: &Request) -> Result<Graph, ModelError> {
 
 /// Imports a model of a name from memory.
 pub fn import_bytes(name: &str, bytes: &[u8], request: &Request) -> Result<Graph, OnnxError> {
-    from_bytes(name, Bytes::copy_from_slice(bytes), request)
+    let model = decode(Bytes::copy_from_slice(bytes))?;
+    import::model(name, &model, request).map(|(graph, _)| graph)
 }
 
-fn from_bytes(name: &str, bytes: Bytes, request: &Request) -> Result<Graph, OnnxError> {
+/// Imports a model of a name from memory, with the elements of its tensors; none of them may stand outside.
+pub fn import_bytes_with_weights(
+    name: &str,
+    bytes: &[u8],
+    request: &Request,
+) -> Result<(Graph, Weights), OnnxError> {
+    let model = decode(Bytes::copy_from_slice(bytes))?;
+    let (graph, stored) = import::model(name, &model, request)?;
+    let weights = weights::all(&graph, &stored, None)?;
+    Ok((graph, weights))
+}
+
+fn decode(bytes: Bytes) -> Result<proto::ModelProto, OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::Malformed("the file is empty".into()));
     }
-    let model =
-        proto::ModelProto::decode(bytes).map_err(|e| OnnxError::Malformed(e.to_string()))?;
-    import::model(name, &model, request)
+    proto::ModelProto::decode(bytes).map_err(|e| OnnxError::Malformed(e.to_string()))
 }

@@ -4,13 +4,15 @@
 //! (reshapes, slices, parts of a split) move nothing; concatenations, transpositions, paddings and repetitions
 //! move each element of their result once.
 
+use crate::expr::Expr;
 use crate::op::{Op, OpClass, OpKind};
+use crate::tensor::TensorId;
 
 use super::error::Fault;
 use super::import::Importer;
 use super::lower::{Lowered, transposed_elements};
 use super::node::Node;
-use super::value::{DType, Known, Value, elements};
+use super::value::{DType, Data, Known, Value, elements};
 use super::{results, shapes};
 
 impl<'m> Importer<'m> {
@@ -33,6 +35,8 @@ impl<'m> Importer<'m> {
                 &shape,
                 DType::Bool,
             )?);
+            let kept = Expr::number(1.0).expand(&shape);
+            self.meaning_of(&out[1..], kept);
         }
         Ok(out)
     }
@@ -42,7 +46,8 @@ impl<'m> Importer<'m> {
         let x = node.input(0)?.clone();
         let shape = results::reshaped(node)?;
         if x.weight && x.tensor.is_some() {
-            return Ok(vec![Value { shape, ..x }]);
+            let expr = Some(self.expr(node, 0).reshape(&shape));
+            return Ok(vec![Value { shape, expr, ..x }]);
         }
         Ok(vec![self.view(node, 0, "", &shape)?])
     }
@@ -56,14 +61,23 @@ impl<'m> Importer<'m> {
             return Ok(vec![Value {
                 shape,
                 known: Known::Nothing,
+                expr: Some(self.expr(node, 0).transpose(&perm)),
                 ..x
             }]);
         }
+        let value = self.expr(node, 0).transpose(&perm);
         let order: Vec<usize> = perm.into_iter().filter(|p| x.shape[*p] != 1).collect();
         if order.windows(2).all(|w| w[0] < w[1]) {
             return Ok(vec![self.view(node, 0, "", &shape)?]);
         }
-        self.moved_to(node, &[0], &shape)
+        self.moved_as(node, &[0], value)
+    }
+
+    /// A move of some inputs that gives a value.
+    pub fn moved_as(&mut self, node: &Node<'m>, inputs: &[usize], value: Expr) -> Lowered<'m> {
+        let out = self.moved_to(node, inputs, value.shape())?;
+        self.meaning_of(&out, value);
+        Ok(out)
     }
 
     /// A move of some inputs into a tensor of a shape.
@@ -98,25 +112,31 @@ impl<'m> Importer<'m> {
 
     /// Concat; a single input is the result.
     pub fn concat(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let (_, shape) = results::concatenated(node)?;
+        let (axis, shape) = results::concatenated(node)?;
         let given: Vec<usize> = (0..node.inputs.len())
             .filter(|i| node.optional(*i).is_some_and(|v| v.elements() > 0))
             .collect();
         match given.as_slice() {
             [one] => Ok(vec![self.view(node, *one, "", &shape)?]),
             [] => self.moved_to(node, &[0], &shape),
-            all => self.moved_to(node, all, &shape),
+            all => {
+                let out = self.moved_to(node, all, &shape)?;
+                let parts: Vec<Expr> = all.iter().map(|i| self.expr(node, *i)).collect();
+                let value = Expr::concat(axis, &parts.iter().collect::<Vec<_>>());
+                self.meaning_of(&out, value);
+                Ok(out)
+            }
         }
     }
 
     /// Slice: read in place.
     pub fn slice(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let shape = results::sliced(node)?.shape;
+        let part = results::sliced(node)?;
         let weight = node.input(0)?.weight;
-        Ok(vec![Value {
-            weight,
-            ..self.view(node, 0, "", &shape)?
-        }])
+        let out = self.view(node, 0, "", &part.shape)?;
+        let value = self.expr(node, 0);
+        self.says(&out, value.slice(&part.starts, &part.shape, &part.steps));
+        Ok(vec![Value { weight, ..out }])
     }
 
     /// Split: every part is read in place.
@@ -137,7 +157,15 @@ impl<'m> Importer<'m> {
             self.store_as(&value, from);
             values.push(value);
         }
-        let outputs = values.iter().filter_map(|v| v.tensor).collect();
+        let outputs: Vec<TensorId> = values.iter().filter_map(|v| v.tensor).collect();
+        let whole = self.expr(node, 0);
+        let mut start = 0;
+        let mut gives = Vec::new();
+        for (tensor, value) in outputs.iter().zip(&values) {
+            let extent = value.shape[axis];
+            gives.push((*tensor, whole.part(axis, start, extent)));
+            start += extent;
+        }
         self.builder.push_op(Op {
             name: node.name.clone(),
             class: OpClass::Move,
@@ -147,6 +175,7 @@ impl<'m> Importer<'m> {
             steps: 1,
             meaning: crate::Meaning::Unstated,
         });
+        self.says_all(gives);
         Ok(values)
     }
 
@@ -162,7 +191,8 @@ impl<'m> Importer<'m> {
         if elements(&shape) == Some(x.elements()) {
             return Ok(vec![self.view(node, 0, "", &shape)?]);
         }
-        self.moved_to(node, &[0], &shape)
+        let value = self.expr(node, 0).expand(&shape);
+        self.moved_as(node, &[0], value)
     }
 
     /// Tile.
@@ -177,7 +207,22 @@ impl<'m> Importer<'m> {
         if by.iter().all(|r| *r == 1) {
             return self.same(node);
         }
-        self.moved_to(node, &[0], &shape)
+        // Each repeated rank stands behind a rank of as many copies.
+        let mut value = self.expr(node, 0);
+        for (axis, by) in by.iter().enumerate().filter(|(_, by)| **by != 1) {
+            let own = value.shape().to_vec();
+            let mut split = own.clone();
+            split.insert(axis, 1);
+            let mut copies = split.clone();
+            copies[axis] = *by;
+            let mut merged = own;
+            merged[axis] = merged[axis].saturating_mul(*by);
+            value = value.reshape(&split).expand(&copies).reshape(&merged);
+        }
+        if value.shape() != shape {
+            return self.moved_to(node, &[0], &shape);
+        }
+        self.moved_as(node, &[0], value)
     }
 
     /// Pad; negative paddings crop.
@@ -214,7 +259,80 @@ impl<'m> Importer<'m> {
         if pads.iter().all(|p| *p == 0) {
             return self.same(node);
         }
-        self.moved_to(node, &[0], &shape)
+        let before: Vec<i64> = pads[..axes.len()].to_vec();
+        let out = self.moved_to(node, &[0], &shape)?;
+        if let Some(value) = self.padded(node, &axes, &before, &shape) {
+            self.meaning_of(&out, value);
+        }
+        Ok(out)
+    }
+
+    /// The first input with elements around it, by the node's mode; `before` each of some axes.
+    fn padded(
+        &self,
+        node: &Node<'m>,
+        axes: &[usize],
+        before: &[i64],
+        shape: &[u64],
+    ) -> Option<Expr> {
+        let mut value = self.expr(node, 0);
+        let mode = node.text("mode");
+        let fill = match node.attribute("value") {
+            Some(a) if node.opset < 11 => f64::from(a.f),
+            _ => match node.optional(2) {
+                Some(v) if v.elements() == 1 => *v.data()?.floats().first()?,
+                _ => 0.0,
+            },
+        };
+        let unknown = mode.is_empty() || mode == "constant";
+        if unknown && node.opset >= 11 && node.optional(2).is_some_and(|v| v.data().is_none()) {
+            return None;
+        }
+        for (axis, before) in axes.iter().zip(before) {
+            let (own, wanted) = (value.shape()[*axis], shape[*axis]);
+            if own == wanted && *before == 0 {
+                continue;
+            }
+            if wanted > 1 << 24 || own == 0 {
+                return None;
+            }
+            let own = i64::try_from(own).ok()?;
+            let place = |i: i64| {
+                let at = i - before;
+                let inside = (0..own).contains(&at);
+                let at = match mode {
+                    _ if inside => at,
+                    "edge" => at.clamp(0, own - 1),
+                    "wrap" => at.rem_euclid(own),
+                    "reflect" if own > 1 => {
+                        let turn = 2 * (own - 1);
+                        let back = at.rem_euclid(turn);
+                        back.min(turn - back)
+                    }
+                    "reflect" => 0,
+                    _ => return None,
+                };
+                usize::try_from(at).ok()
+            };
+            value = value.take(*axis, (0..wanted as i64).map(place).collect(), fill);
+        }
+        Some(value)
+    }
+
+    /// Trilu: one half of each matrix, zeros elsewhere.
+    pub fn triangle(&mut self, node: &Node<'m>) -> Lowered<'m> {
+        let k = match node.optional(1) {
+            Some(_) => *node.known(1, "its diagonal")?.first().unwrap_or(&0),
+            None => 0,
+        };
+        let input = self.expr(node, 0);
+        let (least, most) = if node.int("upper", 1) != 0 {
+            (Some(k), None)
+        } else {
+            (None, Some(k))
+        };
+        let value = input.band(least, most, 0.0);
+        self.moved_as(node, &[0], value)
     }
 
     /// DepthToSpace and SpaceToDepth.
@@ -248,7 +366,18 @@ impl<'m> Importer<'m> {
                 format!("shape {:?} is not divisible by blocks of {block}", x.shape).into(),
             );
         }
-        self.moved_to(node, &[0], &shape)
+        let input = self.expr(node, 0);
+        let value = if node.op == "SpaceToDepth" {
+            let split = [n, c, h / block, block, w / block, block];
+            input.reshape(&split).transpose(&[0, 3, 5, 1, 2, 4])
+        } else if node.text("mode") == "CRD" {
+            let split = [n, c / (block * block), block, block, h, w];
+            input.reshape(&split).transpose(&[0, 1, 4, 2, 5, 3])
+        } else {
+            let split = [n, block, block, c / (block * block), h, w];
+            input.reshape(&split).transpose(&[0, 3, 4, 1, 5, 2])
+        };
+        self.moved_as(node, &[0], value.reshape(&shape))
     }
 
     /// A tensor filled with something that is not evaluated at import.
@@ -287,15 +416,31 @@ impl<'m> Importer<'m> {
         let kind = OpKind::Move {
             elements: transposed_elements(&shape),
         };
-        Ok(vec![self.emit(
-            node,
-            "",
-            OpClass::Move,
-            kind,
-            vec![],
-            &shape,
-            dtype,
-        )?])
+        let out = self.emit(node, "", OpClass::Move, kind, vec![], &shape, dtype)?;
+        let value = match node.op {
+            "ConstantOfShape" => {
+                let one = match node.tensor("value") {
+                    Some(t) => Value {
+                        known: Known::Stored(t),
+                        ..Value::constant(dtype, vec![1], Data::Int(vec![]))
+                    }
+                    .data()
+                    .and_then(|d| d.floats().first().copied()),
+                    None => Some(0.0),
+                };
+                one.map(|x| Expr::number(x).expand(&shape))
+            }
+            "EyeLike" => {
+                let k = node.int("k", 0);
+                let ones = Expr::number(1.0).expand(&shape);
+                Some(ones.band(Some(k), Some(k), 0.0))
+            }
+            _ => None,
+        };
+        if let Some(value) = value {
+            self.says(&out, value);
+        }
+        Ok(vec![out])
     }
 
     /// CenterCropPad.
@@ -317,6 +462,16 @@ impl<'m> Importer<'m> {
             shape[*a] = u64::try_from(*w).map_err(|_| format!("extent {w} is negative"))?;
         }
         let shape = shapes::checked(shape)?;
-        self.moved_to(node, &[0], &shape)
+        let out = self.moved_to(node, &[0], &shape)?;
+        // Of an odd difference the end gets one element more.
+        let difference = |a: &usize| {
+            let (own, wanted) = (x.shape[*a] as i64, shape[*a] as i64);
+            (wanted - own).div_euclid(2) + i64::from(wanted < own && (own - wanted) % 2 != 0)
+        };
+        let before: Vec<i64> = axes.iter().map(difference).collect();
+        if let Some(value) = self.padded(node, &axes, &before, &shape) {
+            self.meaning_of(&out, value);
+        }
+        Ok(out)
     }
 }

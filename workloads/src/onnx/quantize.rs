@@ -8,12 +8,15 @@
 //!   requantization, dynamic quantization.
 
 use presil_numerics::quantization::{Granularity, Scaling, Sparsity};
-use presil_numerics::{LanePrimitive as L, Quantization};
+use presil_numerics::{Conversion, LanePrimitive as L, Overflow, Quantization};
 
 use crate::build::{Function, dims, plain};
 use crate::einsum::{Place, ReduceOperator};
+use crate::expr::Expr;
+use crate::formula::{Binary, Formula, Unary};
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
-use crate::tensor::Role;
+use crate::tensor::{Role, TensorId};
 
 use super::error::Fault;
 use super::import::Importer;
@@ -84,6 +87,7 @@ impl<'m> Importer<'m> {
                 .ok_or_else(|| format!("element type {n} is none that ONNX defines"))?,
         };
         let granularity = self.granularity(node, &x, &scale)?;
+        let value = self.dequantized(node, 0, [1, 2]);
         if x.is_fixed() {
             let t = self.operand(node, 0)?;
             let tensor = &mut self.builder.graph.tensors[t];
@@ -103,11 +107,16 @@ impl<'m> Importer<'m> {
                 dtype: to,
                 tensor: Some(t),
                 known: Known::Nothing,
+                expr: Some(self.dequantized(node, 0, [1, 2])),
                 ..x
             }]);
         }
         if x.dtype.is_narrow_int() || matches!(x.dtype, DType::Float(f) if f.bits() <= 8) {
-            return Ok(vec![Value { dtype: to, ..x }]);
+            return Ok(vec![Value {
+                dtype: to,
+                expr: Some(value),
+                ..x
+            }]);
         }
         let operands = [
             (self.operand(node, 0)?, x.shape.clone()),
@@ -118,14 +127,16 @@ impl<'m> Importer<'m> {
         } else {
             &operands[..1]
         };
-        Ok(vec![self.lanes(
+        let out = self.lanes(
             node,
             "",
             OpClass::Quantize,
             operands,
             Function::Convert.program(),
             to,
-        )?])
+        )?;
+        self.says(&out, value);
+        Ok(vec![out])
     }
 
     /// Along what the scales of a (de)quantization repeat; `None` for one scale.
@@ -188,12 +199,14 @@ impl<'m> Importer<'m> {
         };
         let format: Quantization = to.format().into();
         let t = self.operand(node, 0)?;
+        let value = self.quantized(node, self.expr(node, 0), [1, 2], to);
         if x.weight {
             self.builder.graph.tensors[t].quantization = format;
             return Ok(vec![Value {
                 dtype: to,
                 tensor: Some(t),
                 known: Known::Nothing,
+                expr: Some(value),
                 ..x
             }]);
         }
@@ -207,16 +220,48 @@ impl<'m> Importer<'m> {
             && self.uses(name) == 1;
         if view && stored == to.format() || !view && alone {
             self.builder.graph.tensors[t].quantization = format;
-            return Ok(vec![Value { dtype: to, ..x }]);
+            return Ok(vec![Value {
+                dtype: to,
+                expr: Some(value),
+                ..x
+            }]);
         }
-        Ok(vec![self.lanes(
+        let out = self.lanes(
             node,
             "",
             OpClass::Quantize,
             &[(t, x.shape)],
             Function::Convert.program(),
             to,
-        )?])
+        )?;
+        self.says(&out, value);
+        Ok(vec![out])
+    }
+
+    /// An input's reals: `(x - zero point) x scale`, with the scale and the zero point that two inputs give.
+    pub fn dequantized(&self, node: &Node<'m>, i: usize, [scale, zero]: [usize; 2]) -> Expr {
+        let x = self.expr(node, i);
+        let along = |p: &Expr| along(node, p, x.shape());
+        let scale = along(&self.expr(node, scale));
+        match self.given(node, zero) {
+            Some(zero) => Expr::formula("(x - y) * z", &[&x, &along(&zero), &scale]),
+            None => x.binary(Binary::Multiply, &scale),
+        }
+    }
+
+    /// Reals as codes of a type: `round(x / scale) + zero point`, ties to even, saturating.
+    pub fn quantized(
+        &self,
+        node: &Node<'m>,
+        x: Expr,
+        [scale, zero]: [usize; 2],
+        to: DType,
+    ) -> Expr {
+        let along = |p: &Expr| along(node, p, x.shape());
+        // The quotient is a number of f32 before it is rounded.
+        let quotient = x.binary(Binary::Divide, &along(&self.expr(node, scale)));
+        let zero = self.given(node, zero).map(|z| along(&z));
+        rounded(&quotient, zero.as_ref(), to, node.int("saturate", 1) != 0)
     }
 
     /// DynamicQuantizeLinear: the range of the data first, then the conversion.
@@ -268,16 +313,19 @@ impl<'m> Importer<'m> {
                 Value::made(dtype, shape, tensor)
             })
             .collect();
-        let outputs = made.iter().filter_map(|v| v.tensor).collect();
+        let outputs: Vec<TensorId> = made.iter().filter_map(|v| v.tensor).collect();
         self.builder.push_op(Op {
             name: node.name.clone(),
             class: OpClass::Quantize,
             kind,
             inputs: vec![t],
-            outputs,
+            outputs: outputs.clone(),
             steps: 1,
             meaning: crate::Meaning::Unstated,
         });
+        let gives = outputs.into_iter().zip(dynamic(&self.expr(node, 0)));
+        let gives = gives.collect();
+        self.says_all(gives);
         Ok(made)
     }
 
@@ -285,13 +333,25 @@ impl<'m> Importer<'m> {
     pub fn q_linear_elementwise(&mut self, node: &Node<'m>, primitive: L) -> Lowered<'m> {
         let dtype = node.input(0)?.dtype;
         // Both operands are rescaled, the result converted.
-        self.over_inputs(
+        let out = self.over_inputs(
             node,
             OpClass::Elementwise,
             &[0, 3],
             &[L::Fma, primitive, L::Convert],
             dtype,
-        )
+        )?;
+        let operation = if node.op == "QLinearAdd" {
+            Binary::Add
+        } else {
+            Binary::Multiply
+        };
+        let (a, b) = (
+            self.dequantized(node, 0, [1, 2]),
+            self.dequantized(node, 3, [4, 5]),
+        );
+        let value = self.quantized(node, a.binary(operation, &b), [6, 7], dtype);
+        self.meaning_of(&out, value);
+        Ok(out)
     }
 
     /// QLinearConcat: scale and zero point of the result, then each input with its own.
@@ -318,7 +378,7 @@ impl<'m> Importer<'m> {
             tensors.push(self.operand(node, i)?);
         }
         let elements = super::value::elements(&shape).ok_or("its result is too large")?;
-        Ok(vec![self.emit(
+        let out = self.emit(
             node,
             "",
             OpClass::Move,
@@ -326,6 +386,84 @@ impl<'m> Importer<'m> {
             tensors,
             &shape,
             first.dtype,
-        )?])
+        )?;
+        let reals: Vec<Expr> = parts
+            .iter()
+            .map(|i| self.dequantized(node, *i, [i + 1, i + 2]))
+            .collect();
+        let all = Expr::concat(axis, &reals.iter().collect::<Vec<_>>());
+        let value = self.quantized(node, all, [0, 1], first.dtype);
+        self.says(&out, value);
+        Ok(vec![out])
     }
+}
+
+/// Codes of unsigned 8 bits, the scale and the zero point of a range that includes 0 and all elements.
+pub(super) fn dynamic(x: &Expr) -> [Expr; 3] {
+    let every: Vec<usize> = (0..x.shape().len()).collect();
+    let bound = |operator| x.reduce(operator, false, &every).reshape(&[]);
+    let most = bound(ReduceOperator::Max).with(Binary::Maximum, 0.0);
+    let least = bound(ReduceOperator::Min).with(Binary::Minimum, 0.0);
+    // All zeros have the scale 1.
+    let scale = Expr::formula("select(equal(x, y), 1, (x - y) / 255)", &[&most, &least]);
+    let zero = Expr::formula("-x / y", &[&least, &scale]);
+    let zero = rounded(&zero, None, DType::U8, true);
+    let codes = x.binary(Binary::Divide, &scale);
+    [rounded(&codes, Some(&zero), DType::U8, true), scale, zero]
+}
+
+/// Quotients as codes of a type, about a zero point.
+pub(super) fn rounded(quotient: &Expr, zero: Option<&Expr>, to: DType, saturate: bool) -> Expr {
+    let format = to.format();
+    let Some(range) = format.int_range() else {
+        let overflow = if saturate {
+            Overflow::Saturate
+        } else {
+            Overflow::Infinity
+        };
+        let sum = zero.map_or(quotient.clone(), |z| quotient.binary(Binary::Add, z));
+        let conversion = Conversion {
+            overflow,
+            ..Conversion::default()
+        };
+        let meaning = Meaning::Convert { format, conversion };
+        return Expr::step(meaning, &[&sum], sum.shape().to_vec());
+    };
+    let whole = match zero {
+        Some(_) => Formula::of(Unary::Round)
+            .with_input(Binary::Add, 1)
+            .clipped(range.least() as f64, range.largest() as f64),
+        None => Formula::of(Unary::Round).clipped(range.least() as f64, range.largest() as f64),
+    };
+    let operands: Vec<&Expr> = std::iter::once(quotient).chain(zero).collect();
+    Expr::elementwise(whole, &operands)
+}
+
+/// A scale or a zero point as it broadcasts to a tensor: one for all, one for each entry of an axis, one for each block
+/// along it.
+fn along(node: &Node, parameter: &Expr, shape: &[u64]) -> Expr {
+    let own = parameter.shape();
+    let count: u64 = own.iter().product();
+    if count == 1 {
+        return parameter.reshape(&[]);
+    }
+    let block = node.int("block_size", 0);
+    // Quantized products have one scale for each row of weights; what they mean is said where they are lowered.
+    let Ok(axis) = shapes::axis(node.int("axis", 1), shape.len()) else {
+        return Expr::unknown(shape);
+    };
+    if block == 0 {
+        let mut seen = vec![1; shape.len()];
+        seen[axis] = count;
+        return parameter.reshape(&seen);
+    }
+    let Ok(block) = usize::try_from(block) else {
+        return Expr::unknown(shape);
+    };
+    let extent = usize::try_from(shape[axis]).unwrap_or(usize::MAX);
+    if own.len() != shape.len() || extent as u64 > super::value::FOLDED_ELEMENTS {
+        return Expr::unknown(shape);
+    }
+    let places = (0..extent).map(|i| Some(i / block)).collect();
+    parameter.take(axis, places, 0.0)
 }

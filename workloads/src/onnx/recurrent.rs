@@ -8,7 +8,10 @@ use presil_numerics::LanePrimitive as L;
 
 use crate::build::{dims, plain, single};
 use crate::einsum::{Affine, DimId, Place, ReduceOperator};
+use crate::expr::{self, Expr};
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
+use crate::program::{Cell, Gate, Recurrence};
 use crate::tensor::{Role, TensorId};
 
 use super::conv::contraction;
@@ -126,6 +129,15 @@ impl<'m> Importer<'m> {
             &[sequence, directions, rows],
             x.dtype,
         )?;
+        // In the order of time; the bias is added with the products of the state.
+        let input = self.expr(node, 0);
+        let input = if batch_first {
+            input.transpose(&[1, 0, 2])
+        } else {
+            input
+        };
+        let products = self.contracted(&from_inputs, [input, self.expr(node, 1)], None, 2);
+        self.says(&from_inputs, products);
 
         // The state lives between steps.
         let mut state: Vec<TensorId> = Vec::new();
@@ -155,7 +167,7 @@ impl<'m> Importer<'m> {
                     inputs: vec![from],
                     outputs: vec![t],
                     steps: 1,
-                    meaning: crate::Meaning::Unstated,
+                    meaning: crate::Meaning::Elsewhere,
                 });
             }
             state.push(t);
@@ -181,6 +193,7 @@ impl<'m> Importer<'m> {
             &[directions, batch, rows],
             x.dtype,
         )?;
+        self.elsewhere();
         self.run_for(steps);
 
         // The gates, once a step: both sums in, the states in and out.
@@ -209,7 +222,7 @@ impl<'m> Importer<'m> {
             .flatten()
             .chain(state.iter().copied())
             .collect();
-        self.builder.push_op(Op {
+        let gates_op = self.builder.push_op(Op {
             name: format!("{}.gates", node.name),
             class: OpClass::Activation,
             kind: single(einsum),
@@ -241,6 +254,27 @@ impl<'m> Importer<'m> {
             &whole,
             x.dtype,
         )?];
+        self.elsewhere();
+        // The op of the gates gives all states: those of each step, the last ones, the last cells.
+        let layer = self.layer(node, &from_inputs, &r, [steps, batch], directions);
+        let one = directions * batch * width;
+        let every = layer.part(0, 0, steps.saturating_mul(one));
+        let every = every.reshape(&[steps, directions, batch, width]);
+        let every = if batch_first {
+            every.transpose(&[2, 0, 1, 3])
+        } else {
+            every
+        };
+        let mut gives: Vec<(TensorId, Expr)> = outputs
+            .iter()
+            .filter_map(|o| Some((o.tensor?, every.clone())))
+            .collect();
+        for (i, t) in state.iter().enumerate() {
+            let last = layer.part(0, steps.saturating_mul(one) + i as u64 * one, one);
+            gives.push((*t, last.reshape(&[directions, batch, width])));
+        }
+        let op = &mut self.builder.graph.ops[gates_op];
+        op.meaning = expr::meaning(&op.inputs, &gives);
         for (i, t) in state.into_iter().enumerate() {
             let value: Value<'m> = if node.wants(1 + i) {
                 self.emit(
@@ -251,7 +285,16 @@ impl<'m> Importer<'m> {
                     vec![t],
                     &last,
                     x.dtype,
-                )?
+                )
+                .inspect(|value| {
+                    let state = Expr::tensor(t, &[directions, batch, width]);
+                    let state = if batch_first {
+                        state.transpose(&[1, 0, 2])
+                    } else {
+                        state
+                    };
+                    self.says(value, state);
+                })?
             } else {
                 Value::made(x.dtype, vec![directions, batch, width], t)
             };
@@ -260,10 +303,130 @@ impl<'m> Importer<'m> {
         Ok(outputs)
     }
 
+    /// The value of a layer, as [`Recurrence`] says.
+    fn layer(
+        &self,
+        node: &Node<'m>,
+        from_inputs: &Value<'m>,
+        r: &Value<'m>,
+        [steps, batch]: [u64; 2],
+        directions: u64,
+    ) -> Expr {
+        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let width = r.shape.last().copied().unwrap_or(0);
+        let cell = match node.op {
+            "LSTM" => Cell::Lstm,
+            "GRU" => Cell::Gru {
+                reset_after: node.int("linear_before_reset", 0) != 0,
+            },
+            _ => Cell::Plain,
+        };
+        let states = if cell == Cell::Lstm { 2 } else { 1 };
+        let all = (steps + states).saturating_mul(directions * batch * width);
+        let Some(functions) = functions(node, cell, number(directions)) else {
+            return Expr::unknown(&[all]);
+        };
+        let given: [Option<Expr>; 5] = [3, 4, 5, 6, 7].map(|i| self.given(node, i));
+        let recurrence = Recurrence {
+            cell,
+            steps: number(steps),
+            batch: number(batch),
+            reverse: match node.text("direction") {
+                "bidirectional" => vec![false, true],
+                "reverse" => vec![true],
+                _ => vec![false],
+            },
+            width: number(width),
+            functions,
+            clip: node.attribute("clip").map(|a| f64::from(a.f)),
+            coupled: node.int("input_forget", 0) != 0,
+            given: given.each_ref().map(Option::is_some),
+        };
+        // States of a batch-first layer are [batch, directions, width].
+        let in_order = |x: &Expr| {
+            if node.int("layout", 0) != 0 && x.shape().len() == 3 {
+                x.transpose(&[1, 0, 2])
+            } else {
+                x.clone()
+            }
+        };
+        let mut operands = vec![self.what(from_inputs), self.expr(node, 2)];
+        for (i, value) in given.iter().enumerate() {
+            operands.extend(value.as_ref().map(|v| {
+                if i == 2 || i == 3 {
+                    in_order(v)
+                } else {
+                    v.clone()
+                }
+            }));
+        }
+        let operands: Vec<&Expr> = operands.iter().collect();
+        Expr::step(
+            Meaning::Recurrence(Box::new(recurrence)),
+            &operands,
+            vec![all],
+        )
+    }
+
     /// Lets the last op run so often.
     fn run_for(&mut self, steps: u64) {
         if let Some(op) = self.builder.last_op() {
             op.steps = steps;
         }
     }
+}
+
+/// The functions of each direction's gates, candidate and cell, as the node names them.
+fn functions(node: &Node, cell: Cell, directions: usize) -> Option<Vec<[Gate; 3]>> {
+    let each = match cell {
+        Cell::Lstm => 3,
+        Cell::Gru { .. } => 2,
+        Cell::Plain => 1,
+    };
+    let names: Vec<&str> = node.attribute("activations").map_or(Vec::new(), |a| {
+        a.strings
+            .iter()
+            .filter_map(|s| std::str::from_utf8(s).ok())
+            .collect()
+    });
+    let parameter = |list: &str, at: usize| node.floats(list).and_then(|p| p.get(at)).copied();
+    let standard: &[&str] = match cell {
+        Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+        Cell::Gru { .. } => &["Sigmoid", "Tanh"],
+        Cell::Plain => &["Tanh"],
+    };
+    let gate = |at: usize| {
+        let name = match names.get(at) {
+            Some(name) => name,
+            None => standard.get(at % each)?,
+        };
+        let number = |list: &str, default: f32| f64::from(parameter(list, at).unwrap_or(default));
+        let (alpha, beta) = ("activation_alpha", "activation_beta");
+        let text = match name.to_ascii_lowercase().as_str() {
+            "sigmoid" => "sigmoid(x)".into(),
+            "tanh" => "tanh(x)".into(),
+            "relu" => "relu(x)".into(),
+            "softsign" => "x / (1 + abs(x))".into(),
+            "softplus" => "softplus(x)".into(),
+            "affine" => format!("{} * x + {}", number(alpha, 1.0), number(beta, 0.0)),
+            "leakyrelu" => format!("max(x, 0) + {} * min(x, 0)", number(alpha, 0.01)),
+            "thresholdedrelu" => format!("select(less({}, x), x, 0)", number(alpha, 1.0)),
+            "scaledtanh" => format!("{} * tanh({} * x)", number(alpha, 1.0), number(beta, 1.0)),
+            "hardsigmoid" => format!(
+                "max(0, min(1, {} * x + {}))",
+                number(alpha, 0.2),
+                number(beta, 0.5)
+            ),
+            "elu" => format!("max(x, 0) + {} * (exp(min(x, 0)) - 1)", number(alpha, 1.0)),
+            _ => return None,
+        };
+        let formula = crate::Formula::parse(&text).ok()?;
+        Some(Gate { formula })
+    };
+    (0..directions)
+        .map(|d| {
+            let at = |i: usize| gate(d * each + i.min(each - 1));
+            Some([at(0)?, at(1)?, at(2)?])
+        })
+        .collect()
 }

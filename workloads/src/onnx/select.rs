@@ -1,6 +1,9 @@
 //! Look-ups and choices by data, counted exactly where they are, at their upper bound where they are not (stated
 //! as an assumption).
 
+use crate::einsum::ReduceOperator;
+use crate::expr::Expr;
+use crate::meaning::Meaning;
 use crate::op::{Op, OpClass, OpKind};
 
 use super::import::Importer;
@@ -36,9 +39,14 @@ impl<'m> Importer<'m> {
                 .windows(3)
                 .all(|w| w[1].wrapping_sub(w[0]) == w[2].wrapping_sub(w[1]));
             if even {
+                let out = self.view(node, 0, "", &shape)?;
+                let place = |i: &i64| usize::try_from(if *i < 0 { i + extent } else { *i }).ok();
+                let places = known.iter().map(place).collect();
+                let value = self.expr(node, 0).take(axis, places, 0.0);
+                self.says(&out, value.reshape(&shape));
                 return Ok(vec![Value {
                     weight: x.weight,
-                    ..self.view(node, 0, "", &shape)?
+                    ..out
                 }]);
             }
         }
@@ -47,7 +55,10 @@ impl<'m> Importer<'m> {
             rows: outer.saturating_mul(index.elements()),
             row_elements: x.shape[axis + 1..].iter().product(),
         };
-        self.looked_up(node, kind, &shape)
+        let out = self.looked_up(node, kind, &shape)?;
+        let value = self.expr(node, 0).gather(axis, &self.expr(node, 1));
+        self.meaning_of(&out, value);
+        Ok(out)
     }
 
     fn looked_up(&mut self, node: &Node<'m>, kind: OpKind, shape: &[u64]) -> Lowered<'m> {
@@ -62,7 +73,7 @@ impl<'m> Importer<'m> {
     /// GatherElements: one element for each index.
     pub fn gather_elements(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let (x, index) = (node.input(0)?, node.input(1)?.clone());
-        shapes::axis(node.int("axis", 0), x.rank())?;
+        let axis = shapes::axis(node.int("axis", 0), x.rank())?;
         if x.rank() != index.rank() {
             return Err(format!(
                 "indices of shape {:?} for data of shape {:?}: their ranks must be equal",
@@ -70,14 +81,15 @@ impl<'m> Importer<'m> {
             )
             .into());
         }
-        self.looked_up(
-            node,
-            OpKind::Gather {
-                rows: index.elements(),
-                row_elements: 1,
-            },
-            &index.shape,
-        )
+        let kind = OpKind::Gather {
+            rows: index.elements(),
+            row_elements: 1,
+        };
+        let out = self.looked_up(node, kind, &index.shape)?;
+        let operands = [&self.expr(node, 0), &self.expr(node, 1)];
+        let meaning = Meaning::GatherElements { axis };
+        self.meaning_of(&out, Expr::step(meaning, &operands, index.shape.clone()));
+        Ok(out)
     }
 
     /// GatherND: a slice for each index vector.
@@ -104,7 +116,12 @@ impl<'m> Importer<'m> {
             rows: rows.iter().product(),
             row_elements: rest.iter().product(),
         };
-        self.looked_up(node, kind, &shapes::checked(shape)?)
+        let shape = shapes::checked(shape)?;
+        let out = self.looked_up(node, kind, &shape)?;
+        let operands = [&self.expr(node, 0), &self.expr(node, 1)];
+        let meaning = Meaning::GatherVectors { batch };
+        self.meaning_of(&out, Expr::step(meaning, &operands, shape));
+        Ok(out)
     }
 
     /// Scatter: the data are copied, the updates written over them.
@@ -125,7 +142,47 @@ impl<'m> Importer<'m> {
             &x.shape,
             x.dtype,
         )?;
+        let reduction = match node.text("reduction") {
+            "add" => Some(ReduceOperator::Sum),
+            "mul" => Some(ReduceOperator::Product),
+            "max" => Some(ReduceOperator::Max),
+            "min" => Some(ReduceOperator::Min),
+            _ => None,
+        };
+        let meaning = match node.op {
+            "Scatter" | "ScatterElements" => Meaning::ScatterElements {
+                axis: shapes::axis(node.int("axis", 0), x.rank())?,
+                reduction,
+            },
+            "ScatterND" => Meaning::ScatterVectors { reduction },
+            _ => Meaning::Unstated,
+        };
+        let parts: Vec<Expr> = (0..3).map(|i| self.expr(node, i)).collect();
+        let parts: Vec<&Expr> = parts.iter().collect();
+        self.says(&value, Expr::step(meaning, &parts, x.shape.clone()));
         Ok(vec![value])
+    }
+
+    /// CumSum and CumProd.
+    pub fn cumulative(&mut self, node: &Node<'m>) -> Lowered<'m> {
+        let out = self.program(
+            node,
+            OpClass::Elementwise,
+            &[presil_numerics::LanePrimitive::Add],
+        )?;
+        let rank = node.input(0)?.rank();
+        let axis = node.optional(1).and_then(Value::scalar);
+        if let Some(axis) = axis.and_then(|a| shapes::axis(a, rank).ok()) {
+            let meaning = Meaning::Cumulative {
+                axis,
+                product: node.op == "CumProd",
+                exclusive: node.int("exclusive", 0) != 0,
+                reverse: node.int("reverse", 0) != 0,
+            };
+            let x = self.expr(node, 0);
+            self.meaning_of(&out, Expr::step(meaning, &[&x], x.shape().to_vec()));
+        }
+        Ok(out)
     }
 
     /// MaxUnpool: a filled tensor, the maxima written to their places.
@@ -142,7 +199,7 @@ impl<'m> Importer<'m> {
                 .map(|d| u64::try_from(*d).map_err(|_| format!("extent {d} is negative")))
                 .collect::<Result<_, _>>()?
         } else {
-            let window = super::conv::Window::of(node, &x.shape, kernel, false)?;
+            let window = super::window::Window::of(node, &x.shape, kernel, false)?;
             x.shape[..2]
                 .iter()
                 .copied()
@@ -182,15 +239,26 @@ impl<'m> Importer<'m> {
             elements: transposed_elements(&shape),
         };
         let t = self.operand(node, 0)?;
-        Ok(vec![self.emit(
-            node,
-            "",
-            OpClass::Gather,
-            kind,
-            vec![t],
-            &shape,
-            values,
-        )?])
+        let out = self.emit(node, "", OpClass::Gather, kind, vec![t], &shape, values)?;
+        if depth <= super::value::FOLDED_ELEMENTS {
+            let (index, values) = (self.expr(node, 0), self.expr(node, 2));
+            let mut own = index.shape().to_vec();
+            own.insert(axis, 1);
+            let mut along = vec![1; shape.len()];
+            along[axis] = depth;
+            let places = Expr::constant(&along, (0..depth).map(|i| i as f64).collect());
+            let (off, on) = (values.part(0, 0, 1), values.part(0, 1, 1));
+            // Negative indices count from the end.
+            let text = format!("select(equal(select(less(x, 0), x + {depth}, x), y), x2, x3)");
+            let operands = [
+                &index.reshape(&own),
+                &places,
+                &on.reshape(&[]),
+                &off.reshape(&[]),
+            ];
+            self.says(&out, Expr::formula(&text, &operands));
+        }
+        Ok(vec![out])
     }
 
     /// A choice with some outputs.
@@ -228,12 +296,39 @@ impl<'m> Importer<'m> {
     /// Hardmax: one comparison for each element.
     pub fn select(&mut self, node: &Node<'m>) -> Lowered<'m> {
         let x = node.input(0)?.clone();
-        self.chosen(
+        let out = self.chosen(
             node,
             x.elements(),
             x.elements(),
             &[(x.dtype, x.shape.clone())],
-        )
+        )?;
+        let old = node.opset < 13;
+        let axis = shapes::axis(node.int("axis", if old { 1 } else { -1 }), x.rank())?;
+        let input = self.expr(node, 0);
+        let (seen, at) = if old {
+            let (before, behind) = x.shape.split_at(axis);
+            (vec![before.iter().product(), behind.iter().product()], 1)
+        } else {
+            (x.shape.clone(), axis)
+        };
+        let seen_input = input.reshape(&seen);
+        let order = Meaning::Order {
+            axis: at,
+            count: 1,
+            largest: true,
+            last: false,
+        };
+        let mut one = seen.clone();
+        one[at] = 1;
+        let first = Expr::step(order, &[&seen_input], one);
+        let mut along = vec![1; seen.len()];
+        along[at] = seen[at];
+        if seen[at] <= super::value::FOLDED_ELEMENTS {
+            let places = Expr::constant(&along, (0..seen[at]).map(|i| i as f64).collect());
+            let value = Expr::formula("equal(x, y)", &[&first, &places]);
+            self.meaning_of(&out, value.reshape(&x.shape));
+        }
+        Ok(out)
     }
 
     /// TopK: a heap of k over each row, `n log2 k` comparisons expected.
@@ -251,12 +346,25 @@ impl<'m> Importer<'m> {
         let mut shape = x.shape.clone();
         shape[axis] = k;
         let depth = u64::from(64 - k.saturating_sub(1).leading_zeros()).max(1);
-        self.chosen(
+        let out = self.chosen(
             node,
             x.elements(),
             x.elements().saturating_mul(depth),
-            &[(x.dtype, shape.clone()), (DType::I64, shape)],
-        )
+            &[(x.dtype, shape.clone()), (DType::I64, shape.clone())],
+        )?;
+        let input = self.expr(node, 0);
+        let order = Meaning::Order {
+            axis,
+            count: usize::try_from(k).unwrap_or(usize::MAX),
+            largest: node.int("largest", 1) != 0,
+            last: false,
+        };
+        let places = Expr::step(order, &[&input], shape.clone());
+        let values = Expr::step(Meaning::GatherElements { axis }, &[&input, &places], shape);
+        let tensors = out.iter().filter_map(|v| v.tensor);
+        let gives = tensors.zip([values, places]).collect();
+        self.says_all(gives);
+        Ok(out)
     }
 
     /// NonMaxSuppression: every box kept is compared with every candidate; as many boxes as may be chosen are

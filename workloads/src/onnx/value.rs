@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use presil_numerics::{Format, Quantization};
 
+use crate::expr::Expr;
 use crate::tensor::TensorId;
 
 use super::error::OnnxError;
@@ -196,6 +197,8 @@ pub(super) struct Value<'m> {
     pub tensor: Option<TensorId>,
     /// Whether it is a parameter, perhaps seen through reshapes, transpositions and dequantization.
     pub weight: bool,
+    /// What it is where it is not simply its tensor or its elements.
+    pub expr: Option<Expr>,
 }
 
 impl<'m> Value<'m> {
@@ -207,6 +210,7 @@ impl<'m> Value<'m> {
             known: Known::All(Rc::new(data)),
             tensor: None,
             weight: false,
+            expr: None,
         }
     }
 
@@ -218,6 +222,7 @@ impl<'m> Value<'m> {
             known: Known::Nothing,
             tensor: Some(tensor),
             weight: false,
+            expr: None,
         }
     }
 

@@ -1,17 +1,19 @@
-//! Elementwise functions, norms, softmax, pooling, reductions and resizing.
+//! Elementwise functions, softmax, pooling and reductions.
 
 use presil_numerics::LanePrimitive as L;
 
-use crate::build::{Function, plain, single};
-use crate::einsum::{Access, Affine, DimId, Place, ReduceOperator};
+use crate::build::{Function, PoolKind, plain, single};
+use crate::einsum::{DimId, Place, ReduceOperator};
+use crate::expr::Expr;
+use crate::meaning::Meaning;
 use crate::op::{OpClass, OpKind};
 
-use super::conv::Window;
 use super::error::Fault;
 use super::import::Importer;
 use super::lower::{Lowered, dtype, lanes, numbered};
 use super::node::Node;
 use super::value::{DType, Value};
+use super::window::Window;
 use super::{results, shapes};
 
 impl<'m> Importer<'m> {
@@ -107,6 +109,7 @@ impl<'m> Importer<'m> {
             return Ok(vec![Value {
                 dtype: to,
                 known: super::value::Known::Nothing,
+                expr: self.elementwise_value(node),
                 ..x.clone()
             }]);
         }
@@ -139,18 +142,36 @@ impl<'m> Importer<'m> {
         let out = self.built(node, t, &seen, &x.shape, x.dtype, |b, name| {
             b.softmax(name, t, at)
         })?;
+        let input = self.expr(node, 0).reshape(&seen);
+        let value = |log| {
+            let meaning = Meaning::Softmax {
+                axis: at,
+                scale: 1.0,
+                log,
+            };
+            Expr::step(meaning, &[&input], seen.clone()).reshape(&x.shape)
+        };
+        // The operands of com.microsoft's quantized one are codes.
+        if node.op == "QLinearSoftmax" {
+            self.builder.means(Meaning::Unstated);
+            return Ok(vec![out]);
+        }
+        self.says(&out, value(false));
         if node.op != "LogSoftmax" {
             return Ok(vec![out]);
         }
         let operands = [(out.tensor.unwrap_or(t), x.shape.clone())];
-        Ok(vec![self.lanes(
+        let log = self.lanes(
             node,
             ".log",
             OpClass::Softmax,
             &operands,
             Function::Log.program(),
             x.dtype,
-        )?])
+        )?;
+        // Of the input, not of the softmax: its small values have no logarithm in f32.
+        self.says(&log, value(true));
+        Ok(vec![log])
     }
 
     /// Pooling of one to three ranks.
@@ -216,7 +237,10 @@ impl<'m> Importer<'m> {
             &shape,
             x.dtype,
         )?];
+        let value = self.pooled(node, &window, &shape);
+        self.meaning_of(&values, value);
         if node.wants(1) {
+            self.builder.means(Meaning::Unstated);
             // Where the maxima were found, written beside them.
             let places = self.fresh(&format!("{}.indices", node.name), &shape, DType::I64);
             if let Some(op) = self.builder.last_op() {
@@ -253,15 +277,67 @@ impl<'m> Importer<'m> {
             "GlobalLpPool" => (ReduceOperator::Sum, &[L::Rsqrt, L::Mul]),
             _ => (ReduceOperator::Sum, &[L::Mul]),
         };
-        Ok(vec![self.reduced(
-            node,
-            &over,
-            operator,
-            &[],
-            last,
-            &shape,
-            x.dtype,
-        )?])
+        let out = self.reduced(node, &over, operator, &[], last, &shape, x.dtype)?;
+        let input = self.expr(node, 0);
+        let value = match node.op {
+            "GlobalMaxPool" => input.reduce(ReduceOperator::Max, false, &over),
+            "GlobalAveragePool" => input.reduce(ReduceOperator::Sum, true, &over),
+            "GlobalLpPool" => {
+                let p = node.int("p", 2);
+                let powers = Expr::formula(&format!("pow(abs(x), {p})"), &[&input]);
+                let sum = powers.reduce(ReduceOperator::Sum, false, &over);
+                Expr::formula(&format!("pow(x, 1 / {p})"), &[&sum])
+            }
+            // QLinearGlobalAveragePool: x, its scale and zero point, those of the result.
+            _ => {
+                let mean = self.dequantized(node, 0, [1, 2]);
+                let mean = mean.reduce(ReduceOperator::Sum, true, &over);
+                self.quantized(node, mean, [3, 4], x.dtype)
+            }
+        };
+        self.says(&out, value);
+        Ok(vec![out])
+    }
+
+    /// What a pooling makes of its windows.
+    fn pooled(&self, node: &Node<'m>, window: &Window, shape: &[u64]) -> Expr {
+        let pool = |x: &Expr, kind, counts_padding| {
+            let meaning = Meaning::Pool {
+                kind,
+                counts_padding,
+            };
+            Expr::step(meaning, &[x], shape.to_vec())
+        };
+        let counts = node.int("count_include_pad", 0) != 0;
+        let x = self.expr(node, 0);
+        if counts && window.ceil {
+            // A last window that hangs over the padding has a divisor of its own.
+            return Expr::unknown(shape);
+        }
+        match node.op {
+            "MaxPool" => pool(&x, PoolKind::Max, false),
+            "AveragePool" => pool(&x, PoolKind::Average, counts),
+            "LpPool" => {
+                let p = node.int("p", 2);
+                let powers = Expr::formula(&format!("pow(abs(x), {p})"), &[&x]);
+                let taps: u64 = window.kernel.iter().product();
+                let mean = pool(&powers, PoolKind::Average, true);
+                Expr::formula(&format!("pow(x * {taps}, 1 / {p})"), &[&mean])
+            }
+            // QLinearAveragePool: x, its scale and zero point, those of the result.
+            _ if node.int("channels_last", 0) == 0 => {
+                let mean = pool(
+                    &self.dequantized(node, 0, [1, 2]),
+                    PoolKind::Average,
+                    counts,
+                );
+                match node.optional(0) {
+                    Some(own) => self.quantized(node, mean, [3, 4], own.dtype),
+                    None => Expr::unknown(shape),
+                }
+            }
+            _ => Expr::unknown(shape),
+        }
     }
 
     /// A reduction over any axes.
@@ -274,7 +350,18 @@ impl<'m> Importer<'m> {
             results::reduced(node)?
         };
         if axes.is_empty() && !x.shape.is_empty() {
-            return self.same(node);
+            let out = self.same(node)?;
+            let plain = [
+                "ReduceSum",
+                "ReduceMean",
+                "ReduceMax",
+                "ReduceMin",
+                "ReduceProd",
+            ];
+            if !plain.contains(&node.op) && !x.is_fixed() {
+                self.builder.means(Meaning::Unstated);
+            }
+            return Ok(out);
         }
         let keep = node.int("keepdims", 1) != 0;
         let extents = x
@@ -300,9 +387,10 @@ impl<'m> Importer<'m> {
             _ => (ReduceOperator::Sum, &[], &[]),
         };
         let dtype = if arg { DType::I64 } else { x.dtype };
-        Ok(vec![self.reduced(
-            node, &axes, operator, first, last, &shape, dtype,
-        )?])
+        let out = self.reduced(node, &axes, operator, first, last, &shape, dtype)?;
+        let value = reduction(node, &self.expr(node, 0), &axes, x.dtype.is_float());
+        self.says(&out, value.reshape(&shape));
+        Ok(vec![out])
     }
 
     #[expect(clippy::too_many_arguments, reason = "a reduction is all of these")]
@@ -356,144 +444,48 @@ impl<'m> Importer<'m> {
         let t = self.operand(node, 0)?;
         self.emit(node, "", OpClass::Pool, kind, vec![t], shape, dtype)
     }
+}
 
-    /// Resizing: nearest neighbours only move; linear interpolation takes two taps a resized axis, cubic four.
-    /// Each resized axis reads whole input rows: an output index is `input index x factor + part` where it grows,
-    /// an input index `output index x step` where it shrinks; factors that are no integers are rounded up.
-    pub fn resize(&mut self, node: &Node<'m>) -> Lowered<'m> {
-        let x = node.input(0)?.clone();
-        let shape = self.resized(node, &x)?;
-        let t = self.operand(node, 0)?;
-        let mode = node.text("mode");
-        let changed = shape.iter().zip(&x.shape).filter(|(a, b)| a != b).count() as u32;
-        if changed == 0 {
-            return self.same(node);
-        }
-        if mode.is_empty() || mode == "nearest" || shape.contains(&0) || x.shape.contains(&0) {
-            let kind = OpKind::Move {
-                elements: shape.iter().product(),
-            };
-            let out = self.emit(node, "", OpClass::Move, kind, vec![t], &shape, x.dtype)?;
-            self.store_as(&out, t);
-            return Ok(vec![out]);
-        }
-        let taps = if mode == "cubic" { 4usize } else { 2 }.pow(changed.min(4));
-        let mut all: Vec<crate::Dim> = Vec::new();
-        let (mut from, mut to) = (Vec::new(), Vec::new());
-        for (i, (&want, &have)) in shape.iter().zip(&x.shape).enumerate() {
-            let d = DimId(all.len() as u32);
-            if want > have {
-                let factor = want.div_ceil(have);
-                all.push(crate::Dim {
-                    name: format!("x{i}"),
-                    size: have.min(want.div_ceil(factor)),
-                });
-                all.push(crate::Dim {
-                    name: format!("u{i}"),
-                    size: factor,
-                });
-                from.push(Affine::dim(d));
-                to.push(Affine {
-                    terms: vec![(d, factor as i64), (DimId(d.0 + 1), 1)],
-                    offset: 0,
-                });
+/// What a reduction gives, the reduced ranks of extent 1.
+fn reduction(node: &Node, x: &Expr, axes: &[usize], is_float: bool) -> Expr {
+    let sum = |x: &Expr| x.reduce(ReduceOperator::Sum, false, axes);
+    let of = |text: &str, x: &Expr| Expr::formula(text, &[x]);
+    match node.op {
+        "ReduceMean" => {
+            let mean = x.reduce(ReduceOperator::Sum, true, axes);
+            if is_float {
+                mean
             } else {
-                all.push(crate::Dim {
-                    name: format!("x{i}"),
-                    size: want,
-                });
-                from.push(Affine {
-                    terms: vec![(d, (have / want) as i64)],
-                    offset: 0,
-                });
-                to.push(Affine::dim(d));
+                of("sign(x) * floor(abs(x))", &mean)
             }
         }
-        let input = Access {
-            place: Place::Input(0),
-            ranks: from,
-            extents: x.shape.clone(),
-        };
-        let output = Access {
-            place: Place::Output(0),
-            ranks: to,
-            extents: shape.clone(),
-        };
-        let einsum = lanes(
-            vec![input],
-            output,
-            &all,
-            &vec![L::Fma; taps],
-            ReduceOperator::Sum,
-        );
-        Ok(vec![self.emit(
-            node,
-            "",
-            OpClass::Elementwise,
-            single(einsum),
-            vec![t],
-            &shape,
-            x.dtype,
-        )?])
-    }
-
-    fn resized(&self, node: &Node<'m>, x: &Value<'m>) -> Result<Vec<u64>, Fault> {
-        // Upsample: scales as attribute (7) or input 1 (9); Resize: input 1 (10), inputs 2 and 3 (11 on).
-        let (scales, sizes) = match (node.op, node.opset) {
-            ("Resize", 11..) => (2, Some(3)),
-            _ => (1, None),
-        };
-        let axes = match node.ints("axes") {
-            Some(axes) => axes
-                .iter()
-                .map(|a| shapes::axis(*a, x.rank()))
-                .collect::<Result<Vec<_>, _>>()?,
-            None => (0..x.rank()).collect(),
-        };
-        let mut shape = x.shape.clone();
-        if let Some(i) = sizes.filter(|i| node.optional(*i).is_some_and(|v| v.elements() > 0)) {
-            let sizes = node.known(i, "the extents of its result")?;
-            if sizes.len() != axes.len() {
-                return Err(format!("{} sizes for {} axes", sizes.len(), axes.len()).into());
-            }
-            let wanted: Vec<u64> = sizes
-                .iter()
-                .map(|s| u64::try_from(*s).map_err(|_| format!("extent {s} is negative")))
-                .collect::<Result<_, _>>()?;
-            let ratio = |(a, w): (&usize, &u64)| *w as f64 / x.shape[*a].max(1) as f64;
-            let ratios = axes.iter().zip(&wanted).map(ratio);
-            let common = match node.text("keep_aspect_ratio_policy") {
-                "not_larger" => Some(ratios.fold(f64::INFINITY, f64::min)),
-                "not_smaller" => Some(ratios.fold(0.0, f64::max)),
-                _ => None,
+        "ReduceMax" => x.reduce(ReduceOperator::Max, false, axes),
+        "ReduceMin" => x.reduce(ReduceOperator::Min, false, axes),
+        "ReduceProd" => x.reduce(ReduceOperator::Product, false, axes),
+        "ReduceL1" => sum(&of("abs(x)", x)),
+        "ReduceL2" => of("sqrt(x)", &sum(&of("square(x)", x))),
+        "ReduceLogSum" => of("log(x)", &sum(x)),
+        "ReduceSumSquare" => sum(&of("square(x)", x)),
+        "ReduceLogSumExp" => {
+            // Less the largest, so that nothing overflows.
+            let most = x.reduce(ReduceOperator::Max, false, axes);
+            let powers = Expr::formula("select(equal(x, y), 1, exp(x - y))", &[x, &most]);
+            Expr::formula("log(x) + y", &[&sum(&powers), &most])
+        }
+        "ArgMax" | "ArgMin" => {
+            let Some(&axis) = axes.first() else {
+                return Expr::unknown(x.shape());
             };
-            for (a, w) in axes.iter().zip(&wanted) {
-                shape[*a] = common.map_or(*w, |r| (x.shape[*a] as f64 * r).round() as u64);
-            }
-            return Ok(shapes::checked(shape)?);
+            let mut shape = x.shape().to_vec();
+            shape[axis] = 1;
+            let meaning = Meaning::Order {
+                axis,
+                count: 1,
+                largest: node.op == "ArgMax",
+                last: node.int("select_last_index", 0) != 0,
+            };
+            Expr::step(meaning, &[x], shape)
         }
-        let factors: Vec<f64> = match node.floats("scales") {
-            Some(f) => f.iter().map(|v| f64::from(*v)).collect(),
-            None => {
-                let given = node.input(scales)?;
-                let few = (given.elements() <= x.rank() as u64)
-                    .then(|| given.data())
-                    .flatten();
-                let data = few.ok_or("its scales depend on the data, so the shape is unknown; export the model with fixed shapes")?;
-                data.floats()
-            }
-        };
-        if factors.len() != axes.len() {
-            return Err(format!("{} scales for {} axes", factors.len(), axes.len()).into());
-        }
-        for (a, f) in axes.iter().zip(&factors) {
-            // Scales are f32 in the file; their product with an extent is rounded down.
-            let extent = x.shape[*a] as f64 * f;
-            if !(0.0..1e15).contains(&extent) {
-                return Err(format!("scale {f} of extent {} is out of range", x.shape[*a]).into());
-            }
-            shape[*a] = extent.floor() as u64;
-        }
-        Ok(shapes::checked(shape)?)
+        _ => sum(x),
     }
 }

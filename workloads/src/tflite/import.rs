@@ -279,9 +279,7 @@ impl<'f, 'a> Importer<'f, 'a> {
                 self.file.subgraphs
             ));
         }
-        Ok(crate::onnx::finish_graph(
-            self.builder,
-            &FxHashSet::default(),
-        )?)
+        let (graph, _) = crate::onnx::finish_graph(self.builder, &FxHashSet::default())?;
+        Ok(graph)
     }
 }
