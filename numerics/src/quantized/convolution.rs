@@ -17,8 +17,10 @@ use super::window::Window;
 use super::{Element, QuantizedError, check, check_zero_point, elements, starts};
 use crate::arithmetic::matmul::Size;
 
-/// Operands gathered at once.
-const GATHERED: usize = 1 << 18;
+/// Operands gathered at once, where they are more than [`ROWS`] positions'.
+const GATHERED: usize = 1 << 19;
+/// Positions that are worth laying out the weights for.
+const ROWS: usize = 96;
 
 /// A convolution.
 #[derive(Debug, Clone)]
@@ -166,21 +168,23 @@ impl Grouped<'_> {
                 "the multipliers are not those of the channels",
             ));
         }
+        if outputs == 0 {
+            return Ok(0);
+        }
         let weight_offset = self.accumulation.offset(self.weight_zero_point);
         let k = elements(&[window.taps(), self.channels])?;
         let image = elements(&[height, width, inputs])?;
         let mut overflows = 0;
         let mut patches = Vec::new();
         for group in 0..self.groups {
-            let weights: Vec<i32> = (0..k * self.columns)
-                .map(|i| {
-                    let w = weight(group, i / self.columns, i % self.columns);
-                    i32::from(w).wrapping_sub(weight_offset)
-                })
-                .collect();
+            let mut weights = Vec::with_capacity(k * self.columns);
+            for l in 0..k {
+                let row = (0..self.columns).map(|j| i32::from(weight(group, l, j)));
+                weights.extend(row.map(|w| w.wrapping_sub(weight_offset)));
+            }
             let start = group * self.columns;
             let positions = batches * window.positions();
-            let block = (GATHERED / k.max(1)).clamp(1, positions.max(1));
+            let block = (GATHERED / k.max(1)).max(ROWS).min(positions.max(1));
             for first in (0..positions).step_by(block) {
                 let count = block.min(positions - first);
                 self.gather((input, image), group, first..first + count, &mut patches);
@@ -196,10 +200,12 @@ impl Grouped<'_> {
                     &mut sums,
                     size,
                 )?;
-                for (i, sum) in sums.iter().enumerate() {
-                    let channel = start + i % self.columns;
-                    let at = (first + i / self.columns) * outputs + channel;
-                    output[at] = self.rescale.code(*sum, channel, at as u64);
+                for (i, sums) in sums.chunks_exact(self.columns).enumerate() {
+                    let first = (first + i) * outputs + start;
+                    for (j, sum) in sums.iter().enumerate() {
+                        let at = first + j;
+                        output[at] = self.rescale.code(*sum, start + j, at as u64);
+                    }
                 }
             }
         }
