@@ -1,4 +1,4 @@
-//! Function units: numbers a second on one core. Claims: published inverse roots in f32 >= 60 M/s, by codes >= 500. `-- exhaustive FILE..` measures every f32 in [1, 4) for every row of tables
+//! Function units: numbers a second on one core. `-- exhaustive FILE..` measures every f32 in [1, 4) for every row of tables
 //! like those in tests/data/numerics and prints where the largest errors are.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]

@@ -209,6 +209,7 @@ fn values_are_those_of_many_words() {
 fn hard_cases_round_right() {
     let mut cc = Consts::new().unwrap();
     let mut hard = 0;
+    let mut wrong = Vec::new();
     for format in [Format::FP16, Format::BF16] {
         let codec = nearest(format);
         let code = |x: f64| codec.encode(Exact::from(x), 0).code;
@@ -233,11 +234,14 @@ fn hard_cases_round_right() {
                     hard += 1;
                     codec.encode(exact(&precise(function, *x, &mut cc)), 0).code
                 };
-                assert_eq!(code(*y), truth, "{function}({x:e}) in {format}");
+                if code(*y) != truth {
+                    wrong.push(format!("{function}({x:e}) in {format}"));
+                }
             }
         }
     }
     assert!(hard > 0);
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 /// The table of the documentation.

@@ -190,9 +190,16 @@ fn sigmoid(x: f64) -> f64 {
     }
 }
 
-/// `x g`, whose limit is 0 where `g` is.
+/// `x g`, whose limit is 0 where `g` is. Next to zero, where `g` is 1/2 to 53 bits, the product is just above `x / 2`, which
+/// for the smallest number of a format is a tie.
 fn scaled(x: f64, g: f64) -> f64 {
-    if g == 0.0 { 0.0f64.copysign(x) } else { x * g }
+    if g == 0.0 {
+        0.0f64.copysign(x)
+    } else if g == 0.5 && x != 0.0 {
+        (0.5 * x).next_up()
+    } else {
+        x * g
+    }
 }
 
 impl fmt::Display for Function {
