@@ -231,3 +231,38 @@ fn what_can_not_be_executed_is_told() {
         assert!(errors.contains(expected), "{args:?}: {errors}");
     }
 }
+
+#[test]
+fn onnx_files_are_executed_with_their_own_weights() {
+    let file = |name: &str| format!("tests/data/onnx/{name}");
+    let (model, data) = (
+        file("vit_tiny2_op20_dynamo.onnx"),
+        file("io/vit_tiny2_op20_dynamo.safetensors"),
+    );
+    let args = [
+        "numerics",
+        "run",
+        &model,
+        "--chip",
+        "h100-sxm",
+        "--data",
+        &data,
+        "--input",
+        "x=in:x",
+        "--metric",
+        "mse:linear_8=out:linear_8",
+        "--json",
+    ];
+    let out = presil(&args);
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    // Against a runtime's output: the reference is it, bf16 is near it.
+    let metric = &told["metric"];
+    assert!(number(&metric["reference_loss"]) < 1e-10, "{metric}");
+    assert!((1e-9..1e-2).contains(&number(&metric["loss"])), "{metric}");
+}

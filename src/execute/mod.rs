@@ -12,7 +12,7 @@ use presil_execution::choice::{Choice, ChoiceError, Chosen};
 use presil_execution::compare::Errors;
 use presil_execution::evaluate::{Evaluation, Metric, Score, Task, TaskError};
 use presil_execution::vectors::Vectors;
-use presil_execution::{Arithmetic, Executor, Weights};
+use presil_execution::{Arithmetic, Array, Executor, Weights};
 use presil_workloads::{Graph, Model, ModelError, Op, OpId, Pass, Request as GraphRequest};
 use serde::Serialize;
 use thiserror::Error;
@@ -235,11 +235,7 @@ impl Scene {
         } else {
             Pass::Forward
         };
-        let graph = model.graph(&GraphRequest {
-            pass,
-            ..GraphRequest::default()
-        })?;
-        let weights = weights(request)?;
+        let (graph, weights) = graph_and_weights(request, &model, pass)?;
         let mut data = Data::named(&request.data)?;
         data.inputs.extend(request.inputs.iter().cloned());
         data.measured = request.metric.clone().or(data.measured);
@@ -421,13 +417,35 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
     })
 }
 
-fn weights(request: &Request) -> Result<Weights, ExecuteError> {
+/// The graph of a pass and its weights: those of a file, or those that the model file itself stores, or a file beside it.
+fn graph_and_weights(
+    request: &Request,
+    model: &Model,
+    pass: Pass,
+) -> Result<(Graph, Weights), ExecuteError> {
+    let asked = GraphRequest {
+        pass,
+        ..GraphRequest::default()
+    };
     if let Some(file) = &request.parameters {
-        return Ok(arrays::read(file)?);
+        return Ok((model.graph(&asked)?, arrays::read(file)?));
+    }
+    if let Model::Onnx(path) = model {
+        let (graph, stored) = presil_workloads::onnx::import_with_weights(path, &asked)?;
+        let array = |(shape, values): (Vec<u64>, Vec<f32>)| {
+            let shape = shape
+                .iter()
+                .map(|d| usize::try_from(*d).unwrap_or(usize::MAX));
+            Array::new(shape.collect(), values).ok()
+        };
+        let stored = stored
+            .into_iter()
+            .filter_map(|(name, t)| Some((name, array(t)?)));
+        return Ok((graph, stored.collect()));
     }
     let beside = Path::new(&request.model).with_file_name("weights.safetensors");
     if Path::new(&request.model).is_file() && beside.is_file() {
-        return Ok(arrays::read(&beside)?);
+        return Ok((model.graph(&asked)?, arrays::read(&beside)?));
     }
     Err(ExecuteError::NoWeights(request.model.clone()))
 }
