@@ -8,36 +8,10 @@
     reason = "a test fails by panicking"
 )]
 
-mod blocks;
 mod fast;
-mod formats;
 mod fused;
-mod gguf;
 mod matmul;
 mod oracle;
 mod others;
-mod requantization;
+mod references;
 mod summation;
-
-/// The text of a reference file.
-fn reference(name: &str) -> String {
-    let path = format!(
-        "{}/../tests/data/numerics/{name}",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    std::fs::read_to_string(path).unwrap()
-}
-
-/// f32 from its bits in hexadecimal.
-fn f32_of(hex: &str) -> f32 {
-    f32::from_bits(u32::from_str_radix(hex, 16).unwrap())
-}
-
-/// Bytes from hexadecimal.
-#[allow(dead_code)]
-fn bytes_of(hex: &str) -> Vec<u8> {
-    let digits = hex.as_bytes().chunks(2);
-    digits
-        .map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap())
-        .collect()
-}
