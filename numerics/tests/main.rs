@@ -8,22 +8,19 @@
     reason = "a test fails by panicking"
 )]
 
-mod blocks;
 mod fast;
-mod formats;
 mod functions;
 mod functions_reference;
 mod functions_rows;
 mod functions_rsqrt;
 mod fused;
-mod gguf;
 mod matmul;
 mod oracle;
 mod others;
 mod quantized;
 mod quantized_run;
 mod quantized_sums;
-mod requantization;
+mod references;
 mod rsqrt_rows;
 mod silicon;
 mod summation;
@@ -43,7 +40,6 @@ fn f32_of(hex: &str) -> f32 {
 }
 
 /// Bytes from hexadecimal.
-#[allow(dead_code)]
 fn bytes_of(hex: &str) -> Vec<u8> {
     let digits = hex.as_bytes().chunks(2);
     digits
