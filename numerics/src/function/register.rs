@@ -274,6 +274,12 @@ pub(crate) fn rule_number(rounding: Rounding) -> u8 {
     }
 }
 
+/// One of two numbers, without a memory access that would keep loops from becoming vectors.
+#[inline(always)]
+fn pick([positive, other]: [f64; 2], negative: bool) -> f64 {
+    if negative { other } else { positive }
+}
+
 /// A magnitude `a` whose nearest multiple of `unit` is `n`, by another rule.
 #[inline(always)]
 fn settle<const R: u8>(a: f64, n: f64, unit: f64, negative: bool) -> f64 {
@@ -395,12 +401,12 @@ impl FloatRounder {
             signed
         };
         let y = if n > self.largest {
-            self.over[usize::from(negative)]
+            pick(self.over, negative)
         } else {
             signed
         };
         let y = if a == f64::INFINITY {
-            self.infinite[usize::from(negative)]
+            pick(self.infinite, negative)
         } else {
             y
         };
