@@ -399,8 +399,7 @@ fn reproduce(name: &str, file: &Path) -> Result<(), String> {
             .zip(given.values())
             .map(|(x, y)| (x - y).abs());
         let worst = errors.fold(0f32, |m, e| if e.is_nan() { f32::NAN } else { m.max(e) });
-        // NaN fails, too.
-        if !(worst <= 1e-4 * largest) {
+        if worst.is_nan() || worst > 1e-4 * largest {
             return Err(format!("`{name}` is off by {worst} of {largest}"));
         }
     }

@@ -13,6 +13,9 @@ use crate::array::Array;
 use crate::executor::{Events, ExecutionError, Executor, State, extents};
 use crate::{along, indexing, movement, recurrence};
 
+/// Tensors and what they are given.
+type Given = Vec<(TensorId, Arc<Array>)>;
+
 impl Executor<'_> {
     /// The tensors that a program gives; `None` where a step does not fit its operands.
     pub(crate) fn program(
@@ -21,7 +24,7 @@ impl Executor<'_> {
         (id, repetition): (OpId, usize),
         program: &Program,
         events: &mut Events,
-    ) -> Result<Option<Vec<(TensorId, Arc<Array>)>>, ExecutionError> {
+    ) -> Result<Option<Given>, ExecutionError> {
         let mut values: Vec<Arc<Array>> = Vec::new();
         // Whether a value is the same for each inference.
         let mut fixed: Vec<bool> = Vec::new();

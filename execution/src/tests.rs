@@ -51,20 +51,15 @@ pub(crate) fn arrays(path: &Path) -> BTreeMap<String, Array> {
 struct Case {
     graph: Graph,
     weights: Weights,
-    eval: BTreeMap<String, Array>,
     taps: BTreeMap<String, Array>,
-    meta: serde_json::Value,
 }
 
 fn case(model: &str) -> Case {
     let at = folder(model);
-    let meta = std::fs::read_to_string(at.join("meta.json")).unwrap();
     Case {
         graph: file::read(&at.join("graph.toml")).unwrap(),
         weights: arrays(&at.join("weights.safetensors")),
-        eval: arrays(&at.join("eval.safetensors")),
         taps: arrays(&at.join("activations.safetensors")),
-        meta: serde_json::from_str(&meta).unwrap(),
     }
 }
 
