@@ -123,7 +123,7 @@ fn vectors_hold_every_step_of_a_sum() {
         [280, 280, 280, 7]
     );
     let mut saturated = 0;
-    for v in 0..7 {
+    for (v, sum) in sum.iter().enumerate() {
         let mut register = 0i64;
         for i in v * 40..(v + 1) * 40 {
             let next = register + a[i] * b[i];
@@ -131,7 +131,7 @@ fn vectors_hold_every_step_of_a_sum() {
             saturated += u32::from(register != next);
             assert_eq!(trace[i], register);
         }
-        assert_eq!(sum[v], register);
+        assert_eq!(*sum, register);
     }
     assert!(saturated > 0, "the vectors show no saturation");
 }

@@ -233,7 +233,7 @@ impl Choice {
         if let Some(name) = &self.accumulate {
             if let Some(unit) = named(name) {
                 return if takes(&unit) {
-                    Ok(Source::Unit(unit))
+                    Ok(Source::Unit(Box::new(unit)))
                 } else {
                     Err(ChoiceError::Inputs {
                         unit: name.clone(),
@@ -250,7 +250,7 @@ impl Choice {
                 });
         }
         if let Some(unit) = chip.iter().filter_map(|name| named(name)).find(takes) {
-            return Ok(Source::Unit(unit));
+            return Ok(Source::Unit(Box::new(unit)));
         }
         let register = if inputs.iter().all(|f| f.is_int()) {
             Accumulator::int(32, Overflow::Wrap)
@@ -299,7 +299,7 @@ fn register(name: &str) -> Option<Accumulator> {
 }
 
 enum Source {
-    Unit(Unit),
+    Unit(Box<Unit>),
     Register(Accumulator),
 }
 
@@ -307,13 +307,7 @@ impl Source {
     /// The adder for operands of two formats, and its name.
     fn adder(&self, [a, b]: [Format; 2]) -> Result<(Adder, String), ChoiceError> {
         Ok(match self {
-            Self::Unit(Unit::Fused(unit)) => (
-                Adder::Fused(Box::new(unit.with_inputs(a, b)?)),
-                unit.name.clone(),
-            ),
-            Self::Unit(Unit::Ordered(unit)) => {
-                (Adder::ordered(&unit.summation)?, unit.name.clone())
-            }
+            Self::Unit(unit) => return adder_of(unit, [a, b]),
             Self::Register(register) => {
                 let how = match (register.format.is_int(), register.overflow) {
                     (true, Overflow::Wrap) => ", wrapping",
@@ -327,4 +321,13 @@ impl Source {
             }
         })
     }
+}
+
+/// The adder of a unit for operands of two formats, and its name.
+fn adder_of(unit: &Unit, [a, b]: [Format; 2]) -> Result<(Adder, String), ChoiceError> {
+    let adder = match unit {
+        Unit::Fused(unit) => Adder::Fused(Box::new(unit.with_inputs(a, b)?)),
+        Unit::Ordered(unit) => Adder::ordered(&unit.summation)?,
+    };
+    Ok((adder, unit.name().to_string()))
 }

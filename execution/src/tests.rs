@@ -51,15 +51,20 @@ pub(crate) fn arrays(path: &Path) -> BTreeMap<String, Array> {
 struct Case {
     graph: Graph,
     weights: Weights,
+    eval: BTreeMap<String, Array>,
     taps: BTreeMap<String, Array>,
+    meta: serde_json::Value,
 }
 
 fn case(model: &str) -> Case {
     let at = folder(model);
+    let meta = std::fs::read_to_string(at.join("meta.json")).unwrap();
     Case {
         graph: file::read(&at.join("graph.toml")).unwrap(),
         weights: arrays(&at.join("weights.safetensors")),
+        eval: arrays(&at.join("eval.safetensors")),
         taps: arrays(&at.join("activations.safetensors")),
+        meta: serde_json::from_str(&meta).unwrap(),
     }
 }
 
@@ -451,27 +456,22 @@ fn a_samplers_error_is_the_frameworks() {
         .into();
     let reference = Arithmetic::reference();
     let exact = Executor::new(&c.graph, &c.weights, |_| &reference).unwrap();
-    for (theirs, ours) in [("mxfp6_e2m3", "mxfp6_e2m3")] {
-        let arithmetic = weight_only(ours);
-        let executor = Executor::new(&c.graph, &c.weights, |_| &arithmetic).unwrap();
-        let grown = euler.run(&exact, &executor, &inputs).unwrap();
-        let expected = c.meta["metrics_weight_only"][theirs]["sample_mse_vs_f32"]
-            .as_f64()
-            .unwrap();
-        let mse = grown.steps[19].errors.mse();
-        assert!(
-            (mse / expected - 1.0).abs() < 2e-3,
-            "{theirs}: {mse} {expected}"
-        );
-        // Errors grow with the steps.
-        assert!(grown.steps[0].errors.mse() < mse);
-        let samples: Vec<f32> = grown
-            .ends
-            .iter()
-            .flat_map(|e| e[0].values().to_vec())
-            .collect();
-        near("samples", c.eval["f32_samples"].values(), &samples);
-    }
+    let arithmetic = weight_only("mxfp6_e2m3");
+    let executor = Executor::new(&c.graph, &c.weights, |_| &arithmetic).unwrap();
+    let grown = euler.run(&exact, &executor, &inputs).unwrap();
+    let expected = c.meta["metrics_weight_only"]["mxfp6_e2m3"]["sample_mse_vs_f32"]
+        .as_f64()
+        .unwrap();
+    let mse = grown.steps[19].errors.mse();
+    assert!((mse / expected - 1.0).abs() < 2e-3, "{mse} {expected}");
+    // Errors grow with the steps.
+    assert!(grown.steps[0].errors.mse() < mse);
+    let samples: Vec<f32> = grown
+        .ends
+        .iter()
+        .flat_map(|e| e[0].values().to_vec())
+        .collect();
+    near("samples", c.eval["f32_samples"].values(), &samples);
 }
 
 #[test]

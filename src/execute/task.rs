@@ -82,6 +82,9 @@ impl FromStr for Measured {
     }
 }
 
+/// A process and the arrays of its inputs.
+pub type Fed<'a> = (&'a Process, BTreeMap<String, Array>);
+
 /// Why there is no task.
 #[derive(Debug, Error)]
 pub enum DataError {
@@ -218,7 +221,7 @@ impl Data {
     ///
     /// # Errors
     /// Data that can't be read, arrays that it has not.
-    pub fn process_inputs(&self) -> Result<Option<(&Process, BTreeMap<String, Array>)>, DataError> {
+    pub fn process_inputs(&self) -> Result<Option<Fed<'_>>, DataError> {
         let Some((process, names)) = &self.process else {
             return Ok(None);
         };
