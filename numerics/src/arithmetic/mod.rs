@@ -3,7 +3,7 @@
 //! - [`fused`]: the fused dot units of matrix instructions, and [`presets`]: those that are known;
 //! - [`summation`]: adders of stated formats in a stated order, with trees, lanes and spills; [`operations`]: exact
 //!   sums and products beneath;
-//! - [`unit`]: any of them by name;
+//! - [`mod@unit`]: any of them by name;
 //! - [`width`]: the narrowest integer accumulator that is safe;
 //! - [`matmul`]: matrix products in f32 and of 8-bit integers; [`fused_matmul`] and [`summation_lanes`]: in the units'
 //!   arithmetic.
