@@ -261,7 +261,7 @@ fn difference(expected: &Tensor, given: &Array, case: &Value) -> Option<String> 
 }
 
 /// Cases that are reproduced within wider bounds than their own only. Their results are of arithmetic that rounds every
-/// product and sum to bf16, in an order that is not stated; of f32 they are one or two units of bf16's last place away.
+/// product and sum to bf16, in an order that is not stated; of f32 they are at most two units of bf16's last place away, 2^-6 of the number.
 const LISTED: [&str; 4] = [
     "test_attention_3d_causal_bf16",
     "test_attention_4d_attn_mask_causal_bf16",
@@ -285,14 +285,14 @@ fn nodes_compute_what_the_specification_says() {
             continue;
         }
         let mut wider = case.clone();
-        wider["rtol"] = 2f64.powi(-7).into();
+        wider["rtol"] = 2f64.powi(-6).into();
         match (outcome, check(&wider)) {
             (Err(_), Ok(())) => listed += 1,
             (Ok(()), _) => failed.push(format!("{name}: it is listed, and passes")),
             (_, Err(reason)) => failed.push(format!("{name}: {reason}")),
         }
     }
-    println!("{passed} node cases reproduced, {listed} in bf16 within 2^-7");
+    println!("{passed} node cases reproduced, {listed} in bf16 within two units");
     assert!(failed.is_empty(), "{}\n{}", failed.len(), failed.join("\n"));
     assert_eq!((passed, listed), (252, 4));
 }
