@@ -1,11 +1,11 @@
 //! Execution of graphs: the numbers that ops give, in a stated arithmetic.
 //!
-//! The graph is the one that is timed. What each op computes, its [`Meaning`] says; weights come by the names of their
+//! The graph is the one that is timed. What each op computes, its [`Meaning`](presil_workloads::Meaning) says; weights come by the names of their
 //! tensors. A block that repeats runs its ops once for each repetition with weights of its own, whose names have the
 //! repetition's number in the place of the first one's ("layers.0.mlp.up_proj.weight" is layers.3 in the fourth), and what the block
 //! carries ([`presil_workloads::Block::carries`]) is handed on.
 //!
-//! - [`array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
+//! - [`mod@array`]: tensors; [`storage`]: what they become in a format; [`arithmetic`]: the arithmetic of a chip;
 //! - [`contraction`]: einsums as matrix products; [`vector`], [`rows`], [`along`], [`movement`], [`indexing`],
 //!   [`recurrence`]: the other ops;
 //! - [`executor`]: a graph, its weights and an arithmetic, ready to run; [`compare`]: two arithmetics side by side.
