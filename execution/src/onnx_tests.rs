@@ -261,7 +261,7 @@ fn difference(expected: &Tensor, given: &Array, case: &Value) -> Option<String> 
 }
 
 /// Cases that are reproduced within wider bounds than their own only. Their results are of arithmetic that rounds every
-/// product and sum to bf16, in an order that is not stated; of f32 they are one or two units of bf16's last place away.
+/// product and sum to bf16, in an order that is not stated; of f32 they are at most two units of bf16's last place away, 2^-6 of the number.
 const LISTED: [&str; 4] = [
     "test_attention_3d_causal_bf16",
     "test_attention_4d_attn_mask_causal_bf16",
