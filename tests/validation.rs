@@ -45,6 +45,49 @@ fn exact_counts_are_exact_and_silicon_is_reported() {
         assert!(peer.cases >= least, "{name}: {}", peer.cases);
         assert_eq!(peer.passed, peer.judged, "{name}: {:?}", peer.worst);
     }
+    // Groups of number formats: all but what their references contradict, which is told.
+    let groups: Vec<_> = validation
+        .cases
+        .iter()
+        .filter(|c| c.class == "numerics")
+        .collect();
+    let wrong: Vec<_> = groups.iter().filter(|c| !c.passed).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let cases: f64 = groups.iter().map(|c| c.reference).sum();
+    let equal: f64 = groups.iter().filter_map(|c| c.predicted).sum();
+    assert_eq!((cases, cases - equal), (18_052.0, 9.0));
+    let untold = |c: &&&presil::validate::Case| c.error != Some(0.0) && c.note.is_empty();
+    assert!(!groups.iter().any(|c| untold(&c)));
+    let sums = "18052 in all, 18043 equal, 9 listed";
+    assert!(validation.markdown().contains(sums));
+}
+
+/// Files of numbers in a folder: a code that is wrong fails its group, a text that is wrong its file.
+#[test]
+fn a_users_numbers_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let head = "format,kind,f32_bits_hex,code_hex,value";
+    let right = "float8_e4m3fn,tie,3a800000,00,0.0";
+    let listed = "float8_e8m0fnu,subnormal,005fffff,01,1e-38";
+    let wrong = "float8_e5m2,exact,3f800000,3d,1.25";
+    write(
+        "rounding_cases.csv",
+        &format!("{head}\n{right}\n{listed}\n{wrong}\n"),
+    );
+    write("mx.json", "{}");
+    let validation = validate(Some(folder.path())).unwrap();
+    let told: Vec<_> = validation.cases.iter().collect();
+    assert_eq!(told.len(), 4, "{told:#?}");
+    let case = |part: &str| *told.iter().find(|c| c.name.contains(part)).unwrap();
+    assert!(case("e4m3fn").passed && case("e8m0").passed);
+    let note = &case("e8m0").note;
+    assert!(
+        note.starts_with("1 listed (subnormal 005fffff): ml_dtypes rounds"),
+        "{note}"
+    );
+    assert!(!case("e5m2").passed && case("e5m2").note == "1 differ (exact 3f800000)");
+    assert!(!case("mx.json").passed && case("mx.json").note.contains("cases"));
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! - [`sparse`]: N:M and unstructured encodings;
 //! - [`quantization`]: how a tensor is stored ([`Quantization`]) and exactly how many bits that takes;
 //! - [`coding`]: codes that leave zeros out, and how many bits they take ([`Coding`]);
-//! - [`reference`]: cases of other implementations, compared one by one;
+//! - [`mod@reference`]: cases of other implementations, compared one by one;
 //! - [`precision`]: what a user asks for ("w4a16kv8");
 //! - [`lanes`]: the primitives that vector units are made of ([`LanePrimitive`]);
 //! - [`diagnostic`]: the one form of every message about a user's input;

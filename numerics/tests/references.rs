@@ -75,7 +75,7 @@ fn code_books_and_double_quantization_equal_bitsandbytes() {
     let groups = compare("nf4.json", &text("nf4.json")).unwrap();
     let blocks = |name| counts(&groups, name).1;
     assert_eq!(
-        blocks("bitsandbytes: Nf4") + blocks("bitsandbytes: Fp4"),
+        blocks("bitsandbytes: NF4") + blocks("bitsandbytes: FP4"),
         28
     );
     assert_eq!(blocks("bitsandbytes: tensors of these scales"), 2);

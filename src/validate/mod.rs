@@ -15,7 +15,7 @@
 //!   `model` may be a path relative to the file's folder.
 //! - measured kernels of GPUs ([`crate::silicon`]), in the folder or up to two folders below it;
 //! - files of peers (`peers`), in the folder or up to two folders below it: what other tools say of given mappings,
-//!   and the optima that they found.
+//!   the optima that they found, and what other implementations make of numbers.
 //!
 //! The relative error is `(presil - reference) / reference`; a class reports the mean, median and largest of its
 //! absolute value.
@@ -37,6 +37,9 @@ pub(crate) use files::{all_files, rows as csv_rows, text};
 use files::{rows, text_of};
 use measured::{MeasuredRow, measured_cases};
 use table::sum_up;
+
+/// Class of groups of cases of number formats and arithmetic.
+const NUMERICS: &str = "numerics";
 
 /// Why the cases could not be read.
 #[derive(Debug, Error)]
@@ -69,7 +72,7 @@ pub enum ValidateError {
 pub struct Case {
     /// Name.
     pub name: String,
-    /// "silicon", "rtl", "estimate", "exact counts".
+    /// "silicon", "rtl", "estimate", "exact counts", "numerics".
     pub class: String,
     /// What presil says, in the unit; `None` where it can't, with the reason in `note`.
     pub predicted: Option<f64>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Case, Class, Validation};
+use super::{Case, Class, NUMERICS, Validation};
 
 /// One row a class.
 pub(super) fn sum_up(cases: &[Case]) -> Vec<Class> {
@@ -59,6 +59,7 @@ impl Validation {
             ));
         }
         text.push_str("\nThe error is (presil - reference) / reference. A class without judged cases is reported as it is.\n");
+        text.push_str(&numerics(&self.cases));
         let shown: Vec<&Case> = self
             .cases
             .iter()
@@ -84,4 +85,23 @@ impl Validation {
         }
         text
     }
+}
+
+/// The sums of the class whose cases are groups: empty where there are none.
+fn numerics(cases: &[Case]) -> String {
+    let groups = cases.iter().filter(|c| c.class == NUMERICS);
+    let (mut all, mut passed, mut listed) = (0.0, 0.0, 0.0);
+    for group in groups {
+        all += group.reference;
+        passed += group.predicted.unwrap_or(0.0);
+        listed += group.tolerance.unwrap_or(0.0) * group.reference;
+    }
+    if all == 0.0 {
+        return String::new();
+    }
+    let failed = all - passed - listed.round();
+    format!(
+        "\nEach `{NUMERICS}` row is a group of cases: {all} in all, {passed} equal, {} listed because their own reference contradicts them (the reason is in the note), {failed} failed.\n",
+        listed.round()
+    )
 }

@@ -226,7 +226,7 @@ impl Source {
 
     /// Compares every case of a file's text.
     pub fn groups(self, text: &str) -> Result<Vec<Group>, ReferenceError> {
-        let Groups(groups) = match self {
+        let Groups(mut groups) = match self {
             Self::Codes => ml_dtypes::codes(text),
             Self::Casts => ml_dtypes::casts(text),
             Self::Mx => mx::groups(text),
@@ -237,6 +237,7 @@ impl Source {
             Self::Mma => mma::groups(text),
             Self::Fp8Gemm => fp8_gemm::groups(text),
         }?;
+        groups.retain(|g| g.cases > 0);
         if groups.is_empty() {
             return Err(ReferenceError::Empty);
         }

@@ -106,7 +106,6 @@ pub(super) fn groups(text: &str) -> Result<Groups, ReferenceError> {
             group.count(verdict, || format!("{} {mode:?}", case.kind));
         }
     }
-    groups.0.retain(|g| g.cases > 0);
     Ok(groups)
 }
 

@@ -63,9 +63,9 @@ pub(super) fn groups(text: &str) -> Result<Groups, ReferenceError> {
     let file: File = serde_json::from_str(text)?;
     let mut groups = Groups::default();
     for (index, case) in file.cases.iter().enumerate() {
-        let book = match case.book {
-            Book::Nf4 => CodeBook::nf4(),
-            Book::Fp4 => CodeBook::fp4(),
+        let (name, book) = match case.book {
+            Book::Nf4 => ("NF4", CodeBook::nf4()),
+            Book::Fp4 => ("FP4", CodeBook::fp4()),
         };
         let theirs = file.codebook.get(&case.book);
         let books_equal = theirs.is_some_and(|theirs| {
@@ -73,7 +73,7 @@ pub(super) fn groups(text: &str) -> Result<Groups, ReferenceError> {
             theirs == book.values()
         });
         let verdict = Verdict::of(books_equal && blocks_equal(&book, case));
-        let group = groups.named(&format!("bitsandbytes: {:?}", case.book));
+        let group = groups.named(&format!("bitsandbytes: {name}"));
         group.count(verdict, || format!("case {index}"));
     }
     for (index, case) in file.double_quant.iter().enumerate() {

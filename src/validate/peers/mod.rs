@@ -8,11 +8,13 @@
 //! | `scalesim.csv` | peer: scalesim | every figure with a closed form is equal to 1e-9 |
 //! | `dram_efficiency_dramsim3.csv` | peer: dramsim3 | the share of the peak that a pattern reaches: HBM2 reads within 3 %, with writes 10 %, DDR4 sequential reads 5 %; others are reported |
 //! | `vela.json` with `.tflite` files | estimate: vela | the total of each network is within 25 % |
+//! | files of [`presil_numerics::reference`] | numerics | every case is equal, or contradicted by its own reference |
 //!
 //! A case of given mappings passes if all of its figures are equal; its error is the largest relative difference.
 //! A file that cannot be read is one case that fails, with the reason; it costs no other.
 
 mod dram;
+mod numerics;
 mod optima;
 mod scalesim;
 mod timeloop;
@@ -21,6 +23,7 @@ mod zigzag;
 
 use std::path::{Path, PathBuf};
 
+use presil_numerics::reference::Source;
 use rayon::prelude::*;
 
 use super::files::{all_files, text};
@@ -41,6 +44,8 @@ enum Kind {
     Vela,
     /// Patterns that DRAMsim3 ran.
     Dram,
+    /// Numbers of other implementations.
+    Numerics(Source),
 }
 
 /// A file of a peer.
@@ -53,7 +58,17 @@ pub(super) struct File {
     folder: Option<PathBuf>,
 }
 
-const BUILT_IN: [(Kind, &str, &str); 5] = [
+macro_rules! numerics {
+    ($source:ident, $name:literal) => {
+        (
+            Kind::Numerics(Source::$source),
+            $name,
+            include_str!(concat!("../../../tests/data/numerics/", $name)),
+        )
+    };
+}
+
+const BUILT_IN: [(Kind, &str, &str); 14] = [
     (
         Kind::AccelForge,
         "optima_accelforge.json",
@@ -79,6 +94,15 @@ const BUILT_IN: [(Kind, &str, &str); 5] = [
         "dram_efficiency_dramsim3.csv",
         include_str!("../../../tests/data/dram/dram_efficiency_dramsim3.csv"),
     ),
+    numerics!(Codes, "formats.json"),
+    numerics!(Casts, "rounding_cases.csv"),
+    numerics!(Mx, "mx.json"),
+    numerics!(Nvfp4, "nvfp4.json"),
+    numerics!(Nf4, "nf4.json"),
+    numerics!(Gguf, "gguf.json"),
+    numerics!(Requantization, "mbqm.csv"),
+    numerics!(Mma, "mma.json"),
+    numerics!(Fp8Gemm, "fp8_gemm.json"),
 ];
 
 /// The built-in files of peers, or those in a folder.
@@ -119,7 +143,7 @@ fn kind_of(path: &Path) -> Option<Kind> {
         "vela.json" => Some(Kind::Vela),
         "dram_efficiency_dramsim3.csv" => Some(Kind::Dram),
         _ if json && folder.is_some_and(|f| f == "zigzag") => Some(Kind::ZigZag),
-        _ => None,
+        _ => Source::of_file(name).map(Kind::Numerics),
     }
 }
 
@@ -132,6 +156,7 @@ pub(super) fn cases(files: &[File]) -> Vec<Case> {
         Kind::ScaleSim => scalesim::cases(file),
         Kind::Vela => vela::cases(file),
         Kind::Dram => dram::cases(file),
+        Kind::Numerics(source) => numerics::cases(file, source),
     });
     cases.collect()
 }
