@@ -74,6 +74,18 @@ pub enum TaskError {
         /// Shape of the targets.
         given: Vec<usize>,
     },
+    /// More tokens than the model reads, or none to begin with.
+    #[error(
+        "a prompt and the tokens behind it are {needed}, and `{state}` holds 1 to {window}: a prompt has at least one token"
+    )]
+    Window {
+        /// The input that holds tokens.
+        state: String,
+        /// Prompt and tokens.
+        needed: usize,
+        /// Tokens that the model reads.
+        window: u64,
+    },
     /// A graph that can't be executed.
     #[error(transparent)]
     Execution(#[from] ExecutionError),

@@ -140,11 +140,36 @@ impl Process {
         let (Self::Euler { update: output, .. } | Self::Greedy { logits: output, .. }) = self;
         let mut outputs = graph.tensors.iter().filter(|t| t.role == Role::Output);
         if outputs.any(|t| t.name == *output) {
-            return Ok(());
+            return self.check_window(graph);
         }
         let outputs = graph.tensors.iter().filter(|t| t.role == Role::Output);
         let known: Vec<&str> = outputs.map(|t| t.name.as_str()).collect();
         Err(TaskError::NoOutput(output.clone(), known.join(", ")))
+    }
+
+    /// Tokens that are made must fit what the model reads.
+    fn check_window(&self, graph: &Graph) -> Result<(), TaskError> {
+        let Self::Greedy {
+            prompt,
+            tokens,
+            state,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let input = graph.tensors.iter().find(|t| t.name == *state);
+        let window = input.and_then(|t| t.shape.last()).copied().unwrap_or(0);
+        let needed = prompt + tokens;
+        if *prompt == 0 || needed as u64 > window {
+            let state = state.clone();
+            return Err(TaskError::Window {
+                state,
+                needed,
+                window,
+            });
+        }
+        Ok(())
     }
 
     /// Takes a step; gives what is compared.

@@ -97,6 +97,10 @@ impl Storage {
         if format.bits() > 8 && !format.is_int() {
             return Ok(Self::Rounded(Box::new(Register::new(format)?)));
         }
+        // Without a zero point an unsigned integer would lose every negative number.
+        if format.int_range().is_some_and(|r| !r.signed) {
+            return Err(SchemeError::NoQuantizer(name.into()).into());
+        }
         let conversion = Conversion {
             overflow: Overflow::Saturate,
             ..Conversion::default()

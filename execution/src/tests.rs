@@ -496,3 +496,30 @@ fn a_decoder_makes_the_frameworks_tokens() {
     assert!(grown.steps[0].alike >= grown.steps[47].alike);
     assert!(grown.steps[47].alike < 4, "4-bit weights change no token");
 }
+
+#[test]
+fn what_would_lose_numbers_is_refused() {
+    // Unsigned integers by themselves have no zero point.
+    assert!(Storage::named("uint8").is_err());
+    assert!(Storage::named("uint4_g128").is_ok());
+    let c = case("char-llama");
+    let reference = Arithmetic::reference();
+    let exact = Executor::new(&c.graph, &c.weights, |_| &reference).unwrap();
+    let inputs = [("ids".to_string(), c.eval["greedy_ids"].clone())].into();
+    for (prompt, tokens) in [(100, 29), (0, 4)] {
+        let greedy = Process::Greedy {
+            prompt,
+            tokens,
+            state: "ids".into(),
+            logits: "logits".into(),
+        };
+        let refused = greedy.run(&exact, &exact, &inputs).err();
+        assert!(
+            matches!(
+                refused,
+                Some(crate::evaluate::TaskError::Window { window: 128, .. })
+            ),
+            "{refused:?}"
+        );
+    }
+}
