@@ -47,11 +47,11 @@ impl<'a> Executor<'a> {
             op: op.name.clone(),
             error,
         };
-        let a = operand(&a, &arithmetic.activations, arithmetic, events).map_err(wrong)?;
+        let a = operand((&a, 0), &arithmetic.activations, arithmetic, events).map_err(wrong)?;
         let (adder, b) = match stored {
             Some(stored) => (&arithmetic.adder, stored),
             None => {
-                let b = operand(&b, &arithmetic.activations, arithmetic, events);
+                let b = operand((&b, 0), &arithmetic.activations, arithmetic, events);
                 (&arithmetic.activation_adder, Arc::new(b.map_err(wrong)?))
             }
         };
@@ -126,26 +126,26 @@ impl Operand {
     }
 }
 
-/// A contraction's operand: its elements and scales where both operands are stored under scales, else its numbers.
+/// A contraction's operand, whose channels lie along an axis: its elements and scales where both operands are stored under scales, else its numbers.
 pub(crate) fn operand(
-    x: &Arc<Array>,
+    (x, axis): (&Arc<Array>, usize),
     storage: &Storage,
     arithmetic: &Arithmetic,
     events: &mut Events,
 ) -> Result<Operand, StorageError> {
     if arithmetic.scales_apart()
-        && let Some(elements) = storage.elements(x)
+        && let Some(elements) = storage.elements(x, axis)
     {
         return Ok(Operand::Scaled(elements));
     }
     if storage.keeps() && arithmetic.activations.keeps() {
         return Ok(Operand::Numbers(x.clone()));
     }
-    let (mut stored, beyond) = storage.store(x)?;
+    let (mut stored, beyond) = storage.store(x, axis)?;
     events.saturated += beyond;
     // Weights of a narrower format meet activations in theirs.
     if let Storage::Rounded(_) = arithmetic.activations {
-        stored = arithmetic.activations.store(&stored)?.0;
+        stored = arithmetic.activations.store(&stored, axis)?.0;
     }
     Ok(Operand::Numbers(Arc::new(stored)))
 }

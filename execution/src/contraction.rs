@@ -361,6 +361,33 @@ impl Mask {
     }
 }
 
+/// The axis of a contraction's second operand, of this shape, along which its output channels lie: the largest of those
+/// that name dimensions of the output only. `None` where there is none, or where the einsum's view splits no axis.
+pub fn channel_axis(einsum: &Einsum, shape: &[usize]) -> Option<usize> {
+    let access = einsum.inputs.get(1)?;
+    let mut ranks = access.ranks.iter().zip(&access.extents).peekable();
+    let mut best: Option<(usize, usize)> = None;
+    for (axis, extent) in shape.iter().enumerate() {
+        let (mut seen, mut kept) = (1u64, true);
+        // The view's ranks that make up this axis, those of extent 1 behind it included.
+        while let Some((rank, own)) = ranks.next_if(|(_, own)| {
+            seen.checked_mul(**own)
+                .is_some_and(|all| all <= *extent as u64)
+        }) {
+            seen *= own;
+            let stays = |d: DimId| !einsum.is_reduced(d) || einsum.dim(d).size == 1;
+            kept &= rank.terms.iter().all(|(d, _)| stays(*d));
+        }
+        if seen != *extent as u64 {
+            return None;
+        }
+        if kept && best.is_none_or(|(_, most)| *extent > most) {
+            best = Some((axis, *extent));
+        }
+    }
+    best.map(|(axis, _)| axis)
+}
+
 /// Adds the products of an einsum whose output has no matrix form to its output, one after the other in the order of
 /// its dimensions.
 pub fn scatter(einsum: &Einsum, a: &[f32], b: &[f32], out: &mut [f32]) {

@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::arithmetic::Arithmetic;
 use crate::array::Array;
 use crate::contract::{Operand, operand};
-use crate::contraction::Plan;
+use crate::contraction::{Plan, channel_axis};
 use crate::rows;
 use crate::storage::StorageError;
 
@@ -245,7 +245,16 @@ impl<'a> Executor<'a> {
     ) -> Result<Arc<Operand>, ExecutionError> {
         let arithmetic = self.arithmetics[id.0 as usize];
         let mut events = Events::default();
-        let stored = operand(&weight, &arithmetic.weights, arithmetic, &mut events);
+        let einsum = self.graph.ops[id].contraction();
+        let axis = einsum
+            .and_then(|e| channel_axis(e, weight.shape()))
+            .unwrap_or(0);
+        let stored = operand(
+            (&weight, axis),
+            &arithmetic.weights,
+            arithmetic,
+            &mut events,
+        );
         let stored = stored.map_err(|error| ExecutionError::Storage {
             op: self.graph.ops[id].name.clone(),
             error,
@@ -346,7 +355,7 @@ impl<'a> Executor<'a> {
             let kept = if arithmetic.results.keeps() || moves {
                 made
             } else {
-                let stored = arithmetic.results.store(&made);
+                let stored = arithmetic.results.store(&made, 0);
                 let (stored, beyond) = stored.map_err(|error| ExecutionError::Storage {
                     op: op.name.clone(),
                     error,
@@ -396,9 +405,6 @@ impl<'a> Executor<'a> {
         let shape = extents(&self.graph.tensors[out].shape);
         match &op.meaning {
             Meaning::Append => append(state.tensor(out)?, inputs.first()?),
-            Meaning::IntegerContraction => {
-                self.integer_sums(id, inputs.first()?, inputs.get(1)?, &shape)
-            }
             meaning => self.simple(meaning, &inputs, (id, repetition), &shape),
         }
     }

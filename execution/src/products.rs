@@ -50,17 +50,14 @@ fn scales(plan: &Plan, b: &Elements, batch: usize, matrix: &mut Vec<f32>) {
         matrix.resize(plan.n, b.scales[0]);
         return;
     }
-    let run = (b.values.len() / b.scales.len().max(1)).max(1);
-    let of_each: Vec<f32> = (0..b.values.len()).map(|i| b.scales[i / run]).collect();
-    plan.b(&of_each, batch, matrix);
+    plan.b(&b.scale_of_each(), batch, matrix);
     matrix.truncate(plan.n);
 }
 
 /// Multiplies sums of elements by the scales of their row and column.
 pub fn scale(plan: &Plan, a: &Elements, b: &Elements, out: &mut [f32]) {
     let (mut of_rows, mut of_columns) = (Vec::new(), Vec::new());
-    let run = (a.values.len() / a.scales.len().max(1)).max(1);
-    let of_each: Vec<f32> = (0..a.values.len()).map(|i| a.scales[i / run]).collect();
+    let of_each = a.scale_of_each();
     for batch in 0..plan.batches {
         plan.a_scales(&of_each, batch, &mut of_rows);
         scales(plan, b, batch, &mut of_columns);

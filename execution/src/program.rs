@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
-use presil_numerics::{Codec, Conversion, Format};
+use presil_numerics::arithmetic::matmul::Size;
+use presil_numerics::arithmetic::summation::{Accumulator, Summation};
+use presil_numerics::{Codec, Conversion, Format, Overflow};
 use presil_workloads::{Meaning, OpId, Program, Role, TensorId};
 use rayon::prelude::*;
 
+use crate::arithmetic::Adder;
 use crate::array::Array;
 use crate::executor::{Events, ExecutionError, Executor, State, extents};
 use crate::{along, indexing, movement, recurrence};
@@ -63,7 +66,7 @@ impl Executor<'_> {
                     let [a, b] = operands.as_slice() else {
                         return Ok(None);
                     };
-                    self.integer_sums(id, a, b, &shape)
+                    self.integer_sums(id, (a, b), &shape, events)?
                 }
                 meaning => {
                     let seen: Vec<&Array> = operands.iter().map(Arc::as_ref).collect();
@@ -133,39 +136,47 @@ impl Executor<'_> {
         }
     }
 
-    /// The sums of products of integers, exactly.
+    /// The sums of products of a model's own integers: by the adders of the arithmetic where those are integer adders, else
+    /// exact.
     pub(crate) fn integer_sums(
         &self,
         id: OpId,
-        a: &Array,
-        b: &Array,
+        (a, b): (&Array, &Array),
         shape: &[usize],
-    ) -> Option<Array> {
-        let plan = self.plan(id)?;
-        let places = plan.places_of_sum();
+        events: &mut Events,
+    ) -> Result<Option<Array>, ExecutionError> {
+        let Some(plan) = self.plan(id) else {
+            return Ok(None);
+        };
+        let adding = |error| ExecutionError::Adder {
+            op: self.graph.ops[id].name.clone(),
+            error,
+        };
+        let exact = Summation::sequential(Accumulator::int(62, Overflow::Wrap));
+        let exact = exact.summer().map_err(adding)?;
+        let summer = match &self.arithmetic(id).adder {
+            Adder::Ordered(summer) if self.arithmetic(id).adder.is_integer() => summer,
+            _ => &exact,
+        };
+        let size = Size {
+            m: plan.m,
+            n: plan.n,
+            k: plan.places_of_sum(),
+        };
         let mut out = Array::zeros(shape);
         let (mut rows, mut columns) = (Vec::new(), Vec::new());
+        let ints = |matrix: &[f32]| matrix.iter().map(|x| *x as i32).collect::<Vec<i32>>();
         for batch in 0..plan.batches {
             plan.a(a.values(), batch, &mut rows);
             plan.b(b.values(), batch, &mut columns);
-            let ints = |matrix: &[f32]| matrix.iter().map(|x| *x as i64).collect::<Vec<i64>>();
-            let (a, b) = (ints(&rows), ints(&columns));
             let mut sums = vec![0i64; plan.m * plan.n];
-            let product = |(row, sums): (usize, &mut [i64])| {
-                for (k, a) in a[row * places..(row + 1) * places].iter().enumerate() {
-                    for (c, b) in sums.iter_mut().zip(&b[k * plan.n..]) {
-                        *c = c.wrapping_add(a.wrapping_mul(*b));
-                    }
-                }
-            };
-            sums.par_chunks_mut(plan.n.max(1))
-                .enumerate()
-                .for_each(product);
+            let added = summer.matmul_int(&ints(&rows), &ints(&columns), &mut sums, size);
+            events.overflows += added.map_err(adding)?;
             for (place, sum) in plan.places(batch).zip(&sums) {
                 out.values_mut()[place] = *sum as f32;
             }
         }
-        Some(out)
+        Ok(Some(out))
     }
 }
 

@@ -3,13 +3,14 @@
 //! ```text
 //! fp32                       themselves
 //! bf16, fp16, tf32, ..       the nearest number of the format, ties to even; beyond its range infinity
-//! formats of up to 8 bits    round(x / s) s with s = max |x| / largest of the format, for the tensor; of each entry of
-//!                            the outermost rank with `_pc` (int8_pc): a linear's or a convolution's output channels
+//! formats of up to 8 bits    round(x / s) s with s = max |x| / largest of the format, for the tensor; of each output
+//!                            channel of a weight with `_pc` (int8_pc), of each entry of the outermost rank of others
 //! schemes                    as the scheme says: mxfp4, nvfp4, nf4, int4_g128, q4_0, palette4
 //! ```
 //!
-//! Blocks run along the rows of a tensor's outermost rank (a linear's inputs, a convolution's channels and taps), the last one
-//! of a row may be short; those of nf4 along the flattened tensor, as bitsandbytes has them. Scales that the scheme does not define are f32, and are taken from the numbers
+//! Blocks of a weight run through what each output channel reads (a linear's inputs, a convolution's channels and taps), those of other
+//! tensors through each entry of the outermost rank; the last one of a row may be short. Those of nf4 run through all rows
+//! without a break, as bitsandbytes has them. Scales that the scheme does not define are f32, and are taken from the numbers
 //! themselves (dynamic quantization); integers are symmetric and leave their least code out.
 
 use presil_numerics::block::mx::ScaleRule;
@@ -63,10 +64,20 @@ pub enum StorageError {
 pub struct Elements {
     /// Numbers of the element format: integers, or floats of up to 8 bits.
     pub values: Vec<f32>,
-    /// One scale, or one for each entry of the outermost rank.
+    /// One scale, or one for each entry along an axis.
     pub scales: Vec<f32>,
+    /// Elements from one entry of that axis to the next.
+    inner: usize,
     /// Format of the elements.
     pub format: Format,
+}
+
+impl Elements {
+    /// The scale of each element.
+    pub fn scale_of_each(&self) -> Vec<f32> {
+        let scale = |i: usize| self.scales[i / self.inner % self.scales.len()];
+        (0..self.values.len()).map(scale).collect()
+    }
 }
 
 impl Storage {
@@ -97,8 +108,8 @@ impl Storage {
         if format.bits() > 8 && !format.is_int() {
             return Ok(Self::Rounded(Box::new(Register::new(format)?)));
         }
-        // Without a zero point an unsigned integer would lose every negative number.
-        if format.int_range().is_some_and(|r| !r.signed) {
+        // Without a zero point an unsigned integer would lose every negative number, one signed bit every positive one.
+        if format.int_range().is_some_and(|r| !r.signed || r.bits < 2) {
             return Err(SchemeError::NoQuantizer(name.into()).into());
         }
         let conversion = Conversion {
@@ -122,68 +133,38 @@ impl Storage {
         matches!(self, Self::Kept)
     }
 
-    /// The numbers as they are read back, and how many were beyond the range.
-    pub fn store(&self, x: &Array) -> Result<(Array, u64), StorageError> {
-        let mut out = x.clone();
-        let mut beyond = 0;
+    /// The numbers as they are read back, and how many were beyond the range. Channels and the rows of blocks are the
+    /// entries along `axis`.
+    pub fn store(&self, x: &Array, axis: usize) -> Result<(Array, u64), StorageError> {
         match self {
-            Self::Kept => {}
+            Self::Kept => Ok((x.clone(), 0)),
             Self::Rounded(register) => {
+                let mut out = x.clone();
                 let round = |v: &mut f32| {
                     let before = *v;
                     *v = register.round(f64::from(before)) as f32;
                     u64::from(before.is_finite() && !v.is_finite())
                 };
-                beyond = out.values_mut().par_iter_mut().map(round).sum();
+                let beyond = out.values_mut().par_iter_mut().map(round).sum();
+                Ok((out, beyond))
             }
-            Self::Scaled {
-                codec,
-                largest,
-                by_channel,
-            } => {
-                let run = self.run(x, *by_channel);
-                for values in out.values_mut().chunks_mut(run) {
-                    let scale = scale(values, *largest);
-                    values.par_iter_mut().for_each(|v| {
-                        *v = codec.rounded(f64::from(*v / scale), 0).0 as f32 * scale;
-                    });
+            Self::Scaled { .. } => {
+                let mut out = x.clone();
+                if let Some(elements) = self.elements(x, axis) {
+                    let scaled = elements.values.iter().zip(elements.scale_of_each());
+                    for (v, (element, scale)) in out.values_mut().iter_mut().zip(scaled) {
+                        *v = element * scale;
+                    }
                 }
+                Ok((out, 0))
             }
-            Self::Scheme(scheme) => {
-                let row = self.run(
-                    x,
-                    !matches!(**scheme, Scheme::Book { .. } | Scheme::Palette { .. }),
-                );
-                let whole = row.next_multiple_of(BLOCK);
-                let rows = x.values().chunks(row);
-                // Zeros behind a row change nothing in its blocks.
-                let padded = rows.flat_map(|r| {
-                    r.iter()
-                        .copied()
-                        .chain(std::iter::repeat_n(0.0, whole - r.len()))
-                });
-                let padded: Vec<f32> = if row == x.values().len() {
-                    x.values().to_vec()
-                } else {
-                    padded.collect()
-                };
-                let stored = scheme.quantize(&padded)?;
-                let width = if row == x.values().len() { row } else { whole };
-                for (out, stored) in out
-                    .values_mut()
-                    .chunks_mut(row)
-                    .zip(stored.values.chunks(width))
-                {
-                    out.copy_from_slice(&stored[..out.len()]);
-                }
-                beyond = stored.saturated;
-            }
+            Self::Scheme(scheme) => blocks(scheme, x, axis),
         }
-        Ok((out, beyond))
     }
 
-    /// The elements and scales of a tensor, where it is stored under scales of f32.
-    pub fn elements(&self, x: &Array) -> Option<Elements> {
+    /// The elements and scales of a tensor, where it is stored under scales of f32: one, or one for each entry along
+    /// `axis`.
+    pub fn elements(&self, x: &Array, axis: usize) -> Option<Elements> {
         let Self::Scaled {
             codec,
             largest,
@@ -192,21 +173,34 @@ impl Storage {
         else {
             return None;
         };
-        let run = self.run(x, *by_channel);
-        let mut values = x.values().to_vec();
-        let mut scales = Vec::new();
-        for values in values.chunks_mut(run) {
-            let scale = scale(values, *largest);
-            for v in values.iter_mut() {
-                *v = codec.rounded(f64::from(*v / scale), 0).0 as f32;
+        let (channels, inner) = match x.shape().get(axis) {
+            Some(channels) if *by_channel => {
+                (*channels, x.shape()[axis + 1..].iter().product::<usize>())
             }
-            scales.push(scale);
+            _ => (1, 1),
+        };
+        let (channels, inner) = (channels.max(1), inner.max(1));
+        let mut largest_of = vec![0f32; channels];
+        for (i, v) in x.values().iter().enumerate().filter(|(_, v)| v.is_finite()) {
+            let most = &mut largest_of[i / inner % channels];
+            *most = most.max(v.abs());
         }
-        Some(Elements {
-            values,
-            scales,
+        let scales = largest_of.iter().map(|amax| match amax / largest {
+            scale if scale > 0.0 => scale,
+            _ => 1.0,
+        });
+        let mut elements = Elements {
+            values: x.values().to_vec(),
+            scales: scales.collect(),
+            inner,
             format: codec.format,
-        })
+        };
+        let scales = elements.scale_of_each();
+        let divide = |(v, scale): (&mut f32, &f32)| {
+            *v = codec.rounded(f64::from(*v / scale), 0).0 as f32;
+        };
+        elements.values.par_iter_mut().zip(&scales).for_each(divide);
+        Some(elements)
     }
 
     /// The format of single elements; `None` of schemes.
@@ -218,20 +212,35 @@ impl Storage {
             Self::Scheme(_) => None,
         }
     }
-
-    fn run(&self, x: &Array, by_channel: bool) -> usize {
-        let all = x.values().len();
-        let channels = x.shape().first().copied().unwrap_or(1).max(1);
-        (if by_channel { all / channels } else { all }).max(1)
-    }
 }
 
-/// The scale under which the largest magnitude becomes `largest`; 1 where all are zero.
-fn scale(values: &[f32], largest: f32) -> f32 {
-    let amax = values
-        .iter()
-        .filter(|v| v.is_finite())
-        .fold(0f32, |m, v| m.max(v.abs()));
-    let scale = amax / largest;
-    if scale > 0.0 { scale } else { 1.0 }
+/// A tensor in a scheme's blocks, which run through each entry along an axis in turn, or through the flattened tensor.
+fn blocks(scheme: &Scheme, x: &Array, axis: usize) -> Result<(Array, u64), StorageError> {
+    let all = x.values().len();
+    let entries = x.shape().get(axis).copied().unwrap_or(1).max(1);
+    let inner = x.shape().iter().skip(axis + 1).product::<usize>().max(1);
+    let whole_tensor = matches!(scheme, Scheme::Book { .. } | Scheme::Palette { .. });
+    let length = if whole_tensor { all } else { all / entries }.max(1);
+    // Where each element stands once the axis is outermost.
+    let outermost: Vec<usize> = (0..entries)
+        .flat_map(|e| (0..all / (entries * inner).max(1)).map(move |o| (o * entries + e) * inner))
+        .flat_map(|first| first..first + inner)
+        .collect();
+    // Zeros behind a row change nothing in its blocks.
+    let width = if length == all {
+        all
+    } else {
+        length.next_multiple_of(BLOCK)
+    };
+    let mut padded = vec![0.0; all.div_ceil(length) * width];
+    let place = |i: usize| i / length * width + i % length;
+    for (i, from) in outermost.iter().enumerate() {
+        padded[place(i)] = x.values()[*from];
+    }
+    let stored = scheme.quantize(&padded)?;
+    let mut out = x.clone();
+    for (i, to) in outermost.iter().enumerate() {
+        out.values_mut()[*to] = stored.values[place(i)];
+    }
+    Ok((out, stored.saturated))
 }

@@ -523,3 +523,76 @@ fn what_would_lose_numbers_is_refused() {
         );
     }
 }
+
+/// A weight's channels are what they are, wherever its layout has them: [n, k] and [k, n], and in four ranks.
+#[test]
+fn scales_and_blocks_follow_output_channels_in_any_layout() {
+    let graph = |weight: &str, einsum: &str| {
+        let text = format!(
+            "name = \"g\"\nformat = \"fp32\"\n[[tensor]]\nname = \"X\"\nshape = [5, 64]\nrole = \"input\"\n[[tensor]]\nname = \"W\"\nshape = {weight}\nrole = \"weight\"\n[[op]]\neinsum = \"{einsum}\"\n"
+        );
+        file::parse("g", &text).unwrap()
+    };
+    let number = |i: usize| ((i * 7919 + 13) % 1009) as f32 / 300.0 - 1.7;
+    let at = |n: usize, k: usize| number(n * 64 + k) * (1 << n) as f32;
+    let rows: Vec<f32> = (0..6)
+        .flat_map(|n| (0..64).map(move |k| at(n, k)))
+        .collect();
+    let columns: Vec<f32> = (0..64)
+        .flat_map(|k| (0..6).map(move |n| at(n, k)))
+        .collect();
+    // [k / 8, n, 8]: the channel is the middle rank.
+    let middle: Vec<f32> = (0..8)
+        .flat_map(|o| (0..6).flat_map(move |n| (0..8).map(move |i| at(n, o * 8 + i))))
+        .collect();
+    let layouts = [
+        (
+            graph("[6, 64]", "O[m,n] += X[m,k] * W[n,k]"),
+            rows,
+            vec![6, 64],
+        ),
+        (
+            graph("[64, 6]", "O[m,n] += X[m,k] * W[k,n]"),
+            columns,
+            vec![64, 6],
+        ),
+        (
+            graph("[8, 6, 8]", "O[m,n] += X[m,8o+i] * W[o,n,i]"),
+            middle,
+            vec![8, 6, 8],
+        ),
+    ];
+    let x: Vec<f32> = (0..320).map(|i| number(i * 3 + 1)).collect();
+    let inputs: BTreeMap<String, Array> =
+        [("X".to_string(), Array::new(vec![5, 64], x).unwrap())].into();
+    for (weights, activations) in [
+        ("int8_pc", "int8"),
+        ("int8_pc", "fp32"),
+        ("mxfp4", "fp32"),
+        ("int4_g32", "bf16"),
+        ("int4_pc", "int8"),
+    ] {
+        let arithmetic = Arithmetic {
+            weights: Storage::named(weights).unwrap(),
+            activations: Storage::named(activations).unwrap(),
+            ..Arithmetic::reference()
+        };
+        let mut first: Option<Vec<f32>> = None;
+        for (graph, w, shape) in &layouts {
+            let stored: Weights = [(
+                "W".to_string(),
+                Array::new(shape.clone(), w.clone()).unwrap(),
+            )]
+            .into();
+            let executor = Executor::new(graph, &stored, |_| &arithmetic).unwrap();
+            let state = executor.run(&inputs).unwrap();
+            let out = state
+                .tensor(graph.ops.iter().next().unwrap().outputs[0])
+                .unwrap();
+            match &first {
+                None => first = Some(out.values().to_vec()),
+                Some(first) => assert_eq!(out.values(), first, "{weights} {shape:?}"),
+            }
+        }
+    }
+}

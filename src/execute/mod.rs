@@ -116,6 +116,8 @@ pub struct OpReport {
     pub mean_ulp: f64,
     /// Share of results that differ.
     pub different: f64,
+    /// Infinities and NaN that are not the reference's, or that the reference has and this arithmetic has not.
+    pub lost: u64,
     /// Sums that left the range of their register.
     pub overflows: u64,
     /// Numbers beyond the range of the format that they were stored in.
@@ -193,7 +195,7 @@ pub struct Report {
     pub accumulate: String,
     /// Ops in the order of execution.
     pub ops: Vec<OpReport>,
-    /// The first op whose results are less than [`DIVERGED_DB`] from their reference.
+    /// The first op whose signal is less than [`DIVERGED_DB`] above its noise, or that loses infinities or NaN.
     pub first_divergence: Option<String>,
     /// The metric, where one was asked for.
     pub metric: Option<MetricReport>,
@@ -388,7 +390,11 @@ pub fn execute(request: &Request) -> Result<Report, ExecuteError> {
         .iter()
         .map(|(id, errors)| op_report(graph, *id, errors))
         .collect();
-    let diverged = |o: &&OpReport| o.sqnr_db.is_some_and(|d| d < DIVERGED_DB);
+    // Noise without a signal has no ratio.
+    let diverged = |o: &&OpReport| match o.sqnr_db {
+        Some(db) => db < DIVERGED_DB || o.lost > 0,
+        None => o.max_abs_error > 0.0 || o.lost > 0,
+    };
     let (cost, uncosted) = cost(&scene.options, choice)?;
     Ok(Report {
         model: request.model.clone(),
@@ -461,6 +467,7 @@ fn op_report(graph: &Graph, id: OpId, errors: &Errors) -> OpReport {
         max_ulp: errors.max_ulp,
         mean_ulp: errors.mean_ulp(),
         different: errors.different as f64 / (errors.pairs + errors.lost).max(1) as f64,
+        lost: errors.lost,
         overflows: errors.events.overflows,
         saturated: errors.events.saturated,
         safe_accumulator_bits: (errors.events.width > 0).then_some(errors.events.width),

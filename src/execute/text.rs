@@ -21,7 +21,9 @@ impl Report {
         lines.push(String::new());
         lines.extend(self.table());
         if let Some(op) = &self.first_divergence {
-            lines.push(format!("first below {DIVERGED_DB:.0} dB: {op}"));
+            lines.push(format!(
+                "first below {DIVERGED_DB:.0} dB, or with numbers lost: {op}"
+            ));
         }
         if let Some(metric) = &self.metric {
             lines.push(String::new());
@@ -110,7 +112,12 @@ impl Report {
 
 impl OpReport {
     fn line(&self, width: usize) -> String {
-        let sqnr = self.sqnr_db.map_or("exact".into(), |d| format!("{d:.2}"));
+        let sqnr = match self.sqnr_db {
+            _ if self.lost > 0 => format!("lost {}", self.lost),
+            Some(db) => format!("{db:.2}"),
+            None if self.max_abs_error > 0.0 => "no signal".into(),
+            None => "exact".into(),
+        };
         let bits = self
             .safe_accumulator_bits
             .map_or("-".into(), |b| b.to_string());
