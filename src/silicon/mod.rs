@@ -7,6 +7,8 @@
 //! - `vector.csv`: `device,op,dtype,rows,cols,elements,latency_us,framework`;
 //! - `gemm_power.csv`: board power and rate over many large products.
 //!
+//! A name may have another before it and a hyphen (`h200-gemm.csv`), so that a folder holds files of several devices.
+//!
 //! A latency row may hold more than the op: the host's dispatch, quantization kernels, other kernels of a framework. What
 //! each framework's rows hold is data too: `configs/validation/measuring.csv` (`Measuring`).
 //!
@@ -43,7 +45,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Data, ValidateError> {
     for path in files {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
         let read = |path: &Path| crate::validate::text(path);
-        match name {
+        match name.rsplit('-').next().unwrap_or(name) {
             "gemm.csv" => data.rows.extend(rows::gemm(&read(path)?)?),
             "attention.csv" => data.rows.extend(rows::attention(&read(path)?)?),
             "vector.csv" => data.rows.extend(rows::vector(&read(path)?)?),

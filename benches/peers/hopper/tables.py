@@ -1,8 +1,8 @@
 """Rows for `presil validate --data` from what kernels.py wrote.
 
-    python tables.py KERNELS.jsonl FOLDER --source TEXT
+    python tables.py KERNELS.jsonl FOLDER --prefix NAME- --source TEXT
 
-Writes gemm.csv, attention.csv, vector.csv, gemm_power.csv. Standard library only.
+Writes gemm.csv, attention.csv, vector.csv, gemm_power.csv, each behind the prefix. Standard library only.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def main():
     parser.add_argument("kernels")
     parser.add_argument("folder")
     parser.add_argument("--source", required=True)
+    parser.add_argument("--prefix", default="")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in open(arguments.kernels)]
     about = next(r for r in rows if r["kind"] == "device")
@@ -41,12 +42,12 @@ def main():
         return [{c: r[c] for c in columns} for r in chosen if r]
 
     columns = "device,dtype,m,n,k,batch,latency_us,power_w,framework,source".split(",")
-    write(arguments.folder, "gemm.csv", columns, table("gemm", columns, lambda r: {}))
+    write(arguments.folder, arguments.prefix + "gemm.csv", columns, table("gemm", columns, lambda r: {}))
     columns = "device,phase,dtype,kv_dtype,batch,q_len,kv_len,heads,kv_heads,head_dim,window,latency_us,framework,source".split(",")
     more = lambda r: {"kv_dtype": r["dtype"], "window": 0, "framework": f"{framework} {r['backend']}"}
-    write(arguments.folder, "attention.csv", columns, table("attention", columns, more))
+    write(arguments.folder, arguments.prefix + "attention.csv", columns, table("attention", columns, more))
     columns = "device,op,dtype,rows,cols,elements,latency_us,framework,source".split(",")
-    write(arguments.folder, "vector.csv", columns, table("vector", columns, lambda r: {}))
+    write(arguments.folder, arguments.prefix + "vector.csv", columns, table("vector", columns, lambda r: {}))
 
     columns = "sys,fw,dtype,n_big,TFLOPs_med,TFLOPs_p95,W_big,pJ_per_flop,n_small,GBs_small,W_small,pJ_per_weightbyte".split(",")
     powers = []
@@ -68,7 +69,7 @@ def main():
         if few:
             row |= {"GBs_small": middle(few, 0), "W_small": middle(few, 1), "pJ_per_weightbyte": middle(few, 2)}
         powers.append(row)
-    write(arguments.folder, "gemm_power.csv", columns, powers)
+    write(arguments.folder, arguments.prefix + "gemm_power.csv", columns, powers)
 
 
 if __name__ == "__main__":
