@@ -9,6 +9,7 @@
 //! average   (sum x_i) (1/count)
 //! ```
 
+use presil_numerics::function::Function;
 use presil_workloads::build::{NormKind, PoolKind};
 use presil_workloads::formula::Unary;
 use presil_workloads::meaning::Parameters;
@@ -124,24 +125,29 @@ pub fn softmax(
             return seen.iter().map(|x| x.map_or(0.0, y)).collect();
         }
         let shift = unit.step(most * factor);
-        let power = |x: f64| unit.function(Unary::Exp2, unit.step(x.mul_add(factor, -shift)));
+        let power = |x: f64| {
+            unit.function(
+                Unary::Of(Function::Exp2),
+                unit.step(x.mul_add(factor, -shift)),
+            )
+        };
         let arguments = seen
             .iter()
             .map(|x| x.map_or(0.0, |x| unit.step(x.mul_add(factor, -shift))));
         let arguments: Vec<f64> = arguments.collect();
         let mut powers = vec![0.0; arguments.len()];
-        unit.function_of_all(Unary::Exp2, &arguments, &mut powers);
+        unit.function_of_all(Unary::Of(Function::Exp2), &arguments, &mut powers);
         for (power, _) in powers.iter_mut().zip(&seen).filter(|(_, x)| x.is_none()) {
             *power = 0.0;
         }
         let sum = powers.iter().fold(0.0, |sum, e| unit.step(sum + e));
         let sum = sink.map_or(sum, |s| unit.step(sum + power(s / scale)));
         if log {
-            let of_sum = unit.function(Unary::Log, sum);
+            let of_sum = unit.function(Unary::Of(Function::Log), sum);
             let y = |x: f64| unit.step(unit.step(unit.step(x - most) * unit.step(scale)) - of_sum);
             return seen.iter().map(|x| x.map_or(0.0, y)).collect();
         }
-        let share = unit.function(Unary::Reciprocal, sum);
+        let share = unit.function(Unary::Of(Function::Reciprocal), sum);
         powers.iter().map(|e| unit.step(e * share)).collect()
     };
     Some(by_rows(x, &rows, of))
@@ -194,7 +200,7 @@ pub fn norm(
             unit.step(d.mul_add(d, s))
         });
         let variance = unit.step(squares.mul_add(share, unit.step(epsilon)));
-        let r = unit.function(Unary::Rsqrt, variance);
+        let r = unit.function(Unary::Of(Function::Rsqrt), variance);
         let parameter = |n: usize, i: usize| -> Option<f64> {
             let at = match parameters {
                 Parameters::Row => i,

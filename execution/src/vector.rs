@@ -108,8 +108,11 @@ impl VectorUnit {
     }
 
     fn unit_of(&self, f: Unary) -> Option<&Evaluator> {
-        let named = functions::named(f)?;
-        self.functions.iter().find(|u| u.unit().function == named)
+        let Unary::Of(function) = f else {
+            return None;
+        };
+        let mut units = self.functions.iter();
+        units.find(|u| u.unit().function == function)
     }
 
     /// A formula at each place of inputs that broadcast to a shape; `None` where they don't.

@@ -2,6 +2,7 @@
 //! whose map operator is a program of lane primitives.
 
 use presil_numerics::LanePrimitive::{self as L, *};
+use presil_numerics::function::Function as F;
 
 use crate::einsum::{Access, Affine, DimId, Domain, Einsum, MapOperator, Place, ReduceOperator};
 use crate::formula::{Binary, Formula, Unary};
@@ -86,25 +87,25 @@ impl Function {
     pub fn formula(self) -> Option<Formula> {
         let f = match self {
             Self::Relu => Unary::Relu,
-            Self::Sigmoid => Unary::Sigmoid,
-            Self::Tanh => Unary::Tanh,
-            Self::Silu => Unary::Silu,
-            Self::Gelu => Unary::Gelu,
-            Self::GeluTanh => Unary::GeluTanh,
+            Self::Sigmoid => Unary::Of(F::Sigmoid),
+            Self::Tanh => Unary::Of(F::Tanh),
+            Self::Silu => Unary::Of(F::Silu),
+            Self::Gelu => Unary::Of(F::Gelu),
+            Self::GeluTanh => Unary::Of(F::GeluTanh),
             Self::QuickGelu => {
                 let gate = Formula::input().with(Binary::Multiply, 1.702);
-                let gate = gate.then(Unary::Sigmoid);
+                let gate = gate.then(Unary::Of(F::Sigmoid));
                 return Some(gate.with_input(Binary::Multiply, 0));
             }
-            Self::HardSigmoid => Unary::HardSigmoid,
-            Self::HardSwish => Unary::HardSwish,
-            Self::Exp => Unary::Exp,
-            Self::Log => Unary::Log,
-            Self::Sqrt => Unary::Sqrt,
-            Self::Rsqrt => Unary::Rsqrt,
-            Self::Reciprocal => Unary::Reciprocal,
-            Self::Erf => Unary::Erf,
-            Self::Softplus => Unary::Softplus,
+            Self::HardSigmoid => Unary::Of(F::HardSigmoid),
+            Self::HardSwish => Unary::Of(F::HardSwish),
+            Self::Exp => Unary::Of(F::Exp),
+            Self::Log => Unary::Of(F::Log),
+            Self::Sqrt => Unary::Of(F::Sqrt),
+            Self::Rsqrt => Unary::Of(F::Rsqrt),
+            Self::Reciprocal => Unary::Of(F::Reciprocal),
+            Self::Erf => Unary::Of(F::Erf),
+            Self::Softplus => Unary::Of(F::Softplus),
             Self::Square => Unary::Square,
             Self::Clip
             | Self::LeakyRelu

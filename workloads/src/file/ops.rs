@@ -1,6 +1,7 @@
 //! Ops by name.
 
 use presil_numerics::LanePrimitive as L;
+use presil_numerics::function::Function as F;
 
 use crate::build::{Attention, Conv, Function, Mask, NormKind, PoolKind};
 use crate::einsum::ReduceOperator;
@@ -353,11 +354,11 @@ const FUNCTIONS: &[(&str, Operation)] = &[
     ("power", Operation::One(Function::Power)),
     (
         "sin",
-        Operation::Exactly(Function::Trigonometric, Unary::Sin),
+        Operation::Exactly(Function::Trigonometric, Unary::Of(F::Sin)),
     ),
     (
         "cos",
-        Operation::Exactly(Function::Trigonometric, Unary::Cos),
+        Operation::Exactly(Function::Trigonometric, Unary::Of(F::Cos)),
     ),
     ("convert", Operation::One(Function::Convert)),
     ("compare", Operation::One(Function::Compare)),

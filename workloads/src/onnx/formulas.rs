@@ -3,6 +3,7 @@
 //! Each is a formula of its inputs, which broadcast; parameters are numbers in it where they are attributes, further
 //! inputs where they are inputs. Integers are those of their type: a quotient is cut, a shift leaves the type's bits.
 
+use presil_numerics::function::Function;
 use presil_numerics::{Conversion, Format, Overflow, Rounding};
 
 use crate::expr::Expr;
@@ -40,18 +41,18 @@ impl<'m> Importer<'m> {
                     "select(less(x, -{bound}), x + {bias}, select(less({bound}, x), x - {bias}, 0))"
                 ))
             }
-            "Sigmoid" => of_unary(Unary::Sigmoid),
-            "Tanh" => of_unary(Unary::Tanh),
+            "Sigmoid" => of_unary(Unary::Of(Function::Sigmoid)),
+            "Tanh" => of_unary(Unary::Of(Function::Tanh)),
             "Swish" => match number("alpha", 1.0) {
-                1.0 => of_unary(Unary::Silu),
+                1.0 => of_unary(Unary::Of(Function::Silu)),
                 alpha => of(&format!("x * sigmoid({alpha} * x)")),
             },
-            "Gelu" if node.text("approximate") == "tanh" => of_unary(Unary::GeluTanh),
+            "Gelu" if node.text("approximate") == "tanh" => of_unary(Unary::Of(Function::GeluTanh)),
             "Gelu" | "BiasGelu" | "FastGelu" => {
                 let f = if node.op == "FastGelu" {
-                    Unary::GeluTanh
+                    Unary::Of(Function::GeluTanh)
                 } else {
-                    Unary::Gelu
+                    Unary::Of(Function::Gelu)
                 };
                 match parts.get(..2) {
                     Some(two) => Some(Expr::elementwise(Formula::of_two(Binary::Add).then(f), two)),
@@ -66,13 +67,13 @@ impl<'m> Importer<'m> {
                 let (alpha, beta) = (number("alpha", f64::from(0.2f32)), number("beta", 0.5));
                 of(&format!("max(0, min(1, {alpha} * x + {beta}))"))
             }
-            "HardSwish" => of_unary(Unary::HardSwish),
-            "Exp" => of_unary(Unary::Exp),
-            "Log" => of_unary(Unary::Log),
-            "Sqrt" => of_unary(Unary::Sqrt),
-            "Reciprocal" => of_unary(Unary::Reciprocal),
-            "Erf" => of_unary(Unary::Erf),
-            "Softplus" => of_unary(Unary::Softplus),
+            "HardSwish" => of_unary(Unary::Of(Function::HardSwish)),
+            "Exp" => of_unary(Unary::Of(Function::Exp)),
+            "Log" => of_unary(Unary::Of(Function::Log)),
+            "Sqrt" => of_unary(Unary::Of(Function::Sqrt)),
+            "Reciprocal" => of_unary(Unary::Of(Function::Reciprocal)),
+            "Erf" => of_unary(Unary::Of(Function::Erf)),
+            "Softplus" => of_unary(Unary::Of(Function::Softplus)),
             "Elu" => of(&format!(
                 "max(x, 0) + {} * (exp(min(x, 0)) - 1)",
                 number("alpha", 1.0)
@@ -95,8 +96,8 @@ impl<'m> Importer<'m> {
             "Abs" => of_unary(Unary::Abs),
             "Neg" => of_unary(Unary::Negate),
             "Sign" => of_unary(Unary::Sign),
-            "Sin" => of_unary(Unary::Sin),
-            "Cos" => of_unary(Unary::Cos),
+            "Sin" => of_unary(Unary::Of(Function::Sin)),
+            "Cos" => of_unary(Unary::Of(Function::Cos)),
             "Tan" => of("sin(x) / cos(x)"),
             "Atan" => of_unary(Unary::Atan),
             "Asin" => of("atan(x / sqrt(1 - x * x))"),
@@ -154,7 +155,9 @@ impl<'m> Importer<'m> {
             "Xor" => two("equal(equal(x, y), 0)"),
             "PRelu" => two("select(less(x, 0), x * y, x)"),
             "Where" => Some(Expr::formula("select(x, y, z)", parts.get(..3)?)),
-            "QLinearSigmoid" => self.between(node, [1, 2], [3, 4], |x| x.unary(Unary::Sigmoid)),
+            "QLinearSigmoid" => self.between(node, [1, 2], [3, 4], |x| {
+                x.unary(Unary::Of(Function::Sigmoid))
+            }),
             "QLinearLeakyRelu" => {
                 let alpha = number("alpha", f64::from(0.01f32));
                 let text = format!("max(x, 0) + {alpha} * min(x, 0)");

@@ -11,10 +11,12 @@
 //! As text: `x`, `y` and `z`, or `x0`, `x1`, .. are the inputs; numbers; `+`, `-`, `*`, `/`, parentheses; the functions
 //! of [`Unary`] by name, and `max`, `min` and `pow` of two arguments.
 
+mod text;
+
 use std::fmt;
-use std::ops::Range;
 
 use presil_numerics::LanePrimitive as L;
+use presil_numerics::function::Function;
 
 /// A function of one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,33 +30,15 @@ pub enum Unary {
     /// To the nearest integer, ties to even.
     Round,
     Square,
-    Sqrt,
-    Rsqrt,
-    Reciprocal,
-    Exp,
-    Exp2,
-    Log,
-    Log2,
-    Sigmoid,
-    Tanh,
-    Erf,
-    Softplus,
     Relu,
-    Silu,
-    /// x/2 (1 + erf(x / sqrt 2)).
-    Gelu,
-    /// Its tanh form: x/2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
-    GeluTanh,
-    HardSigmoid,
-    HardSwish,
-    Sin,
-    Cos,
     Atan,
+    /// One that hardware evaluates by a unit of its own.
+    Of(Function),
 }
 
 impl Unary {
-    /// All of them.
-    pub const ALL: [Self; 27] = [
+    /// Those that are one step of a lane, or have no unit.
+    const PLAIN: [Self; 9] = [
         Self::Negate,
         Self::Abs,
         Self::Sign,
@@ -62,27 +46,15 @@ impl Unary {
         Self::Ceil,
         Self::Round,
         Self::Square,
-        Self::Sqrt,
-        Self::Rsqrt,
-        Self::Reciprocal,
-        Self::Exp,
-        Self::Exp2,
-        Self::Log,
-        Self::Log2,
-        Self::Sigmoid,
-        Self::Tanh,
-        Self::Erf,
-        Self::Softplus,
         Self::Relu,
-        Self::Silu,
-        Self::Gelu,
-        Self::GeluTanh,
-        Self::HardSigmoid,
-        Self::HardSwish,
-        Self::Sin,
-        Self::Cos,
         Self::Atan,
     ];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let units = Function::ALL.into_iter().filter(|f| f.arity() == 1);
+        Self::PLAIN.into_iter().chain(units.map(Self::Of))
+    }
 
     /// Its name in formulas.
     pub fn name(self) -> &'static str {
@@ -94,55 +66,44 @@ impl Unary {
             Self::Ceil => "ceil",
             Self::Round => "round",
             Self::Square => "square",
-            Self::Sqrt => "sqrt",
-            Self::Rsqrt => "rsqrt",
-            Self::Reciprocal => "reciprocal",
-            Self::Exp => "exp",
-            Self::Exp2 => "exp2",
-            Self::Log => "log",
-            Self::Log2 => "log2",
-            Self::Sigmoid => "sigmoid",
-            Self::Tanh => "tanh",
-            Self::Erf => "erf",
-            Self::Softplus => "softplus",
             Self::Relu => "relu",
-            Self::Silu => "silu",
-            Self::Gelu => "gelu",
-            Self::GeluTanh => "gelu_tanh",
-            Self::HardSigmoid => "hard_sigmoid",
-            Self::HardSwish => "hard_swish",
-            Self::Sin => "sin",
-            Self::Cos => "cos",
             Self::Atan => "atan",
+            Self::Of(function) => function.name(),
         }
     }
 
     /// What it costs on a vector unit.
     fn program(self) -> &'static [L] {
         use crate::build::Function as F;
-        match self {
-            Self::Negate | Self::Abs | Self::Sign => F::Sign.program(),
-            Self::Floor | Self::Ceil | Self::Round => F::Convert.program(),
-            Self::Square => F::Square.program(),
-            Self::Sqrt => F::Sqrt.program(),
-            Self::Rsqrt => F::Rsqrt.program(),
-            Self::Reciprocal => F::Reciprocal.program(),
-            Self::Exp => F::Exp.program(),
-            Self::Exp2 => &[L::Exp2],
-            Self::Log => F::Log.program(),
-            Self::Log2 => &[L::Log2],
-            Self::Sigmoid => F::Sigmoid.program(),
-            Self::Tanh => F::Tanh.program(),
-            Self::Erf => F::Erf.program(),
-            Self::Softplus => F::Softplus.program(),
-            Self::Relu => F::Relu.program(),
-            Self::Silu => F::Silu.program(),
-            Self::Gelu => F::Gelu.program(),
-            Self::GeluTanh => F::GeluTanh.program(),
-            Self::HardSigmoid => F::HardSigmoid.program(),
-            Self::HardSwish => F::HardSwish.program(),
-            Self::Sin | Self::Cos | Self::Atan => F::Trigonometric.program(),
-        }
+        let function = match self {
+            Self::Negate | Self::Abs | Self::Sign => F::Sign,
+            Self::Floor | Self::Ceil | Self::Round => F::Convert,
+            Self::Square => F::Square,
+            Self::Relu => F::Relu,
+            Self::Atan => F::Trigonometric,
+            Self::Of(function) => match function {
+                Function::Sqrt => F::Sqrt,
+                Function::Rsqrt => F::Rsqrt,
+                Function::Reciprocal => F::Reciprocal,
+                Function::Exp => F::Exp,
+                Function::Exp2 => return &[L::Exp2],
+                Function::Log => F::Log,
+                Function::Log2 => return &[L::Log2],
+                Function::Sigmoid => F::Sigmoid,
+                Function::Tanh => F::Tanh,
+                Function::Erf => F::Erf,
+                Function::Softplus => F::Softplus,
+                Function::Silu => F::Silu,
+                Function::Gelu => F::Gelu,
+                Function::GeluTanh => F::GeluTanh,
+                Function::QuickGelu => F::QuickGelu,
+                Function::HardSigmoid => F::HardSigmoid,
+                Function::HardSwish => F::HardSwish,
+                Function::Sin | Function::Cos => F::Trigonometric,
+                Function::Division => return &[L::Reciprocal, L::Mul],
+            },
+        };
+        function.program()
     }
 }
 
@@ -257,27 +218,6 @@ impl Formula {
         }
     }
 
-    /// Reads a formula's text.
-    ///
-    /// # Errors
-    /// What is wrong, and where.
-    pub fn parse(text: &str) -> Result<Self, (Range<usize>, String)> {
-        let mut reader = Reader {
-            text,
-            at: 0,
-            terms: Vec::new(),
-            depth: 0,
-        };
-        reader.sum()?;
-        reader.skip_space();
-        if reader.at < text.len() {
-            return Err(reader.wrong("expected an operator"));
-        }
-        Ok(Self {
-            terms: reader.terms,
-        })
-    }
-
     /// The terms, in the order of their evaluation.
     pub fn terms(&self) -> &[Term] {
         &self.terms
@@ -372,210 +312,6 @@ impl fmt::Display for Formula {
     }
 }
 
-/// Most terms of a formula, and how deep its parentheses may nest.
-const MOST_TERMS: usize = 1024;
-const DEEPEST: usize = 64;
-
-struct Reader<'t> {
-    text: &'t str,
-    at: usize,
-    terms: Vec<Term>,
-    depth: usize,
-}
-
-type Read = Result<usize, (Range<usize>, String)>;
-
-impl Reader<'_> {
-    fn rest(&self) -> &str {
-        self.text.get(self.at..).unwrap_or("")
-    }
-
-    fn skip_space(&mut self) {
-        let rest = self.rest();
-        self.at += rest.len() - rest.trim_start().len();
-    }
-
-    fn eat(&mut self, sign: char) -> bool {
-        self.skip_space();
-        let found = self.rest().starts_with(sign);
-        if found {
-            self.at += sign.len_utf8();
-        }
-        found
-    }
-
-    fn wrong(&self, message: &str) -> (Range<usize>, String) {
-        let next = self.rest().chars().next().map_or(0, char::len_utf8);
-        (self.at..self.at + next, message.into())
-    }
-
-    /// Appends a term, or finds the one that is the same.
-    fn term(&mut self, term: Term) -> Read {
-        if let Some(same) = self.terms.iter().position(|t| *t == term) {
-            return Ok(same);
-        }
-        if self.terms.len() == MOST_TERMS {
-            return Err(self.wrong(&format!("a formula has at most {MOST_TERMS} terms")));
-        }
-        self.terms.push(term);
-        Ok(self.terms.len() - 1)
-    }
-
-    fn sum(&mut self) -> Read {
-        self.depth += 1;
-        if self.depth > DEEPEST {
-            return Err(self.wrong(&format!("a formula nests at most {DEEPEST} deep")));
-        }
-        let mut left = self.product()?;
-        loop {
-            let operation = if self.eat('+') {
-                Binary::Add
-            } else if self.eat('-') {
-                Binary::Subtract
-            } else {
-                self.depth -= 1;
-                return Ok(left);
-            };
-            let right = self.product()?;
-            left = self.term(Term::Binary(operation, left, right))?;
-        }
-    }
-
-    fn product(&mut self) -> Read {
-        let mut left = self.factor()?;
-        loop {
-            let operation = if self.eat('*') {
-                Binary::Multiply
-            } else if self.eat('/') {
-                Binary::Divide
-            } else {
-                return Ok(left);
-            };
-            let right = self.factor()?;
-            left = self.term(Term::Binary(operation, left, right))?;
-        }
-    }
-
-    fn factor(&mut self) -> Read {
-        self.skip_space();
-        if self.eat('-') {
-            self.skip_space();
-            if let Some(number) = self.number()? {
-                return self.term(Term::Constant(-number));
-            }
-            self.depth += 1;
-            if self.depth > DEEPEST {
-                return Err(self.wrong(&format!("a formula nests at most {DEEPEST} deep")));
-            }
-            let of = self.factor()?;
-            self.depth -= 1;
-            return self.term(Term::Unary(Unary::Negate, of));
-        }
-        if self.eat('(') {
-            let inner = self.sum()?;
-            return if self.eat(')') {
-                Ok(inner)
-            } else {
-                Err(self.wrong("expected `)`"))
-            };
-        }
-        if let Some(number) = self.number()? {
-            return self.term(Term::Constant(number));
-        }
-        let start = self.at;
-        let name: String = self
-            .rest()
-            .chars()
-            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-            .collect();
-        if name.is_empty() {
-            return Err(self.wrong("expected a number, an input (`x`, `x1`) or a function"));
-        }
-        self.at += name.len();
-        if self.eat('(') {
-            return self.call(&name, start..start + name.len());
-        }
-        let place = match name.as_str() {
-            "x" => Some(0),
-            "y" => Some(1),
-            "z" => Some(2),
-            other => other.strip_prefix('x').and_then(|n| n.parse().ok()),
-        };
-        match place.filter(|p| *p < usize::from(u8::MAX)) {
-            Some(place) => self.term(Term::Input(place)),
-            None => Err((
-                start..start + name.len(),
-                format!("`{name}` is no input: they are `x`, `y`, `z`, or `x0`, `x1`, .."),
-            )),
-        }
-    }
-
-    fn call(&mut self, name: &str, span: Range<usize>) -> Read {
-        let mut arguments = vec![self.sum()?];
-        while self.eat(',') {
-            arguments.push(self.sum()?);
-        }
-        if !self.eat(')') {
-            return Err(self.wrong("expected `,` or `)`"));
-        }
-        let two = match name {
-            "max" => Some(Binary::Maximum),
-            "min" => Some(Binary::Minimum),
-            "pow" => Some(Binary::Power),
-            "less" => Some(Binary::Less),
-            "equal" => Some(Binary::Equal),
-            _ => None,
-        };
-        let one = Unary::ALL.into_iter().find(|u| u.name() == name);
-        match (one, two, arguments.as_slice()) {
-            (Some(f), _, &[a]) => self.term(Term::Unary(f, a)),
-            (_, Some(op), &[a, b]) => self.term(Term::Binary(op, a, b)),
-            (None, None, &[a, b, c]) if name == "select" => self.term(Term::Select(a, b, c)),
-            (None, None, _) if name != "select" => {
-                let known: Vec<&str> = Unary::ALL.iter().map(|u| u.name()).collect();
-                let message = format!(
-                    "`{name}` is no function; there are {}, max, min, pow, less, equal, select",
-                    known.join(", ")
-                );
-                Err((span, message))
-            }
-            _ => Err((
-                span,
-                format!("`{name}` does not take {} arguments", arguments.len()),
-            )),
-        }
-    }
-
-    /// A number without a sign.
-    fn number(&mut self) -> Result<Option<f64>, (Range<usize>, String)> {
-        let rest = self.rest();
-        if !rest.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-            return Ok(None);
-        }
-        let bytes = rest.as_bytes();
-        let mut end = 0;
-        while let Some(c) = bytes.get(end) {
-            let exponent_sign = matches!(c, b'+' | b'-') && matches!(bytes[end - 1], b'e' | b'E');
-            if !(c.is_ascii_digit()
-                || matches!(c, b'.' | b'e' | b'E')
-                || (end > 0 && exponent_sign))
-            {
-                break;
-            }
-            end += 1;
-        }
-        let number = rest.get(..end).and_then(|t| t.parse::<f64>().ok());
-        let span = self.at..self.at + end;
-        match number {
-            Some(number) => {
-                self.at += end;
-                Ok(Some(number))
-            }
-            None => Err((span, "this is no number".into())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -588,7 +324,7 @@ mod tests {
             Term::Input(0),
             Term::Constant(1.702),
             Term::Binary(Binary::Multiply, 1, 0),
-            Term::Unary(Unary::Sigmoid, 2),
+            Term::Unary(Unary::Of(Function::Sigmoid), 2),
             Term::Binary(Binary::Multiply, 0, 3),
         ];
         assert_eq!(f.terms(), expected);
@@ -614,7 +350,7 @@ mod tests {
         ));
         let g = Formula::parse("(x)").unwrap();
         assert_eq!(g.terms(), [Term::Input(0)]);
-        assert_eq!(Formula::of(Unary::Exp).terms().len(), 2);
+        assert_eq!(Formula::of(Unary::Of(Function::Exp)).terms().len(), 2);
     }
 
     #[test]
