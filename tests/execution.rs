@@ -174,6 +174,18 @@ fn what_can_not_be_executed_is_told() {
                 "edge-npu",
                 "--data",
                 TASK,
+                "--set",
+                "numerics.units=[\"int32_wraping\"]",
+            ],
+            "numerics.units has `int32_wraping`",
+        ),
+        (
+            vec![
+                MODEL,
+                "--chip",
+                "edge-npu",
+                "--data",
+                TASK,
                 "--weights",
                 "int7x",
             ],

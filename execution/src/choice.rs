@@ -64,6 +64,9 @@ pub enum ChoiceError {
         /// The units there are.
         units: String,
     },
+    /// A unit that the chip file names and that there is not.
+    #[error("the chip file's numerics.units has `{0}`, and configs/numerics has no such unit")]
+    ChipUnit(String),
     /// A unit that does not take the operands.
     #[error("unit `{unit}` takes {takes}, not {given}")]
     Inputs {
@@ -248,6 +251,9 @@ impl Choice {
                     name: name.clone(),
                     units: units.iter().map(Unit::name).collect::<Vec<_>>().join(", "),
                 });
+        }
+        if let Some(unknown) = chip.iter().find(|name| named(name).is_none()) {
+            return Err(ChoiceError::ChipUnit(unknown.clone()));
         }
         if let Some(unit) = chip.iter().filter_map(|name| named(name)).find(takes) {
             return Ok(Source::Unit(Box::new(unit)));

@@ -44,7 +44,7 @@ enum Command {
     Validate(validate::Args),
     /// Fits the parameters that a family of GPUs shares to measured kernels, part of them held apart.
     Calibrate(calibrate::Args),
-    /// Number formats: casts of arrays.
+    /// Models and arrays in a chip's arithmetic: execution, casts, golden vectors.
     Numerics(numerics::Args),
     /// JSON Schema of a file form, for editors.
     Schema(schema::Args),
